@@ -1,0 +1,61 @@
+/*
+ * A backend makes the compartment and its wall. Everything that differs between docker, native and
+ * the microVMs stands behind this table; nothing in cli/ or bundle/ asks which backend it is.
+ *
+ * The bottle's keeper (keeper.h) is the process that calls all of it but probe and cleanup; it
+ * lives as long as the bottle.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "conf/plan.h"
+
+struct bottle; /* the backend's state of one bottle */
+
+struct backend_stdio {
+	bool has_tty;
+	unsigned short rows, columns;
+	/* In: without a tty, the agent's ends of three pipes. Out: with a tty, master is the pty. */
+	int in_fd, out_fd, err_fd;
+	int master_fd;
+};
+
+/* A finding of `doctor`: what this host can do. */
+struct backend_check {
+	char name[48];
+	bool is_ok, is_required;
+	char text[256]; /* what was found; what to install or set when not ok */
+};
+#define BACKEND_CHECKS_MAX 24
+
+/* What the bottle's bundle looks like from the outside, for starting it. */
+struct backend_listeners {
+	int pipelock_fd, dns_udp_fd, dns_tcp_fd;
+};
+
+struct backend {
+	const char *name;
+	const char *summary;
+	/* What this host can do; fills checks. 0 if bottles can be started. */
+	int (*probe)(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e);
+	/* Makes the wall and the bundle's listening sockets inside it. */
+	int (*prepare)(struct bottle **out, const struct plan *p, const char *state_dir,
+		       struct backend_listeners *listeners, struct err *e);
+	/* Proves the wall from the agent's own position; the bundle must answer. */
+	int (*canary)(struct bottle *b, struct err *e);
+	/* Starts the agent; ca_pem goes into its trust store. *pidfd becomes readable at its end. */
+	int (*launch)(struct bottle *b, struct str ca_pem, struct backend_stdio *io, pid_t *pid,
+		      struct err *e);
+	/* One more process beside the agent, as walled in as it is. */
+	int (*exec)(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
+		    struct err *e);
+	/* Ends every process of the compartment. */
+	void (*kill)(struct bottle *b);
+	/* Undoes prepare; also after a failed one. */
+	void (*release)(struct bottle *b);
+	/* Removes what a dead bottle left on this host (cgroups, mounts …); state_dir is its folder. */
+	int (*cleanup)(const char *slug, const char *state_dir, struct err *e);
+};
+
+extern const struct backend backend_native;
+const struct backend *backend_find(enum plan_backend b); /* NULL: not in this build */

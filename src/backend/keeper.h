@@ -1,0 +1,51 @@
+/*
+ * The keeper: one host process per bottle, parent of the bundle's init and of the agent, holder of
+ * the wall's descriptors, the agent's pty and the control socket. The CLI starts it and attaches;
+ * when the keeper dies, everything of the bottle dies with it (parent-death signals, closed
+ * control descriptor).
+ *
+ * State folder: $XDG_STATE_HOME/claude-bottle/bottles/SLUG (0700):
+ *   lock           flock()ed by the keeper while the bottle lives
+ *   bottle.json    slug, agent, bottle, backend, pid, started, state, exit_status
+ *   plan.json      the plan (no secrets)
+ *   policy.json    what the bundle enforces
+ *   records.jsonl  the records
+ *   log            standard error of the bundle's roles
+ *   control.sock   the CLI's way in: SOCK_SEQPACKET, only this uid (SO_PEERCRED)
+ *   home/          the agent's home
+ */
+#pragma once
+
+#include "base/err.h"
+#include "conf/plan.h"
+
+#define KEEPER_MESSAGE_MAX 65536
+
+/* First byte of each message on control.sock. */
+enum keeper_message {
+	KEEPER_ATTACH = 'A', /* client: JSON {"tty":bool,"rows":N,"columns":N,"own":bool}; own: the
+			      * bottle ends when this client goes away */
+	KEEPER_EXEC = 'E',   /* client: JSON {"argv":[…],"tty":…,"rows":…,"columns":…} */
+	KEEPER_INPUT = 'i',  /* client: bytes for standard input; empty: end of input */
+	KEEPER_RESIZE = 'w', /* client: JSON {"rows":N,"columns":N} */
+	KEEPER_SIGNAL = 's', /* client: JSON {"signal":N} */
+	KEEPER_STOP = 'k',   /* client: JSON {"grace_ms":N} */
+	KEEPER_STATUS = '?', /* client; the answer is KEEPER_STATE */
+	KEEPER_OUTPUT = 'o', /* keeper: bytes of standard output, or of the terminal */
+	KEEPER_ERROR = 'e',  /* keeper: bytes of standard error */
+	KEEPER_STATE = '!',  /* keeper: JSON of bottle.json's content */
+	KEEPER_EXIT = 'x',   /* keeper: JSON {"status":N} (128 + signal for a signal); the last message */
+	KEEPER_FAILED = 'f'  /* keeper: JSON {"text":"…"}: refused or could not; the last message */
+};
+
+struct keeper_start {
+	const struct plan *plan;
+	const char *state_dir; /* exists, 0700, locked by lock_fd */
+	int lock_fd;
+	bool has_tty;
+	unsigned short rows, columns;
+};
+
+/* Forks the keeper (setsid, detached from the terminal). ready_fd becomes readable with one line:
+ * "ok" once the agent runs, or the reason why it does not. -errno when it could not even fork. */
+int keeper_spawn(const struct keeper_start *s, int *ready_fd, struct err *e) _fallible_;

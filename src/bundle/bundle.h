@@ -1,0 +1,85 @@
+/*
+ * The bundle: how the host starts it, and what its init gives to each role.
+ *
+ * `claude-bottle-bundle init` takes everything through descriptors that it inherits, each named on
+ * its command line as NAME=FD; it holds descriptors and never reads secrets' bytes.
+ *
+ *   config=FD    sealed memory file: JSON, see bundle_config
+ *   secrets=FD   sealed memory file: struct-free, length-prefixed values (keyd_secrets.h); read by
+ *                keyd alone
+ *   control=FD   SOCK_SEQPACKET to the backend: status lines out, commands in
+ *   records=FD   the bottle's records.jsonl, open for append
+ *   rules=FD     the compiled rule database from the cache, or absent
+ *   pipelock=FD  listening stream sockets, made inside the wall (docker: bound by init)
+ *   dns_udp=FD dns_tcp=FD
+ */
+#pragma once
+
+#include "base/err.h"
+#include "conf/policy.h"
+
+/* Order is start order; each waits for the ones before it to be ready. */
+enum bundle_role {
+	BUNDLE_ROLE_RECORD,
+	BUNDLE_ROLE_KEYD,
+	BUNDLE_ROLE_EGRESS,
+	BUNDLE_ROLE_PIPELOCK,
+	BUNDLE_ROLE_COUNT
+};
+
+const char *bundle_role_name(enum bundle_role r);
+
+/* What a role finds after init re-executed it: fixed descriptor numbers, close-on-exec for
+ * whatever it might start. -1 where a role has no such descriptor. */
+struct bundle_role_env {
+	enum bundle_role role;
+	int config_fd;   /* all: sealed JSON, offset 0 */
+	int ready_fd;    /* all: to init; the role writes one byte once it serves (bundle_role_ready) */
+	int record_fd;   /* pipelock, egress, keyd: to the record role */
+	int keyd_fd;     /* pipelock, egress, record: to keyd */
+	int egress_fd;   /* pipelock: SEQPACKET; sends one end of a stream socketpair per connection.
+			  * egress: the other side; receives them. egress has no address at all. */
+	/* record role */
+	int records_file_fd;
+	int record_in_fd; /* receives struct record */
+	/* keyd */
+	int secrets_fd;
+	int state_fd;     /* memory file that outlives a keyd: CA and signing key */
+	int asker_fds[BUNDLE_ROLE_COUNT + 1]; /* by role; the last one is init */
+	/* pipelock */
+	int listen_fd, dns_udp_fd, dns_tcp_fd, rules_fd;
+};
+
+/* Called by a role when its sockets are served and it has sealed itself. */
+void bundle_role_ready(const struct bundle_role_env *env);
+
+/* Each role's entry; returns the process's exit status. */
+int keyd_role_main(struct bundle_role_env *env);
+int egress_role_main(struct bundle_role_env *env);
+int pipelock_role_main(struct bundle_role_env *env);
+
+/* JSON of config=: {"version":1,"slug":…,"pinned":"10.209.0.2","supervised":bool,
+ *  "uid_base":N (0: keep the uid),"policy":{…}} */
+struct bundle_config {
+	char slug[64];
+	char pinned[46];
+	unsigned uid_base; /* role r runs as uid_base + r; 0 where the bundle is not root */
+	struct policy *policy;
+};
+int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e) _fallible_;
+void bundle_config_free(struct bundle_config *c);
+
+/* Messages on control=, one JSON object a datagram, at most BUNDLE_CONTROL_MAX bytes.
+ * init -> host: {"event":"ready","ca_pem":"…"}  {"event":"role","role":"egress","state":"restarted",
+ *   "text":"…"}  {"event":"failed","text":"…"} (init exits with status 1 after it)
+ * host -> init: {"command":"stop"}. End of file on control means stop as well. */
+#define BUNDLE_CONTROL_MAX 16384
+
+/* secrets=: records of { u32 kind (enum scan_kind SECRET or CANARY or PLACEHOLDER), u32 index,
+ * u32 route-independent flags 0, u32 length, bytes } in host byte order, until end of file. SECRET
+ * number N is credential N of the policy's auth. */
+struct bundle_secret_head {
+	uint32_t kind, index, flags, length;
+};
+#define BUNDLE_SECRETS_MAX       64
+#define BUNDLE_SECRETS_MAX_BYTES (256u << 10)

@@ -1,0 +1,129 @@
+/*
+ * What a bottle may reach: the resolved, validated form that pipelock and egress enforce and that
+ * `policy check` explains. No regular expressions; one linear pass; nothing is allowed unless a
+ * route says so. An empty, missing or malformed policy allows nothing.
+ *
+ * Travels from the host to the bundle as JSON (policy_to_json / policy_from_json), which is parsed
+ * as strictly as if it were hostile. It holds references to credentials, never their values.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <netinet/in.h>
+
+#define POLICY_HOST_MAX       253
+#define POLICY_ROUTES_MAX     512
+#define POLICY_PORTS_MAX      16
+#define POLICY_PATHS_MAX      64
+#define POLICY_PATH_MAX       1024
+#define POLICY_RESOLVE_MAX    256
+#define POLICY_JSON_MAX_BYTES (4u << 20)
+
+/* RFC 9110 methods that a route may name; CONNECT and TRACE never. */
+enum policy_method {
+	POLICY_METHOD_GET,
+	POLICY_METHOD_HEAD,
+	POLICY_METHOD_POST,
+	POLICY_METHOD_PUT,
+	POLICY_METHOD_PATCH,
+	POLICY_METHOD_DELETE,
+	POLICY_METHOD_OPTIONS,
+	POLICY_METHOD_COUNT
+};
+
+enum policy_auth_scheme {
+	POLICY_AUTH_NONE,
+	POLICY_AUTH_BEARER, /* Authorization: Bearer TOKEN */
+	POLICY_AUTH_BASIC,  /* Authorization: Basic base64(user:TOKEN) */
+	POLICY_AUTH_HEADER  /* <header>: TOKEN, e.g. x-api-key */
+};
+
+enum policy_on_match { POLICY_MATCH_BLOCK, POLICY_MATCH_REDACT, POLICY_MATCH_SUPERVISE };
+
+struct policy_auth {
+	enum policy_auth_scheme scheme;
+	char *header;      /* lower case; of POLICY_AUTH_HEADER, else "authorization" */
+	char *user;        /* of POLICY_AUTH_BASIC */
+	char *placeholder; /* what the agent holds instead of the token; unique per bottle and route */
+	unsigned credential; /* index into the secrets that keyd was given */
+};
+
+/* One allowed destination. A request must meet all of it. */
+struct policy_route {
+	char *host; /* lower-case A-label; "*.example.com" means one or more labels below example.com */
+	uint16_t ports[POLICY_PORTS_MAX]; /* at least one */
+	size_t n_ports;
+	uint32_t methods; /* bit 1 << enum policy_method; at least one */
+	/* Path patterns against the path without its query. "*" matches within one segment, a last
+	 * segment "**" anything below; no pattern: every path. */
+	char **paths;
+	size_t n_paths;
+	struct policy_auth auth;
+	enum policy_on_match on_match;
+	bool may_websocket;
+	char *origin_file; /* where the manifest says so, for `policy why`; never sent to the agent */
+	unsigned origin_line;
+};
+
+/* The operator's own answer for a name; such an address may lie inside, since the operator named
+ * it. Only for this exact name; port 0 keeps the port that was asked for. */
+struct policy_resolve {
+	char *host;
+	struct sockaddr_storage address; /* port 0: unchanged */
+};
+
+struct policy {
+	struct policy_route *routes;
+	size_t n_routes;
+	struct policy_resolve *resolve;
+	size_t n_resolve;
+	char *ca_pem; /* extra roots for upstreams, of egress.ca; NULL for none */
+};
+
+/* In the order in which they are checked. The names (policy_reason_name) are part of the wire
+ * format of refusals and records; never renumber a name's meaning. */
+enum policy_reason {
+	POLICY_OK,
+	POLICY_DENY_HOST_SYNTAX,  /* not a host name in canonical form */
+	POLICY_DENY_IP_LITERAL,   /* any spelling of an address; only names can be allowed */
+	POLICY_DENY_HOST,         /* no route names the host */
+	POLICY_DENY_PORT,
+	POLICY_DENY_METHOD,
+	POLICY_DENY_PATH_SYNTAX,  /* not canonical: dot segments, %2f, %2e, %5c, %00, "\", "//" … */
+	POLICY_DENY_PATH,
+	POLICY_REASON_COUNT
+};
+
+const char *policy_reason_name(enum policy_reason r); /* "host-not-allowed", … */
+const char *policy_method_name(enum policy_method m); /* "GET" */
+/* False for an unknown method; methods are case-sensitive (RFC 9110 section 9.1). */
+bool policy_method_parse(struct str name, enum policy_method *out) __attribute__((warn_unused_result));
+
+struct policy_decision {
+	enum policy_reason reason;
+	const struct policy_route *route; /* on POLICY_OK the route; else the nearest one, or NULL */
+};
+
+/* For CONNECT: may some request to this host and port be allowed? The host is compared in
+ * canonical lower-case form; the caller passes what policy_host_canonical() returned. */
+struct policy_decision policy_decide_authority(const struct policy *p, struct str host, uint16_t port);
+/* For a request. path is the origin-form path with or without query. Among several routes that
+ * allow it, one with auth wins, then manifest order. */
+struct policy_decision policy_decide(const struct policy *p, struct str host, uint16_t port,
+				     enum policy_method method, struct str path);
+/* RFC 1035/5890 letters, digits, hyphen; labels of 1-63 bytes; lower-cased into out; one trailing
+ * dot removed; every address spelling (decimal, octal, hex, short, bracketed v6) is
+ * POLICY_DENY_IP_LITERAL; U-labels, userinfo, NUL, space and any other byte POLICY_DENY_HOST_SYNTAX. */
+enum policy_reason policy_host_canonical(struct str host, char out[POLICY_HOST_MAX + 1]);
+/* As written by an operator: additionally "*.name" with at least two labels under a name that is
+ * not a public suffix of one label; U-labels are refused with their A-label as hint. */
+int policy_host_pattern_check(struct str pattern, struct err *e) _fallible_;
+/* True if the origin-form path (query excluded) is in the one canonical form that can be matched
+ * safely. */
+bool policy_path_is_canonical(struct str path);
+
+void policy_free(struct policy *p);
+int policy_from_json(struct policy *out, struct str json, struct err *e) _fallible_;
+int policy_to_json(const struct policy *p, struct buf *out, struct err *e) _fallible_;

@@ -1,0 +1,50 @@
+/*
+ * How a process takes powers away from itself. Each step is a call of its own, so that a role's
+ * main reads as its list of powers; each fails hard when the kernel cannot do it, except where the
+ * comment says what an older kernel gets instead.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <sys/types.h>
+
+/* No new privileges, not dumpable (no core, no ptrace by the same uid), parent-death SIGKILL,
+ * umask 077, empty supplementary groups when root. */
+int priv_basics(struct err *e) _fallible_;
+/* setgroups([]), setresgid, setresuid; verifies that there is no way back; drops every capability
+ * from all sets and the bounding set. uid 0: keep the uid, drop capabilities all the same. */
+int priv_drop_uid(uid_t uid, struct err *e) _fallible_;
+
+struct priv_limits {
+	size_t files;
+	size_t address_space_bytes; /* 0: unlimited (sanitizers reserve terabytes) */
+	size_t file_size_bytes;
+	size_t processes;           /* 0: may not fork */
+};
+int priv_limit(const struct priv_limits *l, struct err *e) _fallible_;
+
+/* Landlock: only these paths, with these rights; nothing else in the file system; no TCP bind or
+ * connect where the ABI knows the network (4+), unless asked for. A kernel without Landlock: *e is
+ * untouched, the return value is 1 and the caller logs it once. */
+enum priv_access { PRIV_READ = 1, PRIV_WRITE = 2, PRIV_EXECUTE = 4 };
+struct priv_path {
+	const char *path;
+	unsigned access;
+};
+int priv_landlock(const struct priv_path *paths, size_t n, bool may_tcp_connect,
+		  struct err *e) _fallible_;
+
+/* Seccomp: an allowlist of syscalls by name sets; anything else kills the process (SIGSYS logged by
+ * init). Socket families, prctl options and clone flags are checked by argument. */
+enum priv_seccomp_set {
+	PRIV_SECCOMP_BASE = 1,    /* memory, time, read/write on open descriptors, epoll, signals, exit */
+	PRIV_SECCOMP_PASS_FD = 2, /* sendmsg/recvmsg, socketpair(AF_UNIX) */
+	PRIV_SECCOMP_ACCEPT = 4,  /* accept4, getsockname, getpeername, setsockopt */
+	PRIV_SECCOMP_DIAL = 8,    /* socket(AF_INET/AF_INET6), connect, bind, sendto, recvfrom */
+	PRIV_SECCOMP_OPEN = 16    /* openat, fstat, read-only by Landlock */
+};
+int priv_seccomp(unsigned sets, struct err *e) _fallible_;
+/* True in a sanitizer build, whose runtime needs syscalls that the filters refuse; the filters
+ * themselves are tested in a build of their own. */
+bool priv_is_instrumented(void);
