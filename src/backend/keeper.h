@@ -13,13 +13,23 @@
  *   log            standard error of the bundle's roles
  *   control.sock   the CLI's way in: SOCK_SEQPACKET, only this uid (SO_PEERCRED)
  *   home/          the agent's home
+ *
+ * Ownership: each process of a bottle outside its compartment (keeper, init, roles, bwrap) has
+ * CLAUDE_BOTTLE_SLUG=SLUG in the environment that it was started with; `cleanup` ends what carries
+ * the slug of a bottle whose lock is free.
+ *
+ * The first client: the keeper reads nothing from the agent's output, and sends no KEEPER_EXIT,
+ * before somebody has attached once or KEEPER_ATTACH_WAIT_MS have passed since "ok", so that
+ * nothing is lost when the agent is quicker than its client. A second KEEPER_ATTACH on the same
+ * connection changes "own" and the size: so a client detaches and leaves the bottle running.
  */
 #pragma once
 
 #include "base/err.h"
 #include "conf/plan.h"
 
-#define KEEPER_MESSAGE_MAX 65536
+#define KEEPER_MESSAGE_MAX    65536
+#define KEEPER_ATTACH_WAIT_MS 3000
 
 /* First byte of each message on control.sock. */
 enum keeper_message {
@@ -34,8 +44,9 @@ enum keeper_message {
 	KEEPER_OUTPUT = 'o', /* keeper: bytes of standard output, or of the terminal */
 	KEEPER_ERROR = 'e',  /* keeper: bytes of standard error */
 	KEEPER_STATE = '!',  /* keeper: JSON of bottle.json's content */
-	KEEPER_EXIT = 'x',   /* keeper: JSON {"status":N} (128 + signal for a signal); the last message */
-	KEEPER_FAILED = 'f'  /* keeper: JSON {"text":"…"}: refused or could not; the last message */
+	KEEPER_EXIT =
+		'x', /* keeper: JSON {"status":N} (128 + signal for a signal); the last message */
+	KEEPER_FAILED = 'f' /* keeper: JSON {"text":"…"}: refused or could not; the last message */
 };
 
 struct keeper_start {

@@ -1,0 +1,35 @@
+#include "cli/verbs.h"
+
+#include "base/text.h"
+
+const struct cli_verb *const cli_verbs[] = {
+#ifdef CLI_HAS_INIT
+	&cmd_init,
+#endif
+#ifdef CLI_HAS_POLICY
+	&cmd_policy,
+#endif
+#ifdef CLI_HAS_SELFTEST
+	&cmd_selftest,
+#endif
+	&cmd_help,     &cmd_version,
+};
+const size_t cli_n_verbs = ARRAY_LEN(cli_verbs);
+
+const struct cli_verb *cli_verb_find(const char *name)
+{
+	for (size_t i = 0; i < cli_n_verbs; i++) {
+		if (strcmp(cli_verbs[i]->name, name) == 0)
+			return cli_verbs[i];
+	}
+	return NULL;
+}
+
+const char *cli_verb_nearest(const char *name)
+{
+	const char *names[ARRAY_LEN(cli_verbs)];
+
+	for (size_t i = 0; i < cli_n_verbs; i++)
+		names[i] = cli_verbs[i]->name;
+	return text_nearest(str_of(name), names, cli_n_verbs);
+}
