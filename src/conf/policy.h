@@ -19,6 +19,12 @@
 #define POLICY_PATHS_MAX      64
 #define POLICY_PATH_MAX       1024
 #define POLICY_RESOLVE_MAX    256
+#define POLICY_HEADER_MAX     64
+#define POLICY_USER_MAX       128
+#define POLICY_CREDENTIALS_MAX 64
+#define POLICY_PLACEHOLDER_MIN 24
+#define POLICY_PLACEHOLDER_MAX 64
+#define POLICY_CA_MAX_BYTES   (1u << 20)
 #define POLICY_JSON_MAX_BYTES (4u << 20)
 
 /* RFC 9110 methods that a route may name; CONNECT and TRACE never. */
@@ -57,7 +63,8 @@ struct policy_route {
 	size_t n_ports;
 	uint32_t methods; /* bit 1 << enum policy_method; at least one */
 	/* Path patterns against the path without its query. "*" matches within one segment, a last
-	 * segment "**" anything below; no pattern: every path. */
+	 * segment "**" anything below; no pattern: every path. Escapes of the request's path are
+	 * compared by the byte that they stand for. */
 	char **paths;
 	size_t n_paths;
 	struct policy_auth auth;
@@ -110,7 +117,9 @@ struct policy_decision {
  * canonical lower-case form; the caller passes what policy_host_canonical() returned. */
 struct policy_decision policy_decide_authority(const struct policy *p, struct str host, uint16_t port);
 /* For a request. path is the origin-form path with or without query. Among several routes that
- * allow it, one with auth wins, then manifest order. */
+ * allow it, one with auth wins, then manifest order. Dot segments, controls, backslashes, broken
+ * escapes and bytes past ASCII are refused everywhere; as soon as one route of the host and port
+ * restricts paths, everything that policy_path_is_canonical() refuses is. Neither allocates. */
 struct policy_decision policy_decide(const struct policy *p, struct str host, uint16_t port,
 				     enum policy_method method, struct str path);
 /* RFC 1035/5890 letters, digits, hyphen; labels of 1-63 bytes; lower-cased into out; one trailing
@@ -121,9 +130,28 @@ enum policy_reason policy_host_canonical(struct str host, char out[POLICY_HOST_M
  * not a public suffix of one label; U-labels are refused with their A-label as hint. */
 int policy_host_pattern_check(struct str pattern, struct err *e) _fallible_;
 /* True if the origin-form path (query excluded) is in the one canonical form that can be matched
- * safely. */
+ * safely: no empty or dot segment, no ";", no escaped "/", "\", ".", ";" or "%". */
 bool policy_path_is_canonical(struct str path);
+/* What a route may hold, for whoever builds one: the manifest and policy_from_json(). A path pattern
+ * starts with "/", has no query, escape or parameter, and "**" only as its last segment. */
+int policy_path_pattern_check(struct str pattern, struct err *e) _fallible_;
+/* A header that may carry a credential: a lower-case token (RFC 9110 section 5.6.2) that is not one
+ * of the message's own framing. */
+int policy_header_check(struct str header, struct err *e) _fallible_;
+int policy_user_check(struct str user, struct err *e) _fallible_; /* RFC 7617: no ":" */
+int policy_placeholder_check(struct str placeholder, struct err *e) _fallible_;
+/* "1.2.3.4", "1.2.3.4:443", "2001:db8::1", "[2001:db8::1]:443", in plain decimal or hex form. */
+int policy_address_parse(struct str text, struct sockaddr_storage *out, struct err *e) _fallible_;
+/* The same form; out holds at least POLICY_ADDRESS_SIZE bytes. */
+#define POLICY_ADDRESS_SIZE 64
+void policy_address_format(const struct sockaddr_storage *a, char out[POLICY_ADDRESS_SIZE]);
+const char *policy_scheme_name(enum policy_auth_scheme s); /* "bearer"; "none" */
+bool policy_scheme_parse(struct str name, enum policy_auth_scheme *out) __attribute__((warn_unused_result));
+const char *policy_on_match_name(enum policy_on_match m); /* "block" */
+bool policy_on_match_parse(struct str name, enum policy_on_match *out) __attribute__((warn_unused_result));
 
-void policy_free(struct policy *p);
+void policy_free(struct policy *p); /* leaves an empty policy, which allows nothing */
+/* Unknown and repeated keys, anything out of range and any nesting that the form does not have are
+ * errors; out is then an empty policy. */
 int policy_from_json(struct policy *out, struct str json, struct err *e) _fallible_;
 int policy_to_json(const struct policy *p, struct buf *out, struct err *e) _fallible_;

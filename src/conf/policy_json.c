@@ -1,0 +1,513 @@
+/*
+ * The policy as JSON, on its way from the host to the bundle and in the bottle's policy.json. It is
+ * parsed as if an enemy had written it: each level knows its keys and refuses the rest, every count
+ * and length has its cap, and an error at any place leaves a policy that allows nothing.
+ */
+#include "conf/policy.h"
+
+#include "base/clean.h"
+#include "base/mem.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <jansson.h>
+
+#define JSON_VERSION   1
+#define JSON_DEPTH_MAX 8
+
+/* --- out --- */
+
+static int put_string(struct buf *out, const char *key, const char *value)
+{
+	int ret = buf_printf(out, "\"%s\":", key);
+
+	return ret < 0 ? ret : text_json(out, str_of(value));
+}
+
+static int put_list_start(struct buf *out, const char *key)
+{
+	return buf_printf(out, ",\"%s\":[", key);
+}
+
+static int put_ports(struct buf *out, const struct policy_route *r)
+{
+	int ret = put_list_start(out, "ports");
+
+	for (size_t i = 0; ret == 0 && i < r->n_ports; i++)
+		ret = buf_printf(out, "%s%u", i ? "," : "", (unsigned)r->ports[i]);
+	return ret < 0 ? ret : buf_append(out, "]", 1);
+}
+
+static int put_methods(struct buf *out, const struct policy_route *r)
+{
+	int ret = put_list_start(out, "methods");
+	bool is_first = true;
+
+	for (unsigned m = 0; ret == 0 && m < POLICY_METHOD_COUNT; m++) {
+		if (!(r->methods & 1u << m))
+			continue;
+		ret = buf_printf(out, "%s\"%s\"", is_first ? "" : ",",
+				 policy_method_name((enum policy_method)m));
+		is_first = false;
+	}
+	return ret < 0 ? ret : buf_append(out, "]", 1);
+}
+
+static int put_paths(struct buf *out, const struct policy_route *r)
+{
+	int ret = put_list_start(out, "paths");
+
+	for (size_t i = 0; ret == 0 && i < r->n_paths; i++) {
+		if (i > 0)
+			ret = buf_append(out, ",", 1);
+		if (ret == 0)
+			ret = text_json(out, str_of(r->paths[i]));
+	}
+	return ret < 0 ? ret : buf_append(out, "]", 1);
+}
+
+static int put_auth(struct buf *out, const struct policy_auth *a)
+{
+	int ret;
+
+	if (a->scheme == POLICY_AUTH_NONE)
+		return 0;
+	ret = buf_printf(out, ",\"auth\":{\"scheme\":\"%s\",\"credential\":%u,",
+			 policy_scheme_name(a->scheme), a->credential);
+	if (ret == 0)
+		ret = put_string(out, "header", a->header);
+	if (ret == 0 && a->user) {
+		ret = buf_append(out, ",", 1);
+		if (ret == 0)
+			ret = put_string(out, "user", a->user);
+	}
+	if (ret == 0)
+		ret = buf_append(out, ",", 1);
+	if (ret == 0)
+		ret = put_string(out, "placeholder", a->placeholder);
+	return ret < 0 ? ret : buf_append(out, "}", 1);
+}
+
+static int put_route(struct buf *out, const struct policy_route *r)
+{
+	int ret = buf_append(out, "{", 1);
+
+	if (ret == 0)
+		ret = put_string(out, "host", r->host);
+	if (ret == 0)
+		ret = put_ports(out, r);
+	if (ret == 0)
+		ret = put_methods(out, r);
+	if (ret == 0)
+		ret = put_paths(out, r);
+	if (ret == 0)
+		ret = put_auth(out, &r->auth);
+	if (ret == 0)
+		ret = buf_printf(out, ",\"on_match\":\"%s\",\"websocket\":%s",
+				 policy_on_match_name(r->on_match),
+				 r->may_websocket ? "true" : "false");
+	if (ret == 0 && r->origin_file) {
+		ret = buf_printf(out, ",\"origin_line\":%u,", r->origin_line);
+		if (ret == 0)
+			ret = put_string(out, "origin_file", r->origin_file);
+	}
+	return ret < 0 ? ret : buf_append(out, "}", 1);
+}
+
+static int put_resolve(struct buf *out, const struct policy_resolve *v)
+{
+	char address[POLICY_ADDRESS_SIZE];
+	int ret = buf_append(out, "{", 1);
+
+	policy_address_format(&v->address, address);
+	if (ret == 0)
+		ret = put_string(out, "host", v->host);
+	if (ret == 0)
+		ret = buf_append(out, ",", 1);
+	if (ret == 0)
+		ret = put_string(out, "address", address);
+	return ret < 0 ? ret : buf_append(out, "}", 1);
+}
+
+int policy_to_json(const struct policy *p, struct buf *out, struct err *e)
+{
+	int ret = buf_printf(out, "{\"version\":%d,\"routes\":[", JSON_VERSION);
+
+	for (size_t i = 0; ret == 0 && i < p->n_routes; i++) {
+		if (i > 0)
+			ret = buf_append(out, ",", 1);
+		if (ret == 0)
+			ret = put_route(out, &p->routes[i]);
+	}
+	if (ret == 0)
+		ret = buf_append(out, "],\"resolve\":[", 13);
+	for (size_t i = 0; ret == 0 && i < p->n_resolve; i++) {
+		if (i > 0)
+			ret = buf_append(out, ",", 1);
+		if (ret == 0)
+			ret = put_resolve(out, &p->resolve[i]);
+	}
+	if (ret == 0)
+		ret = buf_append(out, "]", 1);
+	if (ret == 0 && p->ca_pem) {
+		ret = buf_append(out, ",", 1);
+		if (ret == 0)
+			ret = put_string(out, "ca_pem", p->ca_pem);
+	}
+	if (ret == 0)
+		ret = buf_append(out, "}", 1);
+	return ret < 0 ? err_set(e, ret, "policy does not fit into %zu bytes", out->cap) : 0;
+}
+
+/* --- in --- */
+
+/* Before the parser, which recurses: no deeper than the form itself ever is. */
+static bool is_shallow(struct str json)
+{
+	unsigned depth = 0;
+	bool in_string = false;
+
+	for (size_t i = 0; i < json.n; i++) {
+		char c = json.p[i];
+
+		if (in_string && c == '\\')
+			i++;
+		else if (c == '"')
+			in_string = !in_string;
+		else if (!in_string && (c == '{' || c == '[') && ++depth > JSON_DEPTH_MAX)
+			return false;
+		else if (!in_string && (c == '}' || c == ']') && depth > 0)
+			depth--;
+	}
+	return true;
+}
+
+/* Refuses keys that are not in the NULL-terminated list. */
+static int check_keys(const json_t *object, const char *what, const char *const *known,
+		      struct err *e)
+{
+	const char *key;
+	json_t *value;
+
+	if (!json_is_object(object))
+		return err_set(e, -EINVAL, "policy: %s must be an object", what);
+	json_object_foreach((json_t *)object, key, value)
+	{
+		const char *const *k = known;
+
+		while (*k && strcmp(*k, key) != 0)
+			k++;
+		if (!*k) {
+			char shown[64];
+
+			text_visible_cstr(shown, sizeof(shown), str_of(key));
+			return err_set(e, -EINVAL, "policy: unknown key \"%s\" in %s", shown, what);
+		}
+	}
+	return 0;
+}
+
+static int get_string(const json_t *object, const char *key, size_t max, struct str *out,
+		      struct err *e)
+{
+	const json_t *v = json_object_get(object, key);
+
+	*out = STR_NULL;
+	if (!json_is_string(v))
+		return err_set(e, -EINVAL, "policy: \"%s\" must be a string", key);
+	*out = str_slice(json_string_value(v), json_string_length(v));
+	if (out->n > max || (out->n > 0 && memchr(out->p, '\0', out->n)))
+		return err_set(e, -EINVAL, "policy: \"%s\" is too long", key);
+	return 0;
+}
+
+static int get_unsigned(const json_t *object, const char *key, unsigned max, unsigned *out,
+			struct err *e)
+{
+	const json_t *v = json_object_get(object, key);
+	json_int_t n = json_integer_value(v);
+
+	*out = 0;
+	if (!json_is_integer(v) || n < 0 || n > (json_int_t)max)
+		return err_set(e, -EINVAL, "policy: \"%s\" must be a number from 0 to %u", key,
+			       max);
+	*out = (unsigned)n;
+	return 0;
+}
+
+static int get_list(const json_t *object, const char *key, size_t max, const json_t **out,
+		    struct err *e)
+{
+	*out = json_object_get(object, key);
+	if (!json_is_array(*out))
+		return err_set(e, -EINVAL, "policy: \"%s\" must be a list", key);
+	if (json_array_size(*out) > max)
+		return err_set(e, -EINVAL, "policy: \"%s\" has more than %zu items", key, max);
+	return 0;
+}
+
+static int read_ports(struct policy_route *r, const json_t *object, struct err *e)
+{
+	const json_t *list;
+	int ret = get_list(object, "ports", POLICY_PORTS_MAX, &list, e);
+
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *v = json_array_get(list, i);
+		json_int_t port = json_integer_value(v);
+
+		if (!json_is_integer(v) || port < 1 || port > 65535)
+			return err_set(e, -EINVAL,
+				       "policy: a port must be a number from 1 to 65535");
+		r->ports[r->n_ports++] = (uint16_t)port;
+	}
+	return r->n_ports > 0 ? 0 : err_set(e, -EINVAL, "policy: route without a port");
+}
+
+static int read_methods(struct policy_route *r, const json_t *object, struct err *e)
+{
+	const json_t *list;
+	int ret = get_list(object, "methods", POLICY_METHOD_COUNT, &list, e);
+
+	if (ret < 0)
+		return ret;
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *v = json_array_get(list, i);
+		enum policy_method m;
+
+		if (!json_is_string(v) ||
+		    !policy_method_parse(str_slice(json_string_value(v), json_string_length(v)),
+					 &m))
+			return err_set(e, -EINVAL, "policy: unknown method");
+		r->methods |= 1u << m;
+	}
+	return r->methods ? 0 : err_set(e, -EINVAL, "policy: route without a method");
+}
+
+static int read_paths(struct policy_route *r, const json_t *object, struct err *e)
+{
+	const json_t *list;
+	int ret = get_list(object, "paths", POLICY_PATHS_MAX, &list, e);
+
+	if (ret < 0)
+		return ret;
+	r->paths = mem_zalloc_array(json_array_size(list), sizeof(*r->paths));
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *v = json_array_get(list, i);
+		struct str path = str_slice(json_string_value(v), json_string_length(v));
+
+		if (!json_is_string(v))
+			return err_set(e, -EINVAL, "policy: a path must be a string");
+		ret = policy_path_pattern_check(path, e);
+		if (ret < 0)
+			return ret;
+		r->paths[r->n_paths++] = str_dup(path);
+	}
+	return 0;
+}
+
+static int read_auth_user(struct policy_auth *a, const json_t *object, struct err *e)
+{
+	struct str text;
+	int ret;
+
+	if (a->scheme != POLICY_AUTH_BASIC)
+		return json_object_get(object, "user")
+			       ? err_set(e, -EINVAL, "policy: \"user\" belongs to scheme basic")
+			       : 0;
+	ret = get_string(object, "user", POLICY_USER_MAX, &text, e);
+	if (ret == 0)
+		ret = policy_user_check(text, e);
+	if (ret == 0)
+		a->user = str_dup(text);
+	return ret;
+}
+
+static int read_auth(struct policy_route *r, const json_t *object, struct err *e)
+{
+	static const char *const keys[] = {"scheme", "credential",  "header",
+					   "user",   "placeholder", NULL};
+	struct policy_auth *a = &r->auth;
+	struct str text;
+	int ret = check_keys(object, "auth", keys, e);
+
+	if (ret == 0)
+		ret = get_string(object, "scheme", 16, &text, e);
+	if (ret < 0)
+		return ret;
+	if (!policy_scheme_parse(text, &a->scheme) || a->scheme == POLICY_AUTH_NONE)
+		return err_set(e, -EINVAL, "policy: unknown auth scheme");
+	if (r->host[0] == '*')
+		return err_set(e, -EINVAL, "policy: a credential needs one exact host");
+	ret = get_unsigned(object, "credential", POLICY_CREDENTIALS_MAX - 1, &a->credential, e);
+	if (ret == 0)
+		ret = get_string(object, "header", POLICY_HEADER_MAX, &text, e);
+	if (ret == 0)
+		ret = policy_header_check(text, e);
+	if (ret < 0)
+		return ret;
+	a->header = str_dup(text);
+	if (a->scheme != POLICY_AUTH_HEADER && strcmp(a->header, "authorization") != 0)
+		return err_set(e, -EINVAL, "policy: this scheme goes into \"authorization\"");
+	ret = read_auth_user(a, object, e);
+	if (ret == 0)
+		ret = get_string(object, "placeholder", POLICY_PLACEHOLDER_MAX, &text, e);
+	if (ret == 0)
+		ret = policy_placeholder_check(text, e);
+	if (ret == 0)
+		a->placeholder = str_dup(text);
+	return ret;
+}
+
+/* A host pattern that is canonical already: what is compared later is exactly what stands here. */
+static int read_host(char **out, const json_t *object, bool may_wildcard, struct err *e)
+{
+	char canonical[POLICY_HOST_MAX + 1];
+	struct str text, name;
+	int ret = get_string(object, "host", POLICY_HOST_MAX + 2, &text, e);
+
+	if (ret == 0)
+		ret = policy_host_pattern_check(text, e);
+	if (ret < 0)
+		return ret;
+	name = str_starts(text, STR_LIT("*.")) ? str_sub(text, 2, text.n) : text;
+	if (name.n != text.n && !may_wildcard)
+		return err_set(e, -EINVAL, "policy: this host must be one exact name");
+	if (policy_host_canonical(name, canonical) != POLICY_OK || !str_eq(name, str_of(canonical)))
+		return err_set(e, -EINVAL, "policy: host is not in canonical form");
+	*out = str_dup(text);
+	return 0;
+}
+
+static int read_route_rest(struct policy_route *r, const json_t *object, struct err *e)
+{
+	const json_t *websocket = json_object_get(object, "websocket");
+	const json_t *auth = json_object_get(object, "auth");
+	struct str text;
+	int ret = auth ? read_auth(r, auth, e) : 0;
+
+	if (ret == 0)
+		ret = get_string(object, "on_match", 16, &text, e);
+	if (ret < 0)
+		return ret;
+	if (!policy_on_match_parse(text, &r->on_match))
+		return err_set(e, -EINVAL, "policy: unknown on_match");
+	if (!json_is_boolean(websocket))
+		return err_set(e, -EINVAL, "policy: \"websocket\" must be true or false");
+	r->may_websocket = json_is_true(websocket);
+	if (!json_object_get(object, "origin_file"))
+		return 0;
+	ret = get_string(object, "origin_file", 4096, &text, e);
+	if (ret == 0)
+		ret = get_unsigned(object, "origin_line", 1u << 24, &r->origin_line, e);
+	if (ret == 0)
+		r->origin_file = str_dup(text);
+	return ret;
+}
+
+static int read_route(struct policy_route *r, const json_t *object, struct err *e)
+{
+	static const char *const keys[] = {"host",	  "ports",    "methods",   "paths",
+					   "auth",	  "on_match", "websocket", "origin_file",
+					   "origin_line", NULL};
+	int ret = check_keys(object, "a route", keys, e);
+
+	if (ret == 0)
+		ret = read_host(&r->host, object, true, e);
+	if (ret == 0)
+		ret = read_ports(r, object, e);
+	if (ret == 0)
+		ret = read_methods(r, object, e);
+	if (ret == 0)
+		ret = read_paths(r, object, e);
+	return ret < 0 ? ret : read_route_rest(r, object, e);
+}
+
+static int read_resolve(struct policy_resolve *v, const json_t *object, struct err *e)
+{
+	static const char *const keys[] = {"host", "address", NULL};
+	struct str text;
+	int ret = check_keys(object, "resolve", keys, e);
+
+	if (ret == 0)
+		ret = read_host(&v->host, object, false, e);
+	if (ret == 0)
+		ret = get_string(object, "address", POLICY_ADDRESS_SIZE, &text, e);
+	return ret < 0 ? ret : policy_address_parse(text, &v->address, e);
+}
+
+static int read_lists(struct policy *p, const json_t *root, struct err *e)
+{
+	const json_t *list;
+	int ret = get_list(root, "routes", POLICY_ROUTES_MAX, &list, e);
+
+	if (ret < 0)
+		return ret;
+	p->routes = mem_zalloc_array(json_array_size(list), sizeof(*p->routes));
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		p->n_routes++;
+		ret = read_route(&p->routes[i], json_array_get(list, i), e);
+		if (ret < 0)
+			return ret;
+	}
+	ret = get_list(root, "resolve", POLICY_RESOLVE_MAX, &list, e);
+	if (ret < 0)
+		return ret;
+	p->resolve = mem_zalloc_array(json_array_size(list), sizeof(*p->resolve));
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		p->n_resolve++;
+		ret = read_resolve(&p->resolve[i], json_array_get(list, i), e);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+static int read_policy(struct policy *p, const json_t *root, struct err *e)
+{
+	static const char *const keys[] = {"version", "routes", "resolve", "ca_pem", NULL};
+	unsigned version;
+	struct str text;
+	int ret = check_keys(root, "the policy", keys, e);
+
+	if (ret == 0)
+		ret = get_unsigned(root, "version", 1u << 16, &version, e);
+	if (ret < 0)
+		return ret;
+	if (version != JSON_VERSION)
+		return err_set(e, -EINVAL, "policy: version %u, expected %d", version,
+			       JSON_VERSION);
+	ret = read_lists(p, root, e);
+	if (ret < 0 || !json_object_get(root, "ca_pem"))
+		return ret;
+	ret = get_string(root, "ca_pem", POLICY_CA_MAX_BYTES, &text, e);
+	if (ret == 0)
+		p->ca_pem = str_dup(text);
+	return ret;
+}
+
+static void json_unref_p(json_t **v)
+{
+	json_decref(*v);
+}
+
+int policy_from_json(struct policy *out, struct str json, struct err *e)
+{
+	_cleanup_(json_unref_p) json_t *root = NULL;
+	json_error_t why;
+	int ret;
+
+	*out = (struct policy){0};
+	if (json.n > POLICY_JSON_MAX_BYTES)
+		return err_set(e, -EFBIG, "policy: larger than %u bytes", POLICY_JSON_MAX_BYTES);
+	if (!is_shallow(json))
+		return err_set(e, -EINVAL, "policy: nested deeper than %d", JSON_DEPTH_MAX);
+	root = json_loadb(json.p ? json.p : "", json.n, JSON_REJECT_DUPLICATES, &why);
+	if (!root)
+		return err_set(e, -EINVAL, "policy: not JSON: line %d: %s", why.line, why.text);
+	ret = read_policy(out, root, e);
+	if (ret < 0)
+		policy_free(out);
+	return ret;
+}
