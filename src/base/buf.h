@@ -10,8 +10,8 @@
 struct buf {
 	char *p;
 	size_t from, to; /* readable bytes are [from, to) */
-	size_t size;     /* allocated */
-	size_t cap;      /* the most that may ever be held */
+	size_t size;	 /* allocated */
+	size_t cap;	 /* the most that may ever be held */
 };
 
 void buf_init(struct buf *b, size_t cap_bytes);
@@ -45,6 +45,7 @@ void buf_commit(struct buf *b, size_t n);
 /* 0, or -ENOBUFS with nothing appended. */
 int buf_append(struct buf *b, const void *data, size_t n) _fallible_;
 int buf_append_str(struct buf *b, struct str s) _fallible_;
-int buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3))) _fallible_;
+int buf_printf(struct buf *b, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3))) _fallible_;
 /* Drops n bytes at the front (n <= buf_len). */
 void buf_consume(struct buf *b, size_t n);

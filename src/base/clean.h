@@ -32,9 +32,9 @@ static inline void clean_closedir_p(DIR **d)
 		(void)closedir(*d);
 }
 
-#define _cleanup_(fn)        __attribute__((cleanup(fn)))
-#define _cleanup_free_     _cleanup_(clean_free_p)
-#define _cleanup_close_    _cleanup_(clean_close_p)
+#define _cleanup_(fn)	   __attribute__((cleanup(fn)))
+#define _cleanup_free_	   _cleanup_(clean_free_p)
+#define _cleanup_close_	   _cleanup_(clean_close_p)
 #define _cleanup_fclose_   _cleanup_(clean_fclose_p)
 #define _cleanup_closedir_ _cleanup_(clean_closedir_p)
 
@@ -53,11 +53,11 @@ static inline void close_fd(int *fd)
 	*fd = -1;
 }
 
-#define take_ptr(pp)                       \
-	({                                 \
-		__typeof__(*(pp)) t_ = *(pp); \
-		*(pp) = NULL;              \
-		t_;                        \
+#define take_ptr(pp)                                                                               \
+	({                                                                                         \
+		__typeof__(*(pp)) t_ = *(pp);                                                      \
+		*(pp) = NULL;                                                                      \
+		t_;                                                                                \
 	})
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))

@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-__attribute__((format(printf, 3, 0)))
-static int err_vset(struct err *e, int code, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static int err_vset(struct err *e, int code, const char *fmt,
+							  va_list ap)
 {
 	if (code > 0)
 		code = -code;

@@ -13,10 +13,10 @@
 #define _fallible_ __attribute__((warn_unused_result))
 
 struct err {
-	int code;                 /* negative errno, 0 when nothing failed */
-	char file[ERR_FILE_MAX];  /* of a config error, else empty */
-	unsigned line, column;    /* 1-based, 0 when unknown */
-	char text[ERR_TEXT_MAX];  /* one line, no trailing newline */
+	int code;		 /* negative errno, 0 when nothing failed */
+	char file[ERR_FILE_MAX]; /* of a config error, else empty */
+	unsigned line, column;	 /* 1-based, 0 when unknown */
+	char text[ERR_TEXT_MAX]; /* one line, no trailing newline */
 };
 
 #define ERR_INIT ((struct err){0})

@@ -8,7 +8,8 @@
 /* Reads until end of file, at most max bytes (-EFBIG past it). *out is NUL-terminated one past
  * out->n, on the heap; the caller frees out->p. */
 int io_read_all(int fd, size_t max, struct str *out, struct err *e) _fallible_;
-int io_read_file(int dirfd, const char *path, size_t max, struct str *out, struct err *e) _fallible_;
+int io_read_file(int dirfd, const char *path, size_t max, struct str *out,
+		 struct err *e) _fallible_;
 int io_write_all(int fd, const void *data, size_t n) _fallible_;
 /* Writes beside the file, fsyncs, renames over it: the file is the old one or the new one. */
 int io_write_file_atomic(int dirfd, const char *path, struct str data, mode_t mode,

@@ -14,11 +14,11 @@ struct str {
 	size_t n;
 };
 
-#define STR_LIT(s)  ((struct str){(s), sizeof(s) - 1})
-#define STR_NULL    ((struct str){NULL, 0})
-#define STR_FMT     "%.*s"
+#define STR_LIT(s) ((struct str){(s), sizeof(s) - 1})
+#define STR_NULL   ((struct str){NULL, 0})
+#define STR_FMT	   "%.*s"
 /* Arguments for STR_FMT; the precision of printf is an int, so longer slices are cut. */
-#define STR_ARG(s)  (int)((s).n > 4096 ? 4096 : (s).n), ((s).p ? (s).p : "")
+#define STR_ARG(s) (int)((s).n > 4096 ? 4096 : (s).n), ((s).p ? (s).p : "")
 
 static inline struct str str_of(const char *cstr)
 {

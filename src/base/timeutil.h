@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TIME_NS_PER_MS  UINT64_C(1000000)
+#define TIME_NS_PER_MS	UINT64_C(1000000)
 #define TIME_NS_PER_SEC UINT64_C(1000000000)
 
 uint64_t time_monotonic_ns(void);

@@ -33,27 +33,37 @@ const char *bundle_role_name(enum bundle_role r);
  * whatever it might start. -1 where a role has no such descriptor. */
 struct bundle_role_env {
 	enum bundle_role role;
-	int config_fd;   /* all: sealed JSON, offset 0 */
-	int ready_fd;    /* all: to init; the role writes one byte once it serves (bundle_role_ready) */
-	int record_fd;   /* pipelock, egress, keyd: to the record role */
-	int keyd_fd;     /* pipelock, egress, record: to keyd */
-	int egress_fd;   /* pipelock: SEQPACKET; sends one end of a stream socketpair per connection.
-			  * egress: the other side; receives them. egress has no address at all. */
+	unsigned uid;  /* to become, 0 to keep */
+	int config_fd; /* all: sealed JSON, offset 0 */
+	int ready_fd;  /* all: to init; the role writes one byte once it serves (bundle_role_ready)
+			*/
+	int record_fd; /* pipelock, egress, keyd: to the record role */
+	int keyd_fd;   /* pipelock, egress, record: to keyd */
+	int egress_fd; /* pipelock: SEQPACKET; sends one end of a stream socketpair per connection.
+			* egress: the other side; receives them. egress has no address at all. */
 	/* record role */
 	int records_file_fd;
-	int record_in_fd; /* receives struct record */
+	int record_in_fds[BUNDLE_ROLE_COUNT +
+			  1]; /* struct record, by sender; the last one is init */
 	/* keyd */
 	int secrets_fd;
-	int state_fd;     /* memory file that outlives a keyd: CA and signing key */
+	int state_fd; /* memory file that outlives a keyd: CA and signing key */
 	int asker_fds[BUNDLE_ROLE_COUNT + 1]; /* by role; the last one is init */
 	/* pipelock */
 	int listen_fd, dns_udp_fd, dns_tcp_fd, rules_fd;
 };
 
+/* The one way in which a role gives its powers away, in order: no new privileges, not dumpable,
+ * limits, Landlock (no path at all), its own uid, seccomp (PRIV_SECCOMP_BASE plus sets). Everything
+ * that needs the file system has been opened before. */
+struct priv_limits;
+int bundle_role_seal(const struct bundle_role_env *env, const struct priv_limits *limits,
+		     bool may_dial, unsigned sets, struct err *e) _fallible_;
 /* Called by a role when its sockets are served and it has sealed itself. */
 void bundle_role_ready(const struct bundle_role_env *env);
 
 /* Each role's entry; returns the process's exit status. */
+int record_role_main(struct bundle_role_env *env);
 int keyd_role_main(struct bundle_role_env *env);
 int egress_role_main(struct bundle_role_env *env);
 int pipelock_role_main(struct bundle_role_env *env);
@@ -70,7 +80,7 @@ int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e) 
 void bundle_config_free(struct bundle_config *c);
 
 /* Messages on control=, one JSON object a datagram, at most BUNDLE_CONTROL_MAX bytes.
- * init -> host: {"event":"ready","ca_pem":"…"}  {"event":"role","role":"egress","state":"restarted",
+ * init -> host: {"event":"ready","ca_pem":"…"} {"event":"role","role":"egress","state":"restarted",
  *   "text":"…"}  {"event":"failed","text":"…"} (init exits with status 1 after it)
  * host -> init: {"command":"stop"}. End of file on control means stop as well. */
 #define BUNDLE_CONTROL_MAX 16384
@@ -81,5 +91,5 @@ void bundle_config_free(struct bundle_config *c);
 struct bundle_secret_head {
 	uint32_t kind, index, flags, length;
 };
-#define BUNDLE_SECRETS_MAX       64
+#define BUNDLE_SECRETS_MAX	 64
 #define BUNDLE_SECRETS_MAX_BYTES (256u << 10)

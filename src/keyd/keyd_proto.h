@@ -10,12 +10,14 @@
 #include "scan/scan.h"
 
 enum keyd_op {
-	KEYD_OP_CA = 1,     /* init, pipelock: the CA certificate in DER */
-	KEYD_OP_LEAF_KEY,   /* pipelock: gives its leaf public key (SPKI DER), once */
-	KEYD_OP_MINT,       /* pipelock: a leaf certificate for host, on that key */
-	KEYD_OP_PRINTS,     /* pipelock: fingerprint number `index` of the bottle's secrets */
-	KEYD_OP_HEADER,     /* egress: the credential header for destination D */
-	KEYD_OP_SIGN,       /* record: Ed25519 signature of a checkpoint's hash */
+	KEYD_OP_CA = 1,	  /* init, pipelock: the CA certificate in DER */
+	KEYD_OP_LEAF_KEY, /* pipelock: gives its leaf public key (SPKI DER), once */
+	KEYD_OP_MINT,	  /* pipelock: a leaf certificate for host, on that key */
+	KEYD_OP_PRINTS,	  /* pipelock: fingerprint number `index` of the bottle's secrets */
+	KEYD_OP_HEADER,	  /* egress: the credential header for destination D */
+	KEYD_OP_SIGN,	  /* record: Ed25519 signature of a checkpoint's hash, and the public key */
+	KEYD_OP_RESTARTED, /* init: role `index` is a new process; its once-only requests count anew
+			    */
 	KEYD_OP_COUNT
 };
 
@@ -28,7 +30,7 @@ struct keyd_request {
 	uint32_t index; /* PRINTS; HEADER: route's credential */
 	uint64_t id;
 	char host[254]; /* MINT, HEADER; canonical, NUL-terminated */
-	uint16_t port;  /* HEADER */
+	uint16_t port;	/* HEADER */
 	uint16_t data_n;
 	uint8_t data[1024]; /* LEAF_KEY: SPKI; SIGN: 32-byte hash; HEADER: the path, no query */
 };
@@ -37,8 +39,9 @@ struct keyd_reply {
 	uint32_t status; /* enum keyd_status */
 	uint32_t data_n;
 	uint64_t id;
-	uint8_t data[KEYD_DATA_MAX]; /* CA, MINT: DER; PRINTS: struct keyd_prints; HEADER: the header's
-				      * value; SIGN: 64 bytes */
+	uint8_t data[KEYD_DATA_MAX]; /* CA, MINT: DER; PRINTS: struct keyd_prints; HEADER: the
+				      * header's value; SIGN: 64 bytes of signature, 32 of public
+				      * key */
 };
 
 struct keyd_prints {

@@ -12,6 +12,8 @@
 /* No new privileges, not dumpable (no core, no ptrace by the same uid), parent-death SIGKILL,
  * umask 077, empty supplementary groups when root. */
 int priv_basics(struct err *e) _fallible_;
+/* Init: keeps only what it needs to start roles under their own uids and to end them. */
+int priv_keep_caps_of_init(struct err *e) _fallible_;
 /* setgroups([]), setresgid, setresuid; verifies that there is no way back; drops every capability
  * from all sets and the bounding set. uid 0: keep the uid, drop capabilities all the same. */
 int priv_drop_uid(uid_t uid, struct err *e) _fallible_;
@@ -20,7 +22,7 @@ struct priv_limits {
 	size_t files;
 	size_t address_space_bytes; /* 0: unlimited (sanitizers reserve terabytes) */
 	size_t file_size_bytes;
-	size_t processes;           /* 0: may not fork */
+	size_t processes; /* 0: may not fork */
 };
 int priv_limit(const struct priv_limits *l, struct err *e) _fallible_;
 
@@ -38,11 +40,13 @@ int priv_landlock(const struct priv_path *paths, size_t n, bool may_tcp_connect,
 /* Seccomp: an allowlist of syscalls by name sets; anything else kills the process (SIGSYS logged by
  * init). Socket families, prctl options and clone flags are checked by argument. */
 enum priv_seccomp_set {
-	PRIV_SECCOMP_BASE = 1,    /* memory, time, read/write on open descriptors, epoll, signals, exit */
+	PRIV_SECCOMP_BASE =
+		1, /* memory, time, read/write on open descriptors, epoll, signals, exit */
 	PRIV_SECCOMP_PASS_FD = 2, /* sendmsg/recvmsg, socketpair(AF_UNIX) */
 	PRIV_SECCOMP_ACCEPT = 4,  /* accept4, getsockname, getpeername, setsockopt */
-	PRIV_SECCOMP_DIAL = 8,    /* socket(AF_INET/AF_INET6), connect, bind, sendto, recvfrom */
-	PRIV_SECCOMP_OPEN = 16    /* openat, fstat, read-only by Landlock */
+	PRIV_SECCOMP_DIAL = 8,	  /* socket(AF_INET/AF_INET6), connect, bind, sendto, recvfrom */
+	PRIV_SECCOMP_OPEN = 16,	  /* openat, fstat, read-only by Landlock */
+	PRIV_SECCOMP_FILE = 32	  /* pread, pwrite, ftruncate, fsync on descriptors that are open */
 };
 int priv_seccomp(unsigned sets, struct err *e) _fallible_;
 /* True in a sanitizer build, whose runtime needs syscalls that the filters refuse; the filters

@@ -87,11 +87,17 @@ static void test_text_visible(void **state)
 	(void)state;
 	assert_visible("plain é", 8, "plain é");
 	assert_visible("\033]52;c;x\a", 9, "\\x1b]52;c;x\\x07");
-	assert_visible("a\xe2\x80\xae" "b", 5, "a\\u{202e}b"); /* right-to-left override */
-	assert_visible("a\xe2\x80\x8b" "b", 5, "a\\u{200b}b"); /* zero-width space */
-	assert_visible("\xc2\x9b" "31m", 5, "\\u{9b}31m");     /* C1 CSI */
-	assert_visible("\xc0\xaf", 2, "\\xc0\\xaf");           /* overlong "/" */
-	assert_visible("\xed\xa0\x80", 3, "\\xed\\xa0\\x80");  /* surrogate */
+	assert_visible("a\xe2\x80\xae"
+		       "b",
+		       5, "a\\u{202e}b"); /* right-to-left override */
+	assert_visible("a\xe2\x80\x8b"
+		       "b",
+		       5, "a\\u{200b}b"); /* zero-width space */
+	assert_visible("\xc2\x9b"
+		       "31m",
+		       5, "\\u{9b}31m");		      /* C1 CSI */
+	assert_visible("\xc0\xaf", 2, "\\xc0\\xaf");	      /* overlong "/" */
+	assert_visible("\xed\xa0\x80", 3, "\\xed\\xa0\\x80"); /* surrogate */
 	assert_visible("a\0b", 3, "a\\x00b");
 	text_visible_cstr(tiny, sizeof(tiny), STR_LIT("abcdefghijkl"));
 	assert_string_equal(tiny, "abcd…");
@@ -163,6 +169,23 @@ static void test_io_remove_tree(void **state)
 	assert_int_equal(io_remove_tree(AT_FDCWD, dir, NULL), 0);
 }
 
+static void test_time_format(void **state)
+{
+	char out[TIME_RFC3339_SIZE];
+
+	(void)state;
+	time_format_rfc3339(0, out);
+	assert_string_equal(out, "1970-01-01T00:00:00.000Z");
+	time_format_rfc3339(UINT64_C(951782399) * TIME_NS_PER_SEC, out);
+	assert_string_equal(out, "2000-02-28T23:59:59.000Z");
+	time_format_rfc3339(UINT64_C(951782400) * TIME_NS_PER_SEC, out);
+	assert_string_equal(out, "2000-02-29T00:00:00.000Z");
+	time_format_rfc3339(UINT64_C(4107542399999) * TIME_NS_PER_MS, out);
+	assert_string_equal(out, "2100-02-28T23:59:59.999Z");
+	time_format_rfc3339(UINT64_C(4107542400000) * TIME_NS_PER_MS, out);
+	assert_string_equal(out, "2100-03-01T00:00:00.000Z");
+}
+
 static struct {
 	struct loop *loop;
 	struct loop_timer timers[3];
@@ -201,7 +224,8 @@ static void on_ready(struct loop_watch *w, uint32_t events)
 {
 	(void)events;
 	fixture.calls++;
-	loop_del(fixture.loop, w == &fixture.watches[0] ? &fixture.watches[1] : &fixture.watches[0]);
+	loop_del(fixture.loop,
+		 w == &fixture.watches[0] ? &fixture.watches[1] : &fixture.watches[0]);
 	loop_stop(fixture.loop, 0);
 }
 
@@ -239,6 +263,7 @@ int main(void)
 		cmocka_unit_test(test_text_nearest),
 		cmocka_unit_test(test_io_pass_fds),
 		cmocka_unit_test(test_io_remove_tree),
+		cmocka_unit_test(test_time_format),
 		cmocka_unit_test(test_loop_timers),
 		cmocka_unit_test(test_loop_delete_in_batch),
 	};

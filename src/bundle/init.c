@@ -1,0 +1,578 @@
+/*
+ * Theory of operation
+ *
+ * init makes every channel between the roles before it starts the first of them, and keeps both
+ * ends of each for as long as the bundle lives. So a role that dies and is started again finds the
+ * same channels, its siblings' ends stay valid, and what was asked meanwhile waits in the kernel's
+ * queue. The listening sockets are kept in the same way: while pipelock is away, connections wait
+ * and nothing passes. init reads none of it: it holds descriptors, not bytes.
+ *
+ * Roles start at once, side by side; the bundle is ready when the last of them has said so. A role
+ * that ends, for whatever reason, is started again, at most INIT_RESTARTS_MAX times in
+ * INIT_RESTARTS_WINDOW_MS; past that the whole bundle ends with status 1, which takes the agent's
+ * network with it. Dead means closed, never open.
+ *
+ * When the host's end of the control channel closes, or it says stop, roles are ended in reverse
+ * order. If init itself is killed, the kernel kills the roles (parent-death signal).
+ */
+#include "bundle/init.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "base/timeutil.h"
+#include "bundle/role.h"
+#include "keyd/keyd_proto.h"
+#include "net/loop.h"
+#include "priv/priv.h"
+#include "record/record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define INIT_READY_MS		15000
+#define INIT_RESTARTS_MAX	5
+#define INIT_RESTARTS_WINDOW_MS 60000
+#define INIT_STOP_MS		1500
+#define INIT_SENDERS		(BUNDLE_ROLE_COUNT + 1)
+#define INIT_SELF		BUNDLE_ROLE_COUNT
+
+struct init;
+
+struct init_role {
+	struct init *init;
+	struct loop_watch pid_watch, ready_watch;
+	pid_t pid;
+	int pid_fd;
+	bool is_ready;
+	uint64_t started_ns;
+	uint64_t restarts_ns[INIT_RESTARTS_MAX]; /* a ring of the last ones */
+	unsigned n_restarts;
+};
+
+struct init {
+	struct loop *loop;
+	struct bundle_config config;
+	int self_fd; /* this executable */
+	int config_fd, secrets_fd, control_fd, records_fd, rules_fd, listen_fd, dns_udp_fd,
+		dns_tcp_fd;
+	int record_channel[INIT_SENDERS][2]; /* [0] the sender's end, [1] record's */
+	int keyd_channel[INIT_SENDERS][2];   /* [0] the asker's end, [1] keyd's */
+	int egress_channel[2];		     /* [0] pipelock's end, [1] egress's */
+	int state_fd;
+	struct init_role roles[BUNDLE_ROLE_COUNT];
+	struct loop_watch control_watch, notice_watch;
+	struct loop_timer ready_timer, stop_timer;
+	bool has_reported_ready, is_stopping;
+	int status;
+};
+
+static struct init init;
+
+/* --- what init tells the host, and the record --- */
+
+static void init_tell(struct init *in, const char *event, const char *key, struct str text,
+		      const char *role)
+{
+	struct buf b;
+
+	buf_init(&b, BUNDLE_CONTROL_MAX);
+	if (buf_printf(&b, "{\"event\":\"%s\"", event) == 0 &&
+	    (!role || buf_printf(&b, ",\"role\":\"%s\",\"state\":\"restarted\"", role) == 0) &&
+	    buf_printf(&b, ",\"%s\":", key) == 0 && text_json(&b, text) == 0 &&
+	    buf_append(&b, "}", 1) == 0 && in->control_fd >= 0)
+		(void)io_send_fds(in->control_fd, b.p + b.from, buf_len(&b), NULL, 0, MSG_DONTWAIT);
+	buf_free(&b);
+}
+
+static void init_note(struct init *in, const char *reason, const char *detail)
+{
+	struct record r;
+
+	record_init(&r, "init", RECORD_NOTE, reason);
+	(void)snprintf(r.detail, sizeof(r.detail), "%s", detail);
+	/* Not record_send(): init must not wait for the role that it may have to restart. */
+	(void)io_send_fds(in->record_channel[INIT_SELF][0], &r, sizeof(r), NULL, 0, MSG_DONTWAIT);
+}
+
+static void init_stop(struct init *in, int status)
+{
+	if (in->is_stopping)
+		return;
+	in->is_stopping = true;
+	in->status = status;
+	loop_timer_set(in->loop, &in->stop_timer, INIT_STOP_MS);
+	/* The record role goes last: it still has to write what the others say. */
+	for (int r = BUNDLE_ROLE_COUNT - 1; r > BUNDLE_ROLE_RECORD; r--) {
+		if (in->roles[r].pid > 0)
+			(void)kill(in->roles[r].pid, SIGTERM);
+	}
+}
+
+static void init_fail(struct init *in, const char *text)
+{
+	if (in->is_stopping)
+		return;
+	log_error("%s", text);
+	init_tell(in, "failed", "text", str_of(text), NULL);
+	init_note(in, "bundle-failed", text);
+	init_stop(in, 1);
+}
+
+/* --- starting roles --- */
+
+struct init_argv {
+	char text[40][32];
+	char *argv[44];
+	int fds[40];
+	size_t n, n_fds;
+};
+
+static void init_give(struct init_argv *a, const char *name, int fd)
+{
+	if (fd < 0)
+		return;
+	/* Descriptors stay where they are; the child clears close-on-exec on these alone. */
+	(void)snprintf(a->text[a->n], sizeof(a->text[0]), "%s=%d", name, fd);
+	a->argv[a->n + 3] = a->text[a->n];
+	a->fds[a->n_fds++] = fd;
+	a->n++;
+}
+
+static void init_give_numbered(struct init_argv *a, const char *name, unsigned number, int fd)
+{
+	char full[16];
+
+	(void)snprintf(full, sizeof(full), "%s%u", name, number);
+	init_give(a, full, fd);
+}
+
+static void init_give_all(struct init *in, enum bundle_role role, int ready_fd, struct init_argv *a)
+{
+	init_give(a, "config", in->config_fd);
+	init_give(a, "ready", ready_fd);
+	init_give(a, "record", in->record_channel[role][0]);
+	init_give(a, "keyd", in->keyd_channel[role][0]);
+	switch (role) {
+	case BUNDLE_ROLE_RECORD:
+		init_give(a, "file", in->records_fd);
+		for (unsigned s = 0; s < INIT_SENDERS; s++)
+			init_give_numbered(a, "from", s, in->record_channel[s][1]);
+		break;
+	case BUNDLE_ROLE_KEYD:
+		init_give(a, "secrets", in->secrets_fd);
+		init_give(a, "state", in->state_fd);
+		for (unsigned s = 0; s < INIT_SENDERS; s++)
+			init_give_numbered(a, "ask", s, in->keyd_channel[s][1]);
+		break;
+	case BUNDLE_ROLE_EGRESS:
+		init_give(a, "egress", in->egress_channel[1]);
+		break;
+	case BUNDLE_ROLE_PIPELOCK:
+		init_give(a, "egress", in->egress_channel[0]);
+		init_give(a, "listen", in->listen_fd);
+		init_give(a, "dns_udp", in->dns_udp_fd);
+		init_give(a, "dns_tcp", in->dns_tcp_fd);
+		init_give(a, "rules", in->rules_fd);
+		break;
+	case BUNDLE_ROLE_COUNT:
+		break;
+	}
+}
+
+_Noreturn static void init_become_role(struct init *in, struct init_argv *a, pid_t parent)
+{
+	static char *const no_environment[] = {NULL};
+	sigset_t none;
+
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent)
+		_exit(1);
+	for (size_t i = 0; i < a->n_fds; i++) {
+		if (io_set_cloexec(a->fds[i], false) < 0)
+			_exit(1);
+	}
+	(void)syscall(SYS_execveat, in->self_fd, "", a->argv, no_environment, AT_EMPTY_PATH);
+	_exit(127);
+}
+
+static void init_on_role_end(struct loop_watch *w, uint32_t events);
+static void init_on_role_ready(struct loop_watch *w, uint32_t events);
+
+static int init_start_role(struct init *in, enum bundle_role role, struct err *e)
+{
+	struct init_role *r = &in->roles[role];
+	struct init_argv a = {0};
+	pid_t parent = getpid();
+	int ready[2];
+
+	if (pipe2(ready, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_errno(e, "pipe");
+	(void)snprintf(a.text[a.n], sizeof(a.text[0]), "uid=%u",
+		       in->config.uid_base ? in->config.uid_base + role : 0);
+	a.argv[0] = (char *)(uintptr_t) "claude-bottle-bundle";
+	a.argv[1] = (char *)(uintptr_t) "role";
+	a.argv[2] = (char *)(uintptr_t)bundle_role_name(role);
+	a.argv[3] = a.text[a.n++];
+	init_give_all(in, role, ready[1], &a);
+	r->is_ready = false;
+	r->started_ns = time_monotonic_ns();
+	r->pid = fork();
+	if (r->pid < 0) {
+		(void)close(ready[0]);
+		(void)close(ready[1]);
+		return err_errno(e, "start %s", bundle_role_name(role));
+	}
+	if (r->pid == 0)
+		init_become_role(in, &a, parent);
+	(void)close(ready[1]);
+	r->pid_fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
+	if (r->pid_fd < 0) {
+		(void)close(ready[0]);
+		return err_errno(e, "pidfd_open");
+	}
+	if (loop_add(in->loop, &r->ready_watch, ready[0], EPOLLIN, e) < 0 ||
+	    loop_add(in->loop, &r->pid_watch, r->pid_fd, EPOLLIN, e) < 0)
+		return e ? e->code : -EIO;
+	return 0;
+}
+
+/* --- readiness --- */
+
+/* The CA certificate in PEM, for the agent's trust store. */
+static int init_fetch_ca(struct init *in, char *pem, size_t size, struct err *e)
+{
+	struct keyd_request q = {.op = KEYD_OP_CA};
+	struct keyd_reply r;
+	unsigned char text[KEYD_DATA_MAX * 2];
+	size_t n = 0;
+	int encoded;
+
+	if (keyd_ask(in->keyd_channel[INIT_SELF][0], &q, &r, KEYD_TIMEOUT_MS, e) < 0)
+		return e->code;
+	if (r.status != KEYD_OK)
+		return err_set(e, -EPERM, "keyd gave no certificate");
+	encoded = EVP_EncodeBlock(text, r.data, (int)r.data_n);
+	n = (size_t)snprintf(pem, size, "-----BEGIN CERTIFICATE-----\n");
+	for (int at = 0; at < encoded; at += 64)
+		n += (size_t)snprintf(pem + n, n < size ? size - n : 0, "%.64s\n",
+				      (char *)text + at);
+	n += (size_t)snprintf(pem + n, n < size ? size - n : 0, "-----END CERTIFICATE-----\n");
+	return n < size ? 0 : err_set(e, -EMSGSIZE, "certificate too large");
+}
+
+static void init_report_ready(struct init *in)
+{
+	char pem[8192];
+	struct err e = ERR_INIT;
+
+	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
+		if (!in->roles[r].is_ready)
+			return;
+	}
+	loop_timer_del(in->loop, &in->ready_timer);
+	if (in->has_reported_ready)
+		return;
+	in->has_reported_ready = true;
+	if (init_fetch_ca(in, pem, sizeof(pem), &e) < 0) {
+		init_fail(in, e.text);
+		return;
+	}
+	init_note(in, "bundle-ready", "all roles serve");
+	init_tell(in, "ready", "ca_pem", str_of(pem), NULL);
+}
+
+static void init_on_role_ready(struct loop_watch *w, uint32_t events)
+{
+	struct init_role *r =
+		(struct init_role *)((char *)w - offsetof(struct init_role, ready_watch));
+	int fd = w->fd;
+	char byte;
+
+	(void)events;
+	if (read(fd, &byte, 1) == 1)
+		r->is_ready = true;
+	loop_del(r->init->loop, w);
+	(void)close(fd);
+	if (r->is_ready)
+		init_report_ready(r->init);
+}
+
+static void init_on_ready_timeout(struct loop_timer *t)
+{
+	(void)t;
+	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
+		char text[96];
+
+		if (init.roles[r].is_ready)
+			continue;
+		(void)snprintf(text, sizeof(text), "%s was not ready within %d s",
+			       bundle_role_name((enum bundle_role)r), INIT_READY_MS / 1000);
+		init_fail(&init, text);
+		return;
+	}
+}
+
+/* --- ends and restarts --- */
+
+static void init_describe_end(const struct init_role *r, int wait_status, char *out, size_t size)
+{
+	const char *name = bundle_role_name((enum bundle_role)(r - r->init->roles));
+
+	if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS)
+		(void)snprintf(out, size, "%s was killed by its own system call filter", name);
+	else if (WIFSIGNALED(wait_status))
+		(void)snprintf(out, size, "%s was killed by signal %d", name,
+			       WTERMSIG(wait_status));
+	else
+		(void)snprintf(out, size, "%s ended with status %d", name,
+			       WEXITSTATUS(wait_status));
+}
+
+static bool init_may_restart(struct init_role *r)
+{
+	uint64_t now_ns = time_monotonic_ns();
+	uint64_t *oldest = &r->restarts_ns[r->n_restarts % INIT_RESTARTS_MAX];
+
+	if (r->n_restarts >= INIT_RESTARTS_MAX &&
+	    now_ns - *oldest < INIT_RESTARTS_WINDOW_MS * TIME_NS_PER_MS)
+		return false;
+	*oldest = now_ns;
+	r->n_restarts++;
+	return true;
+}
+
+/* keyd lets a new process do its first steps again. */
+static void init_announce_restart(struct init *in, enum bundle_role role)
+{
+	struct keyd_request q = {.op = KEYD_OP_RESTARTED, .index = role};
+
+	(void)io_send_fds(in->keyd_channel[INIT_SELF][0], &q, sizeof(q), NULL, 0, MSG_DONTWAIT);
+}
+
+static void init_check_stopped(struct init *in)
+{
+	bool others_live = false;
+
+	for (int r = BUNDLE_ROLE_RECORD + 1; r < BUNDLE_ROLE_COUNT; r++)
+		others_live |= in->roles[r].pid > 0;
+	if (others_live)
+		return;
+	if (in->roles[BUNDLE_ROLE_RECORD].pid > 0)
+		(void)kill(in->roles[BUNDLE_ROLE_RECORD].pid, SIGTERM);
+	else
+		loop_stop(in->loop, in->status);
+}
+
+static void init_on_role_end(struct loop_watch *w, uint32_t events)
+{
+	struct init_role *r =
+		(struct init_role *)((char *)w - offsetof(struct init_role, pid_watch));
+	struct init *in = r->init;
+	enum bundle_role role = (enum bundle_role)(r - in->roles);
+	struct err e = ERR_INIT;
+	char text[128];
+	int wait_status = 0;
+
+	(void)events;
+	if (waitpid(r->pid, &wait_status, WNOHANG) != r->pid)
+		return;
+	loop_del(in->loop, w);
+	close_fd(&r->pid_fd);
+	if (r->ready_watch.fd >= 0) {
+		int fd = r->ready_watch.fd;
+
+		loop_del(in->loop, &r->ready_watch);
+		(void)close(fd);
+	}
+	r->pid = 0;
+	if (in->is_stopping) {
+		init_check_stopped(in);
+		return;
+	}
+	init_describe_end(r, wait_status, text, sizeof(text));
+	/* Before the bundle was ever ready, a role that ends has found something that a second try
+	 * would find again. */
+	if (!in->has_reported_ready || !init_may_restart(r)) {
+		init_fail(in, text);
+		init_check_stopped(in);
+		return;
+	}
+	log_warn("%s; starting it again", text);
+	init_note(in, "role-restarted", text);
+	init_tell(in, "role", "text", str_of(text), bundle_role_name(role));
+	init_announce_restart(in, role);
+	loop_timer_set(in->loop, &in->ready_timer, INIT_READY_MS);
+	if (init_start_role(in, role, &e) < 0)
+		init_fail(in, e.text);
+}
+
+static void init_on_stop_timeout(struct loop_timer *t)
+{
+	(void)t;
+	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
+		if (init.roles[r].pid > 0)
+			(void)kill(init.roles[r].pid, SIGKILL);
+	}
+	loop_timer_set(init.loop, &init.stop_timer, INIT_STOP_MS);
+}
+
+/* --- what comes in --- */
+
+static void init_on_control(struct loop_watch *w, uint32_t events)
+{
+	char message[BUNDLE_CONTROL_MAX];
+	ssize_t n = io_recv_fds(w->fd, message, sizeof(message), NULL, NULL, MSG_DONTWAIT);
+
+	(void)events;
+	if (n == -EAGAIN)
+		return;
+	if (n > 0 && !str_eq(str_slice(message, (size_t)n), STR_LIT("{\"command\":\"stop\"}"))) {
+		log_warn("unknown command on the control channel");
+		return;
+	}
+	loop_del(init.loop, w);
+	init_stop(&init, 0);
+}
+
+/* keyd's answers to init: only its unasked notice, that a role asked for what it may not have,
+ * matters here. */
+static void init_on_notice(struct loop_watch *w, uint32_t events)
+{
+	struct keyd_reply r;
+	uint32_t role;
+	ssize_t n = io_recv_fds(w->fd, &r, sizeof(r), NULL, NULL, MSG_DONTWAIT);
+
+	(void)events;
+	if (n < (ssize_t)(offsetof(struct keyd_reply, data) + sizeof(role)) || r.id != 0 ||
+	    r.status != KEYD_DENIED)
+		return;
+	memcpy(&role, r.data, sizeof(role));
+	if (role < BUNDLE_ROLE_COUNT && init.roles[role].pid > 0) {
+		log_error("%s overstepped at keyd: killed",
+			  bundle_role_name((enum bundle_role)role));
+		(void)kill(init.roles[role].pid, SIGKILL);
+	}
+}
+
+static void init_on_signal(struct loop *l, int signo, void *ctx)
+{
+	(void)l;
+	(void)ctx;
+	if (signo != SIGCHLD)
+		init_stop(&init, 0);
+}
+
+/* --- start --- */
+
+static int init_take_arguments(struct init *in, char **argv, struct err *e)
+{
+	const struct {
+		const char *name;
+		int *fd;
+		bool is_needed;
+	} wanted[] = {
+		{"config", &in->config_fd, true},    {"control", &in->control_fd, true},
+		{"records", &in->records_fd, true},  {"pipelock", &in->listen_fd, true},
+		{"secrets", &in->secrets_fd, false}, {"rules", &in->rules_fd, false},
+		{"dns_udp", &in->dns_udp_fd, false}, {"dns_tcp", &in->dns_tcp_fd, false},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
+		int ret = role_fd_argument(argv, wanted[i].name, wanted[i].fd, e);
+
+		if (ret == -ENOENT && !wanted[i].is_needed)
+			continue;
+		if (ret < 0)
+			return ret;
+	}
+	return bundle_config_load(&in->config, in->config_fd, e);
+}
+
+static int init_make_channels(struct init *in, struct err *e)
+{
+	const int type = SOCK_SEQPACKET | SOCK_CLOEXEC;
+
+	for (unsigned s = 0; s < INIT_SENDERS; s++) {
+		in->record_channel[s][0] = in->record_channel[s][1] = -1;
+		in->keyd_channel[s][0] = in->keyd_channel[s][1] = -1;
+		if (s != BUNDLE_ROLE_RECORD &&
+		    socketpair(AF_UNIX, type, 0, in->record_channel[s]) < 0)
+			return err_errno(e, "socketpair");
+		if (s != BUNDLE_ROLE_KEYD && socketpair(AF_UNIX, type, 0, in->keyd_channel[s]) < 0)
+			return err_errno(e, "socketpair");
+	}
+	if (socketpair(AF_UNIX, type, 0, in->egress_channel) < 0)
+		return err_errno(e, "socketpair");
+	in->state_fd = memfd_create("keyd", MFD_CLOEXEC);
+	if (in->state_fd < 0)
+		return err_errno(e, "memfd_create");
+	in->self_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	return in->self_fd < 0 ? err_errno(e, "open own executable") : 0;
+}
+
+static int init_watch_all(struct init *in, struct err *e)
+{
+	int ret;
+
+	in->loop = loop_new(e);
+	if (!in->loop)
+		return e->code;
+	in->control_watch = (struct loop_watch){.fd = -1, .fn = init_on_control};
+	in->notice_watch = (struct loop_watch){.fd = -1, .fn = init_on_notice};
+	in->ready_timer.fn = init_on_ready_timeout;
+	in->stop_timer.fn = init_on_stop_timeout;
+	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
+		in->roles[r] = (struct init_role){
+			.init = in,
+			.pid_fd = -1,
+			.pid_watch = {.fd = -1, .fn = init_on_role_end},
+			.ready_watch = {.fd = -1, .fn = init_on_role_ready},
+		};
+	}
+	ret = loop_signals(in->loop, (int[]){SIGTERM, SIGINT, SIGHUP, SIGCHLD}, 4, init_on_signal,
+			   NULL, e);
+	if (ret == 0)
+		ret = loop_add(in->loop, &in->control_watch, in->control_fd, EPOLLIN, e);
+	if (ret == 0)
+		ret = loop_add(in->loop, &in->notice_watch, in->keyd_channel[INIT_SELF][0], EPOLLIN,
+			       e);
+	return ret;
+}
+
+int init_main(char **argv)
+{
+	struct err e = ERR_INIT;
+	int status;
+
+	memset(&init, 0, sizeof(init));
+	init.config_fd = init.secrets_fd = init.control_fd = init.records_fd = init.rules_fd = -1;
+	init.listen_fd = init.dns_udp_fd = init.dns_tcp_fd = -1;
+	if (init_take_arguments(&init, argv, &e) < 0 || init_make_channels(&init, &e) < 0 ||
+	    init_watch_all(&init, &e) < 0)
+		die("%s", e.text);
+	/* Not before the roles: no-new-privs and an undumpable init are inherited only as they
+	 * should be, but the capabilities to change uid must last as long as init does. */
+	if (priv_basics(&e) < 0 || priv_keep_caps_of_init(&e) < 0)
+		die("%s", e.text);
+	loop_timer_set(init.loop, &init.ready_timer, INIT_READY_MS);
+	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
+		if (init_start_role(&init, (enum bundle_role)r, &e) < 0) {
+			init_fail(&init, e.text);
+			break;
+		}
+	}
+	status = loop_run(init.loop);
+	bundle_config_free(&init.config);
+	return status;
+}

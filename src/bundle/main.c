@@ -1,0 +1,103 @@
+/* claude-bottle-bundle: one file, several lives. Only init is started by hand or by a host. */
+#include "bundle/init.h"
+#include "bundle/role.h"
+
+#include "base/io.h"
+#include "base/log.h"
+#include "scan/scan.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static int main_init(int argc, char **argv)
+{
+	(void)argc;
+	log_set_role("init");
+	return init_main(argv);
+}
+
+static int main_role(int argc, char **argv)
+{
+	static int (*const mains[])(struct bundle_role_env * env) = {
+		[BUNDLE_ROLE_RECORD] = record_role_main,
+		[BUNDLE_ROLE_KEYD] = keyd_role_main,
+		[BUNDLE_ROLE_EGRESS] = egress_role_main,
+		[BUNDLE_ROLE_PIPELOCK] = pipelock_role_main,
+	};
+	struct bundle_role_env env;
+	struct err e = ERR_INIT;
+	enum bundle_role role;
+
+	_Static_assert(sizeof(mains) / sizeof(mains[0]) == BUNDLE_ROLE_COUNT, "one main per role");
+	if (argc < 1 || !role_by_name(str_of(argv[0]), &role))
+		die("role: init starts roles, with their descriptors; see claude-bottle(1)");
+	log_set_role(bundle_role_name(role));
+	memset(&env, 0xff, sizeof(env)); /* every descriptor -1 */
+	env.role = role;
+	if (role_env_parse(&env, argv + 1, &e) < 0)
+		die("%s", e.text);
+	return mains[role](&env);
+}
+
+static int main_compile_rules(int argc, char **argv)
+{
+	struct err e = ERR_INIT;
+	struct buf out;
+
+	(void)argv;
+	if (argc != 0)
+		die("compile-rules writes the compiled rule database to standard output");
+	buf_init(&out, 64u << 20);
+	if (scan_compile(&out, &e) < 0)
+		die("%s", e.text);
+	if (io_write_all(STDOUT_FILENO, out.p + out.from, buf_len(&out)) < 0)
+		die("cannot write the rule database");
+	buf_free(&out);
+	return 0;
+}
+
+static int main_rules_key(int argc, char **argv)
+{
+	char key[65];
+
+	(void)argv;
+	if (argc != 0)
+		die("rules-key takes no argument");
+	scan_cache_key(key);
+	return printf("%s\n", key) > 0 ? 0 : 1;
+}
+
+static int main_version(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	return printf("claude-bottle-bundle %s\n", CLAUDE_BOTTLE_VERSION) > 0 ? 0 : 1;
+}
+
+static const struct {
+	const char *name;
+	int (*fn)(int argc, char **argv);
+	const char *help;
+} commands[] = {
+	{"init", main_init, "start a bundle from inherited descriptors (NAME=FD ...)"},
+	{"role", main_role, "what init re-executes itself as"},
+	{"compile-rules", main_compile_rules, "write the compiled scan rules to standard output"},
+	{"rules-key", main_rules_key, "print the name of the compiled rules' cache entry"},
+	{"version", main_version, "print the version"},
+};
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].fn(argc - 2, argv + 2);
+	}
+	(void)fprintf(stderr,
+		      "usage: claude-bottle-bundle COMMAND\n\n"
+		      "The services of one bottle. claude-bottle starts it; there is nothing in "
+		      "here to run by hand.\n\n");
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		(void)fprintf(stderr, "  %-14s %s\n", commands[i].name, commands[i].help);
+	return 2;
+}
