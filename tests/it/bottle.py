@@ -1,0 +1,328 @@
+"""Drives the real executables: a scratch home with manifests, and bottles started in it.
+
+Used by the integration tests, tools/demo and tests/bench.
+"""
+import glob
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def build_folder():
+    return os.environ.get("CLAUDE_BOTTLE_BUILD") or os.path.join(ROOT, "build")
+
+
+def executable():
+    return os.path.join(build_folder(), "claude-bottle")
+
+
+def yaml_of(value, indent=0):
+    """Block YAML of dicts, lists and scalars; strings in double quotes as JSON writes them."""
+    pad = "  " * indent
+    if isinstance(value, dict):
+        lines = []
+        for k, v in value.items():
+            if isinstance(v, (dict, list)) and v:
+                lines.append(f"{pad}{k}:\n{yaml_of(v, indent + 1)}")
+            else:
+                lines.append(f"{pad}{k}: {yaml_of(v)}")
+        return "\n".join(lines)
+    if isinstance(value, list):
+        if not value:
+            return "[]"
+        lines = []
+        for v in value:
+            if isinstance(v, dict) and v:
+                body = yaml_of(v, indent + 1)
+                lines.append(f"{pad}- {body.lstrip()}")
+            else:
+                lines.append(f"{pad}- {yaml_of(v)}")
+        return "\n".join(lines)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
+    return "null" if value is None else str(value)
+
+
+def route(host, methods=("GET", "HEAD", "POST"), paths=None, ports=None, **more):
+    out = {"host": host, "methods": list(methods)}
+    if paths:
+        out["paths"] = list(paths)
+    if ports:
+        out["ports"] = list(ports)
+    out.update(more)
+    return out
+
+
+class Home:
+    """A scratch home. uid: run as that ordinary user (the caller is root)."""
+
+    def __init__(self, folder, uid=None, cache=None):
+        self.folder, self.uid = str(folder), uid
+        self.secrets = {}
+        for sub in ("bottles", "agents"):
+            os.makedirs(f"{self.folder}/.claude-bottle/{sub}", mode=0o700, exist_ok=True)
+        os.chmod(self.folder, 0o700)
+        self.cache = cache or f"{self.folder}/.cache"
+        os.makedirs(self.cache, mode=0o700, exist_ok=True)
+        self.cwd = f"{self.folder}/work"
+        os.makedirs(self.cwd, exist_ok=True)
+        self.own()
+
+    def own(self):
+        if self.uid is not None:
+            subprocess.run(["chown", "-R", f"{self.uid}:{self.uid}", self.folder, self.cache],
+                           check=True)
+
+    @property
+    def state(self):
+        return f"{self.folder}/.local/state/claude-bottle/bottles"
+
+    def env(self):
+        out = {"HOME": self.folder, "XDG_CACHE_HOME": self.cache, "LANG": "C.UTF-8", "TERM": "xterm",
+               "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        out.update(self.secrets)
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+            if name in os.environ:
+                out[name] = os.environ[name]
+        return out
+
+    def write_bottle(self, name="box", routes=(), resolve=None, ca=None, text="", **more):
+        egress = {"routes": list(routes)}
+        if resolve:
+            egress["resolve"] = resolve
+        if ca:
+            egress["ca"] = ca
+        head = {"backend": "native", "egress": egress}
+        head.update(more)
+        path = f"{self.folder}/.claude-bottle/bottles/{name}.md"
+        with open(path, "w") as f:
+            f.write(f"---\n{yaml_of(head)}\n---\n{text}\n")
+        self.own()
+        return path
+
+    def write_agent(self, name="worker", bottle="box", text="", **more):
+        head = {"name": name, "description": "for tests", "bottle": bottle}
+        head.update(more)
+        path = f"{self.folder}/.claude-bottle/agents/{name}.md"
+        with open(path, "w") as f:
+            f.write(f"---\n{yaml_of(head)}\n---\n{text}\n")
+        self.own()
+        return path
+
+    def argv(self, args):
+        argv = [executable(), *args]
+        if self.uid is not None:
+            argv = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", *argv]
+        return argv
+
+    def run(self, *args, timeout=60, input=None, check=False, text=True):
+        """One call of claude-bottle, to its end."""
+        r = subprocess.run(self.argv(args), env=self.env(), cwd=self.cwd, capture_output=True,
+                           text=text, timeout=timeout,
+                           **({"input": input} if input is not None else
+                              {"stdin": subprocess.DEVNULL}))
+        if check and r.returncode != 0:
+            raise AssertionError(f"claude-bottle {' '.join(args)}: status {r.returncode}\n"
+                                 f"{r.stdout}\n{r.stderr}\n{self.logs_of_all()}")
+        return r
+
+    def start(self, *command, agent="worker", timeout=120, check=False, input=None, text=True,
+              options=()):
+        """A headless bottle that runs command to its end."""
+        return self.run("start", agent, "--headless", *options, "--", *command, timeout=timeout,
+                        check=check, input=input, text=text)
+
+    def background(self, *command, agent="worker", options=(), stdout=subprocess.PIPE):
+        return Running(self, agent, command or ("sleep", "3600"), options, stdout)
+
+    def slugs(self):
+        return sorted(os.path.basename(os.path.dirname(p)) for p in glob.glob(f"{self.state}/*/lock"))
+
+    def records(self, slug=None):
+        out = []
+        for path in sorted(glob.glob(f"{self.state}/{slug or '*'}/records.jsonl")):
+            with open(path) as f:
+                out += [json.loads(line) for line in f if line.strip()]
+        return out
+
+    def logs_of_all(self):
+        out = []
+        for path in glob.glob(f"{self.state}/*/log"):
+            out.append(f"--- {path}\n" + open(path, errors="replace").read()[-4000:])
+        return "\n".join(out)
+
+    def remove(self):
+        subprocess.run(self.argv(["stop", "--all", "--now"]), env=self.env(), capture_output=True,
+                       timeout=60, stdin=subprocess.DEVNULL)
+        subprocess.run(self.argv(["cleanup"]), env=self.env(), capture_output=True, timeout=60,
+                       stdin=subprocess.DEVNULL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Running:
+    """A bottle that runs in the background, with its processes by role."""
+
+    def __init__(self, home, agent, command, options, stdout):
+        before = set(home.slugs())
+        self.home = home
+        self.process = subprocess.Popen(
+            home.argv(["start", agent, "--headless", *options, "--", *command]), env=home.env(),
+            cwd=home.cwd, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE)
+        end = time.monotonic() + 60
+        self.slug = None
+        while time.monotonic() < end and self.process.poll() is None:
+            new = set(home.slugs()) - before
+            if new:
+                self.slug = new.pop()
+                if self.state().get("state") == "running":
+                    return
+            time.sleep(0.01)
+        out, err = b"", b""
+        if self.process.poll() is None:
+            self.process.kill()
+        out, err = self.process.communicate()
+        raise AssertionError(f"the bottle did not start: {(out or b'').decode()} {err.decode()}\n"
+                             f"{home.logs_of_all()}")
+
+    @property
+    def folder(self):
+        return f"{self.home.state}/{self.slug}"
+
+    def state(self):
+        try:
+            with open(f"{self.folder}/bottle.json") as f:
+                return json.load(f)
+        except (OSError, ValueError):
+            return {}
+
+    def exec(self, *command, timeout=60, check=False, text=True, input=None):
+        return self.home.run("exec", self.slug, "--", *command, timeout=timeout, check=check,
+                             text=text, input=input)
+
+    def roles(self):
+        """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, bwrap, agent."""
+        out = {}
+        for pid in descendants(self.state().get("pid", 0)):
+            out.setdefault(role_of(pid), []).append(pid)
+        return out
+
+    def wait(self, timeout=30):
+        return self.process.wait(timeout)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.home.run("stop", self.slug, "--now", timeout=30)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        for f in (self.process.stdout, self.process.stderr):
+            if f:
+                f.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def descendants(pid):
+    out = [pid] if pid and os.path.exists(f"/proc/{pid}") else []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in open(f"/proc/{pid}/task/{task}/children").read().split():
+                out += descendants(int(child))
+    except OSError:
+        pass
+    return out
+
+
+def cmdline(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return [a.decode(errors="replace") for a in f.read().split(b"\0") if a]
+    except OSError:
+        return []
+
+
+def role_of(pid):
+    argv = cmdline(pid)
+    if not argv:
+        return "gone"
+    name = os.path.basename(argv[0])
+    known = ("init", "record", "keyd", "egress", "pipelock")
+    if name.startswith("claude-bottle-bundle") or "bundle" in name:
+        for word in argv[1:]:
+            if word in known:
+                return word
+    for role in known:  # a role may have renamed itself
+        if f"claude-bottle-bundle: {role}" in " ".join(argv) or name == f"claude-bottle-{role}":
+            return role
+    if name == "bwrap":
+        return "bwrap"
+    if name == "claude-bottle":
+        return "keeper"
+    return "agent"
+
+
+def all_processes():
+    return [int(p) for p in os.listdir("/proc") if p.isdigit()]
+
+
+def processes_that_mention(text):
+    """Processes whose command line, environment or working folder names text."""
+    found = []
+    needle = text.encode()
+    for pid in all_processes():
+        if pid == os.getpid():
+            continue
+        for part in ("cmdline", "environ"):
+            try:
+                if needle in open(f"/proc/{pid}/{part}", "rb").read():
+                    found.append((pid, cmdline(pid)))
+                    break
+            except OSError:
+                pass
+    return found
+
+
+def mounts():
+    with open("/proc/self/mounts") as f:
+        return f.read()
+
+
+def cgroups_named(text):
+    return [d for top in ("/sys/fs/cgroup",) for d, _, _ in os.walk(top) if text in d]
+
+
+def network_namespaces():
+    """The identities of every network namespace that some process is in."""
+    out = set()
+    for pid in all_processes():
+        try:
+            out.add(os.readlink(f"/proc/{pid}/ns/net"))
+        except OSError:
+            pass
+    return out
+
+
+def ordinary_uid():
+    """An uid that is not root's: nobody's, which every system has."""
+    return pwd.getpwnam("nobody").pw_uid
+
+
+def kill_quietly(pid, sig=signal.SIGKILL):
+    try:
+        os.kill(pid, sig)
+    except ProcessLookupError:
+        pass

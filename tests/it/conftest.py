@@ -1,0 +1,94 @@
+"""Fixtures of the integration tests. A test that cannot run here is skipped, and says why."""
+import os
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import bottle as bottle_module  # noqa: E402
+import standin  # noqa: E402
+
+
+def pytest_sessionstart(session):
+    if not os.access(bottle_module.executable(), os.X_OK):
+        pytest.exit(f"{bottle_module.executable()} is not built: run make", 3)
+
+
+@pytest.fixture(scope="session")
+def scratch():
+    """A short path that an ordinary user may pass through: unix sockets lie below it."""
+    with tempfile.TemporaryDirectory(prefix="cb-it-", dir="/tmp", ignore_cleanup_errors=True) as d:
+        os.chmod(d, 0o711)
+        yield d
+
+
+@pytest.fixture(scope="session")
+def rule_cache(scratch):
+    """One cache of compiled rules for all homes of this run."""
+    path = f"{scratch}/cache"
+    os.makedirs(path, mode=0o700)
+    return path
+
+
+@pytest.fixture(scope="session")
+def authority(scratch):
+    a = standin.Authority(f"{scratch}/ca")
+    os.chmod(a.path, 0o644)
+    os.chmod(a.folder, 0o755)
+    return a
+
+
+@pytest.fixture
+def upstream(authority):
+    """api.example.test, which is allowed in the homes below, and stand-ins for its neighbours."""
+    with standin.Upstream(authority, ["api.example.test", "other.example.test", "evil.example.test"],
+                          stem="upstream") as u:
+        yield u
+
+
+@pytest.fixture
+def make_home(scratch, rule_cache):
+    """make_home(uid=None): a scratch home; all of them are stopped, cleaned and removed at the end."""
+    made = []
+
+    def make(uid=None):
+        folder = tempfile.mkdtemp(prefix="h", dir=scratch)
+        cache = rule_cache if uid is None else f"{folder}/.cache"
+        home = bottle_module.Home(folder, uid=uid, cache=cache)
+        made.append(home)
+        return home
+
+    yield make
+    for home in made:
+        home.remove()
+
+
+@pytest.fixture
+def home(make_home, upstream, authority):
+    """A home with the agent "worker" in the bottle "box": one allowed host, no credential."""
+    h = make_home()
+    h.write_bottle("box", routes=[bottle_module.route("api.example.test", paths=["/**"])],
+                   resolve={"api.example.test": upstream.address}, ca=authority.path)
+    h.write_agent("worker", "box")
+    return h
+
+
+@pytest.fixture(scope="session")
+def claude_code():
+    """The folder of Claude Code's executable, installed once from npm into a cache."""
+    cache = os.environ.get("CLAUDE_BOTTLE_TEST_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "claude-bottle-tests")
+    folder = f"{cache}/claude-code/node_modules/@anthropic-ai/claude-code-linux-x64"
+    if not os.access(f"{folder}/claude", os.X_OK):
+        if not standin.have("npm"):
+            pytest.skip("npm is missing (package npm): Claude Code cannot be installed")
+        os.makedirs(f"{cache}/claude-code", exist_ok=True)
+        r = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix",
+                            f"{cache}/claude-code", "@anthropic-ai/claude-code@2.1.197"],
+                           capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
+        if not os.access(f"{folder}/claude", os.X_OK):
+            pytest.skip("Claude Code could not be installed from npm: " + r.stderr.strip()[-200:])
+    return folder
