@@ -1,15 +1,15 @@
 /*
- * Content-Encoding (RFC 9110 section 8.4): gzip, deflate, br, zstd, up to two layers, streaming, with
- * caps on ratio and size. Used by pipelock to scan what is inside a coded body.
+ * Content-Encoding (RFC 9110 section 8.4): gzip, deflate, br, zstd, up to two layers, streaming,
+ * with caps on ratio and size. Used by pipelock to scan what is inside a coded body.
  */
 #pragma once
 
 #include "base/buf.h"
 #include "base/err.h"
 
-#define CONTENT_LAYERS_MAX    2
-#define CONTENT_RATIO_MAX     200       /* output : input, past the first CONTENT_FREE_BYTES */
-#define CONTENT_FREE_BYTES    (1u << 20)
+#define CONTENT_LAYERS_MAX 2
+#define CONTENT_RATIO_MAX  200 /* output : input, past the first CONTENT_FREE_BYTES */
+#define CONTENT_FREE_BYTES (1u << 20)
 
 struct content_decoder;
 

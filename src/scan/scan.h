@@ -13,7 +13,7 @@
 
 /* Longer than the longest secret in any encoding that the engine undoes. */
 #define SCAN_HOLDBACK_BYTES 4096
-#define SCAN_DEPTH_MAX      4 /* nested encodings undone */
+#define SCAN_DEPTH_MAX	    4 /* nested encodings undone */
 #define SCAN_RULE_NAME_MAX  48
 
 /* Where a text stood; some rules and decoders apply to some places only. */
@@ -28,19 +28,20 @@ enum scan_place {
 };
 
 enum scan_kind {
-	SCAN_KIND_RULE,        /* shape of a credential */
+	SCAN_KIND_RULE,	       /* shape of a credential */
 	SCAN_KIND_SECRET,      /* the bottle's own secret, exactly */
 	SCAN_KIND_CANARY,      /* a planted canary, exactly */
 	SCAN_KIND_PLACEHOLDER, /* a placeholder: allowed where its route is, an alert elsewhere */
-	SCAN_KIND_LIMIT        /* a budget was reached (depth, ratio, CPU): fail closed */
+	SCAN_KIND_LIMIT	       /* a budget was reached (depth, ratio, CPU): fail closed */
 };
 
 struct scan_finding {
 	enum scan_kind kind;
-	char rule[SCAN_RULE_NAME_MAX]; /* rule id, "bottle-secret", "canary", "placeholder", limit's name */
-	unsigned secret;     /* index, of SECRET, CANARY and PLACEHOLDER */
-	uint64_t from, to;   /* byte range in the outermost text that holds it, at least covering it */
-	char decoders[32];   /* "base64>gzip"; empty when it stood plainly */
+	char rule[SCAN_RULE_NAME_MAX]; /* rule id, "bottle-secret", "canary", "placeholder", limit's
+					  name */
+	unsigned secret;	       /* index, of SECRET, CANARY and PLACEHOLDER */
+	uint64_t from, to; /* byte range in the outermost text that at least covers it */
+	char decoders[32]; /* "base64>gzip"; empty when it stood plainly */
 	enum scan_place place;
 };
 
@@ -48,15 +49,24 @@ struct scan_finding {
  * engine prefilters on a truncated rolling hash of the first SCAN_PRINT_WINDOW bytes and verifies
  * with HMAC-SHA-256 under a per-bottle key, so that a pipelock that was taken over holds nothing
  * from which a high-entropy secret could be computed. */
-#define SCAN_PRINT_WINDOW  12 /* secrets shorter than this are refused by the plan */
-#define SCAN_SECRET_MAX    2048
-#define SCAN_PRINTS_MAX    64
+#define SCAN_PRINT_WINDOW 12 /* secrets shorter than this are refused by the plan */
+#define SCAN_SECRET_MAX	  2048
+/* A longer secret is recognised by this many bytes at its head, so that it fits the hold-back in
+ * any encoding, and so that leaving off its tail does not hide it. */
+#define SCAN_PRINT_COVER 256
+#define SCAN_PRINTS_MAX	 64
 struct scan_print {
-	uint32_t kind;   /* enum scan_kind: SECRET, CANARY or PLACEHOLDER */
+	uint32_t kind; /* enum scan_kind: SECRET, CANARY or PLACEHOLDER */
 	uint32_t index;
-	uint32_t length; /* of the secret, bytes */
-	uint32_t window; /* truncated rolling hash of the first SCAN_PRINT_WINDOW bytes */
+	uint32_t length; /* bytes covered: of the secret, at most SCAN_PRINT_COVER */
+	uint32_t window; /* truncated hash of the first SCAN_PRINT_WINDOW bytes */
 	uint8_t mac[32];
+	/* The same over the letters and digits alone: finds the secret when delimiters were put
+	 * into it or when it was split over several parameters. bare_length is 0 when they are too
+	 * few. */
+	uint32_t bare_length;
+	uint32_t bare_window;
+	uint8_t bare_mac[32];
 };
 
 struct scan_print_key {

@@ -1,0 +1,208 @@
+/* Views: matching one, telling what was found, and where it stood in the outermost text. */
+#include "scan/scan_int.h"
+
+#include <errno.h>
+
+#define MATCH_UNITS 60
+
+const char *const scan_decoder_names[DEC_COUNT] = {
+	[DEC_NONE] = "",	   [DEC_ESCAPE] = "escape", [DEC_PERCENT] = "percent",
+	[DEC_JSON] = "json",	   [DEC_HTML] = "html",	    [DEC_FORM] = "form",
+	[DEC_QP] = "qp",	   [DEC_FOLD] = "fold",	    [DEC_UTF16] = "utf16",
+	[DEC_BASE64] = "base64",   [DEC_BASE32] = "base32", [DEC_HEX] = "hex",
+	[DEC_INFLATE] = "gzip",	   [DEC_ZSTD] = "zstd",	    [DEC_JOIN] = "join",
+	[DEC_SQUEEZE] = "squeeze",
+};
+
+/* The range of the parent that [*from, *to) of v came from. */
+static void map_out(const struct scan_view *v, size_t *from, size_t *to)
+{
+	const struct scan_out *m = v->map;
+	size_t lo = 0, hi, n = m ? m->points_n : 0;
+
+	if (n == 0) {
+		*from = 0;
+		*to = v->parent->n;
+		return;
+	}
+	for (hi = n; hi - lo > 1;) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (m->points[mid].out <= *from)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	*from = m->points[lo].out <= *from ? m->points[lo].in : 0;
+	for (lo = 0, hi = n; lo < hi;) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (m->points[mid].out < *to)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	*to = lo < n ? m->points[lo].in : v->parent->n;
+	if (*to < *from)
+		*to = v->parent->n;
+}
+
+static void chain_of(const struct scan_view *v, char *out, size_t size)
+{
+	const struct scan_view *up[SCAN_DEPTH_MAX + 1];
+	size_t n = 0, at = 0;
+
+	out[0] = '\0';
+	for (; v->parent && n < ARRAY_LEN(up); v = v->parent)
+		up[n++] = v;
+	while (n-- > 0) {
+		int k = snprintf(out + at, size - at, "%s%s", at ? ">" : "",
+				 scan_decoder_names[up[n]->decoder]);
+
+		if (k < 0 || (size_t)k >= size - at)
+			return;
+		at += (size_t)k;
+	}
+}
+
+static uint64_t finding_hash(const struct scan_finding *f)
+{
+	uint64_t h = UINT64_C(1469598103934665603);
+
+	for (const char *p = f->rule; *p; p++)
+		h = (h ^ (uint8_t)*p) * UINT64_C(1099511628211);
+	h = (h ^ f->secret) * UINT64_C(1099511628211);
+	h = (h ^ f->from) * UINT64_C(1099511628211);
+	h = (h ^ f->to) * UINT64_C(1099511628211);
+	return h | 1;
+}
+
+static bool was_told(struct scan_pass *ps, const struct scan_finding *f)
+{
+	struct scan_stream *s = ps->stream;
+	uint64_t h;
+
+	if (!s)
+		return false;
+	h = finding_hash(f);
+	for (size_t i = 0; i < ARRAY_LEN(s->seen); i++)
+		if (s->seen[i] == h)
+			return true;
+	s->seen[s->seen_n++ % ARRAY_LEN(s->seen)] = h;
+	return false;
+}
+
+bool scan_report(struct scan_pass *ps, const struct scan_view *v, enum scan_kind kind,
+		 const char *rule, unsigned secret, size_t from, size_t to)
+{
+	struct scan_finding f = {.kind = kind, .secret = secret, .place = ps->place};
+	const struct scan_view *u;
+
+	if (ps->is_stopped)
+		return false;
+	(void)snprintf(f.rule, sizeof(f.rule), "%s", rule);
+	chain_of(v, f.decoders, sizeof(f.decoders));
+	for (u = v; u->parent; u = u->parent)
+		map_out(u, &from, &to);
+	f.from = ps->base + from;
+	f.to = ps->base + to;
+	if (was_told(ps, &f))
+		return true;
+	if (ps->fn && !ps->fn(&f, ps->ctx))
+		ps->is_stopped = true;
+	return !ps->is_stopped;
+}
+
+void scan_limit(struct scan_pass *ps, const struct scan_view *v, const char *what)
+{
+	(void)scan_report(ps, v, SCAN_KIND_LIMIT, what, 0, 0, v->n);
+}
+
+bool scan_spend(struct scan_pass *ps, const struct scan_view *v, uint64_t units)
+{
+	struct scan_work *w = ps->work;
+
+	w->units += units;
+	if (w->units <= w->units_max)
+		return true;
+	scan_limit(ps, v, "limit-work");
+	ps->is_stopped = true; /* whatever the callback says: the rest stays unscanned */
+	return false;
+}
+
+bool scan_candidate_found(struct scan_pass *ps, const struct scan_view *v, unsigned id, size_t from,
+			  size_t to)
+{
+	const struct scan_rule *r = &scan_rules[id];
+	struct scan_candidate c = {
+		.p = v->p, .n = v->n, .from = from, .to = to, .place = ps->place};
+
+	if (!(r->places >> ps->place & 1))
+		return true;
+	if ((v->decoder == DEC_JOIN || v->decoder == DEC_SQUEEZE) && !(r->flags & RULE_STRONG))
+		return true;
+	if ((r->flags & RULE_ENCODED) && !v->is_below_binary)
+		return true;
+	if (r->check && !r->check(&c))
+		return true;
+	if (r->flags & RULE_TOKEN)
+		for (from = c.from, c.from = c.to; c.from > from && c.p[c.from - 1] > ' ' &&
+						   c.p[c.from - 1] != '"' &&
+						   c.p[c.from - 1] != '\'';)
+			c.from--;
+	return scan_report(ps, v, SCAN_KIND_RULE, r->id, 0, c.from, c.to);
+}
+
+static int on_match(unsigned id, unsigned long long from, unsigned long long to, unsigned flags,
+		    void *ctx)
+{
+	struct scan_pass *ps = ctx;
+	const struct scan_view *v = ps->view;
+	uint64_t base = v->parent ? 0 : ps->base;
+	size_t end = (size_t)(to - base), width = ps->en->db.width[id];
+
+	(void)from;
+	(void)flags;
+	if (!scan_spend(ps, v, MATCH_UNITS))
+		return 1;
+	if (!scan_candidate_found(ps, v, id, end > width ? end - width : 0, end))
+		return 1;
+	return ps->is_stopped;
+}
+
+/* The expressions over v; of the outermost view of a stream, over what is new. */
+static void match_rules(struct scan_pass *ps, const struct scan_view *v)
+{
+	struct scan_engine *en = ps->en;
+	bool is_root = !v->parent && ps->stream;
+	hs_stream_t *hs = is_root ? ps->stream->hs : en->hs;
+	size_t from = is_root ? ps->old_n : 0;
+	hs_error_t r = HS_SUCCESS;
+
+	ps->view = v;
+	if (v->n > from)
+		r = hs_scan_stream(hs, (const char *)v->p + from, (unsigned)(v->n - from), 0,
+				   en->scratch, on_match, ps);
+	if (r == HS_SUCCESS && !ps->is_stopped && (!is_root || ps->is_last))
+		r = hs_reset_stream(hs, 0, en->scratch, on_match, ps);
+	if (r != HS_SUCCESS || ps->is_stopped) {
+		/* A stopped stream still holds its state. */
+		hs_error_t q = hs_reset_stream(hs, 0, en->scratch, NULL, NULL);
+
+		if ((r != HS_SUCCESS && r != HS_SCAN_TERMINATED) || q != HS_SUCCESS)
+			ps->error = -EIO;
+		ps->is_stopped = true;
+	}
+}
+
+void scan_view(struct scan_pass *ps, const struct scan_view *v)
+{
+	size_t old_n = v->parent ? 0 : ps->old_n;
+
+	if (!scan_spend(ps, v, 50 + v->n))
+		return;
+	match_rules(ps, v);
+	if (ps->is_stopped)
+		return;
+	scan_prints_match(ps, v, old_n);
+}
