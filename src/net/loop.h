@@ -20,14 +20,15 @@ struct loop_watch {
 
 struct loop_timer {
 	uint64_t due_ns; /* CLOCK_MONOTONIC; 0 when not armed */
-	size_t slot;     /* of the heap */
+	size_t slot;	 /* of the heap */
 	void (*fn)(struct loop_timer *t);
 };
 
 struct loop *loop_new(struct err *e) _fallible_;
 void loop_free(struct loop *l); /* closes nothing that it was given */
 /* Level-triggered. The watch must outlive its registration. */
-int loop_add(struct loop *l, struct loop_watch *w, int fd, uint32_t events, struct err *e) _fallible_;
+int loop_add(struct loop *l, struct loop_watch *w, int fd, uint32_t events,
+	     struct err *e) _fallible_;
 /* Changes the event set; no syscall when it is the same. */
 int loop_set(struct loop *l, struct loop_watch *w, uint32_t events);
 /* Does not close the fd. Safe inside callbacks: no event already fetched reaches w afterwards. */
@@ -37,7 +38,8 @@ void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t after_ms);
 void loop_timer_del(struct loop *l, struct loop_timer *t);
 /* Blocks these signals and calls fn from the loop for each that arrives. One set per loop. */
 int loop_signals(struct loop *l, const int *signals, size_t n,
-		 void (*fn)(struct loop *l, int signo, void *ctx), void *ctx, struct err *e) _fallible_;
+		 void (*fn)(struct loop *l, int signo, void *ctx), void *ctx,
+		 struct err *e) _fallible_;
 /* Monotonic time at the start of this round, without a syscall. */
 uint64_t loop_now_ns(const struct loop *l);
 /* Runs until loop_stop(); returns the value given there. */
