@@ -12,8 +12,8 @@
  * INIT_RESTARTS_WINDOW_MS; past that the whole bundle ends with status 1, which takes the agent's
  * network with it. Dead means closed, never open.
  *
- * When the host's end of the control channel closes, or it says stop, roles are ended in reverse
- * order. If init itself is killed, the kernel kills the roles (parent-death signal).
+ * When the host's end of the control channel closes, or it says stop, roles are ended one by one.
+ * If init itself is killed, the kernel kills the roles (parent-death signal).
  */
 #include "bundle/init.h"
 
@@ -104,6 +104,23 @@ static void init_note(struct init *in, const char *reason, const char *detail)
 	(void)io_send_fds(in->record_channel[INIT_SELF][0], &r, sizeof(r), NULL, 0, MSG_DONTWAIT);
 }
 
+/* One after the other: record still writes what the others say, and has keyd sign it. */
+static const enum bundle_role stop_order[BUNDLE_ROLE_COUNT] = {
+	BUNDLE_ROLE_PIPELOCK, BUNDLE_ROLE_EGRESS, BUNDLE_ROLE_RECORD, BUNDLE_ROLE_KEYD};
+
+static void init_stop_next(struct init *in)
+{
+	for (size_t i = 0; i < BUNDLE_ROLE_COUNT; i++) {
+		pid_t pid = in->roles[stop_order[i]].pid;
+
+		if (pid > 0) {
+			(void)kill(pid, SIGTERM);
+			return;
+		}
+	}
+	loop_stop(in->loop, in->status);
+}
+
 static void init_stop(struct init *in, int status)
 {
 	if (in->is_stopping)
@@ -111,11 +128,7 @@ static void init_stop(struct init *in, int status)
 	in->is_stopping = true;
 	in->status = status;
 	loop_timer_set(in->loop, &in->stop_timer, INIT_STOP_MS);
-	/* The record role goes last: it still has to write what the others say. */
-	for (int r = BUNDLE_ROLE_COUNT - 1; r > BUNDLE_ROLE_RECORD; r--) {
-		if (in->roles[r].pid > 0)
-			(void)kill(in->roles[r].pid, SIGTERM);
-	}
+	init_stop_next(in);
 }
 
 static void init_fail(struct init *in, const char *text)
@@ -360,20 +373,6 @@ static void init_announce_restart(struct init *in, enum bundle_role role)
 	(void)io_send_fds(in->keyd_channel[INIT_SELF][0], &q, sizeof(q), NULL, 0, MSG_DONTWAIT);
 }
 
-static void init_check_stopped(struct init *in)
-{
-	bool others_live = false;
-
-	for (int r = BUNDLE_ROLE_RECORD + 1; r < BUNDLE_ROLE_COUNT; r++)
-		others_live |= in->roles[r].pid > 0;
-	if (others_live)
-		return;
-	if (in->roles[BUNDLE_ROLE_RECORD].pid > 0)
-		(void)kill(in->roles[BUNDLE_ROLE_RECORD].pid, SIGTERM);
-	else
-		loop_stop(in->loop, in->status);
-}
-
 static void init_on_role_end(struct loop_watch *w, uint32_t events)
 {
 	struct init_role *r =
@@ -397,7 +396,7 @@ static void init_on_role_end(struct loop_watch *w, uint32_t events)
 	}
 	r->pid = 0;
 	if (in->is_stopping) {
-		init_check_stopped(in);
+		init_stop_next(in);
 		return;
 	}
 	init_describe_end(r, wait_status, text, sizeof(text));
@@ -405,7 +404,6 @@ static void init_on_role_end(struct loop_watch *w, uint32_t events)
 	 * would find again. */
 	if (!in->has_reported_ready || !init_may_restart(r)) {
 		init_fail(in, text);
-		init_check_stopped(in);
 		return;
 	}
 	log_warn("%s; starting it again", text);
@@ -425,6 +423,7 @@ static void init_on_stop_timeout(struct loop_timer *t)
 			(void)kill(init.roles[r].pid, SIGKILL);
 	}
 	loop_timer_set(init.loop, &init.stop_timer, INIT_STOP_MS);
+	init_stop_next(&init);
 }
 
 /* --- what comes in --- */

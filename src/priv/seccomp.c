@@ -20,6 +20,8 @@ static const int set_base[] = {
 	SYSCALL(shutdown),
 	SYSCALL(sendto),
 	SYSCALL(recvfrom),
+	SYSCALL(sendmsg),
+	SYSCALL(recvmsg),
 	SYSCALL(munmap),
 	SYSCALL(mremap),
 	SYSCALL(madvise),
@@ -61,7 +63,7 @@ static const int set_base[] = {
 	SYSCALL(getrusage),
 };
 
-static const int set_pass_fd[] = {SYSCALL(sendmsg), SYSCALL(recvmsg)};
+static const int set_pass_fd[] = {SYSCALL(sendmsg)};
 static const int set_accept[] = {SYSCALL(accept4),    SYSCALL(getsockname), SYSCALL(getpeername),
 				 SYSCALL(setsockopt), SYSCALL(getsockopt),  SYSCALL(sendmsg),
 				 SYSCALL(recvmsg),    SYSCALL(sendmmsg),    SYSCALL(recvmmsg)};

@@ -1,0 +1,134 @@
+/*
+ * The real init, record and keyd with stand-ins for the two roles that talk to the network: the
+ * stand-in for pipelock goes through the real first steps at keyd and then, told by one byte on its
+ * listening socket, behaves or misbehaves.
+ */
+#include "bundle/init.h"
+#include "bundle/role.h"
+
+#include "base/clean.h"
+#include "base/log.h"
+#include "keyd/keyd_proto.h"
+#include "priv/priv.h"
+#include "record/record.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int egress_role_main(struct bundle_role_env *env)
+{
+	struct priv_limits limits = {.files = 64};
+	struct err e = ERR_INIT;
+	char byte;
+
+	if (bundle_role_seal(env, &limits, true, PRIV_SECCOMP_DIAL | PRIV_SECCOMP_PASS_FD, &e) < 0)
+		die("%s", e.text);
+	bundle_role_ready(env);
+	while (recv(env->egress_fd, &byte, 1, 0) > 0)
+		;
+	return 0;
+}
+
+static void fake_first_steps(struct bundle_role_env *env)
+{
+	struct keyd_request q = {.op = KEYD_OP_LEAF_KEY};
+	struct keyd_reply r;
+	struct err e = ERR_INIT;
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	unsigned char *p = q.data;
+
+	q.data_n = (uint16_t)i2d_PUBKEY(key, &p);
+	if (keyd_ask(env->keyd_fd, &q, &r, KEYD_TIMEOUT_MS, &e) < 0 || r.status != KEYD_OK)
+		die("leaf key refused: %s", e.text);
+	q = (struct keyd_request){.op = KEYD_OP_PRINTS};
+	do {
+		if (keyd_ask(env->keyd_fd, &q, &r, KEYD_TIMEOUT_MS, &e) < 0)
+			die("%s", e.text);
+		q.index++;
+	} while (r.status == KEYD_OK);
+	if (r.status != KEYD_END)
+		die("fingerprints: status %u", r.status);
+}
+
+/* One command a connection; one byte as the answer. */
+static char fake_obey(struct bundle_role_env *env, char command)
+{
+	struct keyd_request q = {.host = "a.example.com"};
+	struct keyd_reply r;
+	struct record record;
+	struct err e = ERR_INIT;
+
+	switch (command) {
+	case 'm':
+		q.op = KEYD_OP_MINT;
+		return keyd_ask(env->keyd_fd, &q, &r, KEYD_TIMEOUT_MS, &e) == 0 &&
+				       r.status == KEYD_OK && r.data_n > 100
+			       ? '+'
+			       : '-';
+	case 'r':
+		record_init(&record, "egress", RECORD_ALLOW, "ok"); /* a lie about who it is */
+		return record_send(env->record_fd, &record) == 0 ? '+' : '-';
+	case 'h': /* a credential is not for pipelock */
+		q.op = KEYD_OP_HEADER;
+		return keyd_ask(env->keyd_fd, &q, &r, KEYD_TIMEOUT_MS, &e) == 0 &&
+				       r.status == KEYD_DENIED && r.data_n == 0
+			       ? '+'
+			       : '-';
+	case 'o':
+		(void)open("/etc/passwd", 0);
+		return '+';
+	case 'x':
+		(void)execl("/bin/true", "true", (char *)NULL);
+		return '-';
+	default:
+		return '?';
+	}
+}
+
+int pipelock_role_main(struct bundle_role_env *env)
+{
+	struct priv_limits limits = {.files = 64};
+	struct err e = ERR_INIT;
+
+	fake_first_steps(env);
+	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT, &e) <
+	    0)
+		die("%s", e.text);
+	bundle_role_ready(env);
+	for (;;) {
+		int fd = accept4(env->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		char command, answer;
+
+		if (fd < 0)
+			return 1;
+		if (recv(fd, &command, 1, 0) == 1) {
+			answer = fake_obey(env, command);
+			(void)send(fd, &answer, 1, MSG_NOSIGNAL);
+		}
+		(void)close(fd);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static int (*const mains[])(struct bundle_role_env * env) = {
+		record_role_main, keyd_role_main, egress_role_main, pipelock_role_main};
+	struct bundle_role_env env;
+	struct err e = ERR_INIT;
+	enum bundle_role role;
+
+	if (argc > 1 && strcmp(argv[1], "init") == 0)
+		return init_main(argv + 2);
+	if (argc < 3 || !role_by_name(str_of(argv[2]), &role))
+		return 2;
+	memset(&env, 0xff, sizeof(env));
+	env.role = role;
+	if (role_env_parse(&env, argv + 3, &e) < 0)
+		die("%s", e.text);
+	return mains[role](&env);
+}

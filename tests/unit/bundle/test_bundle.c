@@ -1,0 +1,359 @@
+/*
+ * The bundle as the host sees it: readiness, restarts with their limit, an overstepping role, the
+ * end of the host, and no process left behind in any of them. Real processes throughout.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/timeutil.h"
+#include "bundle/bundle.h"
+#include "record/record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+static const char *fake_bundle;
+
+struct bundle {
+	pid_t init;
+	int control, listen_fd;
+	char records[64];
+	struct sockaddr_un address;
+};
+
+static const char config[] =
+	"{\"version\":1,\"slug\":\"t-1\",\"pinned\":\"10.209.0.2\",\"supervised\":false,"
+	"\"uid_base\":%u,\"policy\":{\"version\":1,\"routes\":[],\"resolve\":[]}}";
+
+static int listen_on(struct bundle *b)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	b->address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	(void)snprintf(b->address.sun_path, sizeof(b->address.sun_path), "/tmp/cb-bundle-%d.sock",
+		       (int)getpid());
+	(void)unlink(b->address.sun_path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&b->address, sizeof(b->address)), 0);
+	assert_int_equal(listen(fd, 16), 0);
+	return fd;
+}
+
+static void bundle_start(struct bundle *b)
+{
+	char text[512], secrets[256], args[5][32];
+	struct bundle_secret_head head = {1 /* SCAN_KIND_SECRET */, 0, 0, 24};
+	int pair[2], config_fd, secrets_fd, records_fd;
+	struct err e = ERR_INIT;
+
+	(void)snprintf(text, sizeof(text), config, geteuid() == 0 ? 61900u : 0u);
+	config_fd = io_memfd_sealed("config", str_of(text), &e);
+	memcpy(secrets, &head, sizeof(head));
+	memcpy(secrets + sizeof(head), "s3cr3t-value-of-the-test", 24);
+	secrets_fd = io_memfd_sealed("secrets", str_slice(secrets, sizeof(head) + 24), &e);
+	(void)snprintf(b->records, sizeof(b->records), "/tmp/cb-bundle-%d.jsonl", (int)getpid());
+	(void)unlink(b->records);
+	records_fd = open(b->records, O_RDWR | O_CREAT | O_APPEND, 0600);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	b->listen_fd = listen_on(b);
+	(void)snprintf(args[0], 32, "config=%d", config_fd);
+	(void)snprintf(args[1], 32, "secrets=%d", secrets_fd);
+	(void)snprintf(args[2], 32, "control=%d", pair[1]);
+	(void)snprintf(args[3], 32, "records=%d", records_fd);
+	(void)snprintf(args[4], 32, "pipelock=%d", b->listen_fd);
+	b->init = fork();
+	if (b->init == 0) {
+		close(pair[0]);
+		(void)fcntl(config_fd, F_SETFD, 0);
+		(void)fcntl(secrets_fd, F_SETFD, 0);
+		(void)execl(fake_bundle, fake_bundle, "init", args[0], args[1], args[2], args[3],
+			    args[4], (char *)NULL);
+		_exit(127);
+	}
+	close(pair[1]);
+	close(config_fd);
+	close(secrets_fd);
+	close(records_fd);
+	b->control = pair[0];
+}
+
+/* The next control message that contains text; fails the test if none comes. */
+static void expect_event(struct bundle *b, const char *text)
+{
+	char message[BUNDLE_CONTROL_MAX + 1];
+
+	for (;;) {
+		ssize_t n;
+
+		assert_int_equal(io_wait(b->control, POLLIN, 8000), 1);
+		n = recv(b->control, message, BUNDLE_CONTROL_MAX, 0);
+		assert_true(n > 0);
+		message[n] = '\0';
+		if (strstr(message, text))
+			return;
+		assert_null(strstr(message, "\"failed\""));
+	}
+}
+
+static pid_t role_pid_now(struct bundle *b, const char *name)
+{
+	char path[64], line[4096];
+	_cleanup_fclose_ FILE *f = NULL;
+	int pid;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)b->init, (int)b->init);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fscanf(f, "%d", &pid) == 1) {
+		_cleanup_close_ int fd = -1;
+		ssize_t n;
+
+		(void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = read(fd, line, sizeof(line) - 1);
+		/* argv: FILE "role" NAME … */
+		if (n > 0 && memmem(line, (size_t)n, name, strlen(name) + 1) &&
+		    memmem(line, (size_t)n, "role", 5))
+			return pid;
+	}
+	return 0;
+}
+
+/* The event of a restart comes before the new process is what it will be. */
+static pid_t role_pid(struct bundle *b, const char *name)
+{
+	pid_t pid = 0;
+
+	for (int tries = 0; tries < 500 && pid == 0; tries++) {
+		pid = role_pid_now(b, name);
+		if (pid == 0)
+			(void)usleep(10000);
+	}
+	assert_true(pid > 0);
+	return pid;
+}
+
+static char command(struct bundle *b, char what)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	char answer = 0;
+
+	assert_int_equal(connect(fd, (struct sockaddr *)&b->address, sizeof(b->address)), 0);
+	assert_int_equal(send(fd, &what, 1, MSG_NOSIGNAL), 1);
+	if (io_wait(fd, POLLIN, 8000) == 1)
+		(void)recv(fd, &answer, 1, 0);
+	close(fd);
+	return answer;
+}
+
+/* init is gone, with this status, and so is everything that it started. */
+static void expect_end(struct bundle *b, int want_status, const pid_t *roles, size_t n)
+{
+	int status = -1;
+
+	for (int i = 0; i < 800 && waitpid(b->init, &status, WNOHANG) == 0; i++)
+		(void)usleep(10000);
+	assert_int_equal(status, want_status);
+	for (size_t i = 0; i < n; i++) {
+		for (int tries = 0; tries < 200 && kill(roles[i], 0) == 0; tries++)
+			(void)usleep(10000);
+		assert_int_equal(kill(roles[i], 0), -1);
+	}
+	close(b->control);
+	close(b->listen_fd);
+	(void)unlink(b->address.sun_path);
+}
+
+static void all_roles(struct bundle *b, pid_t pids[BUNDLE_ROLE_COUNT])
+{
+	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++)
+		pids[r] = role_pid(b, bundle_role_name((enum bundle_role)r));
+}
+
+/* Verifies the chain and counts the lines that hold text. */
+static int records_with(struct bundle *b, const char *text)
+{
+	_cleanup_fclose_ FILE *f = fopen(b->records, "re");
+	char line[RECORD_LINE_MAX + 2], hash[RECORD_HASH_HEX];
+	uint64_t seq = 0;
+	int found = 0;
+
+	assert_non_null(f);
+	record_chain_start(hash);
+	while (fgets(line, sizeof(line), f)) {
+		struct err e = ERR_INIT;
+
+		line[strcspn(line, "\n")] = '\0';
+		if (record_verify_line(str_of(line), &seq, hash, &e) < 0)
+			fail_msg("%s: %s", e.text, line);
+		found += strstr(line, text) != NULL;
+	}
+	return found;
+}
+
+static void test_ready_and_stop(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start(&b);
+	expect_event(&b, "BEGIN CERTIFICATE");
+	all_roles(&b, pids);
+	assert_int_equal(command(&b, 'm'), '+');
+	assert_int_equal(command(&b, 'r'), '+');
+	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	assert_int_equal(records_with(&b, "\"bundle-ready\""), 1);
+	/* The channel says who sent it, whatever the sender claims. */
+	assert_int_equal(records_with(&b, "\"role\":\"pipelock\",\"verdict\":\"allow\""), 1);
+	assert_int_equal(records_with(&b, "\"signing-key\""), 1);
+	assert_true(records_with(&b, "\"checkpoint\"") >= 1);
+}
+
+static void test_host_goes_away(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start(&b);
+	expect_event(&b, "\"ready\"");
+	all_roles(&b, pids);
+	(void)shutdown(b.control, SHUT_RDWR);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+}
+
+static void test_init_killed(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start(&b);
+	expect_event(&b, "\"ready\"");
+	all_roles(&b, pids);
+	(void)kill(b.init, SIGKILL);
+	expect_end(&b, SIGKILL, pids, BUNDLE_ROLE_COUNT);
+}
+
+/* Each role in turn dies, comes back, and everything still works: same CA, same channels. */
+static void test_each_role_restarts(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start(&b);
+	expect_event(&b, "\"ready\"");
+	all_roles(&b, pids);
+	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
+		char text[64];
+
+		(void)kill(pids[r], SIGKILL);
+		(void)snprintf(text, sizeof(text), "\"role\":\"%s\"",
+			       bundle_role_name((enum bundle_role)r));
+		expect_event(&b, text);
+		assert_int_equal(command(&b, 'm'), '+');
+		assert_int_equal(command(&b, 'r'), '+');
+	}
+	all_roles(&b, pids);
+	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	assert_int_equal(records_with(&b, "\"role-restarted\""), BUNDLE_ROLE_COUNT);
+}
+
+static void test_restart_limit(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start(&b);
+	expect_event(&b, "\"ready\"");
+	for (int i = 0; i < 5; i++) {
+		(void)kill(role_pid(&b, "egress"), SIGKILL);
+		expect_event(&b, "\"role\":\"egress\"");
+	}
+	all_roles(&b, pids);
+	(void)kill(pids[BUNDLE_ROLE_EGRESS], SIGKILL);
+	expect_event(&b, "\"failed\"");
+	expect_end(&b, 1 << 8, pids, BUNDLE_ROLE_COUNT);
+}
+
+/* pipelock asks for a credential: it gets none, and does not live to ask again. */
+static void test_overstepping_role_is_killed(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start(&b);
+	expect_event(&b, "\"ready\"");
+	all_roles(&b, pids);
+	(void)command(&b, 'h');
+	expect_event(&b, "\"role\":\"pipelock\"");
+	assert_int_equal(command(&b, 'm'), '+');
+	assert_int_not_equal(role_pid(&b, "pipelock"), pids[BUNDLE_ROLE_PIPELOCK]);
+	all_roles(&b, pids);
+	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	assert_int_equal(records_with(&b, "\"keyd-request-refused\""), 1);
+}
+
+static void test_filter_kill_is_named(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+#ifdef CLAUDE_BOTTLE_INSTRUMENTED
+	skip();
+#endif
+	bundle_start(&b);
+	expect_event(&b, "\"ready\"");
+	assert_int_equal(command(&b, 'o'), '+');
+	(void)command(&b, 'x');
+	expect_event(&b, "system call filter");
+	all_roles(&b, pids);
+	(void)shutdown(b.control, SHUT_RDWR);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+}
+
+static int remove_files(void **state)
+{
+	char path[64];
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "/tmp/cb-bundle-%d.jsonl", (int)getpid());
+	(void)unlink(path);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ready_and_stop),
+		cmocka_unit_test(test_host_goes_away),
+		cmocka_unit_test(test_init_killed),
+		cmocka_unit_test(test_each_role_restarts),
+		cmocka_unit_test(test_restart_limit),
+		cmocka_unit_test(test_overstepping_role_is_killed),
+		cmocka_unit_test(test_filter_kill_is_named),
+	};
+
+	if (argc != 2)
+		return 2;
+	fake_bundle = argv[1];
+	return cmocka_run_group_tests(tests, NULL, remove_files);
+}
