@@ -211,7 +211,8 @@ class Mitmproxy(Process):
         self.spawn(["/usr/bin/python3", "/usr/bin/mitmdump", "-q", "--listen-host", "127.0.0.1", "-p",
                     str(self.port), "--set", f"confdir={self.folder}", "--set",
                     f"ssl_verify_upstream_trusted_ca={self.authority.path}", "--set",
-                    "connection_strategy=lazy", "--set", "flow_detail=0", "-s",
+                    "connection_strategy=lazy", "--set", "stream_large_bodies=5m", "--set",
+                    "flow_detail=0", "-s",
                     os.path.join(HERE, "mitm_scan.py")], self.folder + "/log",
                    env=dict(os.environ, BENCH_UPSTREAM_PORT=str(self.upstream_port), BENCH_NAME=NAME))
         wait_port(self.port, self.process, log=self.log)
