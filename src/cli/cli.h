@@ -87,6 +87,10 @@ static inline bool cli_has(const struct cli_args *a, size_t option)
 /* Usage of the program, and help of one verb. */
 int cli_usage(struct buf *out) _fallible_;
 int cli_help(const struct cli_verb *v, struct buf *out) _fallible_;
+/* The same printed; these return a verb's exit status. */
+int cli_print_usage(FILE *to);
+int cli_print_help(const struct cli_verb *v);
+int cli_fail_verb(const char *name);
 
 /* "claude-bottle: file:line:column: text" on standard error; returns CLI_FAILED. */
 int cli_fail(const struct err *e);

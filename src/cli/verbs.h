@@ -15,5 +15,6 @@ extern const struct cli_verb cmd_init;
 extern const struct cli_verb cmd_policy;
 extern const struct cli_verb cmd_selftest;
 extern const struct cli_verb cmd_completion;
+extern const struct cli_verb cmd_complete;
 extern const struct cli_verb cmd_help;
 extern const struct cli_verb cmd_version;

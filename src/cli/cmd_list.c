@@ -1,0 +1,100 @@
+#include "cli/bottles.h"
+#include "cli/table.h"
+#include "cli/verbs.h"
+
+#include <stdio.h>
+
+enum { OPT_ALL, OPT_JSON };
+static const struct cli_option options[] = {
+	[OPT_ALL] = {"all", 'a', NULL, "also bottles that have ended or were killed", 0},
+	[OPT_JSON] = {"json", 0, NULL, "a JSON array of objects", 0},
+};
+
+/* "ended" is what the keeper wrote last; without a keeper any other state is a lie. */
+static const char *state_of(const struct bottles_entry *b)
+{
+	if (b->is_alive)
+		return b->state[0] ? b->state : "starting";
+	return bottles_is_ended(b) ? "ended" : "killed";
+}
+
+static int print_json(const struct bottles_entry *list, size_t n, bool is_all, struct buf *out)
+{
+	int r = buf_append_str(out, STR_LIT("["));
+	bool is_first = true;
+
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		struct bottles_entry b = list[i];
+
+		if (!b.is_alive && !is_all)
+			continue;
+		(void)snprintf(b.state, sizeof(b.state), "%s", state_of(&list[i]));
+		r = buf_append_str(out, is_first ? STR_LIT("\n") : STR_LIT(",\n"));
+		is_first = false;
+		if (r == 0)
+			r = bottles_json(out, &b);
+	}
+	return r == 0 ? buf_append_str(out, is_first ? STR_LIT("]\n") : STR_LIT("\n]\n")) : r;
+}
+
+static int print_text(const struct bottles_entry *list, size_t n, bool is_all, struct buf *out)
+{
+	static const char *const heads[] = {"SLUG",  "AGENT",  "BOTTLE", "BACKEND",
+					    "STATE", "STATUS", "STARTED"};
+	struct table t;
+	size_t shown = 0;
+	int r = 0;
+
+	table_init(&t, ARRAY_LEN(heads));
+	table_add(&t, TABLE_BOLD, heads);
+	for (size_t i = 0; i < n; i++) {
+		const struct bottles_entry *b = &list[i];
+		char status[16] = "";
+
+		if (!b->is_alive && !is_all)
+			continue;
+		if (b->exit_status >= 0)
+			(void)snprintf(status, sizeof(status), "%d", b->exit_status);
+		table_add(&t, b->is_alive ? TABLE_GREEN : TABLE_PLAIN,
+			  (const char *const[]){b->slug, b->agent, b->bottle, b->backend,
+						state_of(b), status, b->started});
+		shown++;
+	}
+	if (shown)
+		r = table_print(&t, table_may_colour(STDOUT_FILENO), out);
+	else
+		cli_note("no bottle %s", is_all ? "has left a trace" : "is running");
+	table_free(&t);
+	return r;
+}
+
+static int run(const struct cli_args *args)
+{
+	_cleanup_free_ struct bottles_entry *list = NULL;
+	struct err e = ERR_INIT;
+	struct buf out;
+	int status = CLI_FAILED;
+	size_t n;
+	int r;
+
+	if (bottles_list(&list, &n, &e) < 0)
+		return cli_fail(&e);
+	buf_init(&out, 8u << 20);
+	if (cli_has(args, OPT_JSON))
+		r = print_json(list, n, cli_has(args, OPT_ALL), &out);
+	else
+		r = print_text(list, n, cli_has(args, OPT_ALL), &out);
+	if (r == 0)
+		status = cli_print(&out);
+	buf_free(&out);
+	return status;
+}
+
+const struct cli_verb cmd_list = {
+	.name = "list",
+	.fn = run,
+	.summary = "list the bottles that are running",
+	.synopsis = "",
+	.options = options,
+	.n_options = ARRAY_LEN(options),
+};

@@ -1,0 +1,284 @@
+/*
+ * start: plan, preflight, keeper, session. Standard output belongs to the agent (and to --dry-run
+ * and --json); all that start itself says goes to standard error.
+ */
+#include "cli/bottles.h"
+#include "cli/client.h"
+#include "cli/picker.h"
+#include "cli/preflight.h"
+#include "cli/session.h"
+#include "cli/verbs.h"
+
+#include "backend/backend.h"
+#include "backend/keeper.h"
+#include "base/io.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
+
+/* A slug has random characters; a second try is for a clash, more would be something else. */
+#define CREATE_TRIES 3
+
+enum {
+	OPT_BOTTLE,
+	OPT_BACKEND,
+	OPT_PROMPT,
+	OPT_HEADLESS,
+	OPT_DETACH,
+	OPT_DRY_RUN,
+	OPT_JSON,
+	OPT_ASK,
+	OPT_YES
+};
+static const struct cli_option options[] = {
+	[OPT_BOTTLE] = {"bottle", 0, "NAME", "this bottle instead of the agent's own", 0},
+	[OPT_BACKEND] = {"backend", 'b', "BACKEND", "how the compartment is made",
+			 CLI_COMPLETE_BACKEND},
+	[OPT_PROMPT] = {"prompt", 'p', "TEXT", "what the agent is to do", 0},
+	[OPT_HEADLESS] = {"headless", 0, NULL, "no terminal: for scripts", 0},
+	[OPT_DETACH] = {"detach", 'd', NULL, "leave it running, print its slug", 0},
+	[OPT_DRY_RUN] = {"dry-run", 'n', NULL, "print the plan, create nothing", 0},
+	[OPT_JSON] = {"json", 0, NULL, "with --dry-run or --detach: as JSON", 0},
+	[OPT_ASK] = {"ask", 0, NULL, "ask before it begins", 0},
+	[OPT_YES] = {"yes", 'y', NULL, "never ask", 0},
+};
+
+static void clean_plan_p(struct plan *p)
+{
+	plan_free(p);
+}
+
+static int make_plan(const struct cli_args *args, struct plan *plan, struct err *e)
+{
+	_cleanup_free_ char *picked = NULL;
+	struct plan_options o = {.agent = args->n_positionals ? args->positionals[0] : NULL,
+				 .bottle = args->values[OPT_BOTTLE],
+				 .prompt = args->values[OPT_PROMPT],
+				 .command = args->has_rest ? args->rest : NULL};
+	char home[CLI_PATH_MAX], cwd[CLI_PATH_MAX];
+	int r;
+
+	r = cli_home(home, e);
+	if (r < 0)
+		return r;
+	if (!getcwd(cwd, sizeof(cwd)))
+		return err_errno(e, "the current directory");
+	o.home = home;
+	o.cwd = cwd;
+	if (!o.agent) {
+		r = picker_run(home, cwd, &picked, e);
+		if (r < 0)
+			return r;
+		o.agent = picked;
+	}
+	return plan_make(plan, &o, e);
+}
+
+static int print_plan(const struct plan *plan, bool is_json)
+{
+	struct buf out;
+	int status = CLI_FAILED;
+
+	buf_init(&out, 16u << 20);
+	if ((is_json ? plan_print_json(plan, &out) : plan_print_text(plan, &out)) == 0)
+		status = cli_print(&out);
+	else
+		cli_note("the plan is too long to print");
+	buf_free(&out);
+	return status;
+}
+
+/* Says what is left of runs that were killed. Nothing of it stands in the way: slugs are random. */
+static void note_leftovers(void)
+{
+	_cleanup_free_ struct bottles_entry *list = NULL;
+	size_t n, killed = 0;
+
+	if (bottles_list(&list, &n, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n; i++)
+		killed += !list[i].is_alive && !bottles_is_ended(&list[i]);
+	if (killed)
+		cli_note("%zu killed run%s left traces on this host: claude-bottle cleanup", killed,
+			 killed == 1 ? "" : "s");
+}
+
+/* One line from the keeper, or a signal. 0 once the agent runs. */
+static int wait_ready(int ready_fd, struct err *e)
+{
+	_cleanup_close_ int signals = -1;
+	char line[ERR_TEXT_MAX];
+	size_t n = 0;
+	sigset_t set, old;
+	int r = -EIO;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigprocmask(SIG_BLOCK, &set, &old);
+	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	for (;;) {
+		struct pollfd fds[] = {{.fd = ready_fd, .events = POLLIN},
+				       {.fd = signals, .events = POLLIN}};
+		ssize_t got;
+
+		if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR) {
+			r = err_errno(e, "poll");
+			break;
+		}
+		if (fds[1].revents) {
+			/* It is still pending and ends us below; the keeper then finds its end of
+			 * the pipe closed and takes all down again. */
+			r = err_set(e, -EINTR, "interrupted while the bottle was being made");
+			break;
+		}
+		got = read(ready_fd, line + n, sizeof(line) - 1 - n);
+		if (got < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		n += got > 0 ? (size_t)got : 0;
+		if (got <= 0 || n == sizeof(line) - 1 || memchr(line, '\n', n)) {
+			struct str reason = str_slice(line, n);
+
+			(void)str_cut(reason, '\n', &reason, &(bool){false});
+			r = str_eq(reason, STR_LIT("ok")) ? 0
+			    : reason.n ? err_set(e, -EIO, STR_FMT, STR_ARG(reason))
+				       : err_set(e, -EIO, "the keeper ended without a word");
+			break;
+		}
+	}
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	return r;
+}
+
+static int spawn(const struct cli_args *args, struct plan *plan, bool has_tty, int *dir,
+		 struct err *e)
+{
+	_cleanup_close_ int lock_fd = -1, ready_fd = -1, bottles = -1;
+	struct keeper_start s = {.plan = plan, .has_tty = has_tty};
+	char path[CLI_PATH_MAX];
+	int r = -EEXIST;
+
+	for (unsigned i = 0; i < CREATE_TRIES && (r == -EEXIST || r == -ESTALE); i++) {
+		if (i) {
+			plan_free(plan);
+			*plan = (struct plan){0};
+			*e = ERR_INIT;
+			r = make_plan(args, plan, e);
+			if (r < 0)
+				return r;
+		}
+		r = bottles_create(plan->slug, path, &lock_fd, e);
+	}
+	if (r < 0)
+		return r;
+	s.state_dir = path;
+	s.lock_fd = lock_fd;
+	client_window(&s.rows, &s.columns);
+	r = keeper_spawn(&s, &ready_fd, e);
+	if (r == 0)
+		r = wait_ready(ready_fd, e);
+	if (r < 0)
+		return r;
+	r = cli_bottles_open(false, &bottles, e);
+	if (r < 0)
+		return r;
+	*dir = openat(bottles, plan->slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return *dir < 0 ? err_errno(e, "open the state of %s", plan->slug) : 0;
+}
+
+static int print_detached(const struct plan *plan, bool is_json)
+{
+	int n = is_json ? printf("{\"slug\":\"%s\"}\n", plan->slug) : printf("%s\n", plan->slug);
+
+	return n < 0 || fflush(stdout) != 0 ? CLI_FAILED : CLI_OK;
+}
+
+static int check_usage(const struct cli_args *args)
+{
+	bool has_terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+
+	if (args->n_positionals == 0 && !has_terminal)
+		return cli_misuse(args, "name an agent: there is no terminal to pick one on");
+	if (cli_has(args, OPT_JSON) && !cli_has(args, OPT_DRY_RUN) && !cli_has(args, OPT_DETACH))
+		return cli_misuse(args, "--json goes with --dry-run or --detach");
+	if (cli_has(args, OPT_ASK) && cli_has(args, OPT_YES))
+		return cli_misuse(args, "--ask and --yes exclude each other");
+	if (cli_has(args, OPT_ASK) && !has_terminal)
+		return cli_misuse(args, "--ask needs a terminal");
+	return CLI_OK;
+}
+
+static int run_session(const struct cli_args *args, struct plan *plan, bool has_tty)
+{
+	_cleanup_close_ int dir = -1, sock = -1;
+	struct err e = ERR_INIT;
+	struct client_options o = {
+		.has_tty = has_tty, .may_detach = true, .forwards_signals = true, .owns = true};
+
+	if (spawn(args, plan, has_tty, &dir, &e) < 0)
+		return cli_fail(&e);
+	if (cli_has(args, OPT_DETACH))
+		return print_detached(plan, cli_has(args, OPT_JSON));
+	if (bottles_connect(dir, plan->slug, &sock, &e) < 0 ||
+	    client_send_attach(sock, has_tty, true, &e) < 0)
+		return cli_fail(&e);
+	o.sock = sock;
+	/* Headless on a terminal: the keys stay with the shell. */
+	o.has_input = has_tty || !isatty(STDIN_FILENO);
+	return session_run(&o, plan->slug, dir);
+}
+
+static int run(const struct cli_args *args)
+{
+	bool is_headless = cli_has(args, OPT_HEADLESS);
+	bool has_tty = !is_headless && (cli_has(args, OPT_DETACH) ||
+					(isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)));
+	_cleanup_(clean_plan_p) struct plan plan = {0};
+	struct preflight_choice choice;
+	struct err e = ERR_INIT;
+	int status = check_usage(args);
+
+	if (status != CLI_OK)
+		return status;
+	if (make_plan(args, &plan, &e) < 0)
+		return cli_fail(&e);
+	if (preflight_choose(&choice, args->values[OPT_BACKEND], plan.backend, &e) < 0)
+		return cli_fail(&e);
+	plan.backend = choice.backend;
+	if (cli_has(args, OPT_DRY_RUN))
+		return print_plan(&plan, cli_has(args, OPT_JSON));
+	if (!backend_find(plan.backend)) {
+		cli_note("backend %s (%s) is not in this build (see \"claude-bottle doctor\")",
+			 plan_backend_name(plan.backend), choice.why);
+		return CLI_FAILED;
+	}
+	cli_note("backend %s: %s", plan_backend_name(plan.backend), choice.why);
+	note_leftovers();
+	if (!is_headless)
+		preflight_show(&plan);
+	if (!cli_has(args, OPT_YES) && !is_headless && isatty(STDIN_FILENO) &&
+	    (cli_has(args, OPT_ASK) || preflight_is_foreign(&plan)) && !preflight_ask(&plan))
+		return CLI_FAILED;
+	return run_session(args, &plan, has_tty);
+}
+
+const struct cli_verb cmd_start = {
+	.name = "start",
+	.fn = run,
+	.summary = "start an agent in a bottle",
+	.synopsis = "[AGENT] [-- COMMAND [ARGUMENTS]]",
+	.description =
+		"Without AGENT the terminal offers those that can be started. The exit status\n"
+		"is the agent's own. " CLIENT_DETACH_KEYS " detaches and leaves it running.\n",
+	.options = options,
+	.n_options = ARRAY_LEN(options),
+	.max_positionals = 1,
+	.may_rest = true,
+	.complete = CLI_COMPLETE_AGENT,
+};

@@ -1,0 +1,113 @@
+#include "cli/leftovers.h"
+
+#include "backend/backend.h"
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+
+#define ENVIRON_MAX_BYTES (4u << 20)
+/* A process may fork while we look: look again until a round finds none. */
+#define ROUNDS_MAX	50
+#define ROUND_PERIOD_MS 20
+
+/* An entry of its own, not a part of one: "X=CLAUDE_BOTTLE_SLUG=a" is another variable. */
+static bool carries_label(pid_t pid, const char *slug)
+{
+	_cleanup_free_ char *text = NULL;
+	char path[64], label[CLI_SLUG_MAX + 32];
+	struct str all = STR_NULL, entry;
+	bool found = true;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
+	(void)snprintf(label, sizeof(label), "CLAUDE_BOTTLE_SLUG=%s", slug);
+	if (io_read_file(AT_FDCWD, path, ENVIRON_MAX_BYTES, &all, NULL) < 0)
+		return false;
+	text = (char *)all.p;
+	while (found) {
+		all = str_cut(all, '\0', &entry, &found);
+		if (str_eq(entry, str_of(label)))
+			return true;
+	}
+	return false;
+}
+
+static bool end_process(pid_t pid, const char *slug, bool is_dry)
+{
+	/* The pidfd first: what is checked is then what is signalled, whatever becomes of the pid.
+	 */
+	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	if (pidfd < 0 || !carries_label(pid, slug))
+		return false;
+	return is_dry || syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0) == 0;
+}
+
+static size_t end_round(const char *slug, bool is_dry)
+{
+	_cleanup_closedir_ DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	size_t n = 0;
+
+	while (proc && (entry = readdir(proc))) {
+		uint64_t pid;
+
+		if (str_to_u64(str_of(entry->d_name), INT32_MAX, &pid) < 0 || pid <= 1 ||
+		    (pid_t)pid == getpid())
+			continue;
+		n += end_process((pid_t)pid, slug, is_dry);
+	}
+	return n;
+}
+
+size_t leftovers_kill(const char *slug, bool is_dry)
+{
+	size_t total = end_round(slug, is_dry);
+
+	if (is_dry || total == 0)
+		return total;
+	for (unsigned i = 0; i < ROUNDS_MAX; i++) {
+		(void)poll(NULL, 0, ROUND_PERIOD_MS);
+		if (end_round(slug, false) == 0)
+			break;
+	}
+	return total;
+}
+
+int leftovers_remove(int bottles_dir, const struct bottles_entry *b, size_t *n_processes,
+		     struct err *e)
+{
+	_cleanup_close_ int lock = -1;
+	enum plan_backend id = PLAN_BACKEND_UNSET;
+	char root[CLI_PATH_MAX], path[CLI_PATH_MAX + CLI_SLUG_MAX + 1];
+	const struct backend *backend = NULL;
+	int r;
+
+	*n_processes = 0;
+	r = bottles_lock_dead(bottles_dir, b->slug, &lock, e);
+	if (r < 0)
+		return r;
+	r = cli_bottles_path(root, e);
+	if (r < 0)
+		return r;
+	(void)snprintf(path, sizeof(path), "%s/%s", root, b->slug);
+	*n_processes = leftovers_kill(b->slug, false);
+	if (b->backend[0] && plan_backend_parse(str_of(b->backend), &id, e) == 0)
+		backend = backend_find(id);
+	if (b->backend[0] && !backend)
+		return err_set(e, -ENOSYS, "%s was made by backend %s, which is not in this build",
+			       b->slug, b->backend);
+	/* Killed before it could write its backend down: only native makes anything before that. */
+	if (!backend)
+		backend = backend_find(PLAN_BACKEND_NATIVE);
+	if (backend && backend->cleanup) {
+		r = backend->cleanup(b->slug, path, e);
+		if (r < 0)
+			return r;
+	}
+	return io_remove_tree(bottles_dir, b->slug, e);
+}

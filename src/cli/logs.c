@@ -1,0 +1,191 @@
+#include "cli/logs.h"
+
+#include "cli/table.h"
+
+#include "base/clean.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+
+static void clean_json_p(json_t **j)
+{
+	json_decref(*j);
+}
+
+static json_t *parse(struct str line)
+{
+	json_t *root = json_loadb(line.p ? line.p : "", line.n, JSON_REJECT_DUPLICATES, NULL);
+
+	if (json_is_object(root))
+		return root;
+	json_decref(root);
+	return NULL;
+}
+
+static const char *text_of(const json_t *root, const char *key)
+{
+	const char *s = json_string_value(json_object_get(root, key));
+
+	return s ? s : "";
+}
+
+static enum table_colour colour_of(const char *verdict)
+{
+	if (strcmp(verdict, "block") == 0)
+		return TABLE_RED;
+	if (strcmp(verdict, "redact") == 0 || strcmp(verdict, "hold") == 0)
+		return TABLE_YELLOW;
+	return strcmp(verdict, "note") == 0 ? TABLE_DIM : TABLE_GREEN;
+}
+
+static int add_cell(struct buf *out, const char *text, size_t width)
+{
+	char shown[512];
+
+	text_visible_cstr(shown, sizeof(shown), str_of(text));
+	return table_cell(out, shown, width);
+}
+
+/* "host:port/path", with the usual port left out. */
+static void target_of(const json_t *root, char *out, size_t size)
+{
+	long long port = json_integer_value(json_object_get(root, "port"));
+	char port_text[24] = "";
+
+	if (port && port != 443)
+		(void)snprintf(port_text, sizeof(port_text), ":%lld", port);
+	(void)snprintf(out, size, "%s%s%s", text_of(root, "host"), port_text,
+		       text_of(root, "path"));
+}
+
+/* Why: the reason unless it is "ok", and what found it. */
+static int add_why(const json_t *root, struct buf *out)
+{
+	const char *reason = text_of(root, "reason"), *rule = text_of(root, "rule");
+	const char *detail = text_of(root, "detail");
+	int r = 0;
+
+	if (strcmp(reason, "ok") != 0 && reason[0]) {
+		r = buf_append(out, "  ", 2);
+		if (r == 0)
+			r = add_cell(out, reason, 0);
+	}
+	if (r == 0 && rule[0]) {
+		r = buf_append(out, " (", 2);
+		if (r == 0)
+			r = add_cell(out, rule, 0);
+		if (r == 0)
+			r = buf_append(out, ")", 1);
+	}
+	if (r == 0 && detail[0]) {
+		r = buf_append(out, "  ", 2);
+		if (r == 0)
+			r = add_cell(out, detail, 0);
+	}
+	return r;
+}
+
+int logs_format(struct str line, bool has_colour, struct buf *out)
+{
+	_cleanup_(clean_json_p) json_t *root = parse(line);
+	char target[640], status[24] = "";
+	const char *verdict;
+	long long code;
+	int r;
+
+	if (!root) {
+		r = text_visible(out, line, 1000);
+		return r == 0 ? buf_append(out, "\n", 1) : r;
+	}
+	verdict = text_of(root, "verdict");
+	code = json_integer_value(json_object_get(root, "status"));
+	if (code)
+		(void)snprintf(status, sizeof(status), "%lld", code);
+	target_of(root, target, sizeof(target));
+	r = add_cell(out, text_of(root, "time"), 26);
+	if (r == 0 && has_colour)
+		r = buf_append_str(out, str_of(table_colour_start(colour_of(verdict))));
+	if (r == 0)
+		r = add_cell(out, verdict, 8);
+	if (r == 0 && has_colour)
+		r = buf_append_str(out, STR_LIT("\x1b[0m"));
+	if (r == 0)
+		r = add_cell(out, text_of(root, "role"), 10);
+	if (r == 0 && (target[0] || code)) {
+		r = add_cell(out, status, 5);
+		if (r == 0)
+			r = add_cell(out, text_of(root, "method"), 9);
+		if (r == 0)
+			r = add_cell(out, target, 0);
+	}
+	if (r == 0)
+		r = add_why(root, out);
+	return r == 0 ? buf_append(out, "\n", 1) : r;
+}
+
+void logs_chain_start(struct logs_chain *c)
+{
+	*c = (struct logs_chain){0};
+	record_chain_start(c->hash_hex);
+}
+
+/* keyd signs the domain with its terminator and the hash of the record before the checkpoint. */
+static bool is_signed(const struct logs_chain *c, const char *previous_hex,
+		      const char *signature_hex)
+{
+	static const char domain[] = "claude-bottle checkpoint";
+	unsigned char message[sizeof(domain) + 32], signature[64];
+	bool is_good = false;
+	EVP_MD_CTX *ctx;
+	EVP_PKEY *key;
+
+	memcpy(message, domain, sizeof(domain));
+	if (!c->has_key || !text_unhex(message + sizeof(domain), 32, str_slice(previous_hex, 64)) ||
+	    !text_unhex(signature, sizeof(signature), str_of(signature_hex)))
+		return false;
+	key = EVP_PKEY_new_raw_public_key(EVP_PKEY_ED25519, NULL, c->public_key,
+					  sizeof(c->public_key));
+	ctx = EVP_MD_CTX_new();
+	if (key && ctx && EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, key) == 1)
+		is_good = EVP_DigestVerify(ctx, signature, sizeof(signature), message,
+					   sizeof(message)) == 1;
+	EVP_MD_CTX_free(ctx);
+	EVP_PKEY_free(key);
+	return is_good;
+}
+
+int logs_chain_add(struct logs_chain *c, struct str line, struct err *e)
+{
+	_cleanup_(clean_json_p) json_t *root = NULL;
+	char previous[RECORD_HASH_HEX];
+	const char *reason;
+	int r;
+
+	memcpy(previous, c->hash_hex, sizeof(previous));
+	r = record_verify_line(line, &c->seq, c->hash_hex, e);
+	if (r < 0)
+		return r;
+	root = parse(line);
+	/* Only the record role's own notes: another role's text must not pass for a checkpoint. */
+	if (strcmp(text_of(root, "role"), "record") != 0 ||
+	    strcmp(text_of(root, "verdict"), "note") != 0)
+		return 0;
+	reason = text_of(root, "reason");
+	if (strcmp(reason, "signing-key") == 0) {
+		if (c->has_key)
+			return err_set(e, -EBADMSG, "a second signing key in record %llu",
+				       (unsigned long long)c->seq);
+		c->has_key = text_unhex(c->public_key, sizeof(c->public_key),
+					str_of(text_of(root, "detail")));
+	} else if (strcmp(reason, "checkpoint") == 0) {
+		if (!is_signed(c, previous, text_of(root, "detail")))
+			return err_set(e, -EBADMSG, "the signature in record %llu is not good",
+				       (unsigned long long)c->seq);
+		c->n_checkpoints++;
+		c->n_signed = c->seq - 1;
+	}
+	return 0;
+}

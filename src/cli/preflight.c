@@ -1,0 +1,205 @@
+#include "cli/preflight.h"
+
+#include "cli/table.h"
+
+#include "base/io.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define HOSTS_SHOWN 12
+
+int preflight_choose(struct preflight_choice *out, const char *flag, enum plan_backend manifest,
+		     struct err *e)
+{
+	const char *variable = getenv("CLAUDE_BOTTLE_BACKEND");
+	const char *given = flag ? flag : variable && variable[0] ? variable : NULL;
+	int r;
+
+	if (given) {
+		r = plan_backend_parse(str_of(given), &out->backend, e);
+		if (r < 0)
+			return err_prefix(e, "%s", flag ? "--backend" : "CLAUDE_BOTTLE_BACKEND");
+		(void)snprintf(out->why, sizeof(out->why), "%s",
+			       flag ? "named by --backend" : "named by CLAUDE_BOTTLE_BACKEND");
+		return 0;
+	}
+	out->backend = manifest;
+	(void)snprintf(out->why, sizeof(out->why), "named by the manifest");
+	if (manifest == PLAN_BACKEND_UNSET) {
+		out->backend = PLAN_BACKEND_NATIVE;
+		(void)snprintf(out->why, sizeof(out->why),
+			       "none is named, and docker is not in this build");
+	}
+	return 0;
+}
+
+static int print_methods(const struct policy_route *r, struct buf *out)
+{
+	const uint32_t all = (UINT32_C(1) << POLICY_METHOD_COUNT) - 1;
+	bool is_first = true;
+	int ret = 0;
+
+	if ((r->methods & all) == all)
+		return buf_append_str(out, STR_LIT("any method"));
+	for (unsigned m = 0; ret == 0 && m < POLICY_METHOD_COUNT; m++) {
+		if (!(r->methods & (UINT32_C(1) << m)))
+			continue;
+		ret = buf_printf(out, "%s%s", is_first ? "" : ",",
+				 policy_method_name((enum policy_method)m));
+		is_first = false;
+	}
+	return ret;
+}
+
+/* By reference: where the value comes from, never the value. */
+static int print_secret(const struct plan *p, unsigned number, struct buf *out)
+{
+	const struct plan_secret *s = number < p->n_secrets ? &p->secrets[number] : NULL;
+	int r;
+
+	if (!s)
+		return buf_append_str(out, STR_LIT(", a credential"));
+	if (s->env)
+		return buf_printf(out, ", credential env:%s", s->env);
+	r = buf_append_str(out, s->file ? STR_LIT(", credential file:")
+					: STR_LIT(", credential command:"));
+	return r == 0 ? text_visible(out, str_of(s->file ? s->file : s->command), 60) : r;
+}
+
+static int print_route(const struct plan *p, const struct policy_route *r, struct buf *out)
+{
+	int ret = buf_printf(out, "  %s", r->host);
+
+	for (size_t i = 0; ret == 0 && i < r->n_ports; i++) {
+		if (r->n_ports > 1 || r->ports[i] != 443)
+			ret = buf_printf(out, "%c%u", i ? ',' : ':', r->ports[i]);
+	}
+	if (ret == 0)
+		ret = buf_append_str(out, STR_LIT("  "));
+	if (ret == 0)
+		ret = print_methods(r, out);
+	if (ret == 0 && r->n_paths)
+		ret = buf_printf(out, " below %zu path%s", r->n_paths, r->n_paths == 1 ? "" : "s");
+	if (ret == 0 && r->auth.scheme != POLICY_AUTH_NONE)
+		ret = print_secret(p, r->auth.credential, out);
+	return ret == 0 ? buf_append(out, "\n", 1) : ret;
+}
+
+static int print_routes(const struct plan *p, struct buf *out)
+{
+	const struct policy *policy = &p->policy;
+	int r;
+
+	if (policy->n_routes == 0)
+		return buf_append_str(out, STR_LIT("may reach nothing\n"));
+	r = buf_append_str(out, STR_LIT("may reach\n"));
+	for (size_t i = 0; r == 0 && i < policy->n_routes && i < HOSTS_SHOWN; i++)
+		r = print_route(p, &policy->routes[i], out);
+	if (r == 0 && policy->n_routes > HOSTS_SHOWN)
+		r = buf_printf(out, "  … and %zu more (--dry-run shows all)\n",
+			       policy->n_routes - HOSTS_SHOWN);
+	return r;
+}
+
+static int print_limits(const struct plan_limits *l, struct buf *out)
+{
+	const struct {
+		uint64_t n;
+		const char *unit;
+	} parts[] = {{l->memory_bytes >> 20, "MiB of memory"},
+		     {l->processes, "processes"},
+		     {l->files, "open files"},
+		     {l->file_size_bytes >> 20, "MiB a file"}};
+	bool is_first = true;
+	int r = buf_append_str(out, STR_LIT("limits  "));
+
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(parts); i++) {
+		if (!parts[i].n)
+			continue;
+		r = buf_printf(out, "%s%llu %s", is_first ? "" : ", ",
+			       (unsigned long long)parts[i].n, parts[i].unit);
+		is_first = false;
+	}
+	if (r == 0 && l->cpu_milli) {
+		r = buf_printf(out, "%s%llu.%llu cores", is_first ? "" : ", ",
+			       (unsigned long long)(l->cpu_milli / 1000),
+			       (unsigned long long)(l->cpu_milli % 1000 / 100));
+		is_first = false;
+	}
+	return r == 0 ? buf_append_str(out, is_first ? STR_LIT("none\n") : STR_LIT("\n")) : r;
+}
+
+static int print_command(const struct plan *p, struct buf *out)
+{
+	int r = buf_append_str(out, STR_LIT("command "));
+
+	for (size_t i = 0; r == 0 && i < p->n_command; i++) {
+		r = i ? buf_append(out, " ", 1) : 0;
+		if (r == 0)
+			r = text_visible(out, str_of(p->command[i]), 60);
+	}
+	return r == 0 ? buf_append(out, "\n", 1) : r;
+}
+
+int preflight_print(const struct plan *p, bool has_colour, struct buf *out)
+{
+	int r = buf_printf(out, "%s%s%s  agent %s in bottle %s\n",
+			   has_colour ? table_colour_start(TABLE_BOLD) : "", p->slug,
+			   has_colour ? "\x1b[0m" : "", p->agent, p->bottle);
+
+	if (r == 0)
+		r = print_command(p, out);
+	if (r == 0)
+		r = print_routes(p, out);
+	for (size_t i = 0; r == 0 && i < p->n_expose; i++) {
+		r = buf_append_str(out, i ? STR_LIT("        ") : STR_LIT("may read "));
+		if (r == 0)
+			r = text_visible(out, str_of(p->expose[i]), 200);
+		if (r == 0)
+			r = buf_append(out, "\n", 1);
+	}
+	return r == 0 ? print_limits(&p->limits, out) : r;
+}
+
+void preflight_show(const struct plan *p)
+{
+	struct buf out;
+
+	buf_init(&out, 1u << 20);
+	if (preflight_print(p, table_may_colour(STDERR_FILENO), &out) == 0 && buf_len(&out))
+		(void)!io_write_all(STDERR_FILENO, buf_str(&out).p, buf_len(&out));
+	buf_free(&out);
+}
+
+bool preflight_is_foreign(const struct plan *p)
+{
+	char home[CLI_PATH_MAX], own[CLI_PATH_MAX + 32];
+
+	if (cli_home(home, NULL) < 0)
+		return true;
+	(void)snprintf(own, sizeof(own), "%s/.claude-bottle/", home);
+	for (size_t i = 0; i < p->n_sources; i++) {
+		if (!str_starts(str_of(p->sources[i]), str_of(own)))
+			return true;
+	}
+	return false;
+}
+
+bool preflight_ask(const struct plan *p)
+{
+	char line[16] = "";
+
+	if (preflight_is_foreign(p))
+		(void)fputs("This agent comes with the current directory, not from your home.\n",
+			    stderr);
+	(void)fputs("Start it? [y/N] ", stderr);
+	if (!fgets(line, sizeof(line), stdin))
+		(void)fputs("\n", stderr);
+	line[strcspn(line, "\r\n")] = '\0';
+	if (str_ieq(str_of(line), STR_LIT("y")) || str_ieq(str_of(line), STR_LIT("yes")))
+		return true;
+	cli_note("not started");
+	return false;
+}
