@@ -66,7 +66,8 @@ class Home:
 
     def __init__(self, folder, uid=None, cache=None):
         self.folder, self.uid = str(folder), uid
-        self.secrets = {}
+        self.secrets = {}  # environment of the host's side only
+        self.program = None  # another copy of the executable
         for sub in ("bottles", "agents"):
             os.makedirs(f"{self.folder}/.claude-bottle/{sub}", mode=0o700, exist_ok=True)
         os.chmod(self.folder, 0o700)
@@ -118,7 +119,7 @@ class Home:
         return path
 
     def argv(self, args):
-        argv = [executable(), *args]
+        argv = [self.program or executable(), *args]
         if self.uid is not None:
             argv = ["setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", *argv]
         return argv

@@ -1,5 +1,6 @@
 """Fixtures of the integration tests. A test that cannot run here is skipped, and says why."""
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,28 @@ def home(make_home, upstream, authority):
                    resolve={"api.example.test": upstream.address}, ca=authority.path)
     h.write_agent("worker", "box")
     return h
+
+
+@pytest.fixture(scope="session")
+def ordinary(scratch):
+    """(uid, folder): an uid without powers, and a copy of this tree's tools and executables that it
+    may read. The tree itself may lie where only root gets."""
+    uid = os.geteuid()
+    if uid == 0:
+        uid = bottle_module.ordinary_uid()
+        r = subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups",
+                            "unshare", "-Urn", "true"], capture_output=True, text=True)
+        if r.returncode != 0:
+            pytest.skip("an ordinary user may not make user namespaces here: " + r.stderr.strip())
+    folder = f"{scratch}/tree"
+    for part in ("tools", "tests/it", "tests/bench"):
+        shutil.copytree(f"{bottle_module.ROOT}/{part}", f"{folder}/{part}",
+                        ignore=shutil.ignore_patterns("__pycache__"))
+    os.makedirs(f"{folder}/build")
+    for name in ("claude-bottle", "claude-bottle-bundle"):
+        shutil.copy(f"{bottle_module.build_folder()}/{name}", f"{folder}/build/{name}")
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    return uid, folder
 
 
 @pytest.fixture(scope="session")

@@ -368,6 +368,7 @@ class MessagesStub(Upstream):
         self.answer_text = answer_text or "The bottle holds. Every word of this answer came on its own."
         self.pause = pause_ms / 1000
         self.sent = []  # (time, text) of each delta
+        self.at_gate, self.gate = threading.Event(), None  # gate: an Event to wait for, half way
         super().__init__(authority, hosts, **kw)
 
     def answer(self, h, seen):
@@ -404,6 +405,9 @@ class MessagesStub(Upstream):
         words = self.answer_text.split(" ")
         for i, word in enumerate(words):
             text = word + (" " if i + 1 < len(words) else "")
+            if self.gate and i == len(words) // 2:
+                self.at_gate.set()
+                self.gate.wait(60)
             self.sent.append((time.time(), text))
             event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
             time.sleep(self.pause)
@@ -506,6 +510,36 @@ def encodings(secret):
 def find_secret(data, secret):
     """The names of the encodings of secret that occur in data."""
     return sorted(k for k, v in encodings(secret).items() if v in data)
+
+
+def memory_finds(pid, secret, limit_bytes=3 << 30):
+    """The encodings of secret that lie in a process's memory, and how much of it was read."""
+    needles = encodings(secret)
+    found, read = set(), 0
+    try:
+        maps = open(f"/proc/{pid}/maps").read().splitlines()
+        mem = open(f"/proc/{pid}/mem", "rb", 0)
+    except OSError:
+        return found, 0
+    with mem:
+        for line in maps:
+            span, rights = line.split()[:2]
+            if rights[0] != "r" or line.endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
+                continue
+            at, end = (int(x, 16) for x in span.split("-"))
+            while at < end and read < limit_bytes:
+                try:
+                    mem.seek(at)
+                    data = mem.read(min(end - at, 16 << 20))
+                except (OSError, ValueError, OverflowError):
+                    break
+                if not data:
+                    break
+                read += len(data)
+                found |= {k for k, v in needles.items() if v in data}
+                # Overlap, so that nothing hides at the seam.
+                at += len(data) if at + len(data) >= end else max(len(data) - 4096, 4096)
+    return found, read
 
 
 def have(command):

@@ -1,0 +1,124 @@
+"""Claude Code itself in a bottle, against a stub of its API that streams: the real agent, the real
+key outside, the placeholder inside."""
+import json
+import os
+import subprocess
+import time
+
+import bottle
+import pytest
+import standin
+
+REAL_KEY = "sk-ant-api03-" + "Rk9vQ2Fu" * 4 + "-TheRealKeyOfThisTest0001"
+
+
+@pytest.fixture
+def stub(authority):
+    with standin.MessagesStub(authority, ["api.anthropic.com"], pause_ms=120) as s:
+        yield s
+
+
+@pytest.fixture
+def claude_home(make_home, stub, authority, claude_code):
+    home = make_home()
+    home.secrets["CB_TEST_REAL_KEY"] = REAL_KEY
+    home.write_bottle(
+        "claude", provider="claude",
+        routes=[bottle.route("api.anthropic.com", methods=["POST"], paths=["/v1/messages", "/v1/messages/*"],
+                             auth={"scheme": "header", "header": "x-api-key",
+                                   "env": "ANTHROPIC_API_KEY", "token_ref": "env:CB_TEST_REAL_KEY"})],
+        resolve={"api.anthropic.com": stub.address}, ca=authority.path, expose=[claude_code],
+        env={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"})
+    home.write_agent("coder", "claude", text="Answer in one sentence.")
+    return home
+
+
+def start(home, claude_code, *more):
+    return subprocess.Popen(
+        home.argv(["start", "coder", "--headless", "--", f"{claude_code}/claude", "-p", "Say something.",
+                   "--output-format", "stream-json", "--verbose", "--include-partial-messages", *more]),
+        env=home.env(), cwd=home.cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE)
+
+
+def deltas_of(process):
+    """[(time of arrival, text)] of the answer's pieces, and the result line."""
+    pieces, result = [], None
+    for line in process.stdout:
+        now = time.time()
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        event = said.get("event", {})
+        if event.get("type") == "content_block_delta":
+            pieces.append((now, event["delta"].get("text", "")))
+        if said.get("type") == "result":
+            result = said
+    return pieces, result
+
+
+def test_answer_arrives_as_it_streams(claude_home, stub, claude_code):
+    p = start(claude_home, claude_code)
+    pieces, result = deltas_of(p)
+    error = p.stderr.read().decode()
+    assert p.wait(30) == 0, error + claude_home.logs_of_all()
+    assert result and result["result"] == stub.answer_text and not result["is_error"]
+    assert len(pieces) == len(stub.sent)
+    late = [got - sent for (got, _), (sent, _) in zip(pieces, stub.sent)]
+    spread = pieces[-1][0] - pieces[0][0]
+    assert spread > 0.6 * (stub.sent[-1][0] - stub.sent[0][0]), (spread, late)
+    assert sorted(late)[len(late) // 2] < 0.1, late
+    # The stub saw the real key, and never what stood in its place.
+    asked = [r for r in stub.requests if r.path.startswith("/v1/messages")]
+    assert asked and all(r.header("x-api-key") == REAL_KEY for r in asked)
+    # Every exchange has its record, and none holds the key or a query.
+    records = claude_home.records()
+    allowed = [r for r in records if r["verdict"] == "allow" and r.get("path") == "/v1/messages"]
+    assert len(allowed) >= len([r for r in asked if r.path.split("?")[0] == "/v1/messages"]), records
+    assert not standin.find_secret(json.dumps(records).encode(), REAL_KEY)
+
+
+def test_key_is_nowhere_in_the_bottle(claude_home, stub, claude_code):
+    if os.geteuid() != 0:
+        pytest.skip("only root may read the agent's memory")
+    import threading
+    stub.gate = threading.Event()
+    p = start(claude_home, claude_code)
+    try:
+        assert stub.at_gate.wait(60), p.poll()
+        # In the middle of the answer: the key is on the wire outside, the agent is alive.
+        slug = claude_home.slugs()[-1]
+        with open(f"{claude_home.state}/{slug}/bottle.json") as f:
+            keeper = json.load(f)["pid"]
+        by_role = {}
+        for pid in bottle.descendants(keeper):
+            by_role.setdefault(bottle.role_of(pid), []).append(pid)
+        agents = by_role.get("agent", []) + by_role.get("bwrap", [])
+        claude = [q for q in agents if "claude" in " ".join(bottle.cmdline(q)[:1])]
+        assert claude, by_role
+        for pid in agents + by_role["pipelock"]:
+            found, read = standin.memory_finds(pid, REAL_KEY)
+            assert not found, (pid, bottle.cmdline(pid), found)
+            assert read > 100_000, f"read {read} bytes of {bottle.cmdline(pid)}"
+            environ = open(f"/proc/{pid}/environ", "rb").read()
+            assert not standin.find_secret(environ, REAL_KEY), bottle.cmdline(pid)
+        # controls: the placeholder is there to be found, and keyd does hold the key
+        environ = open(f"/proc/{claude[0]}/environ", "rb").read()
+        name = b"ANTHROPIC_API_KEY="
+        placeholder = [v for v in environ.split(b"\0") if v.startswith(name)][0][len(name):]
+        assert len(placeholder) >= 12 and placeholder.decode() != REAL_KEY
+        assert "plain" in standin.memory_finds(claude[0], placeholder.decode())[0]
+        assert "plain" in standin.memory_finds(by_role["keyd"][0], REAL_KEY)[0]
+        assert not stub.saw(placeholder)
+        # The files of the bottle, the agent's home included.
+        for folder, _, files in os.walk(f"{claude_home.state}/{slug}"):
+            for name in files:
+                path = os.path.join(folder, name)
+                if os.path.isfile(path) and not os.path.islink(path):
+                    data = open(path, "rb").read()
+                    assert not standin.find_secret(data, REAL_KEY), path
+    finally:
+        stub.gate.set()
+    _, result = deltas_of(p)
+    assert p.wait(30) == 0 and result["result"] == stub.answer_text
