@@ -1,0 +1,37 @@
+/* What the agent finds when it starts: its environment and its /etc. Nothing of the host's
+ * environment is in it. */
+#pragma once
+
+#include "base/err.h"
+#include "conf/plan.h"
+
+#define AGENT_HOME    "/home/agent"
+#define AGENT_CA_PATH "/etc/claude-bottle/ca.pem"
+#define AGENT_PATH                                                                                 \
+	AGENT_HOME "/.local/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+/* Where the canary is planted; a match anywhere in the agent's traffic is a leak. */
+#define AGENT_CANARY_ENV  "DEPLOY_TOKEN_BACKUP"
+#define AGENT_CANARY_FILE ".config/deploy/credentials"
+
+/* NULL-terminated "NAME=value"; the plan's own come last and win, but for the proxy and CA
+ * variables, which are the bottle's. The caller frees with agent_env_free(). */
+char **agent_env_make(const struct plan *p);
+void agent_env_free(char **env);
+
+/* Like io_memfd_sealed(), with a number that no fixed descriptor of the child can have. */
+#define AGENT_FD_MIN 64
+int agent_memfd(const char *name, struct str data, struct err *e) _fallible_;
+/* fd moved there; -errno with fd closed. */
+int agent_fd_raise(int fd, struct err *e) _fallible_;
+
+struct agent_file {
+	const char *path; /* static */
+	int fd;		  /* sealed memory file */
+};
+#define AGENT_FILES_MAX 12
+
+/* /etc/passwd, group, hosts, resolv.conf, nsswitch.conf, hostname, machine-id and the CA bundle:
+ * the system's roots and ca_pem. The caller closes with agent_files_free(). */
+int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
+		     struct str ca_pem, struct err *e) _fallible_;
+void agent_files_free(struct agent_file *files, size_t n);

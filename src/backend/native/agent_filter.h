@@ -1,0 +1,22 @@
+/*
+ * The agent's seccomp filter, as classic BPF: what a hostile program could use against the kernel
+ * or its neighbours is refused with the error that programs expect (so that they fall back), and
+ * system calls that this file does not know are ENOSYS. Foreign ABIs (i386, x32) are killed: their
+ * numbers would walk past the table.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <linux/filter.h>
+
+#define AGENT_FILTER_MAX 512
+
+struct agent_filter {
+	struct sock_filter code[AGENT_FILTER_MAX];
+	unsigned short n;
+};
+
+int agent_filter_build(struct agent_filter *f, struct err *e) _fallible_;
+/* Puts it on the calling thread, for good; no_new_privs must be set. */
+int agent_filter_apply(const struct agent_filter *f, struct err *e) _fallible_;

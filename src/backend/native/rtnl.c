@@ -1,0 +1,176 @@
+#include "backend/native/rtnl.h"
+
+#include "base/clean.h"
+
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <sys/socket.h>
+
+#define RTNL_REPLY_MAX 32768
+
+static int rtnl_open(struct err *e)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	return fd < 0 ? err_errno(e, "open a netlink socket") : fd;
+}
+
+/* Sends one request and waits for its acknowledgement. */
+static int rtnl_request(struct nlmsghdr *request, const char *what, struct err *e)
+{
+	_cleanup_close_ int fd = rtnl_open(e);
+	_Alignas(struct nlmsghdr) char reply[4096];
+	const struct nlmsghdr *h = (const struct nlmsghdr *)reply;
+	const struct nlmsgerr *answer;
+	ssize_t got;
+
+	if (fd < 0)
+		return fd;
+	request->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
+	if (send(fd, request, request->nlmsg_len, 0) < 0)
+		return err_errno(e, "%s", what);
+	got = recv(fd, reply, sizeof(reply), 0);
+	if (got < 0)
+		return err_errno(e, "%s", what);
+	if ((size_t)got < NLMSG_LENGTH(sizeof(*answer)) || h->nlmsg_type != NLMSG_ERROR)
+		return err_set(e, -EPROTO, "%s: the kernel's answer is not an acknowledgement",
+			       what);
+	answer = NLMSG_DATA(h);
+	if (answer->error != 0) {
+		errno = -answer->error;
+		return err_errno(e, "%s", what);
+	}
+	return 0;
+}
+
+int rtnl_loopback_up(struct err *e)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg link;
+	} request = {
+		.h = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)),
+		      .nlmsg_type = RTM_NEWLINK},
+		.link = {.ifi_index = (int)if_nametoindex("lo"),
+			 .ifi_flags = IFF_UP,
+			 .ifi_change = IFF_UP},
+	};
+
+	if (request.link.ifi_index == 0)
+		return err_errno(e, "find lo");
+	return rtnl_request(&request.h, "bring lo up", e);
+}
+
+int rtnl_loopback_add(struct in_addr address, struct err *e)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifaddrmsg address;
+		struct rtattr local_head;
+		struct in_addr local;
+	} request = {
+		.h = {.nlmsg_len = sizeof(request), .nlmsg_type = RTM_NEWADDR},
+		.address = {.ifa_family = AF_INET,
+			    .ifa_prefixlen = 32,
+			    .ifa_scope = RT_SCOPE_HOST,
+			    .ifa_index = if_nametoindex("lo")},
+		.local_head = {.rta_len = RTA_LENGTH(sizeof(struct in_addr)),
+			       .rta_type = IFA_LOCAL},
+		.local = address,
+	};
+
+	request.h.nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
+	return rtnl_request(&request.h, "add the pinned address to lo", e);
+}
+
+static int rtnl_check_link(const struct nlmsghdr *h, struct err *e)
+{
+	const struct ifinfomsg *link = NLMSG_DATA(h);
+	char name[IF_NAMESIZE] = "?";
+
+	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*link)))
+		return err_set(e, -EPROTO, "short link message");
+	if ((link->ifi_flags & IFF_LOOPBACK) || !(link->ifi_flags & IFF_UP))
+		return 0;
+	(void)if_indextoname((unsigned)link->ifi_index, name);
+	return err_set(e, -ENOTUNIQ, "the new network namespace has an interface \"%s\" that is up",
+		       name);
+}
+
+static int rtnl_check_route(const struct nlmsghdr *h, struct err *e)
+{
+	struct rtmsg *route = NLMSG_DATA(h);
+	unsigned loopback = if_nametoindex("lo");
+	size_t left;
+
+	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*route)))
+		return err_set(e, -EPROTO, "short route message");
+	left = h->nlmsg_len - NLMSG_LENGTH(sizeof(*route));
+	for (struct rtattr *a = RTM_RTA(route); RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		unsigned out;
+
+		if (a->rta_type == RTA_GATEWAY || a->rta_type == RTA_VIA ||
+		    a->rta_type == RTA_MULTIPATH)
+			return err_set(e, -ENOTUNIQ, "the new network namespace has a gateway");
+		if (a->rta_type != RTA_OIF || RTA_PAYLOAD(a) < sizeof(out))
+			continue;
+		memcpy(&out, RTA_DATA(a), sizeof(out));
+		if (out != loopback)
+			return err_set(e, -ENOTUNIQ,
+				       "the new network namespace has a route that is not lo's");
+	}
+	return 0;
+}
+
+/* Every message of a dump goes to check; the first refusal ends it. */
+static int rtnl_dump(uint16_t type, int (*check)(const struct nlmsghdr *, struct err *),
+		     struct err *e)
+{
+	_cleanup_close_ int fd = rtnl_open(e);
+	_cleanup_free_ char *reply = malloc(RTNL_REPLY_MAX);
+	struct {
+		struct nlmsghdr h;
+		struct rtgenmsg any;
+	} request = {
+		.h = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtgenmsg)),
+		      .nlmsg_type = type,
+		      .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+		.any = {.rtgen_family = AF_UNSPEC},
+	};
+
+	if (fd < 0)
+		return fd;
+	if (!reply || send(fd, &request, request.h.nlmsg_len, 0) < 0)
+		return err_errno(e, "ask for the namespace's links and routes");
+	for (;;) {
+		ssize_t got = recv(fd, reply, RTNL_REPLY_MAX, 0);
+		size_t left;
+
+		if (got < 0)
+			return err_errno(e, "read the namespace's links and routes");
+		left = (size_t)got;
+		for (struct nlmsghdr *h = (void *)reply; NLMSG_OK(h, left);
+		     h = NLMSG_NEXT(h, left)) {
+			int ret;
+
+			if (h->nlmsg_type == NLMSG_DONE)
+				return 0;
+			if (h->nlmsg_type == NLMSG_ERROR)
+				return err_set(e, -EPROTO,
+					       "the kernel refuses to list links and routes");
+			ret = check(h, e);
+			if (ret < 0)
+				return ret;
+		}
+		if (got == 0)
+			return err_set(e, -EPROTO, "the list of links and routes was cut");
+	}
+}
+
+int rtnl_verify_sealed(struct err *e)
+{
+	int ret = rtnl_dump(RTM_GETLINK, rtnl_check_link, e);
+
+	return ret < 0 ? ret : rtnl_dump(RTM_GETROUTE, rtnl_check_route, e);
+}

@@ -1,0 +1,47 @@
+/*
+ * The wall of the native backend: a user and a network namespace with nothing in it but `lo`, the
+ * pinned address on it, and the bundle's listening sockets, which are opened inside and passed out.
+ * Whoever is started in there can reach those sockets and nothing else: there is no route to
+ * refuse.
+ */
+#pragma once
+
+#include "base/err.h"
+
+#include <sys/types.h>
+
+#define WALL_PINNED_DEFAULT "10.209.0.2"
+#define WALL_PORT_PIPELOCK  8888
+#define WALL_PORT_EGRESS    9099 /* must not answer; the catalogue's seventh attack */
+#define WALL_PORT_DNS	    53
+
+/* The one id that the wall's user namespace maps. Not 0: whoever is that user in the network
+ * namespace's owner may write /proc/sys/net without a capability (net_ctl_permissions). */
+#define WALL_INSIDE_ID 1
+
+struct wall {
+	int userns_fd, netns_fd;
+	int pipelock_fd, dns_udp_fd, dns_tcp_fd; /* listening; whoever takes one sets it to -1 */
+	uid_t uid; /* on the host: what the agent runs as; nobody else's when we are root */
+	gid_t gid;
+	char pinned[46];
+};
+
+#define WALL_INIT ((struct wall){-1, -1, -1, -1, -1, 0, 0, ""})
+
+/* Picks the uid, makes the namespaces, verifies them from inside. About 2 ms. pinned is an IPv4
+ * address. On failure nothing is left behind and *e says what the host lacks. */
+int wall_make(struct wall *w, const char *pinned, struct err *e) _fallible_;
+/* Closes every descriptor that is still here; the namespaces go with their last user. */
+void wall_free(struct wall *w);
+/* setns() into the wall and takes its uid: for a child that is about to become the agent. The
+ * process then holds every capability of the wall's user namespace until it execs. */
+int wall_enter(const struct wall *w, struct err *e) _fallible_;
+/* From a child in the wall's namespaces: the pinned pipelock port answers a request, and a live
+ * listener of the host's, 1.1.1.1, and egress's port do not. */
+int wall_canary(const struct wall *w, int timeout_ms, struct err *e) _fallible_;
+
+/* The uid and gid that a bottle gets when the caller is root: 1000000000 + 28 random bits when
+ * this user namespace maps that, else the highest id that it does map. For tests: map is the
+ * content of /proc/self/uid_map. 0 if there is none but root. */
+uid_t wall_pick_id(const char *map, uint32_t random);

@@ -1,0 +1,92 @@
+/* The native canary, with the wall and with the wall taken away. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "backend/native/wall.h"
+
+static bool is_wall_away;
+
+static int enter_or_not(const struct wall *w, struct err *e)
+{
+	return is_wall_away ? 0 : wall_enter(w, e);
+}
+
+#define wall_enter enter_or_not
+#include "backend/native/canary.c" /* NOLINT: the unit under test */
+#undef wall_enter
+
+/* Answers requests on a listening socket as pipelock would. */
+static pid_t fake_pipelock(int fd, const char *answer)
+{
+	pid_t pid = fork();
+
+	if (pid != 0)
+		return pid;
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	(void)io_set_nonblock(fd, false);
+	for (;;) {
+		int c = accept(fd, NULL, NULL);
+		char request[256];
+
+		(void)!read(c, request, sizeof(request));
+		(void)!write(c, answer, strlen(answer));
+		(void)close(c);
+	}
+}
+
+static int run_canary(const char *answer, bool is_dead, struct err *e)
+{
+	struct wall w;
+	pid_t pid = 0;
+	int ret;
+
+	assert_int_equal(wall_make(&w, "10.209.0.2", e), 0);
+	if (answer)
+		pid = fake_pipelock(w.pipelock_fd, answer);
+	if (is_dead)
+		close_fd(&w.pipelock_fd);
+	ret = wall_canary(&w, 200, e);
+	if (pid > 0) {
+		(void)kill(pid, SIGKILL);
+		(void)waitpid(pid, NULL, 0);
+	}
+	wall_free(&w);
+	return ret;
+}
+
+static void test_canary(void **state)
+{
+	struct err e = ERR_INIT;
+
+	(void)state;
+	if (run_canary("HTTP/1.1 403 Forbidden\r\n\r\n", false, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_true(run_canary("SSH-2.0-nonsense\r\n", false, &e) < 0);
+	assert_int_equal(run_canary(NULL, false, &e), -ETIMEDOUT); /* nobody accepts */
+	assert_int_equal(run_canary(NULL, true, &e), -ECONNREFUSED);
+}
+
+/* The same canary in the host's own network must raise the alarm, for the right reason. */
+static void test_canary_control(void **state)
+{
+	struct err e = ERR_INIT;
+
+	(void)state;
+	is_wall_away = true;
+	assert_int_equal(run_canary("HTTP/1.1 403 Forbidden\r\n\r\n", false, &e), -ENOTUNIQ);
+	assert_non_null(strstr(e.text, "a listener of the host was reached"));
+	is_wall_away = false;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_canary),
+		cmocka_unit_test(test_canary_control),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
