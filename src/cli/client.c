@@ -404,7 +404,8 @@ int client_run(const struct client_options *o, struct client_result *result, str
 	*result = (struct client_result){CLIENT_LOST, 1};
 	c->o = o;
 	c->result = result;
-	c->has_eof = !o->has_input;
+	c->has_eof = o->input != CLIENT_INPUT_RELAYED;
+	c->sent_eof = o->input == CLIENT_INPUT_NONE;
 	c->wants_nudge = o->has_tty && !o->owns && o->may_detach;
 	catch_signals(o->has_tty);
 	terminal_raw(c);

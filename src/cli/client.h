@@ -9,8 +9,13 @@
 
 struct client_options {
 	int sock;
-	bool has_tty;	 /* standard input and output are the terminal */
-	bool has_input;	 /* else the other side gets end of input at once */
+	bool has_tty; /* standard input and output are the terminal */
+	enum {
+		CLIENT_INPUT_NONE,
+		CLIENT_INPUT_ENDED,
+		CLIENT_INPUT_RELAYED
+	} input;	 /* ENDED: the
+			  * other side gets end of input at once; NONE: it gets nothing */
 	bool may_detach; /* by CLIENT_DETACH_KEYS, terminal only */
 	/* INT, TERM, HUP and QUIT go to the agent, the third ends the client as well. Else the
 	 * first one ends the client, and the agent goes on. */

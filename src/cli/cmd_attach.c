@@ -18,7 +18,7 @@ static int run(const struct cli_args *args)
 		return cli_fail(&e);
 	o.sock = sock;
 	/* Without a terminal only watching makes sense: the agent's input is not ours to end. */
-	o.has_input = o.has_tty;
+	o.input = o.has_tty ? CLIENT_INPUT_RELAYED : CLIENT_INPUT_NONE;
 	return session_run(&o, b.slug, dir);
 }
 

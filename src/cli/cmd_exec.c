@@ -9,7 +9,7 @@ static int run(const struct cli_args *args)
 	struct err e = ERR_INIT;
 	struct bottles_entry b;
 	struct client_options o = {.has_tty = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO),
-				   .has_input = true,
+				   .input = CLIENT_INPUT_RELAYED,
 				   .forwards_signals = true,
 				   .owns = true};
 

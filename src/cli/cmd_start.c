@@ -230,7 +230,7 @@ static int run_session(const struct cli_args *args, struct plan *plan, bool has_
 		return cli_fail(&e);
 	o.sock = sock;
 	/* Headless on a terminal: the keys stay with the shell. */
-	o.has_input = has_tty || !isatty(STDIN_FILENO);
+	o.input = has_tty || !isatty(STDIN_FILENO) ? CLIENT_INPUT_RELAYED : CLIENT_INPUT_ENDED;
 	return session_run(&o, plan->slug, dir);
 }
 
