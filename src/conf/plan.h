@@ -21,6 +21,10 @@ struct plan_secret {
 	unsigned origin_line;
 };
 
+#define PLAN_PINNED	"10.209.0.2"
+#define PLAN_SLUG_MAX	63
+#define PLAN_PROMPT_MAX (64u << 10)
+
 struct plan_env {
 	char *name, *value;
 };
@@ -55,31 +59,44 @@ struct plan {
 	char *pinned;        /* the bundle's address inside the wall */
 	bool is_supervised;
 	unsigned agent_uid;  /* inside the bottle; 1000 unless the selftest asks for 0 */
+	char **warnings;     /* for the human, before the start: "the allowlist is empty …" */
+	size_t n_warnings;
 };
 
 struct plan_options {
 	const char *home;      /* the user's home; manifests live in home/.claude-bottle */
 	const char *cwd;       /* may bring agents, never bottles */
-	const char *agent;
+	const char *agent;     /* NULL: none, then bottle and usually command are given */
 	const char *bottle;    /* --bottle: overrides the agent's; may be NULL */
 	const char *prompt;    /* --prompt, or NULL */
 	char *const *command;  /* after --, NULL-terminated, or NULL */
 	const char *slug;      /* NULL: made from the agent's name and random characters */
+	bool is_headless;      /* --headless: the agent's program answers the prompt and ends */
 };
 
 int plan_make(struct plan *out, const struct plan_options *opt, struct err *e) _fallible_;
 void plan_free(struct plan *p);
-/* For a human, and for scripts. Secrets appear as their reference. */
+/* For a human, and for scripts. Secrets appear as their reference; the canary as being there. */
 int plan_print_text(const struct plan *p, struct buf *out) _fallible_;
 int plan_print_json(const struct plan *p, struct buf *out) _fallible_;
 /* Agents that can be started from here: names with their description, for the picker. */
 struct plan_agent_info {
 	char *name, *bottle, *description, *file;
 };
+void plan_agents_free(struct plan_agent_info *list, size_t n);
+/* The home's agents first, then the current folder's that the home has not; each sorted. An agent
+ * whose file cannot be used is listed without a bottle, its description saying why. The caller frees
+ * with plan_agents_free(). */
 int plan_list_agents(const char *home, const char *cwd, struct plan_agent_info **out, size_t *n,
 		     struct err *e) _fallible_;
 /* Fetches a secret's value, at start, on the host: at least SCAN_PRINT_WINDOW (12) and at most 2048
  * bytes, printable ASCII, one trailing newline removed. The caller wipes and frees. */
 int plan_secret_fetch(const struct plan_secret *s, struct str *out, struct err *e) _fallible_;
+#define PLAN_SECRET_MIN	       12
+#define PLAN_SECRET_MAX	       2048
+#define PLAN_SECRET_TIMEOUT_MS 30000 /* of a command; long enough for a touch of a key */
+/* "env:NAME", "file:PATH", "command:LINE"; the caller frees. */
+char *plan_secret_describe(const struct plan_secret *s);
+void plan_secret_free(struct plan_secret *s);
 const char *plan_backend_name(enum plan_backend b);
 int plan_backend_parse(struct str name, enum plan_backend *out, struct err *e) _fallible_;

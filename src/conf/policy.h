@@ -21,7 +21,8 @@
 #define POLICY_RESOLVE_MAX    256
 #define POLICY_HEADER_MAX     64
 #define POLICY_USER_MAX       128
-#define POLICY_CREDENTIALS_MAX 64
+/* The bundle knows 64 fingerprints in all: credentials, their placeholders, the canary. */
+#define POLICY_CREDENTIALS_MAX 30
 #define POLICY_PLACEHOLDER_MIN 24
 #define POLICY_PLACEHOLDER_MAX 64
 #define POLICY_CA_MAX_BYTES   (1u << 20)

@@ -154,7 +154,7 @@ static void test_refused(void **state)
 		"{}",
 		"{\"scheme\":\"none\",\"credential\":0,\"header\":\"authorization\","
 		"\"placeholder\":\"" PLACEHOLDER "\"}",
-		"{\"scheme\":\"bearer\",\"credential\":64,\"header\":\"authorization\","
+		"{\"scheme\":\"bearer\",\"credential\":30,\"header\":\"authorization\","
 		"\"placeholder\":\"" PLACEHOLDER "\"}",
 		"{\"scheme\":\"bearer\",\"credential\":-1,\"header\":\"authorization\","
 		"\"placeholder\":\"" PLACEHOLDER "\"}",
