@@ -1,5 +1,6 @@
 # A thin front for people who type make; the build itself is meson's.
 BUILD ?= build
+PREFIX ?= /usr/local
 PYTHON = /usr/bin/python3
 
 .PHONY: all help bootstrap demo check quick bench lint tidy fuzz install clean
@@ -52,7 +53,8 @@ fuzz:
 	@$(PYTHON) tools/fuzz
 
 install: all
-	meson install -C $(BUILD) --no-rebuild
+	meson configure $(BUILD) -Dprefix=$(PREFIX)
+	meson install -C $(BUILD)
 
 clean:
 	rm -rf build build-asan build-fuzz build-bench
