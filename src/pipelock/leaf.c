@@ -32,7 +32,8 @@ struct leaf_cache {
 	struct leaf_entry *entries;
 	uint32_t *buckets;
 	uint32_t max, n_buckets, newest, oldest;
-	uint64_t seed, next_id, silent_until_ns;
+	uint64_t seed, silent_until_ns;
+	uint64_t tokens_m, refilled_ns; /* a token bucket, in thousandths of a mint */
 	struct leaf_cache_stats stats;
 };
 
@@ -130,7 +131,6 @@ static int leaf_ask(struct leaf_cache *c, struct keyd_request *q, struct keyd_re
 {
 	int ret;
 
-	q->id = ++c->next_id;
 	ret = keyd_ask(c->keyd_fd, q, r, KEYD_TIMEOUT_MS, e);
 	if (ret < 0)
 		return ret;
@@ -212,6 +212,26 @@ static bool leaf_is_fresh(const X509 *cert)
 	       (int64_t)days * 86400 + seconds > LEAF_RENEW_SECONDS;
 }
 
+static bool leaf_take_token(struct leaf_cache *c, uint64_t now_ns)
+{
+	uint64_t passed_ms =
+		now_ns > c->refilled_ns ? (now_ns - c->refilled_ns) / TIME_NS_PER_MS : 0;
+
+	/* Tokens per second are thousandths per millisecond. */
+	if (passed_ms > 60000)
+		passed_ms = 60000;
+	if (passed_ms > 0) {
+		c->refilled_ns = now_ns;
+		c->tokens_m += passed_ms * LEAF_MINT_PER_SECOND;
+		if (c->tokens_m > LEAF_MINT_BURST * 1000)
+			c->tokens_m = LEAF_MINT_BURST * 1000;
+	}
+	if (c->tokens_m < 1000)
+		return false;
+	c->tokens_m -= 1000;
+	return true;
+}
+
 X509 *leaf_cache_get(struct leaf_cache *c, struct str host, uint64_t now_ns, struct err *e)
 {
 	struct err own = ERR_INIT;
@@ -233,6 +253,10 @@ X509 *leaf_cache_get(struct leaf_cache *c, struct str host, uint64_t now_ns, str
 	}
 	if (now_ns < c->silent_until_ns) {
 		(void)err_set(e, -EAGAIN, "keyd did not answer a moment ago");
+		return NULL;
+	}
+	if (!leaf_take_token(c, now_ns)) {
+		(void)err_set(e, -EBUSY, "too many new hosts");
 		return NULL;
 	}
 	cert = leaf_mint(c, host, e);
@@ -263,9 +287,9 @@ struct leaf_cache *leaf_cache_new(int keyd_fd, size_t max_hosts, struct err *e)
 		;
 	c->buckets = mem_zalloc_array(c->n_buckets, sizeof(*c->buckets));
 	memset(c->buckets, 0xff, c->n_buckets * sizeof(*c->buckets));
-	/* Ids start at a random place: a late answer to a former pipelock must not match. */
-	if (getentropy(&c->seed, sizeof(c->seed)) < 0 ||
-	    getentropy(&c->next_id, sizeof(c->next_id)) < 0) {
+	c->tokens_m = LEAF_MINT_BURST * 1000;
+	c->refilled_ns = time_monotonic_ns();
+	if (getentropy(&c->seed, sizeof(c->seed)) < 0) {
 		(void)err_errno(e, "getentropy");
 		leaf_cache_free(c);
 		return NULL;

@@ -15,8 +15,10 @@
 
 #define LEAF_CACHE_HOSTS 1024
 #define LEAF_CACHE_BACKOFF_MS                                                                      \
-	1000		       /* after keyd did not answer: refuse at once, do not wait again */
-#define LEAF_RENEW_SECONDS 600 /* a leaf that is nearer to its end is minted anew */
+	1000			 /* after keyd did not answer: refuse at once, do not wait again */
+#define LEAF_MINT_BURST	     256 /* under a wildcard the agent may ask for any number of hosts */
+#define LEAF_MINT_PER_SECOND 32
+#define LEAF_RENEW_SECONDS   600 /* a leaf that is nearer to its end is minted anew */
 
 struct leaf_cache;
 

@@ -120,7 +120,7 @@ static void test_eviction(void **state)
 	assert_int_equal(fake.mints, 0);
 	(void)get(c, "b.example.com");
 	assert_int_equal(fake.mints, 1);
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 100; i++) {
 		char host[32];
 
 		(void)snprintf(host, sizeof(host), "h%d.example.com", i % 7);
@@ -177,6 +177,24 @@ static void test_bad_certificates(void **state)
 	assert_int_equal(leaf_cache_stats(c).hosts, 1);
 }
 
+/* Names that are all new are minted at a bounded rate, whatever the agent does. */
+static void test_rate(void **state)
+{
+	struct leaf_cache *c = *state;
+	uint64_t now_ns = time_monotonic_ns();
+	unsigned minted = 0;
+	char host[32];
+
+	for (int i = 0; i < LEAF_MINT_BURST + 20; i++) {
+		(void)snprintf(host, sizeof(host), "h%d.example.com", i);
+		minted += leaf_cache_get(c, str_of(host), now_ns, NULL) != NULL;
+	}
+	assert_in_range(minted, LEAF_MINT_BURST, LEAF_MINT_BURST + 1);
+	assert_null(leaf_cache_get(c, STR_LIT("new.example.com"), now_ns, NULL));
+	assert_non_null(
+		leaf_cache_get(c, STR_LIT("new.example.com"), now_ns + TIME_NS_PER_SEC, NULL));
+}
+
 static void test_no_keyd(void **state)
 {
 	struct err e = ERR_INIT;
@@ -196,6 +214,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_silence, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_certificates, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_keyd, setup, teardown),
 	};
 

@@ -1,0 +1,185 @@
+/*
+ * The role. Theory of operation: everything that needs time, the file system or memory in bulk (the
+ * rule database, its self-test, the leaf key) happens before the role seals itself; what serves the
+ * agent runs afterwards, on one loop. Whatever cannot be had at the start (rules, fingerprints, a
+ * leaf key) means that the role does not start, and then nothing leaves the bottle.
+ */
+#include "pipelock/exchange.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "bundle/bundle.h"
+#include "keyd/keyd_proto.h"
+#include "priv/priv.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/socket.h>
+
+#define PIPELOCK_RULES_MAX_BYTES (64u << 20)
+#define PIPELOCK_FILES_MAX	 4096
+#define PIPELOCK_MEMORY_MAX	 ((size_t)2 << 30)
+
+/* relay.c accepts CONNECT for hosts that on_connect allowed and minted, so this is a cache hit. */
+static enum tls_cert_result pipelock_cert(void *conn_ctx, const char *host, struct x509_st **cert,
+					  struct evp_pkey_st **key)
+{
+	struct relay_front *f = conn_ctx;
+	struct pipelock *p = *(struct pipelock **)relay_front_owner(f);
+	uint16_t port;
+
+	(void)relay_front_tunnel(f, &port);
+	if (policy_decide_authority(p->policy, str_of(host), port).reason != POLICY_OK)
+		return TLS_CERT_NONE;
+	*cert = leaf_cache_get(p->leaves, str_of(host), loop_now_ns(p->loop), NULL);
+	*key = leaf_cache_key(p->leaves);
+	return *cert ? TLS_CERT_OK : TLS_CERT_NONE;
+}
+
+static int pipelock_relay(struct pipelock *p, const struct pipelock_parts *parts, struct err *e)
+{
+	const struct relay_config config = {
+		.accept = RELAY_ACCEPT_CONNECT | RELAY_ACCEPT_ABSOLUTE_HTTP,
+		.back_is_absolute = true,
+		.tls_server = p->tls,
+		.fronts_max = PIPELOCK_FRONTS_MAX,
+		.backs_max = PIPELOCK_BACKS_MAX,
+		.idle_backs_max = PIPELOCK_IDLE_BACKS_MAX,
+		.out_max_bytes = GATE_CODED_MAX + 4 * RELAY_PIECE_BYTES,
+		.owner_bytes = sizeof(struct exchange),
+		.front_owner_bytes = sizeof(struct pipelock *),
+	};
+	int ret = relay_new(&p->relay, p->loop, &config, &exchange_ops, p, e);
+
+	return ret < 0 ? ret : relay_listen(p->relay, parts->listen_fd, e);
+}
+
+int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struct err *e)
+{
+	int ret;
+
+	*p = (struct pipelock){.loop = parts->loop,
+			       .policy = parts->policy,
+			       .egress_fd = parts->egress_fd,
+			       .record_fd = parts->record_fd};
+	gate_init(&p->gate, parts->policy, parts->engine);
+	p->leaves = leaf_cache_new(parts->keyd_fd, LEAF_CACHE_HOSTS, e);
+	if (!p->leaves)
+		return e->code;
+	ret = tls_server_new(&p->tls, pipelock_cert, leaf_cache_ca(p->leaves), e);
+	if (ret == 0)
+		ret = pipelock_relay(p, parts, e);
+	if (ret < 0)
+		return ret;
+	p->dns = dns_sink_new(p->loop, parts->dns_udp_fd, parts->dns_tcp_fd, parts->pinned,
+			      report_dns_attempt, p, e);
+	return p->dns ? 0 : e->code;
+}
+
+void pipelock_stop(struct pipelock *p)
+{
+	relay_free(p->relay);
+	dns_sink_free(p->dns);
+	tls_server_free(p->tls);
+	leaf_cache_free(p->leaves);
+	exchange_bodies_free(p);
+	gate_close(&p->gate);
+}
+
+/* From the cache if that is sound, else compiled now. Either way the self-test decides. */
+static struct scan_engine *pipelock_engine(int rules_fd, struct err *e)
+{
+	struct scan_engine *en = NULL;
+	_cleanup_free_ char *text = NULL;
+	struct str db = STR_NULL;
+
+	if (rules_fd >= 0 && lseek(rules_fd, 0, SEEK_SET) == 0 &&
+	    io_read_all(rules_fd, PIPELOCK_RULES_MAX_BYTES, &db, e) == 0)
+		text = (char *)(uintptr_t)db.p;
+	if (text && scan_engine_new(&en, db, e) < 0)
+		log_warn("the cached rules are not used: %s", e->text);
+	if (!en && scan_engine_new(&en, STR_NULL, e) < 0)
+		return NULL;
+	if (scan_engine_selftest(en, e) < 0) {
+		(void)err_prefix(e, "the scan engine failed its self-test");
+		scan_engine_free(en);
+		return NULL;
+	}
+	return en;
+}
+
+/* The fingerprints of the bottle's secrets. One that cannot be had is a start that fails. */
+static int pipelock_prints(struct scan_engine *en, int keyd_fd, struct err *e)
+{
+	struct scan_print prints[SCAN_PRINTS_MAX];
+	struct scan_print_key key = {0};
+	struct keyd_prints got;
+	struct keyd_reply r;
+
+	for (uint32_t n = 0;; n++) {
+		struct keyd_request q = {.op = KEYD_OP_PRINTS, .index = n};
+		int ret = keyd_ask(keyd_fd, &q, &r, KEYD_TIMEOUT_MS, e);
+
+		if (ret < 0)
+			return err_prefix(e, "fetch fingerprints");
+		if (r.status == KEYD_END)
+			return n == 0 ? 0 : scan_engine_set_prints(en, &key, prints, n, e);
+		if (r.status != KEYD_OK || r.data_n != sizeof(got) || n == SCAN_PRINTS_MAX)
+			return err_set(e, -EPROTO, "keyd gave no fingerprint (status %u)",
+				       r.status);
+		memcpy(&got, r.data, sizeof(got));
+		key = got.key;
+		prints[n] = got.print;
+	}
+}
+
+static void pipelock_on_signal(struct loop *l, int signo, void *ctx)
+{
+	(void)signo;
+	(void)ctx;
+	loop_stop(l, 0);
+}
+
+int pipelock_role_main(struct bundle_role_env *env)
+{
+	const struct priv_limits limits = {
+		.files = PIPELOCK_FILES_MAX,
+		.address_space_bytes = priv_is_instrumented() ? 0 : PIPELOCK_MEMORY_MAX,
+	};
+	struct bundle_config config;
+	struct pipelock_parts parts = {.keyd_fd = env->keyd_fd,
+				       .egress_fd = env->egress_fd,
+				       .record_fd = env->record_fd,
+				       .listen_fd = env->listen_fd,
+				       .dns_udp_fd = env->dns_udp_fd,
+				       .dns_tcp_fd = env->dns_tcp_fd,
+				       .pinned = config.pinned};
+	static struct pipelock p;
+	struct err e = ERR_INIT;
+	int status;
+
+	if (bundle_config_load(&config, env->config_fd, &e) < 0)
+		die("%s", e.text);
+	parts.policy = config.policy;
+	parts.engine = pipelock_engine(env->rules_fd, &e);
+	if (!parts.engine || pipelock_prints(parts.engine, env->keyd_fd, &e) < 0)
+		die("%s", e.text);
+	parts.loop = loop_new(&e);
+	if (!parts.loop ||
+	    loop_signals(parts.loop, (int[]){SIGTERM, SIGINT}, 2, pipelock_on_signal, NULL, &e) <
+		    0 ||
+	    pipelock_start(&p, &parts, &e) < 0)
+		die("%s", e.text);
+	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT, &e) <
+	    0)
+		die("%s", e.text);
+	bundle_role_ready(env);
+	status = loop_run(parts.loop);
+	pipelock_stop(&p);
+	loop_free(parts.loop);
+	scan_engine_free(parts.engine);
+	bundle_config_free(&config);
+	return status;
+}

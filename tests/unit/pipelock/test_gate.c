@@ -1,0 +1,325 @@
+/* The gate: what it makes of policy and findings, on heads, whole bodies and streams. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "pipelock/gate.h"
+
+#include "base/clean.h"
+#include "fake_scan.h"
+
+#define GET_BIT	 (1u << POLICY_METHOD_GET)
+#define POST_BIT (1u << POLICY_METHOD_POST)
+
+static char host_api[] = "api.example.com", host_open[] = "open.example.com";
+static char host_wild[] = "*.wild.example.com", host_mask[] = "mask.example.com";
+static char header[] = "authorization", placeholder[] = "cb-placeholder-0123456789abcdef";
+static char path_v1[] = "/v1/**";
+static char *paths[] = {path_v1};
+
+static struct policy_route routes[] = {
+	{.host = host_api,
+	 .ports = {443},
+	 .n_ports = 1,
+	 .methods = GET_BIT | POST_BIT,
+	 .auth = {.scheme = POLICY_AUTH_BEARER,
+		  .header = header,
+		  .placeholder = placeholder,
+		  .credential = 7}},
+	{.host = host_open,
+	 .ports = {443, 80},
+	 .n_ports = 2,
+	 .methods = GET_BIT | POST_BIT,
+	 .paths = paths,
+	 .n_paths = 1},
+	{.host = host_wild, .ports = {443}, .n_ports = 1, .methods = GET_BIT},
+	{.host = host_mask,
+	 .ports = {443},
+	 .n_ports = 1,
+	 .methods = POST_BIT,
+	 .on_match = POLICY_MATCH_REDACT},
+};
+static const struct policy policy = {.routes = routes, .n_routes = ARRAY_LEN(routes)};
+static struct gate gate;
+
+static int setup(void **state)
+{
+	(void)state;
+	gate_init(&gate, &policy, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	gate_close(&gate);
+	return fake_streams_open == 0 ? 0 : -1;
+}
+
+static struct gate_verdict verdict;
+
+/* A head from raw bytes in memory of its own; the verdict's reason. */
+static char head_raw[4096];
+static struct http1_head head;
+
+static const char *judge(const char *host, const char *raw)
+{
+	struct gate_request q = {.host = str_of(host), .port = 443, .is_tls = true, .head = &head};
+	bool may_pass;
+
+	memcpy(head_raw, raw, strlen(raw) + 1);
+	assert_int_equal(http1_parse_request(&head, str_of(head_raw), HTTP1_SCHEME_HTTPS),
+			 HTTP1_OK);
+	memset(&verdict, 0, sizeof(verdict));
+	may_pass = gate_head(&gate, &q, &verdict);
+	assert_int_equal(may_pass, verdict.verdict != RECORD_BLOCK);
+	return verdict.reason;
+}
+
+#define HEAD(host, line, fields) line " HTTP/1.1\r\nHost: " host "\r\n" fields "\r\n"
+#define OPEN(line, fields)	 judge("open.example.com", HEAD("open.example.com", line, fields))
+#define API(line, fields)	 judge("api.example.com", HEAD("api.example.com", line, fields))
+
+static void test_policy_first(void **state)
+{
+	(void)state;
+	assert_string_equal(OPEN("GET /v1/a", ""), "ok");
+	assert_string_equal(OPEN("DELETE /v1/a", ""), "method-not-allowed");
+	assert_string_equal(OPEN("GET /v2/a", ""), "path-not-allowed");
+	fake_texts = 0;
+	assert_string_equal(judge("evil.example.org", HEAD("evil.example.org", "GET /RULE!", "")),
+			    "host-not-allowed");
+	assert_string_equal(verdict.scanner, "policy");
+	assert_int_equal(fake_texts, 0);
+}
+
+static void test_places(void **state)
+{
+	static const struct {
+		const char *raw, *reason, *scanner, *rule;
+	} cases[] = {
+		{HEAD("open.example.com", "GET /v1/RULE!", ""), "secret-in-path", "url",
+		 "test-rule"},
+		{HEAD("open.example.com", "GET /v1/a?x=RULE!", ""), "secret-in-query", "url",
+		 "test-rule"},
+		{HEAD("open.example.com", "GET /v1/a?x=rule!", ""), "secret-in-query", "url",
+		 "test-rule"},
+		{HEAD("open.example.com", "GET /v1/a", "X-A: SECRET!\r\n"), "secret-in-header",
+		 "header", "bottle-secret"},
+		{HEAD("open.example.com", "GET /v1/a", "RULE!: 1\r\n"), "secret-in-header",
+		 "header", "test-rule"},
+		{HEAD("open.example.com", "GET /v1/a", "X-A: 1\r\nX-B: canary!\r\n"),
+		 "canary-leaving", "header", "canary"},
+		{HEAD("open.example.com", "GET /v1/LIMIT!", ""), "scan-limit", "url", "depth"},
+		{HEAD("open.example.com", "GET /v1/ERROR!", ""), "scan-limit", "url", ""},
+		/* The gravest finding decides, not the first. */
+		{HEAD("open.example.com", "GET /v1/a", "X-A: LIMIT! RULE! CANARY! SECRET!\r\n"),
+		 "canary-leaving", "header", "canary"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		assert_string_equal(judge("open.example.com", cases[i].raw), cases[i].reason);
+		assert_string_equal(verdict.scanner, cases[i].scanner);
+		assert_string_equal(verdict.rule, cases[i].rule);
+	}
+}
+
+static void test_placeholders(void **state)
+{
+	(void)state;
+	assert_string_equal(API("GET /", "Authorization: Bearer HOME7!\r\n"), "ok");
+	assert_string_equal(API("GET /", "Authorization: Basic home7!\r\n"), "ok");
+	/* Another route's. */
+	assert_string_equal(API("GET /", "Authorization: Bearer HOME9!\r\n"),
+			    "placeholder-misplaced");
+	assert_true(verdict.is_alert);
+	assert_string_equal(OPEN("GET /v1/a", "Authorization: Bearer HOME7!\r\n"),
+			    "placeholder-misplaced");
+	assert_string_equal(OPEN("GET /v1/a?k=home7!", ""), "placeholder-misplaced");
+	/* In a chat history, many times over. */
+	assert_string_equal(API("POST /", ""), "ok");
+	for (int i = 0; i < 2; i++) {
+		static char body[4000];
+
+		memset(body, 0, sizeof(body));
+		for (int j = 0; j < 100; j++)
+			memcpy(body + 7 * j, i ? "home7! " : "HOME7! ", 7);
+		assert_true(gate_body(&gate, str_of(body), STR_NULL, &verdict));
+	}
+	assert_false(gate_body(&gate, STR_LIT("HOME9!"), STR_NULL, &verdict));
+	assert_string_equal(verdict.reason, "placeholder-misplaced");
+}
+
+/* A placeholder may look like a key, a key that stands beside it may not pass for it. */
+static void test_placeholder_shape(void **state)
+{
+	(void)state;
+	assert_string_equal(API("GET /", "Authorization: Bearer SHAPE7!\r\n"), "ok");
+	assert_string_equal(API("GET /", "Authorization: Bearer SHAPE7! RULE!\r\n"),
+			    "secret-in-header");
+	assert_string_equal(API("GET /", "Authorization: Basic shape7!\r\n"), "secret-in-header");
+	assert_string_equal(OPEN("GET /v1/a", "X: SHAPE7!\r\n"), "placeholder-misplaced");
+}
+
+static void test_wildcard_host(void **state)
+{
+	(void)state;
+	assert_true(gate_authority(&gate, STR_LIT("a.wild.example.com"), 443, &verdict));
+	assert_false(gate_authority(&gate, STR_LIT("rule!.wild.example.com"), 443, &verdict));
+	assert_string_equal(verdict.reason, "secret-in-host");
+	assert_false(gate_authority(&gate, STR_LIT("open.example.com"), 22, &verdict));
+	assert_string_equal(verdict.reason, "port-not-allowed");
+	assert_false(gate_authority(&gate, STR_LIT("example.org"), 443, &verdict));
+	assert_string_equal(verdict.reason, "host-not-allowed");
+}
+
+static void test_plain_http(void **state)
+{
+	struct gate_request q = {.host = STR_LIT("open.example.com"), .port = 80, .head = &head};
+
+	(void)state;
+	assert_string_equal(OPEN("GET /v1/a", ""), "ok");
+	assert_true(gate_head(&gate, &q, &verdict));
+	assert_string_equal(OPEN("GET /v1/a", "Cookie: a=b\r\n"), "ok");
+	assert_false(gate_head(&gate, &q, &verdict));
+	assert_string_equal(verdict.reason, "plain-http-credential");
+	assert_string_equal(OPEN("GET /v1/a", "authorization: Basic eA==\r\n"), "ok");
+	assert_false(gate_head(&gate, &q, &verdict));
+}
+
+static void test_redact(void **state)
+{
+	char body[] = "a RULE! b SECRET! c RULE! RULE! RULE! RULE! RULE! RULE! RULE! RULE! d";
+	char coded[] = "x rule! y";
+	char canary[] = "x RULE! CANARY! y";
+
+	(void)state;
+	assert_string_equal(
+		judge("mask.example.com", HEAD("mask.example.com", "POST /a?b=RULE!",
+					       "X-A: 1\r\nX-B: p SECRET! q\r\nX-C: 3\r\n")),
+		"secret-in-header");
+	assert_int_equal(verdict.verdict, RECORD_REDACT);
+	assert_true(str_eq(head.query, STR_LIT("b=*****")));
+	assert_true(str_eq(head.fields[1].value, STR_LIT("p ******* q")));
+	assert_true(str_eq(head.fields[2].value, STR_LIT("3")));
+	/* A name cannot be masked, a path neither. */
+	assert_string_equal(
+		judge("mask.example.com", HEAD("mask.example.com", "POST /a", "RULE!: 1\r\n")),
+		"secret-in-header");
+	assert_int_equal(verdict.verdict, RECORD_BLOCK);
+	assert_string_equal(judge("mask.example.com", HEAD("mask.example.com", "POST /RULE!", "")),
+			    "secret-in-path");
+
+	assert_string_equal(judge("mask.example.com", HEAD("mask.example.com", "POST /", "")),
+			    "ok");
+	assert_true(gate_body(&gate, str_of(body), STR_NULL, &verdict));
+	assert_int_equal(verdict.verdict, RECORD_REDACT);
+	assert_string_equal(
+		body, "a ***** b ******* c ***** ***** ***** ***** ***** ***** ***** ***** d");
+	assert_false(gate_body(&gate, str_of(coded), STR_NULL, &verdict));
+	assert_string_equal(coded, "x rule! y");
+	assert_string_equal(judge("mask.example.com", HEAD("mask.example.com", "POST /", "")),
+			    "ok");
+	assert_false(gate_body(&gate, str_of(canary), STR_NULL, &verdict));
+	assert_string_equal(verdict.reason, "canary-leaving");
+}
+
+static void test_coded_body(void **state)
+{
+	(void)state;
+	assert_string_equal(OPEN("POST /v1/a", ""), "ok");
+	assert_true(gate_body(&gate, STR_LIT("ifmmp"), STR_LIT("gzip"), &verdict));
+	assert_false(gate_body(&gate, STR_LIT("SVMF\""), STR_LIT("gzip"), &verdict)); /* RULE! */
+	assert_string_equal(verdict.reason, "secret-in-body");
+	/* In the coded bytes themselves. */
+	assert_false(gate_body(&gate, STR_LIT("RULE!"), STR_LIT("gzip"), &verdict));
+	assert_false(gate_body(&gate, STR_LIT("x"), STR_LIT("exotic"), &verdict));
+	assert_string_equal(verdict.reason, "body-coding-unsupported");
+	assert_false(gate_body(&gate, STR_LIT("x"), STR_LIT("broken"), &verdict));
+	assert_string_equal(verdict.reason, "body-coding-corrupt");
+	assert_true(gate_body(&gate, STR_LIT("x"), STR_LIT("identity"), &verdict));
+}
+
+/* Whether a response made of the pieces may pass to its end. */
+static bool response(struct gate_stream *s, const char *coding, const char *a, const char *b)
+{
+	struct gate_verdict v = verdict;
+	bool may = gate_stream_open(&gate, s, SCAN_PLACE_RESPONSE, str_of(coding), &v) &&
+		   gate_stream_feed(s, str_of(a), false, &v) &&
+		   gate_stream_feed(s, str_of(b), true, &v);
+
+	gate_stream_close(s);
+	if (!may)
+		verdict = v;
+	return may;
+}
+
+static void test_responses(void **state)
+{
+	struct gate_stream s;
+
+	(void)state;
+	assert_string_equal(OPEN("GET /v1/a", ""), "ok");
+	assert_true(response(&s, "", "hello", "world"));
+	assert_false(s.has_note);
+	/* Credentials in a README are noted, not stopped; the bottle's own are stopped. */
+	assert_true(response(&s, "", "RU", "LE! and CANARY!"));
+	assert_true(s.has_note);
+	assert_true(response(&s, "", "HOME9!", "LIMIT!"));
+	assert_true(response(&s, "gzip", "SVM", "F\""));
+	assert_string_equal(s.note_rule, "test-rule");
+	assert_true(response(&s, "broken", "x", "y"));
+	assert_false(response(&s, "", "xxSEC", "RET!"));
+	assert_string_equal(verdict.reason, "secret-in-response");
+	assert_false(response(&s, "exotic", "x", "y"));
+	assert_string_equal(verdict.reason, "response-coding-unsupported");
+	/* Where a credential was sent, any doubt stops. */
+	assert_string_equal(API("GET /", ""), "ok");
+	assert_false(response(&s, "", "LIMIT!", ""));
+	assert_string_equal(API("GET /", ""), "ok");
+	assert_false(response(&s, "broken", "x", ""));
+	assert_string_equal(verdict.reason, "response-coding-corrupt");
+}
+
+static void test_body_stream(void **state)
+{
+	struct gate_stream s;
+
+	(void)state;
+	assert_string_equal(OPEN("POST /v1/a", ""), "ok");
+	assert_true(gate_stream_open(&gate, &s, SCAN_PLACE_BODY, STR_NULL, &verdict));
+	assert_true(gate_stream_feed(&s, STR_LIT("aaa RU"), false, &verdict));
+	assert_false(gate_stream_feed(&s, STR_LIT("LE! bbb"), false, &verdict));
+	assert_string_equal(verdict.reason, "secret-in-body");
+	/* Blocked for good. */
+	assert_false(gate_stream_feed(&s, STR_LIT("ccc"), true, &verdict));
+	gate_stream_close(&s);
+}
+
+static void test_names(void **state)
+{
+	(void)state;
+	for (int i = 0; i < GATE_REASON_COUNT; i++)
+		assert_true(strlen(gate_reason_name((enum gate_reason)i)) > 1);
+	assert_string_equal(gate_reason_name(GATE_REASON_COUNT), "unknown");
+	assert_true(gate_may_show(&gate, SCAN_PLACE_PATH, STR_LIT("/plain")));
+	assert_false(gate_may_show(&gate, SCAN_PLACE_PATH, STR_LIT("/rule!")));
+	assert_false(gate_may_show(&gate, SCAN_PLACE_PATH, STR_LIT("/ERROR!")));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_policy_first),  cmocka_unit_test(test_places),
+		cmocka_unit_test(test_placeholders),  cmocka_unit_test(test_placeholder_shape),
+		cmocka_unit_test(test_wildcard_host), cmocka_unit_test(test_plain_http),
+		cmocka_unit_test(test_redact),	      cmocka_unit_test(test_coded_body),
+		cmocka_unit_test(test_responses),     cmocka_unit_test(test_body_stream),
+		cmocka_unit_test(test_names),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
