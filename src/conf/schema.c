@@ -181,7 +181,7 @@ int schema_list(struct schema_ctx *c, const struct yaml_node *n, const char *wha
 int schema_choice(struct schema_ctx *c, const struct yaml_node *n, const char *what,
 		  const char *const *candidates, size_t n_candidates, size_t *out)
 {
-	_cleanup_(buf_free) struct buf list;
+	_cleanup_(buf_free) struct buf list = {0};
 	struct str text;
 	char shown[96];
 	const char *near;

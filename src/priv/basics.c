@@ -22,6 +22,16 @@ bool priv_is_instrumented(void)
 #endif
 }
 
+#ifdef CLAUDE_BOTTLE_INSTRUMENTED
+/* Asked by LeakSanitizer at exit: it reads its own process through ptrace, which a role that is not
+ * dumpable refuses, and would end with an error of its own. */
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void)
+{
+	return prctl(PR_GET_DUMPABLE) == 0;
+}
+#endif
+
 /* The kernel forgets both at a change of credentials, so this runs again after it. */
 static int priv_tie_to_parent(struct err *e)
 {

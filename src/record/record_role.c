@@ -58,7 +58,7 @@ static struct scribe scribe;
 /* Continues the chain of what is in the file; a last line that was cut by a crash goes away. */
 static int scribe_resume(struct scribe *s, struct err *e)
 {
-	_cleanup_(buf_free) struct buf text;
+	_cleanup_(buf_free) struct buf text = {0};
 	struct stat st;
 	off_t from;
 	size_t end, begin;
