@@ -58,11 +58,11 @@ static void offer_agents(const char *typed)
 	if (cli_home(home, NULL) < 0 || !getcwd(cwd, sizeof(cwd)) ||
 	    plan_list_agents(home, cwd, &agents, &n, NULL) < 0)
 		return;
-	/* The process ends with this. */
 	for (size_t i = 0; i < n; i++) {
 		if (cli_slug_is_valid(agents[i].name))
 			offer(agents[i].name, typed, agents[i].description);
 	}
+	plan_agents_free(agents, n);
 }
 
 static void offer_slugs(const char *typed, bool is_all)

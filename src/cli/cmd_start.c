@@ -53,13 +53,20 @@ static void clean_plan_p(struct plan *p)
 	plan_free(p);
 }
 
+/* A bottle and a command: no agent is needed. */
+static bool names_command_alone(const struct cli_args *args)
+{
+	return args->n_positionals == 0 && cli_has(args, OPT_BOTTLE) && args->has_rest;
+}
+
 static int make_plan(const struct cli_args *args, struct plan *plan, struct err *e)
 {
 	_cleanup_free_ char *picked = NULL;
 	struct plan_options o = {.agent = args->n_positionals ? args->positionals[0] : NULL,
 				 .bottle = args->values[OPT_BOTTLE],
 				 .prompt = args->values[OPT_PROMPT],
-				 .command = args->has_rest ? args->rest : NULL};
+				 .command = args->has_rest ? args->rest : NULL,
+				 .is_headless = cli_has(args, OPT_HEADLESS)};
 	char home[CLI_PATH_MAX], cwd[CLI_PATH_MAX];
 	int r;
 
@@ -70,7 +77,7 @@ static int make_plan(const struct cli_args *args, struct plan *plan, struct err 
 		return err_errno(e, "the current directory");
 	o.home = home;
 	o.cwd = cwd;
-	if (!o.agent) {
+	if (!o.agent && !names_command_alone(args)) {
 		r = picker_run(home, cwd, &picked, e);
 		if (r < 0)
 			return r;
@@ -203,7 +210,7 @@ static int check_usage(const struct cli_args *args)
 {
 	bool has_terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
 
-	if (args->n_positionals == 0 && !has_terminal)
+	if (args->n_positionals == 0 && !names_command_alone(args) && !has_terminal)
 		return cli_misuse(args, "name an agent: there is no terminal to pick one on");
 	if (cli_has(args, OPT_JSON) && !cli_has(args, OPT_DRY_RUN) && !cli_has(args, OPT_DETACH))
 		return cli_misuse(args, "--json goes with --dry-run or --detach");

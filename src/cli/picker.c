@@ -104,12 +104,6 @@ int picker_run(const char *home, const char *cwd, char **name, struct err *e)
 		r = ask(agents, n, e);
 	if (r >= 0)
 		*name = mem_strdup(agents[r].name);
-	for (size_t i = 0; i < n; i++) {
-		free(agents[i].name);
-		free(agents[i].bottle);
-		free(agents[i].description);
-		free(agents[i].file);
-	}
-	free(agents);
+	plan_agents_free(agents, n);
 	return r < 0 ? r : 0;
 }

@@ -56,16 +56,14 @@ static int print_methods(const struct policy_route *r, struct buf *out)
 /* By reference: where the value comes from, never the value. */
 static int print_secret(const struct plan *p, unsigned number, struct buf *out)
 {
-	const struct plan_secret *s = number < p->n_secrets ? &p->secrets[number] : NULL;
+	_cleanup_free_ char *from = NULL;
 	int r;
 
-	if (!s)
+	if (number >= p->n_secrets)
 		return buf_append_str(out, STR_LIT(", a credential"));
-	if (s->env)
-		return buf_printf(out, ", credential env:%s", s->env);
-	r = buf_append_str(out, s->file ? STR_LIT(", credential file:")
-					: STR_LIT(", credential command:"));
-	return r == 0 ? text_visible(out, str_of(s->file ? s->file : s->command), 60) : r;
+	from = plan_secret_describe(&p->secrets[number]);
+	r = buf_append_str(out, STR_LIT(", credential "));
+	return r == 0 ? text_visible(out, str_of(from), 60) : r;
 }
 
 static int print_route(const struct plan *p, const struct policy_route *r, struct buf *out)
@@ -160,7 +158,16 @@ int preflight_print(const struct plan *p, bool has_colour, struct buf *out)
 		if (r == 0)
 			r = buf_append(out, "\n", 1);
 	}
-	return r == 0 ? print_limits(&p->limits, out) : r;
+	if (r == 0)
+		r = print_limits(&p->limits, out);
+	for (size_t i = 0; r == 0 && i < p->n_warnings; i++) {
+		r = buf_append_str(out, STR_LIT("warning "));
+		if (r == 0)
+			r = text_visible(out, str_of(p->warnings[i]), 400);
+		if (r == 0)
+			r = buf_append(out, "\n", 1);
+	}
+	return r;
 }
 
 void preflight_show(const struct plan *p)
