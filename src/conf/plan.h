@@ -79,6 +79,8 @@ void plan_free(struct plan *p);
 /* For a human, and for scripts. Secrets appear as their reference; the canary as being there. */
 int plan_print_text(const struct plan *p, struct buf *out) _fallible_;
 int plan_print_json(const struct plan *p, struct buf *out) _fallible_;
+/* Only what the bottle may reach; needs no more than slug, policy and secrets. */
+int plan_print_network(const struct plan *p, struct buf *out) _fallible_;
 /* Agents that can be started from here: names with their description, for the picker. */
 struct plan_agent_info {
 	char *name, *bottle, *description, *file;

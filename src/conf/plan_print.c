@@ -88,7 +88,7 @@ static void put_route(struct printer *p, const struct plan *plan, const struct p
 	    r->origin_file ? r->origin_file : "?", r->origin_line);
 	if (a->scheme == POLICY_AUTH_NONE)
 		return;
-	put(p, "      credential ");
+	put(p, "      credential%s", a->credential < plan->n_secrets ? " " : "");
 	if (a->credential < plan->n_secrets) {
 		_cleanup_free_ char *ref = plan_secret_describe(&plan->secrets[a->credential]);
 
@@ -162,6 +162,14 @@ static void put_network(struct printer *p, const struct plan *plan)
 	}
 	if (y->ca_pem)
 		put(p, "Certificates: your own roots beside the system's\n");
+}
+
+int plan_print_network(const struct plan *plan, struct buf *out)
+{
+	struct printer p = {.out = out};
+
+	put_network(&p, plan);
+	return p.ret;
 }
 
 int plan_print_text(const struct plan *plan, struct buf *out)

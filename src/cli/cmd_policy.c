@@ -1,0 +1,178 @@
+/* policy: what a bottle may reach, before and after the fact. It decides with the very code that
+ * pipelock and egress decide with. */
+#include "cli/verbs.h"
+
+#include "base/text.h"
+#include "cli/policy_show.h"
+#include "cli/policy_why.h"
+#include "conf/url.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { OPT_AGENT, OPT_BOTTLE, OPT_JSON };
+static const struct cli_option options[] = {
+	[OPT_AGENT] = {"agent", 'a', "AGENT", "check: with this agent's bottle",
+		       CLI_COMPLETE_AGENT},
+	[OPT_BOTTLE] = {"bottle", 0, "NAME", "check: with this bottle of the home", 0},
+	[OPT_JSON] = {"json", 0, NULL, "as JSON", 0},
+};
+
+/* The plan that a start would make now. Without --agent and --bottle: of the only agent. */
+static int make_plan(struct plan *out, const char *agent, const char *bottle, struct err *e)
+{
+	char home[CLI_PATH_MAX], cwd[CLI_PATH_MAX];
+	struct plan_options o = {.home = home, .cwd = cwd, .agent = agent, .bottle = bottle};
+	struct plan_agent_info *list = NULL;
+	size_t n = 0;
+	int r = cli_home(home, e);
+
+	if (r < 0)
+		return r;
+	if (!getcwd(cwd, sizeof(cwd)))
+		return err_errno(e, "the current directory");
+	if (!agent && !bottle) {
+		r = plan_list_agents(home, cwd, &list, &n, e);
+		if (r == 0 && n == 1)
+			o.agent = list[0].name;
+		else if (r == 0)
+			r = err_set(e, -EINVAL, "say whose policy: --agent AGENT or --bottle NAME");
+	}
+	if (r == 0)
+		r = plan_make(out, &o, e);
+	plan_agents_free(list, n);
+	return r;
+}
+
+static int check(const struct cli_args *args)
+{
+	_cleanup_(plan_free) struct plan plan = {0};
+	_cleanup_(buf_free) struct buf out;
+	const char *name = args->n_positionals > 2 ? args->positionals[2] : "GET";
+	struct policy_question q = {.method = name};
+	char canonical[POLICY_HOST_MAX + 1];
+	enum policy_method method;
+	enum policy_reason reason;
+	struct err e = ERR_INIT;
+	struct url url;
+	int bad = 0;
+
+	buf_init(&out, 1u << 20);
+	if (args->n_positionals < 2)
+		return cli_misuse(args, "missing argument: policy check URL [METHOD]");
+	if (!policy_method_parse(str_of(name), &method))
+		return cli_misuse(args, "the method must be GET, HEAD, POST, PUT, PATCH, DELETE or "
+					"OPTIONS; no other can be allowed");
+	if (url_parse(str_of(args->positionals[1]), &url, &e) < 0)
+		return cli_misuse(args, "%s", e.text);
+	if (make_plan(&plan, args->values[OPT_AGENT], args->values[OPT_BOTTLE], &e) < 0)
+		return e.line == 0 && e.code == -EINVAL ? cli_misuse(args, "%s", e.text)
+							: cli_fail(&e);
+	reason = policy_host_canonical(url.host, canonical);
+	q.host = reason == POLICY_OK ? str_of(canonical) : url.host;
+	q.port = url.port;
+	q.path = str_sub(url.path, 0, str_chr(url.path, '?'));
+	q.decision = reason == POLICY_OK
+			     ? policy_decide(&plan.policy, q.host, url.port, method, url.path)
+			     : (struct policy_decision){.reason = reason};
+	if (cli_has(args, OPT_JSON)) {
+		bad |= buf_append(&out, "{", 1);
+		bad |= policy_show_json(&out, &plan, &q);
+		bad |= buf_append(&out, "}\n", 2);
+	} else {
+		bad |= policy_show_text(&out, &plan.policy, &plan, &q);
+	}
+	if (bad || cli_print(&out) != CLI_OK)
+		return CLI_FAILED;
+	return q.decision.reason == POLICY_OK ? CLI_OK : CLI_FAILED;
+}
+
+/* A bottle that runs or has run; -ENOENT when there is none of that name. */
+static int show_slug(const char *slug, bool is_json, struct buf *out, struct err *e)
+{
+	_cleanup_(policy_free) struct policy policy = {0};
+	_cleanup_close_ int bottles = -1;
+	struct plan plan = {.slug = (char *)slug};
+	int r = cli_bottles_open(false, &bottles, e);
+
+	if (r == 0)
+		r = policy_load_slug(bottles, slug, &policy, e);
+	if (r < 0)
+		return r;
+	if (is_json)
+		return policy_to_json(&policy, out, e);
+	plan.policy = policy;
+	return plan_print_network(&plan, out);
+}
+
+static int show(const struct cli_args *args)
+{
+	_cleanup_(plan_free) struct plan plan = {0};
+	_cleanup_(buf_free) struct buf out;
+	bool is_json = cli_has(args, OPT_JSON);
+	struct err e = ERR_INIT;
+	int r;
+
+	buf_init(&out, POLICY_JSON_MAX_BYTES);
+	if (args->n_positionals != 2)
+		return cli_misuse(args, "missing argument: policy show AGENT|SLUG");
+	r = show_slug(args->positionals[1], is_json, &out, &e);
+	if (r == -ENOENT && !e.code) {
+		r = make_plan(&plan, args->positionals[1], NULL, &e);
+		if (r == 0)
+			r = is_json ? policy_to_json(&plan.policy, &out, &e)
+				    : plan_print_network(&plan, &out);
+	}
+	if (r == 0 && is_json)
+		r = buf_append(&out, "\n", 1);
+	if (r < 0 && !e.code)
+		(void)err_set(&e, r, "the policy is too long to show");
+	return r < 0 ? cli_fail(&e) : cli_print(&out);
+}
+
+static int why(const struct cli_args *args)
+{
+	struct str id = str_of(args->n_positionals > 1 ? args->positionals[1] : "");
+
+	if (args->n_positionals != 2)
+		return cli_misuse(args, "missing argument: policy why RECORD");
+	if (id.n < 4 || id.n > 16 || strspn(id.p, "0123456789abcdef") != id.n)
+		return cli_misuse(args, "a record is named by 4 to 16 digits 0-9 and a-f, as in a "
+					"refusal's \"record\" or in the logs");
+	return policy_why(id.p, cli_has(args, OPT_JSON));
+}
+
+static int run(const struct cli_args *args)
+{
+	static const char *const names[] = {"check", "show", "why"};
+	static int (*const fns[])(const struct cli_args *) = {check, show, why};
+	const char *near;
+	char shown[96];
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (strcmp(args->positionals[0], names[i]) == 0)
+			return fns[i](args);
+	near = text_nearest(str_of(args->positionals[0]), names, ARRAY_LEN(names));
+	text_visible_cstr(shown, sizeof(shown), str_of(args->positionals[0]));
+	return cli_misuse(args, "\"%s\" is not check, show or why%s%s%s", shown,
+			  near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+const struct cli_verb cmd_policy = {
+	.name = "policy",
+	.fn = run,
+	.summary = "say what a bottle may reach, and why something was refused",
+	.synopsis = "check URL [METHOD] | show AGENT|SLUG | why RECORD",
+	.description =
+		"check: may this request be made? Status 0 when it is allowed, 1 when refused.\n"
+		"show: everything that an agent's bottle, or a bottle that was started, may "
+		"reach.\n"
+		"why: explains one record; RECORD is what a refusal and the logs call \"record\"\n"
+		"or \"id\", or its first digits.",
+	.options = options,
+	.n_options = ARRAY_LEN(options),
+	.min_positionals = 1,
+	.max_positionals = 3,
+	.complete = CLI_COMPLETE_WORDS,
+	.words = "check show why",
+};

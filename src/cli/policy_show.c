@@ -1,0 +1,143 @@
+#include "cli/policy_show.h"
+
+#include "base/io.h"
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+const char *policy_show_hint(enum policy_reason reason)
+{
+	switch (reason) {
+	case POLICY_DENY_HOST_SYNTAX:
+		return "a host name has letters, digits, hyphens and dots only";
+	case POLICY_DENY_IP_LITERAL:
+		return "addresses can never be allowed; name the host";
+	case POLICY_DENY_HOST:
+		return "no route names this host: add one to egress.routes";
+	case POLICY_DENY_PORT:
+		return "add the port to the route's ports";
+	case POLICY_DENY_METHOD:
+		return "add the method to the route's methods";
+	case POLICY_DENY_PATH_SYNTAX:
+		return "the path could be read in two ways; write it without dot segments, empty "
+		       "segments, \";\" and escaped slashes, dots and percent signs";
+	case POLICY_DENY_PATH:
+		return "add the path to the route's paths";
+	case POLICY_OK:
+	case POLICY_REASON_COUNT:
+	default:
+		return NULL;
+	}
+}
+
+/* "did you mean" over the hosts of the routes. */
+static const char *nearest_host(const struct policy *p, struct str host)
+{
+	const char *best = NULL;
+
+	for (size_t i = 0; i < p->n_routes && !best; i++) {
+		const char *one = p->routes[i].host;
+
+		best = text_nearest(host, &one, 1);
+	}
+	return best;
+}
+
+static int show_credential(struct buf *out, const struct plan *plan, const struct policy_auth *a)
+{
+	_cleanup_free_ char *ref = NULL;
+
+	if (a->scheme == POLICY_AUTH_NONE)
+		return buf_printf(out, "  no credential is added\n");
+	if (plan && a->credential < plan->n_secrets)
+		ref = plan_secret_describe(&plan->secrets[a->credential]);
+	return buf_printf(out, "  the placeholder in \"%s\" is replaced by the credential%s%s\n",
+			  a->header, ref ? " " : "", ref ? ref : "");
+}
+
+int policy_show_text(struct buf *out, const struct policy *p, const struct plan *plan,
+		     const struct policy_question *q)
+{
+	const struct policy_route *r = q->decision.route;
+	bool is_allowed = q->decision.reason == POLICY_OK;
+	const char *hint = policy_show_hint(q->decision.reason), *near = NULL;
+	int bad = 0;
+
+	bad |= buf_printf(out, "%s: %s ", is_allowed ? "allowed" : "refused", q->method);
+	bad |= text_visible(out, q->host, 300);
+	bad |= buf_printf(out, ":%u", (unsigned)q->port);
+	bad |= text_visible(out, q->path, 300);
+	bad |= is_allowed
+		       ? buf_printf(out, "\n")
+		       : buf_printf(out, "\n  reason %s\n", policy_reason_name(q->decision.reason));
+	if (r && r->origin_file)
+		bad |= buf_printf(out, "  by the route of %s:%u (%s)\n", r->origin_file,
+				  r->origin_line, r->host);
+	if (is_allowed && r)
+		bad |= show_credential(out, plan, &r->auth);
+	if (q->decision.reason == POLICY_DENY_HOST)
+		near = nearest_host(p, q->host);
+	if (near)
+		bad |= buf_printf(out, "  did you mean %s?\n", near);
+	else if (hint)
+		bad |= buf_printf(out, "  %s\n", hint);
+	return bad ? -ENOBUFS : 0;
+}
+
+static int json_member(struct buf *out, const char *key, struct str value)
+{
+	int bad = buf_printf(out, ",\"%s\":", key);
+
+	bad |= text_json(out, value);
+	return bad;
+}
+
+int policy_show_json(struct buf *out, const struct plan *plan, const struct policy_question *q)
+{
+	const struct policy_route *r = q->decision.route;
+	const char *hint = policy_show_hint(q->decision.reason);
+	int bad = 0;
+
+	bad |= buf_printf(out, "\"allowed\":%s,\"reason\":\"%s\"",
+			  q->decision.reason == POLICY_OK ? "true" : "false",
+			  policy_reason_name(q->decision.reason));
+	bad |= json_member(out, "method", str_of(q->method));
+	bad |= json_member(out, "host", q->host);
+	bad |= buf_printf(out, ",\"port\":%u", (unsigned)q->port);
+	bad |= json_member(out, "path", q->path);
+	if (hint)
+		bad |= json_member(out, "hint", str_of(hint));
+	if (!r)
+		return bad | buf_printf(out, ",\"route\":null") ? -ENOBUFS : 0;
+	bad |= buf_printf(out, ",\"route\":{\"line\":%u", r->origin_line);
+	bad |= json_member(out, "file", str_of(r->origin_file ? r->origin_file : ""));
+	bad |= json_member(out, "host", str_of(r->host));
+	if (r->auth.scheme != POLICY_AUTH_NONE && plan && r->auth.credential < plan->n_secrets) {
+		_cleanup_free_ char *ref = plan_secret_describe(&plan->secrets[r->auth.credential]);
+
+		bad |= json_member(out, "token_ref", str_of(ref));
+	}
+	bad |= json_member(out, "scheme", str_of(policy_scheme_name(r->auth.scheme)));
+	return bad | buf_append(out, "}", 1) ? -ENOBUFS : 0;
+}
+
+int policy_load_slug(int bottles_dir, const char *slug, struct policy *out, struct err *e)
+{
+	_cleanup_close_ int dir = -1;
+	_cleanup_free_ char *text_p = NULL;
+	struct str text;
+	int r;
+
+	*out = (struct policy){0};
+	if (!cli_slug_is_valid(slug))
+		return -ENOENT;
+	dir = openat(bottles_dir, slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir < 0)
+		return errno == ENOENT ? -ENOENT : err_errno(e, "open the state of %s", slug);
+	r = io_read_file(dir, "policy.json", POLICY_JSON_MAX_BYTES, &text, e);
+	if (r < 0)
+		return r == -ENOENT ? err_set(e, -EIO, "bottle %s has no policy.json", slug) : r;
+	text_p = (char *)text.p;
+	return policy_from_json(out, text, e);
+}

@@ -1,0 +1,233 @@
+/*
+ * A record holds what was decided and why in one word; the bottle's policy.json holds what was
+ * allowed at that time and which line of which manifest said so. Put together they answer the
+ * question that people ask after a refusal. Records hold what an agent sent: everything shown goes
+ * through text_visible().
+ */
+#include "cli/policy_why.h"
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "cli/policy_show.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#define RECORD_ID_MIN	  4
+#define RECORD_ID_MAX	  16
+#define RECORD_LINE_LIMIT 65536
+
+struct found {
+	char slug[CLI_SLUG_MAX];
+	char *line; /* of records.jsonl */
+	json_t *record;
+	bool is_ambiguous;
+};
+
+static void found_free(struct found *f)
+{
+	free(f->line);
+	json_decref(f->record);
+}
+
+static const char *member(const json_t *record, const char *key)
+{
+	const char *s = json_string_value(json_object_get(record, key));
+
+	return s ? s : "";
+}
+
+/* A line that has the id, or begins with it where only a prefix was given. */
+static void take_line(struct found *f, const char *slug, const char *line, const char *id)
+{
+	json_t *record;
+
+	if (strlen(line) > RECORD_LINE_LIMIT || !strstr(line, id))
+		return;
+	record = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
+	if (record && strncmp(member(record, "id"), id, strlen(id)) == 0) {
+		if (f->record && strcmp(member(f->record, "id"), member(record, "id")) != 0)
+			f->is_ambiguous = true;
+		if (!f->record) {
+			f->record = json_incref(record);
+			f->line = mem_strdup(line);
+			(void)!str_to_cstr(f->slug, sizeof(f->slug), str_of(slug));
+		}
+	}
+	json_decref(record);
+}
+
+static void search_bottle(struct found *f, int bottles, const char *slug, const char *id)
+{
+	_cleanup_close_ int dir =
+		openat(bottles, slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	_cleanup_fclose_ FILE *file = NULL;
+	_cleanup_free_ char *line = NULL;
+	size_t size = 0;
+	ssize_t n;
+	int fd;
+
+	if (dir < 0)
+		return;
+	fd = openat(dir, "records.jsonl", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	file = fdopen(fd, "r");
+	if (!file) {
+		(void)close(fd);
+		return;
+	}
+	while ((n = getline(&line, &size, file)) > 0) {
+		if (line[n - 1] == '\n')
+			line[n - 1] = '\0';
+		take_line(f, slug, line, id);
+	}
+}
+
+static int search_all(struct found *f, int bottles, const char *id, struct err *e)
+{
+	_cleanup_closedir_ DIR *dir = NULL;
+	struct dirent *entry;
+	int copy = fcntl(bottles, F_DUPFD_CLOEXEC, 3);
+
+	if (copy < 0)
+		return err_errno(e, "the state folder");
+	dir = fdopendir(copy);
+	if (!dir) {
+		(void)close(copy);
+		return err_errno(e, "the state folder");
+	}
+	while ((entry = readdir(dir)))
+		if (cli_slug_is_valid(entry->d_name))
+			search_bottle(f, bottles, entry->d_name, id);
+	if (f->is_ambiguous)
+		return err_set(e, -EINVAL, "more than one record begins with %s", id);
+	return f->record ? 0 : err_set(e, -ENOENT, "no bottle has a record %s", id);
+}
+
+/* The policy's own answer to the same request. False where the record is not about one. */
+static bool decide_again(const struct policy *p, const json_t *record, struct policy_question *q,
+			 char canonical[POLICY_HOST_MAX + 1])
+{
+	const char *path = member(record, "path");
+	enum policy_method method;
+	enum policy_reason reason;
+
+	q->host = str_of(member(record, "host"));
+	q->port = (uint16_t)json_integer_value(json_object_get(record, "port"));
+	q->method = member(record, "method");
+	q->path = str_of(path);
+	if (q->host.n == 0)
+		return false;
+	reason = policy_host_canonical(q->host, canonical);
+	if (reason != POLICY_OK)
+		q->decision = (struct policy_decision){.reason = reason};
+	else if (!policy_method_parse(str_of(q->method), &method) || q->path.n == 0)
+		q->decision = policy_decide_authority(p, str_of(canonical), q->port);
+	else
+		q->decision = policy_decide(p, str_of(canonical), q->port, method, q->path);
+	return true;
+}
+
+static bool is_policy_reason(const char *name)
+{
+	for (unsigned r = POLICY_OK + 1; r < POLICY_REASON_COUNT; r++)
+		if (strcmp(name, policy_reason_name((enum policy_reason)r)) == 0)
+			return true;
+	return false;
+}
+
+static int show_member(struct buf *out, const json_t *record, const char *key, const char *label)
+{
+	int bad;
+
+	if (!*member(record, key))
+		return 0;
+	bad = buf_printf(out, "  %-8s ", label);
+	bad |= text_visible(out, str_of(member(record, key)), 400);
+	return bad | buf_append(out, "\n", 1);
+}
+
+static int show_text(struct buf *out, const struct found *f, const struct policy_question *q)
+{
+	const struct policy_route *r = q ? q->decision.route : NULL;
+	const char *reason = member(f->record, "reason");
+	bool is_policy = is_policy_reason(reason);
+	int bad = buf_printf(out, "record %s of bottle %s\n", member(f->record, "id"), f->slug);
+
+	bad |= show_member(out, f->record, "time", "time");
+	bad |= show_member(out, f->record, "verdict", "verdict");
+	bad |= show_member(out, f->record, "reason", "reason");
+	bad |= show_member(out, f->record, "role", "by");
+	bad |= show_member(out, f->record, "scanner", "scanner");
+	bad |= show_member(out, f->record, "rule", "rule");
+	bad |= show_member(out, f->record, "detail", "detail");
+	if (q) {
+		bad |= buf_printf(out, "  %-8s ", "request");
+		bad |= text_visible(out, str_of(q->method), 20);
+		bad |= buf_append(out, " ", *q->method ? 1 : 0);
+		bad |= text_visible(out, q->host, 300);
+		bad |= buf_printf(out, ":%u", (unsigned)q->port);
+		bad |= text_visible(out, q->path, 300);
+		bad |= buf_append(out, "\n", 1);
+	}
+	if (r && r->origin_file)
+		bad |= buf_printf(out, "  %-8s %s:%u (%s)\n", "route", r->origin_file,
+				  r->origin_line, r->host);
+	if (is_policy && q && policy_show_hint(q->decision.reason))
+		bad |= buf_printf(out, "  %-8s %s\n", "hint", policy_show_hint(q->decision.reason));
+	else if (*member(f->record, "rule"))
+		bad |= buf_printf(out, "  %-8s %s\n", "hint",
+				  "the destination is allowed; what was in the request was not");
+	return bad;
+}
+
+static int show_json(struct buf *out, const struct found *f, const struct policy_question *q)
+{
+	int bad = buf_printf(out, "{\"bottle\":\"%s\",\"record\":", f->slug);
+
+	/* The line was parsed above and is one JSON object. */
+	bad |= buf_append_str(out, str_of(f->line));
+	bad |= buf_printf(out, ",\"policy\":");
+	if (q) {
+		bad |= buf_append(out, "{", 1);
+		bad |= policy_show_json(out, NULL, q);
+		bad |= buf_append(out, "}", 1);
+	} else {
+		bad |= buf_printf(out, "null");
+	}
+	return bad | buf_append(out, "}\n", 2);
+}
+
+int policy_why(const char *id, bool is_json)
+{
+	_cleanup_(found_free) struct found f = {.line = NULL};
+	_cleanup_(policy_free) struct policy p = {0};
+	_cleanup_(buf_free) struct buf out;
+	_cleanup_close_ int bottles = -1;
+	struct policy_question q = {0};
+	char canonical[POLICY_HOST_MAX + 1];
+	struct err e = ERR_INIT;
+	bool has_question;
+	int r;
+
+	buf_init(&out, 1u << 20);
+	r = cli_bottles_open(false, &bottles, &e);
+	if (r == -ENOENT && !e.code)
+		r = err_set(&e, -ENOENT, "no bottle has a record %s", id);
+	if (r == 0)
+		r = search_all(&f, bottles, id, &e);
+	if (r < 0)
+		return cli_fail(&e);
+	/* Without its policy a record can still be shown. */
+	if (policy_load_slug(bottles, f.slug, &p, &e) < 0)
+		cli_note("the policy of bottle %s cannot be read", f.slug);
+	has_question = decide_again(&p, f.record, &q, canonical);
+	if ((is_json ? show_json : show_text)(&out, &f, has_question ? &q : NULL) != 0) {
+		(void)err_set(&e, -ENOBUFS, "the record is too long to show");
+		return cli_fail(&e);
+	}
+	return cli_print(&out);
+}
