@@ -2,6 +2,7 @@
 
 #include "base/clean.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/timeutil.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -131,52 +133,102 @@ int io_mkdir_p(const char *path, mode_t mode, struct err *e)
 	return 0;
 }
 
-/* Depth is bounded: a hostile agent may nest directories far past the stack. */
-#define REMOVE_DEPTH_MAX 512
+/* Depth is bounded, since a hostile agent may nest folders far past the stack and the descriptors:
+ * what lies deeper is moved up to the tree's root and removed from there. */
+#define REMOVE_DEPTH_MAX 64
+#define REMOVE_TRIES_MAX 64
 
-static int io_remove_at(int at, const char *name, dev_t dev, unsigned depth)
+struct io_removal {
+	int root;
+	dev_t dev;
+	size_t n_moved;
+};
+
+static int io_remove_move_up(struct io_removal *r, int at, const char *name)
 {
-	_cleanup_closedir_ DIR *dir = NULL;
-	_cleanup_close_ int fd = -1;
-	struct dirent *entry;
+	char up[48];
+
+	for (unsigned i = 0; i < REMOVE_TRIES_MAX; i++) {
+		unsigned char random[16];
+
+		/* A name that the agent cannot have foreseen. */
+		if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+			return -EIO;
+		text_hex(up, random, sizeof(random));
+		if (renameat2(at, name, r->root, up, RENAME_NOREPLACE) == 0) {
+			r->n_moved++;
+			return 0;
+		}
+		if (errno != EEXIST)
+			return -errno;
+	}
+	return -EEXIST;
+}
+
+static int io_remove_children(struct io_removal *r, int fd, unsigned depth);
+
+static int io_remove_at(struct io_removal *r, int at, const char *name, unsigned depth)
+{
 	struct stat st;
-	int ret = 0;
+	int fd, ret;
 
 	if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	if (!S_ISDIR(st.st_mode))
 		return unlinkat(at, name, 0) < 0 && errno != ENOENT ? -errno : 0;
-	if (dev && st.st_dev != dev)
+	if (depth == 0)
+		r->dev = st.st_dev;
+	if (st.st_dev != r->dev)
 		return -EXDEV;
-	if (depth > REMOVE_DEPTH_MAX)
-		return -ELOOP;
 	/* An agent may leave folders that even their owner cannot enter. */
 	if ((st.st_mode & 0700) != 0700 && fchmodat(at, name, 0700, 0) < 0)
 		return -errno;
+	if (depth > REMOVE_DEPTH_MAX)
+		return io_remove_move_up(r, at, name);
 	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	dir = fdopendir(fd);
-	if (!dir)
-		return -errno;
-	fd = -1;
-	while ((entry = readdir(dir))) {
-		int one;
-
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-			continue;
-		one = io_remove_at(dirfd(dir), entry->d_name, st.st_dev, depth + 1);
-		if (one < 0)
-			ret = one;
-	}
+	if (depth == 0)
+		r->root = fd;
+	ret = io_remove_children(r, fd, depth);
 	if (unlinkat(at, name, AT_REMOVEDIR) < 0 && errno != ENOENT && ret == 0)
 		ret = -errno;
 	return ret;
 }
 
+/* Closes fd. */
+static int io_remove_children(struct io_removal *r, int fd, unsigned depth)
+{
+	_cleanup_closedir_ DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+	size_t n_before;
+	int ret = 0;
+
+	if (!dir) {
+		ret = -errno;
+		(void)close(fd);
+		return ret;
+	}
+	do {
+		n_before = r->n_moved;
+		while ((entry = readdir(dir))) {
+			int one;
+
+			if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+				continue;
+			one = io_remove_at(r, fd, entry->d_name, depth + 1);
+			if (one < 0)
+				ret = one;
+		}
+		rewinddir(dir);
+	} while (depth == 0 && r->n_moved > n_before);
+	return ret;
+}
+
 int io_remove_tree(int dirfd, const char *name, struct err *e)
 {
-	int ret = io_remove_at(dirfd, name, 0, 0);
+	struct io_removal r = {.root = -1};
+	int ret = io_remove_at(&r, dirfd, name, 0);
 
 	if (ret < 0) {
 		errno = -ret;

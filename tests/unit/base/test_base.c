@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 static void test_str_numbers(void **state)
 {
@@ -169,6 +170,31 @@ static void test_io_remove_tree(void **state)
 	assert_int_equal(io_remove_tree(AT_FDCWD, dir, NULL), 0);
 }
 
+/* What a hostile agent may leave: far deeper than descriptors or a path's length would reach. */
+static void test_io_remove_deep_tree(void **state)
+{
+	char dir[] = "/tmp/base-deep-XXXXXX";
+	int at;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	at = open(dir, O_RDONLY | O_DIRECTORY);
+	for (unsigned i = 0; i < 3000; i++) {
+		int next;
+
+		assert_int_equal(mkdirat(at, "d", 0700), 0);
+		next = openat(at, "d", O_RDONLY | O_DIRECTORY);
+		assert_true(next >= 0);
+		if (i % 50 == 0)
+			assert_int_equal(fchmod(at, 0), 0);
+		(void)close(at);
+		at = next;
+	}
+	(void)close(at);
+	assert_int_equal(io_remove_tree(AT_FDCWD, dir, NULL), 0);
+	assert_int_equal(access(dir, F_OK), -1);
+}
+
 static void test_time_format(void **state)
 {
 	char out[TIME_RFC3339_SIZE];
@@ -263,6 +289,7 @@ int main(void)
 		cmocka_unit_test(test_text_nearest),
 		cmocka_unit_test(test_io_pass_fds),
 		cmocka_unit_test(test_io_remove_tree),
+		cmocka_unit_test(test_io_remove_deep_tree),
 		cmocka_unit_test(test_time_format),
 		cmocka_unit_test(test_loop_timers),
 		cmocka_unit_test(test_loop_delete_in_batch),
