@@ -322,3 +322,32 @@ def test_completion_scripts(bare):
                        env=dict(bare.env(), PATH=f"{bottle.build_folder()}:{bare.env()['PATH']}"),
                        timeout=20)
     assert r.stdout == "list\n", r.stderr
+
+
+# --- manual pages ---
+
+def test_every_option_is_in_the_manual(bare):
+    folder = f"{bottle.ROOT}/docs/man"
+    for verb in VERBS:
+        if verb in ("help", "version", "completion"):
+            continue
+        page = open(f"{folder}/claude-bottle-{verb}.1").read()
+        for option in re.findall(r"--([a-z-]+)", bare.run(verb, "--help").stdout.split("\n\n", 1)[-1]):
+            if option != "help":
+                assert re.search(rf" -{option}\b", page), f"{verb} --{option}"
+        assert f"Xr claude-bottle-{verb} 1" in open(f"{folder}/claude-bottle.1").read()
+
+
+def test_the_manual_has_no_warning():
+    if not any(os.access(f"{d}/man", os.X_OK) for d in os.environ["PATH"].split(":")):
+        pytest.skip("man is missing (package man-db)")
+    folder = f"{bottle.ROOT}/docs/man"
+    pages = sorted(p for p in os.listdir(folder) if p[-2:] in (".1", ".5"))
+    listed = open(f"{folder}/meson.build").read()
+    assert len(pages) >= 13
+    for page in pages:
+        assert f"'{page}'" in listed
+        r = subprocess.run(["man", "--warnings", "-l", f"{folder}/{page}"], capture_output=True,
+                           text=True, timeout=30, env={**os.environ, "LC_ALL": "C.UTF-8",
+                                                       "MANWIDTH": "80", "PAGER": "cat"})
+        assert r.returncode == 0 and r.stderr == "" and len(r.stdout) > 200, page

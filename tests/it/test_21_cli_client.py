@@ -86,6 +86,12 @@ def finish(process, input=None):
     return process.returncode, out, err
 
 
+def wait_relaying(keeper, process):
+    """Output that has come through shows that the signal handlers are in place."""
+    keeper.say("o", b".")
+    assert os.read(process.stdout.fileno(), 1) == b"."
+
+
 def test_exec_relays_three_streams_and_the_status(keeper):
     p = spawn(keeper, "exec", SLUG, "cat", "--all", "a b", "ü")
     kind, body = keeper.accept()
@@ -166,6 +172,7 @@ def test_nonsense_from_the_keeper_is_survived(keeper):
 def test_exec_forwards_signals_and_the_third_ends_it(keeper, sig):
     p = spawn(keeper, "exec", SLUG, "--", "sleep", "9")
     keeper.accept()
+    wait_relaying(keeper, p)
     for _ in range(2):
         p.send_signal(sig)
         assert keeper.take() == ("s", {"signal": int(sig)})
@@ -179,6 +186,7 @@ def test_nohup_is_respected(keeper):
     p = spawn(keeper, "exec", SLUG, "--", "sleep", "9",
               preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     keeper.accept()
+    wait_relaying(keeper, p)
     p.send_signal(signal.SIGHUP)
     p.send_signal(signal.SIGTERM)
     assert keeper.take() == ("s", {"signal": int(signal.SIGTERM)})
