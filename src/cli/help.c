@@ -45,10 +45,14 @@ int cli_help(const struct cli_verb *v, struct buf *out)
 {
 	static const struct cli_option help = {"help", 'h', NULL, "show this help",
 					       CLI_COMPLETE_NONE};
-	int r = buf_printf(out, "usage: claude-bottle %s%s%s%s\n\n%s%s", v->name,
-			   v->n_options ? " [OPTIONS]" : "", v->synopsis[0] ? " " : "", v->synopsis,
-			   v->description ? v->description : "", v->description ? "\n" : "");
+	struct str text = str_of(v->description);
+	int r = buf_printf(out, "usage: claude-bottle %s%s%s%s\n\n", v->name,
+			   v->n_options ? " [OPTIONS]" : "", v->synopsis[0] ? " " : "",
+			   v->synopsis);
 
+	if (r == 0 && text.n)
+		r = buf_printf(out, "%s%s\n", v->description,
+			       str_ends(text, STR_LIT("\n")) ? "" : "\n");
 	for (size_t i = 0; r == 0 && i < v->n_options; i++)
 		r = help_option(&v->options[i], out);
 	return r == 0 ? help_option(&help, out) : r;

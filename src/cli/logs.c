@@ -10,6 +10,9 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
+/* Enough of a record's id to name it to "policy why". */
+#define ID_SHOWN 8
+
 static void clean_json_p(json_t **j)
 {
 	json_decref(*j);
@@ -91,7 +94,7 @@ static int add_why(const json_t *root, struct buf *out)
 int logs_format(struct str line, bool has_colour, struct buf *out)
 {
 	_cleanup_(clean_json_p) json_t *root = parse(line);
-	char target[640], status[24] = "";
+	char target[640], status[24] = "", id[ID_SHOWN + 1] = "";
 	const char *verdict;
 	long long code;
 	int r;
@@ -105,7 +108,10 @@ int logs_format(struct str line, bool has_colour, struct buf *out)
 	if (code)
 		(void)snprintf(status, sizeof(status), "%lld", code);
 	target_of(root, target, sizeof(target));
+	(void)snprintf(id, sizeof(id), "%s", text_of(root, "id"));
 	r = add_cell(out, text_of(root, "time"), 26);
+	if (r == 0)
+		r = add_cell(out, id, ID_SHOWN + 2);
 	if (r == 0 && has_colour)
 		r = buf_append_str(out, str_of(table_colour_start(colour_of(verdict))));
 	if (r == 0)

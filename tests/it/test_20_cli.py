@@ -9,8 +9,8 @@ import pytest
 
 import bottle
 
-VERBS = ["start", "attach", "exec", "stop", "list", "logs", "cleanup", "doctor", "completion", "help",
-         "version"]
+VERBS = ["start", "attach", "exec", "stop", "list", "logs", "cleanup", "doctor", "init",
+         "policy", "completion", "help", "version"]
 
 
 @pytest.fixture

@@ -111,14 +111,16 @@ static void expect_line(const char *line, const char *expected)
 static void test_logs_format(void **state)
 {
 	(void)state;
-	expect_line("{\"seq\":1,\"time\":\"2026-01-02T03:04:05.678Z\",\"role\":\"pipelock\","
-		    "\"verdict\":\"block\",\"reason\":\"host-not-allowed\",\"method\":\"GET\","
-		    "\"host\":\"evil.test\",\"port\":443,\"path\":\"/a\",\"status\":403}",
-		    "2026-01-02T03:04:05.678Z  block   pipelock  403  GET      evil.test/a  "
-		    "host-not-allowed\n");
+	expect_line(
+		"{\"seq\":1,\"time\":\"2026-01-02T03:04:05.678Z\",\"id\":\"0011223344556677\","
+		"\"role\":\"pipelock\","
+		"\"verdict\":\"block\",\"reason\":\"host-not-allowed\",\"method\":\"GET\","
+		"\"host\":\"evil.test\",\"port\":443,\"path\":\"/a\",\"status\":403}",
+		"2026-01-02T03:04:05.678Z  00112233  block   pipelock  403  GET      evil.test/a  "
+		"host-not-allowed\n");
 	expect_line("{\"time\":\"T\",\"role\":\"x\",\"verdict\":\"allow\",\"reason\":\"ok\","
 		    "\"host\":\"a\\u001b[2J\\u202e\",\"port\":8443}",
-		    "T                         allow   x                       "
+		    "T                                   allow   x                       "
 		    "a\\x1b[2J\\u{202e}:8443\n");
 	expect_line("not a record \x1b[2J", "not a record \\x1b[2J\n");
 	expect_line("[]", "[]\n");
