@@ -13,8 +13,9 @@ struct refusal_text {
 #define HINT_SECRET                                                                                \
 	"Remove the credential from the request; this host is not where it belongs. If it is no "  \
 	"credential, change the text or ask the person who runs this bottle."
-#define HINT_RETRY "A part of the bottle's firewall does not answer. Try again in a second."
-#define HINT_HTTP  "Send a well-formed HTTP/1.1 message."
+#define HINT_RETRY     "A part of the bottle's firewall does not answer. Try again in a second."
+#define HINT_AUTHORITY "CONNECT, the TLS server name and Host must all name the same host and port."
+#define HINT_HTTP      "Send a well-formed HTTP/1.1 message."
 
 /* What is not listed is refused with 403 and the last hint. */
 static const struct refusal_text refusal_texts[] = {
@@ -45,15 +46,16 @@ static const struct refusal_text refusal_texts[] = {
 	{"secret-in-response", 502,
 	 "The answer held a credential of this bottle and was withheld."},
 	{"response-coding-unsupported", 502, "Ask for the answer with Accept-Encoding: identity."},
-	{"authority-mismatch", 421,
-	 "CONNECT, the TLS server name and Host must name the same host and port."},
+	{"response-coding-corrupt", 502, "Ask for the answer with Accept-Encoding: identity."},
+	{"host-mismatch", 421, HINT_AUTHORITY},
+	{"sni-mismatch", 421, HINT_AUTHORITY},
+	{"no-sni", 421, HINT_AUTHORITY},
 	{"not-tls", 403, "Only TLS may follow a CONNECT."},
-	{"not-proxy-request", 421,
+	{"bad-target", 400,
 	 "This is a forward proxy: use CONNECT for https, or the absolute form for http."},
 	{"connect-inside-connect", 403, "A tunnel inside a tunnel is never allowed."},
-	{"upgrade-not-allowed", 403, "Send the request without Upgrade."},
+	{"upgrade-refused", 400, "Send the request without Upgrade."},
 	{"plain-http-credential", 403, "Use https for a host that a credential is bound to."},
-	{"connections-limit", 503, "Close connections that are not in use and try again."},
 	{"keyd-unavailable", 503, HINT_RETRY},
 	{"egress-unavailable", 503, HINT_RETRY},
 	{"record-unavailable", 503, HINT_RETRY},

@@ -60,7 +60,7 @@ static void test_unknown_reason(void **state)
 	(void)state;
 	json_decref(body_of(&r));
 	assert_int_equal(refusal_status("obs-fold"), 403);
-	assert_int_equal(refusal_status("authority-mismatch"), 421);
+	assert_int_equal(refusal_status("host-mismatch"), 421);
 	assert_int_equal(refusal_status("keyd-unavailable"), 503);
 }
 

@@ -1,0 +1,70 @@
+/*
+ * pipelock with everything around it played by the test, in one process: a keyd with a real CA, an
+ * egress that answers by path, a record channel, and clients that speak TLS.
+ */
+#pragma once
+
+#include "pipelock/pipelock.h"
+#include "record/record.h"
+
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <semaphore.h>
+
+#define WORLD_SECRET	  "bottle-own-secret-4711-abcdefgh"
+#define WORLD_CANARY	  "canary-planted-0815-zyxwvuts"
+#define WORLD_PLACEHOLDER "cb-placeholder-0123456789abcdef"
+/* A credential's shape that belongs to nobody. */
+#define WORLD_SHAPE                                                                                \
+	"ghp_"                                                                                     \
+	"0a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R"
+
+struct world {
+	struct pipelock pipelock;
+	struct pipelock_parts parts;
+	struct ca *ca;
+	X509 *ca_cert;
+	SSL_CTX *client_ctx;
+	uint16_t port;
+	struct sockaddr_in dns;		    /* of the sink */
+	int keyd_fd, egress_fd, records_fd; /* the test's ends */
+	int stop_fd[2];
+	pthread_t pipelock_thread, keyd_thread, egress_thread;
+	struct loop_watch stop_watch;
+	sem_t go; /* an egress path waits for it */
+	pthread_mutex_t lock;
+	unsigned requests, connections; /* seen by egress */
+	char last[512 * 1024]; /* the last request that egress got, head and body as sent */
+	size_t last_n;
+};
+
+int world_start(struct world *w, struct scan_engine *engine, const struct policy *policy);
+void world_stop(struct world *w);
+/* Takes the next record; false when there is none. */
+bool world_record(struct world *w, struct record *r);
+void world_records_drop(struct world *w);
+/* A copy of what egress got last; the caller frees. */
+char *world_last(struct world *w, size_t *n);
+
+struct client {
+	int fd;
+	SSL *ssl; /* NULL: plain */
+};
+
+/* TCP to pipelock. */
+struct client client_open(struct world *w);
+/* Sends all. */
+bool client_send(struct client *c, const void *data, size_t n);
+/* One read; 0 at the end, -1 on error. */
+ssize_t client_read(struct client *c, void *out, size_t n);
+/* CONNECT authority; its status. */
+int client_connect(struct client *c, const char *authority);
+/* TLS with this SNI (NULL: none). False when the handshake fails. */
+bool client_tls(struct world *w, struct client *c, const char *sni);
+/* Reads one response; its status, or -1 when the connection ended first. Text is NUL-terminated
+ * and holds head and (dechunked) body. */
+int client_response(struct client *c, char *out, size_t size);
+int client_ask(struct client *c, const char *request, char *out, size_t size);
+void client_close(struct client *c);
+/* CONNECT, TLS with the same name. */
+struct client client_tunnel(struct world *w, const char *host);
