@@ -15,7 +15,8 @@ struct bottle; /* the backend's state of one bottle */
 struct backend_stdio {
 	bool has_tty;
 	unsigned short rows, columns;
-	/* In: without a tty, the agent's ends of three pipes. Out: with a tty, master is the pty. */
+	/* In: without a tty, the agent's ends of three pipes. Out: with a tty, master is the pty.
+	 */
 	int in_fd, out_fd, err_fd;
 	int master_fd;
 };
@@ -43,17 +44,24 @@ struct backend {
 		       struct backend_listeners *listeners, struct err *e);
 	/* Proves the wall from the agent's own position; the bundle must answer. */
 	int (*canary)(struct bottle *b, struct err *e);
-	/* Starts the agent; ca_pem goes into its trust store. *pidfd becomes readable at its end. */
+	/* Starts the agent; ca_pem goes into its trust store. *pid is a child of the caller, whose
+	 * exit status is the agent's (128 + signal for a signal). */
 	int (*launch)(struct bottle *b, struct str ca_pem, struct backend_stdio *io, pid_t *pid,
 		      struct err *e);
 	/* One more process beside the agent, as walled in as it is. */
 	int (*exec)(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
 		    struct err *e);
+	/* A signal to the agent (pid of launch) or to a process of exec, and to its process group.
+	 */
+	int (*signal)(struct bottle *b, pid_t pid, int signo);
 	/* Ends every process of the compartment. */
 	void (*kill)(struct bottle *b);
+	/* What holds besides the wall, or does not (limits), for people and for bottle.json. */
+	const char *(*note)(const struct bottle *b);
 	/* Undoes prepare; also after a failed one. */
 	void (*release)(struct bottle *b);
-	/* Removes what a dead bottle left on this host (cgroups, mounts …); state_dir is its folder. */
+	/* Removes what a dead bottle left on this host (cgroups, mounts …); state_dir is its
+	 * folder. */
 	int (*cleanup)(const char *slug, const char *state_dir, struct err *e);
 };
 

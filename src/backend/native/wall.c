@@ -37,23 +37,44 @@ enum wall_fd {
 	WALL_FD_COUNT
 };
 
+/* The next "first outside count" line of an id map; false at its end. */
+static bool wall_map_next(struct str *rest, unsigned *first, unsigned *count)
+{
+	while (rest->n > 0) {
+		struct str line;
+		char text[64];
+		unsigned outside;
+		bool found;
+
+		*rest = str_cut(*rest, '\n', &line, &found);
+		if (str_to_cstr(text, sizeof(text), line) &&
+		    sscanf(text, "%u %u %u", first, &outside, count) == 3 && *count > 0)
+			return true;
+	}
+	return false;
+}
+
+bool wall_map_has(const char *map, uid_t id)
+{
+	struct str rest = str_of(map);
+	unsigned first, count;
+
+	while (wall_map_next(&rest, &first, &count)) {
+		if (id >= first && id - first < count)
+			return true;
+	}
+	return false;
+}
+
 uid_t wall_pick_id(const char *map, uint32_t random)
 {
 	uid_t wanted = WALL_ID_BASE + (random & ((1u << WALL_ID_BITS) - 1)), best = 0;
 	struct str rest = str_of(map);
+	unsigned first, count;
 
-	while (rest.n > 0) {
-		struct str line;
-		char text[64];
-		unsigned first, outside, count;
-		bool found;
-
-		rest = str_cut(rest, '\n', &line, &found);
-		if (!str_to_cstr(text, sizeof(text), line) ||
-		    sscanf(text, "%u %u %u", &first, &outside, &count) != 3 || count == 0)
-			continue;
-		if (wanted >= first && wanted - first < count)
-			return wanted;
+	if (wall_map_has(map, wanted))
+		return wanted;
+	while (wall_map_next(&rest, &first, &count)) {
 		/* 65534 is what every unmapped file seems to belong to. */
 		if (count > 1 && first + (count - 1) == 65534)
 			count--;

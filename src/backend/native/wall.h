@@ -45,3 +45,4 @@ int wall_canary(const struct wall *w, int timeout_ms, struct err *e) _fallible_;
  * this user namespace maps that, else the highest id that it does map. For tests: map is the
  * content of /proc/self/uid_map. 0 if there is none but root. */
 uid_t wall_pick_id(const char *map, uint32_t random);
+bool wall_map_has(const char *map, uid_t id);

@@ -1,0 +1,18 @@
+#include "backend/backend.h"
+
+#include <stddef.h>
+
+const struct backend *backend_find(enum plan_backend b)
+{
+	switch (b) {
+	case PLAN_BACKEND_NATIVE:
+		return &backend_native;
+	case PLAN_BACKEND_UNSET:
+	case PLAN_BACKEND_DOCKER:
+	case PLAN_BACKEND_SMOLMACHINES:
+	case PLAN_BACKEND_QEMU:
+	case PLAN_BACKEND_COUNT:
+		break;
+	}
+	return NULL;
+}

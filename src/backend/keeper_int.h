@@ -1,0 +1,144 @@
+/* Between the keeper's files. */
+#pragma once
+
+#include "backend/backend.h"
+#include "backend/keeper.h"
+#include "base/buf.h"
+#include "bundle/bundle.h"
+#include "net/loop.h"
+
+#include <jansson.h>
+
+#define KEEPER_CLIENTS_MAX	32
+#define KEEPER_EXECS_MAX	16
+#define KEEPER_CHUNK_BYTES	16384
+#define KEEPER_SCROLLBACK_BYTES 65536
+#define KEEPER_QUEUE_BYTES	(512u << 10) /* to one client; more is a client that does not read */
+#define KEEPER_INPUT_BYTES	(256u << 10) /* to one process; half full stops its clients */
+#define KEEPER_BUNDLE_READY_MS	20000
+#define KEEPER_BUNDLE_STOP_MS	4000
+#define KEEPER_OWNER_GRACE_MS	2000
+
+struct keeper;
+
+/* --- keeper_bundle.c: the bundle's init as our child --- */
+
+struct keeper_bundle {
+	pid_t pid;
+	int pidfd, control_fd;
+	struct loop_watch pid_watch, control_watch;
+	struct buf ca_pem;
+	char failure[512]; /* what init said before it went */
+};
+
+/* The plan's secrets, placeholders and canary in the form that keyd reads, in a sealed memory file.
+ * Runs the user's commands, so in the foreground. The fd, or -errno. */
+int keeper_secrets(const struct plan *p, struct err *e) _fallible_;
+/* Starts init and waits for its "ready". Takes the listeners' descriptors and secrets_fd; closes
+ * them here, so that a dead bundle's port is closed and not silent. Fails as soon as abort_fd
+ * reports an error (the CLI went away). */
+int keeper_bundle_start(struct keeper_bundle *b, const struct plan *p, int state_fd,
+			struct backend_listeners *listeners, int secrets_fd, int abort_fd,
+			struct err *e) _fallible_;
+/* One message of init's; what is worth telling goes into failure. */
+void keeper_bundle_read(struct keeper_bundle *b);
+void keeper_bundle_stop(struct keeper_bundle *b);
+void keeper_bundle_free(struct keeper_bundle *b);
+/* Opens the bundle's executable, checked: a regular file of root's or ours that nobody else may
+ * write. The fd, or -errno. */
+int keeper_bundle_find(struct err *e) _fallible_;
+/* The compiled rules of the cache, made when absent; -1 when there is none (the bundle then
+ * compiles by itself). */
+int keeper_rules_open(int bundle_fd);
+
+/* --- keeper_session.c: one process and its standard descriptors --- */
+
+struct keeper_session {
+	struct keeper *k;
+	bool is_used, is_agent, has_tty, has_exited, is_done, has_input_end, is_flowing;
+	pid_t pid;
+	int pidfd, status; /* status: exit status, 128 + signal */
+	struct loop_watch pid_watch, in_watch, out_watch, err_watch;
+	struct loop_timer drain_timer;
+	int in_fd, out_fd, err_fd; /* with a terminal all three are the master, or -1 */
+	struct buf input;
+	struct buf scrollback; /* whole messages: length, type, bytes; of the agent only */
+};
+
+/* Pipes or nothing; afterwards io holds the process's ends, which session_began() closes. */
+int session_prepare(struct keeper_session *s, struct backend_stdio *io, struct err *e) _fallible_;
+int session_began(struct keeper_session *s, struct backend_stdio *io, pid_t pid,
+		  struct err *e) _fallible_;
+/* Output may flow from now on. */
+void session_flow(struct keeper_session *s);
+/* Moves output as long as no client is behind. */
+void session_pump(struct keeper_session *s);
+/* False when the process has more input waiting than it may: the client then waits. */
+void session_input(struct keeper_session *s, struct str data);
+bool session_takes_input(const struct keeper_session *s);
+void session_resize(struct keeper_session *s, unsigned rows, unsigned columns);
+void session_free(struct keeper_session *s);
+
+/* --- keeper_client.c: the control socket --- */
+
+struct keeper_client {
+	struct keeper *k;
+	struct loop_watch watch;
+	struct keeper_session *session; /* NULL before ATTACH or EXEC */
+	bool is_used, owns, is_closing; /* closing: after what is queued */
+	struct buf queue;		/* whole messages: length, type, bytes */
+};
+
+int client_listen(struct keeper *k, struct err *e) _fallible_;
+void client_send(struct keeper_client *c, char type, struct str body);
+void client_send_json(struct keeper_client *c, char type, json_t *body); /* takes body */
+void client_close(struct keeper_client *c);
+/* Some client of s has messages that its socket did not take yet. */
+bool client_any_behind(const struct keeper *k, const struct keeper_session *s);
+void client_broadcast(struct keeper *k, const struct keeper_session *s, char type, struct str body);
+/* The last message of every client of s (NULL: of all). */
+void client_end(struct keeper *k, const struct keeper_session *s);
+/* Input may be read again, or may not. */
+void client_update(struct keeper *k);
+
+/* --- keeper_state.c --- */
+
+/* bottle.json's content; the caller decrefs. */
+json_t *keeper_state_json(const struct keeper *k);
+/* Writes it; a failure is logged, not fatal. */
+void keeper_state_write(const struct keeper *k);
+/* plan.json and policy.json. */
+int keeper_state_write_plan(const struct keeper *k, struct err *e) _fallible_;
+/* Writes a file of the state folder by renaming over it; no fsync: none of it outlives the host. */
+int keeper_write_file(int dirfd, const char *name, struct str data, struct err *e) _fallible_;
+
+/* --- keeper.c --- */
+
+struct keeper {
+	const struct plan *plan;
+	const struct backend *backend;
+	struct bottle *bottle;
+	struct keeper_bundle bundle;
+	struct loop *loop;
+	int state_fd, lock_fd, ready_fd, listen_fd;
+	struct loop_watch listen_watch;
+	struct loop_timer attach_timer, grace_timer, end_timer;
+	const char *state; /* "starting", "running", "ended" */
+	uint64_t started_ns;
+	unsigned kill_after_ms;
+	bool is_ending, is_flushing, wants_hang_up;
+	int exit_status;	   /* -1: none */
+	char limits[160];	   /* what the backend says of them */
+	char reason[ERR_TEXT_MAX]; /* why it ended before its time; else empty */
+	struct keeper_session agent;
+	struct keeper_session execs[KEEPER_EXECS_MAX];
+	struct keeper_client clients[KEEPER_CLIENTS_MAX];
+};
+
+/* SIGTERM to the agent, and SIGKILL to the whole compartment after the grace. */
+void keeper_stop(struct keeper *k, unsigned grace_ms);
+void keeper_session_done(struct keeper_session *s);
+/* Called when a client has gone or has caught up. */
+void keeper_check_flushed(struct keeper *k);
+/* KEEPER_EXIT or, when the bottle ended for a reason of its own, KEEPER_FAILED. */
+void keeper_send_end(struct keeper_client *c);

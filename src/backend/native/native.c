@@ -1,0 +1,121 @@
+/* The native backend behind the common table: a wall, cgroups where the host gives them, and a
+ * compartment. */
+#include "backend/native/native.h"
+
+#include "backend/native/compartment.h"
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#define NATIVE_CANARY_MS 5000
+
+struct bottle {
+	const struct plan *plan;
+	struct wall wall;
+	struct cgroup cgroup;
+	struct compartment compartment;
+};
+
+static int native_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
+			  struct backend_listeners *listeners, struct err *e)
+{
+	struct bottle *b = mem_zalloc(sizeof(*b));
+	int ret;
+
+	*out = b;
+	b->plan = p;
+	b->compartment = COMPARTMENT_INIT;
+	ret = wall_make(&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, e);
+	if (ret < 0)
+		return ret;
+	cgroup_make(&b->cgroup, p->slug, &p->limits);
+	ret = compartment_prepare(&b->compartment, p, &b->wall, &b->cgroup, state_dir, e);
+	if (ret < 0)
+		return ret;
+	listeners->pipelock_fd = take_fd(&b->wall.pipelock_fd);
+	listeners->dns_udp_fd = take_fd(&b->wall.dns_udp_fd);
+	listeners->dns_tcp_fd = take_fd(&b->wall.dns_tcp_fd);
+	return 0;
+}
+
+static int native_canary(struct bottle *b, struct err *e)
+{
+	return wall_canary(&b->wall, NATIVE_CANARY_MS, e);
+}
+
+static int native_launch(struct bottle *b, struct str ca_pem, struct backend_stdio *io, pid_t *pid,
+			 struct err *e)
+{
+	int ret = compartment_launch(&b->compartment, ca_pem, io, e);
+
+	*pid = b->compartment.bwrap_pid;
+	return ret;
+}
+
+static int native_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
+		       struct err *e)
+{
+	return compartment_join(&b->compartment, argv, io, pid, e);
+}
+
+/* To the process and what shares its process group, as a terminal would. Both kinds lead a session
+ * of their own, so the group has the leader's number. */
+static int native_signal(struct bottle *b, pid_t pid, int signo)
+{
+	pid_t leader =
+		pid == b->compartment.bwrap_pid ? compartment_agent_pid(&b->compartment) : pid;
+
+	if (leader <= 1)
+		return -ESRCH;
+	if (kill(-leader, signo) < 0 && kill(leader, signo) < 0)
+		return -errno;
+	return 0;
+}
+
+static void native_kill(struct bottle *b)
+{
+	compartment_kill(&b->compartment);
+}
+
+static const char *native_note(const struct bottle *b)
+{
+	return b->cgroup.note;
+}
+
+static void native_release(struct bottle *b)
+{
+	if (!b)
+		return;
+	compartment_kill(&b->compartment);
+	compartment_free(&b->compartment);
+	wall_free(&b->wall);
+	cgroup_remove(&b->cgroup);
+	free(b);
+}
+
+static int native_cleanup(const char *slug, const char *state_dir, struct err *e)
+{
+	(void)state_dir;
+	(void)e;
+	/* Namespaces, mounts and processes go with their last descriptor; groups do not. */
+	cgroup_remove_slug(slug);
+	return 0;
+}
+
+const struct backend backend_native = {
+	.name = "native",
+	.summary = "namespaces and bubblewrap on this host; no daemon, no root, no image",
+	.probe = native_probe,
+	.prepare = native_prepare,
+	.canary = native_canary,
+	.launch = native_launch,
+	.exec = native_exec,
+	.signal = native_signal,
+	.kill = native_kill,
+	.note = native_note,
+	.release = native_release,
+	.cleanup = native_cleanup,
+};
