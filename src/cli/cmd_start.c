@@ -188,8 +188,11 @@ static int spawn(const struct cli_args *args, struct plan *plan, bool has_tty, i
 	s.lock_fd = lock_fd;
 	client_window(&s.rows, &s.columns);
 	r = keeper_spawn(&s, &ready_fd, e);
-	if (r == 0)
+	if (r == 0) {
 		r = wait_ready(ready_fd, e);
+		if (r < 0 && r != -EINTR)
+			cli_note("the log of this start: %s/log", path);
+	}
 	if (r < 0)
 		return r;
 	r = cli_bottles_open(false, &bottles, e);

@@ -18,7 +18,7 @@ int policy_show_text(struct buf *out, const struct policy *p, const struct plan 
 /* "allowed":…,"reason":… and so on, without the braces. */
 int policy_show_json(struct buf *out, const struct plan *plan,
 		     const struct policy_question *q) _fallible_;
-/* The policy of a bottle, living or dead, from its state folder. -ENOENT without an error when there
- * is no such bottle. */
+/* The policy of a bottle, living or dead, from its state folder. -ENOENT without an error when
+ * there is no such bottle. */
 int policy_load_slug(int bottles_dir, const char *slug, struct policy *out,
 		     struct err *e) _fallible_;

@@ -2,12 +2,36 @@
 
 #include "cli/cli.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+
+#define LINE_MAX_BYTES 8192
+
+/* Refusals among the records. A quote inside a field is escaped, so no agent's text can look like
+ * the key. */
+static size_t count_blocks(int dir)
+{
+	_cleanup_fclose_ FILE *f = NULL;
+	char line[LINE_MAX_BYTES];
+	size_t n = 0;
+	int fd = openat(dir, "records.jsonl", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return 0;
+	f = fdopen(fd, "r");
+	if (!f)
+		close_fd(&fd);
+	while (f && fgets(line, sizeof(line), f))
+		n += strstr(line, "\"verdict\":\"block\"") != NULL;
+	return n;
+}
+
 int session_run(const struct client_options *o, const char *slug, int dir)
 {
 	struct client_result result;
 	struct err e = ERR_INIT;
+	size_t n_blocks;
 
-	(void)dir;
 	if (client_run(o, &result, &e) < 0) {
 		(void)err_prefix(&e, "%s", slug);
 		return cli_fail(&e);
@@ -21,6 +45,12 @@ int session_run(const struct client_options *o, const char *slug, int dir)
 			 slug);
 		return CLI_FAILED;
 	case CLIENT_EXITED:
+		/* People want to know; a script asks the records. */
+		n_blocks = o->has_tty && o->may_detach ? count_blocks(dir) : 0;
+		if (n_blocks)
+			cli_note("%zu request%s refused (claude-bottle logs %s)", n_blocks,
+				 n_blocks == 1 ? " was" : "s were", slug);
+		break;
 	case CLIENT_SIGNALLED:
 		break;
 	}
