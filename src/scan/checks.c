@@ -73,6 +73,18 @@ bool check_random(struct scan_candidate *c)
 	return s.digit >= 2 && s.lower + s.upper >= 2 && scan_entropy(t.p + t.from, n) >= 280;
 }
 
+/* Base64 of random bytes: both cases, and more of an alphabet than hex has. */
+bool check_mixed(struct scan_candidate *c)
+{
+	struct scan_candidate t = *c;
+	struct shape s;
+
+	tail_run(&t, is_token_byte);
+	s = shape_of(t.p + t.from, t.to - t.from);
+	return s.upper >= 3 && s.lower >= 3 &&
+	       scan_entropy(t.p + t.from, t.to - t.from) >= (t.to - t.from >= 32 ? 350u : 310u);
+}
+
 static bool has_word(const uint8_t *p, size_t n, const char *word)
 {
 	size_t w = strlen(word);
@@ -151,7 +163,7 @@ bool check_assignment(struct scan_candidate *c)
 	s = shape_of(t.p + t.from, n);
 	if (n < 8 || checks_is_placeholder(t.p + t.from, n) || looks_like_code(t.p + t.from, n, s))
 		return false;
-	if (s.digit == n || s.digit == 0)
+	if (s.digit == n || s.digit == 0 || (s.digit < 2 && s.upper == 0))
 		return false;
 	return scan_entropy(t.p + t.from, n) >= (n >= 16 ? 330u : 280u) && s.lower + s.upper >= 3;
 }
@@ -187,17 +199,49 @@ bool check_bearer(struct scan_candidate *c)
 	       !checks_is_placeholder(t.p + t.from, t.to - t.from);
 }
 
+/* An opening quote at p[i]: something precedes it that a quotation may follow. A JSON string is no
+ * quotation: its text is what a model reads. */
+static bool is_quotation(const uint8_t *p, size_t i)
+{
+	size_t k = i;
+
+	if (i > 0 && (ascii_is_alnum((char)p[i - 1]) || strchr(".,!?", p[i - 1] ? p[i - 1] : '.')))
+		return false; /* closes one */
+	while (k > 0 && p[k - 1] == ' ')
+		k--;
+	if (k == 0)
+		return false;
+	if (p[k - 1] == '[' || p[k - 1] == '{' || p[k - 1] == '\n')
+		return false;
+	if (p[k - 1] == ':' || p[k - 1] == ',') {
+		for (k--; k > 0 && p[k - 1] == ' ';)
+			k--;
+		return !(k > 0 && (p[k - 1] == '"' || p[k - 1] == '}' || p[k - 1] == ']' ||
+				   p[k - 1] == '\\'));
+	}
+	return true;
+}
+
 bool check_unquoted(struct scan_candidate *c)
 {
-	size_t i = c->from, quotes = 0;
+	/* The match may reach further back than its text: its start is not known. The nearest quote
+	 * that could open a quotation decides, within a sentence's reach. */
+	size_t low = c->to > 200 ? c->to - 200 : 0;
 
-	/* An odd number of double quotes, or an apostrophe just before, within a line's reach. */
-	size_t low = i > 80 ? i - 80 : 0;
+	for (size_t i = c->to; i > low; i--) {
+		uint8_t b = c->p[i - 1];
+		bool is_apostrophe = b == '\'' && i > 1 && ascii_is_alnum((char)c->p[i - 2]);
 
-	for (size_t k = low; k < i; k++)
-		quotes += c->p[k] == '"';
-	return !(i > 0 && (c->p[i - 1] == '"' || c->p[i - 1] == '\'' || c->p[i - 1] == '`')) &&
-	       (quotes & 1) == 0;
+		if (b == '"' || b == '`' || (b == '\'' && !is_apostrophe))
+			return !is_quotation(c->p, i - 1);
+		if (b == 0x9c && i > 2 && c->p[i - 2] == 0x80 && c->p[i - 3] == 0xe2) /* U+201C */
+			return false;
+		if (b == ';' && i >= 6 && memcmp(c->p + i - 6, "&quot;", 6) == 0)
+			return false;
+		if (b == '\n')
+			return true;
+	}
+	return true;
 }
 
 bool checks_luhn(const uint8_t *digits, size_t n)
@@ -214,11 +258,26 @@ bool checks_luhn(const uint8_t *digits, size_t n)
 	return n > 0 && sum % 10 == 0;
 }
 
+/* Country and length, as in the SWIFT registry. */
+static const char iban_lengths[] =
+	"AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21CR22CY28CZ24DE22DJ27DK18DO28EE20EG29"
+	"ES24FI18FK18FO18FR27GB22GE22GI23GL18GR27GT28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20LB28"
+	"LC32LI21LT20LU20LV21LY25MC27MD24ME22MK19MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25"
+	"QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28TL23TN24TR26UA29VA22VG24XK20";
+
+static size_t iban_length(const uint8_t *p)
+{
+	for (const char *c = iban_lengths; *c; c += 4)
+		if (c[0] == (char)p[0] && c[1] == (char)p[1])
+			return (size_t)((c[2] - '0') * 10 + (c[3] - '0'));
+	return 0;
+}
+
 bool checks_iban(const uint8_t *p, size_t n)
 {
 	unsigned rest = 0;
 
-	if (n < 15 || n > 34)
+	if (n < 15 || n != iban_length(p))
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		uint8_t b = p[(i + 4) % n];
@@ -289,4 +348,30 @@ bool checks_bech32(const uint8_t *p, size_t n)
 		c = bech32_step(c) ^ (uint32_t)(d - digits);
 	}
 	return c == 1 || c == 0x2bc830a3;
+}
+
+unsigned checks_printable(const uint8_t *p, size_t n)
+{
+	size_t k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		k += p[i] >= 0x20 && p[i] < 0x7f;
+	return n ? (unsigned)(k * 100 / n) : 0;
+}
+
+static unsigned kind_of_byte(uint8_t b)
+{
+	return ascii_is_digit((char)b) ? 0
+	       : b >= 'A' && b <= 'Z'  ? 1
+	       : b >= 'a' && b <= 'z'  ? 2
+				       : 3;
+}
+
+size_t checks_switches(const uint8_t *p, size_t n)
+{
+	size_t k = 0;
+
+	for (size_t i = 1; i < n; i++)
+		k += kind_of_byte(p[i]) != kind_of_byte(p[i - 1]);
+	return k;
 }

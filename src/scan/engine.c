@@ -1,5 +1,5 @@
 /* The engine: one database, one scratch space, the buffers of every depth, a pool of streams. */
-#include "scan/scan_int.h"
+#include "scan/decode.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -18,7 +18,9 @@ int scan_engine_new_from_db(struct scan_engine **out, struct scan_db *db, struct
 		en->walk_rule[i] = UINT32_MAX;
 	for (unsigned i = 0; i < scan_rules_n; i++)
 		en->walk_rule[scan_rules[i].walk] = i;
-	if (!en->window || hs_alloc_scratch(en->db.hs, &en->scratch) != HS_SUCCESS ||
+	en->inflater = scan_inflater_new();
+	if (!en->window || !en->inflater ||
+	    hs_alloc_scratch(en->db.hs, &en->scratch) != HS_SUCCESS ||
 	    hs_open_stream(en->db.hs, 0, &en->hs) != HS_SUCCESS ||
 	    RAND_bytes((uint8_t *)&en->hash_key, sizeof(en->hash_key)) != 1) {
 		scan_engine_free(en);
@@ -68,6 +70,7 @@ void scan_engine_free(struct scan_engine *en)
 		free(en->class[i].word.p);
 	}
 	free(en->side.p);
+	scan_inflater_free(en->inflater);
 	free(en->window);
 	buf_free(&en->prints.squeezed);
 	mem_wipe(&en->prints, sizeof(en->prints));

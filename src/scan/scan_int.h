@@ -110,7 +110,7 @@ enum scan_decoder {
 };
 extern const char *const scan_decoder_names[DEC_COUNT];
 
-#define SCAN_POINTS_MAX 2048
+#define SCAN_POINTS_MAX 8192
 /* Where an output byte came from: bytes at and after out stem from in and after, in the parent. */
 struct scan_point {
 	uint32_t out, in;
@@ -124,7 +124,7 @@ struct scan_out {
 	bool is_cut_run;  /* compressed data that goes on past the window */
 	struct scan_point points[SCAN_POINTS_MAX];
 	size_t points_n;
-	size_t stride; /* of points */
+	bool is_coarse; /* more points than fit: no finer mapping than the whole parent */
 };
 
 struct scan_view {
@@ -134,6 +134,7 @@ struct scan_view {
 	const struct scan_out *map;	/* how it maps into the parent */
 	unsigned depth;
 	enum scan_decoder decoder;
+	unsigned layers;      /* of percent-encoding taken off so far */
 	bool is_below_binary; /* some binary-to-text decoder lies above */
 };
 
@@ -199,6 +200,7 @@ struct scan_engine {
 	struct scan_class class[SCAN_DEPTH_MAX + 1];
 	struct scan_out out[SCAN_DEPTH_MAX + 1];
 	struct scan_out side; /* a decoder's intermediate result */
+	struct scan_inflater *inflater;
 	uint8_t *window;
 	struct scan_stream *free_streams;
 	size_t streams_n;
@@ -240,7 +242,11 @@ bool scan_spend(struct scan_pass *ps, const struct scan_view *v, uint64_t units)
 void scan_prints_match(struct scan_pass *ps, const struct scan_view *v, size_t old_n);
 
 /* walk.c */
+/* Rules without an expression, over the runs of a view. */
 void scan_walk(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c);
+
+/* chain.c: hands what looks encoded to the decoders, and scans what they make of it. */
+void scan_decode(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c);
 
 /* decode.c and its kin: each fills out and says whether there is anything to look at. */
 void scan_out_reset(struct scan_out *o);
@@ -249,7 +255,5 @@ uint8_t *scan_out_reserve(struct scan_out *o, size_t n);
 void scan_out_point(struct scan_out *o, size_t in);
 void scan_out_append(struct scan_out *o, const void *p, size_t n);
 
-/* checks.c */
-unsigned scan_entropy(const uint8_t *p, size_t n); /* Shannon, in 1/100 bit per byte */
-bool check_mixed(struct scan_candidate *c);
-bool check_secret_value(struct scan_candidate *c);
+/* checks.c: Shannon, in 1/100 bit per byte. */
+unsigned scan_entropy(const uint8_t *p, size_t n);

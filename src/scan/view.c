@@ -14,37 +14,38 @@ const char *const scan_decoder_names[DEC_COUNT] = {
 	[DEC_SQUEEZE] = "squeeze",
 };
 
-/* The range of the parent that [*from, *to) of v came from. */
+/* The range of the parent that [*from, *to) of v came from. No decoder but the inflater, which has
+ * no points, makes more bytes than it takes: so between two points, an output byte is at least as
+ * far from the lower one in the input as in the output, and from the upper one likewise. */
 static void map_out(const struct scan_view *v, size_t *from, size_t *to)
 {
 	const struct scan_out *m = v->map;
-	size_t lo = 0, hi, n = m ? m->points_n : 0;
+	size_t lo = 0, hi = m->points_n, a = 0, z = v->parent->n;
 
-	if (n == 0) {
-		*from = 0;
-		*to = v->parent->n;
-		return;
-	}
-	for (hi = n; hi - lo > 1;) {
-		size_t mid = lo + (hi - lo) / 2;
+	if (m->points_n && !m->is_coarse) {
+		while (hi - lo > 1) {
+			size_t mid = lo + (hi - lo) / 2;
 
-		if (m->points[mid].out <= *from)
-			lo = mid;
-		else
-			hi = mid;
-	}
-	*from = m->points[lo].out <= *from ? m->points[lo].in : 0;
-	for (lo = 0, hi = n; lo < hi;) {
-		size_t mid = lo + (hi - lo) / 2;
+			if (m->points[mid].out <= *from)
+				lo = mid;
+			else
+				hi = mid;
+		}
+		a = m->points[lo].out <= *from ? m->points[lo].in + (*from - m->points[lo].out)
+					       : *from;
+		for (lo = 0, hi = m->points_n; lo < hi;) {
+			size_t mid = lo + (hi - lo) / 2;
 
-		if (m->points[mid].out < *to)
-			lo = mid + 1;
-		else
-			hi = mid;
+			if (m->points[mid].out < *to)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		if (lo < m->points_n && m->points[lo].in >= m->points[lo].out - *to)
+			z = m->points[lo].in - (m->points[lo].out - *to);
 	}
-	*to = lo < n ? m->points[lo].in : v->parent->n;
-	if (*to < *from)
-		*to = v->parent->n;
+	*from = a < z && a <= v->parent->n ? a : 0;
+	*to = a < z && z <= v->parent->n ? z : v->parent->n;
 }
 
 static void chain_of(const struct scan_view *v, char *out, size_t size)
@@ -197,12 +198,18 @@ static void match_rules(struct scan_pass *ps, const struct scan_view *v)
 
 void scan_view(struct scan_pass *ps, const struct scan_view *v)
 {
+	struct scan_class *c = &ps->en->class[v->depth];
 	size_t old_n = v->parent ? 0 : ps->old_n;
 
 	if (!scan_spend(ps, v, 50 + v->n))
 		return;
 	match_rules(ps, v);
-	if (ps->is_stopped)
+	if (!ps->is_stopped)
+		scan_prints_match(ps, v, old_n);
+	if (ps->is_stopped || v->n < SCAN_RUN_TOKEN_MIN / 2)
 		return;
-	scan_prints_match(ps, v, old_n);
+	scan_classify(c, v->p, v->n);
+	scan_walk(ps, v, c);
+	if (!ps->is_stopped && !ps->en->is_plain_only)
+		scan_decode(ps, v, c);
 }

@@ -1,0 +1,225 @@
+/* Which decoders a view calls for, and the views that they make. */
+#include "scan/decode.h"
+
+#define SQUEEZE_MAX   8192
+#define JOIN_MAX      (256u << 10)
+#define SINGLES_MAX   (64u << 10)
+#define OVER_LAYERS   3
+#define PRINTABLE_RUN 16
+
+static uint64_t view_hash(const uint8_t *p, size_t n, uint64_t key)
+{
+	uint64_t h = key ^ n * UINT64_C(0x9E3779B97F4A7C15), w;
+
+	for (; n >= 8; p += 8, n -= 8) {
+		memcpy(&w, p, 8);
+		h = (h ^ w) * UINT64_C(0xff51afd7ed558ccd);
+		h ^= h >> 32;
+	}
+	w = 0;
+	memcpy(&w, p, n);
+	h = (h ^ w) * UINT64_C(0xc4ceb9fe1a85ec53);
+	return h ^ h >> 29;
+}
+
+/* False when this very text was already scanned in this pass. */
+static bool view_is_new(struct scan_pass *ps, const struct scan_view *v)
+{
+	uint64_t h = view_hash(v->p, v->n, ps->en->hash_key);
+
+	for (unsigned i = 0; i < ps->work->views; i++)
+		if (ps->en->seen_views[i] == h)
+			return false;
+	if (ps->work->views == SCAN_VIEWS_MAX) {
+		scan_limit(ps, v, "limit-views");
+		return false;
+	}
+	ps->en->seen_views[ps->work->views++] = h;
+	return true;
+}
+
+static bool is_to_text(enum scan_decoder d)
+{
+	return d == DEC_BASE64 || d == DEC_BASE32 || d == DEC_HEX;
+}
+
+static void child(struct scan_pass *ps, const struct scan_view *v, enum scan_decoder decoder,
+		  unsigned layers)
+{
+	const struct scan_out *o = &ps->en->out[v->depth];
+	struct scan_view u = {.p = o->p,
+			      .n = o->n,
+			      .parent = v,
+			      .map = o,
+			      .depth = v->depth + 1,
+			      .decoder = decoder,
+			      .layers = layers,
+			      .is_below_binary = v->is_below_binary || is_to_text(decoder)};
+
+	if (o->is_overfull)
+		scan_limit(ps, v, "limit-bytes");
+	if (o->n && !ps->is_stopped && view_is_new(ps, &u))
+		scan_view(ps, &u);
+}
+
+static unsigned kinds_of(const struct scan_class *c)
+{
+	return (c->has_percent ? ESCAPE_PERCENT : 0) | (c->has_backslash ? ESCAPE_JSON : 0) |
+	       (c->has_ampersand ? ESCAPE_HTML : 0);
+}
+
+static void decode_escapes(struct scan_pass *ps, const struct scan_view *v,
+			   const struct scan_class *c)
+{
+	struct scan_out *o = &ps->en->out[v->depth];
+	unsigned kinds = kinds_of(c), undone, layers = v->layers;
+	static const struct {
+		unsigned kind;
+		enum scan_decoder decoder;
+	} singles[] = {
+		{ESCAPE_PERCENT, DEC_PERCENT}, {ESCAPE_JSON, DEC_JSON}, {ESCAPE_HTML, DEC_HTML}};
+
+	if (!kinds || !(undone = scan_unescape(o, v->p, v->n, kinds)))
+		return;
+	layers += undone & ESCAPE_PERCENT ? 1 : 0;
+	/* Nothing that is honest escapes letters and digits three times over. */
+	if (layers >= OVER_LAYERS && (undone & ESCAPE_NEEDLESS) && ps->place != SCAN_PLACE_RESPONSE)
+		scan_limit(ps, v, "over-encoded");
+	undone &= ~ESCAPE_NEEDLESS;
+	child(ps, v, DEC_ESCAPE, layers);
+	if ((undone & (undone - 1)) == 0 || v->n > SINGLES_MAX || ps->place == SCAN_PLACE_RESPONSE)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(singles) && !ps->is_stopped; i++)
+		if ((undone & singles[i].kind) && scan_unescape(o, v->p, v->n, singles[i].kind))
+			child(ps, v, singles[i].decoder, layers);
+}
+
+/* Quoted-printable is told by soft line breaks or by several escapes in a row. */
+static bool looks_quoted(const uint8_t *p, size_t n)
+{
+	const uint8_t *end = p + n;
+
+	while ((p = memchr(p, '=', (size_t)(end - p))) != NULL) {
+		if (end - p >= 2 && (p[1] == '\n' || p[1] == '\r'))
+			return true;
+		if (end - p >= 7 && p[3] == '=' && p[6] == '=' &&
+		    ascii_hex_value((char)p[1]) >= 0 && ascii_hex_value((char)p[2]) >= 0)
+			return true;
+		p++;
+	}
+	return false;
+}
+
+static void decode_text(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
+{
+	struct scan_out *o = &ps->en->out[v->depth];
+
+	decode_escapes(ps, v, c);
+	if (ps->is_stopped)
+		return;
+	if (c->has_plus && !c->has_space && v->n <= SINGLES_MAX &&
+	    (ps->place == SCAN_PLACE_QUERY || (ps->place == SCAN_PLACE_BODY && c->has_equals)) &&
+	    scan_unescape(o, v->p, v->n, ESCAPE_FORM | ESCAPE_PERCENT))
+		child(ps, v, DEC_FORM, v->layers);
+	if (!ps->is_stopped && c->has_equals && looks_quoted(v->p, v->n) &&
+	    scan_unescape(o, v->p, v->n, ESCAPE_QP))
+		child(ps, v, DEC_QP, v->layers);
+	if (!ps->is_stopped && c->has_high && scan_fold(o, v->p, v->n))
+		child(ps, v, DEC_FOLD, v->layers);
+}
+
+static void decode_binary(struct scan_pass *ps, const struct scan_view *v,
+			  const struct scan_class *c)
+{
+	struct scan_engine *en = ps->en;
+	struct scan_out *o = &en->out[v->depth];
+	size_t old_n = v->parent ? 0 : ps->old_n;
+	bool is_over, is_host = ps->place == SCAN_PLACE_HOST;
+	bool is_last = v->parent || ps->is_last;
+	enum scan_decoder what;
+
+	if (c->has_nul && scan_utf16(o, v->p, v->n))
+		child(ps, v, DEC_UTF16, v->layers);
+	if (!ps->is_stopped && c->token.n && scan_base64(o, v, c, old_n))
+		child(ps, v, DEC_BASE64, v->layers);
+	if (!ps->is_stopped && (c->token.n || c->spaced.n) && scan_hex(o, v, c, old_n))
+		child(ps, v, DEC_HEX, v->layers);
+	if (!ps->is_stopped && c->token.n && scan_base32(o, v, c, old_n, is_host))
+		child(ps, v, DEC_BASE32, v->layers);
+	if (ps->is_stopped || !(c->has_control || c->has_high) ||
+	    !scan_inflate(en->inflater, o, v, is_last, &what, &is_over))
+		return;
+	if (is_over)
+		scan_limit(ps, v, "limit-ratio");
+	child(ps, v, what, v->layers);
+}
+
+/* Compressed data in an encoded run that goes on past the window, and whose head will have left
+ * the window by the time its end comes: what it holds cannot be seen. */
+static void check_cut_run(struct scan_pass *ps, const struct scan_view *v,
+			  const struct scan_class *c)
+{
+	const struct scan_run *r = c->token.n ? &c->token.p[c->token.n - 1] : NULL;
+	static const char *const heads[] = {"H4sI", "KLUv",   "eJx",	 "eNp",
+					    "eAE",  "1f8b08", "28b52ffd"};
+
+	if (v->parent || ps->is_last || !r || r->to != v->n ||
+	    v->n - r->from <= SCAN_HOLDBACK_BYTES)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(heads); i++)
+		if (memcmp(v->p + r->from, heads[i], strlen(heads[i])) == 0)
+			scan_limit(ps, v, "limit-compressed-run");
+}
+
+static void decode_parts(struct scan_pass *ps, const struct scan_view *v)
+{
+	static const char *const keeps[] = {"", "_", "-", "._-"};
+	struct scan_out *o = &ps->en->out[v->depth];
+	bool is_field = ps->place != SCAN_PLACE_BODY;
+
+	if (ps->place == SCAN_PLACE_RESPONSE || ps->stream || v->n < 16 ||
+	    (v->parent && (v->depth > 1 || v->decoder != DEC_ESCAPE)))
+		return;
+	if (v->n <= JOIN_MAX && scan_join(o, v, ps->place))
+		child(ps, v, DEC_JOIN, v->layers);
+	for (size_t i = 0;
+	     is_field && v->n <= SQUEEZE_MAX && i < ARRAY_LEN(keeps) && !ps->is_stopped; i++)
+		if (scan_squeeze(o, v->p, v->n, keeps[i]))
+			child(ps, v, DEC_SQUEEZE, v->layers);
+}
+
+/* At the last depth: what could still be undone is not looked into, so its presence is a finding.
+ */
+static void check_depth(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
+{
+	struct scan_out *o = &ps->en->side;
+	size_t run = 0;
+
+	if (ps->place == SCAN_PLACE_RESPONSE)
+		return;
+	if (c->has_percent && (scan_unescape(o, v->p, v->n, ESCAPE_PERCENT) & ESCAPE_NEEDLESS)) {
+		scan_limit(ps, v, "limit-depth");
+		return;
+	}
+	if (!v->is_below_binary || c->token.n == 0 || !scan_base64(o, v, c, 0))
+		return;
+	for (size_t i = 0; i < o->n && run < PRINTABLE_RUN; i++)
+		run = o->p[i] > ' ' && o->p[i] < 0x7f ? run + 1 : 0;
+	if (run >= PRINTABLE_RUN)
+		scan_limit(ps, v, "limit-depth");
+}
+
+void scan_decode(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
+{
+	if (v->depth == SCAN_DEPTH_MAX) {
+		check_depth(ps, v, c);
+		return;
+	}
+	decode_text(ps, v, c);
+	if (!ps->is_stopped)
+		decode_binary(ps, v, c);
+	if (!ps->is_stopped)
+		check_cut_run(ps, v, c);
+	if (!ps->is_stopped)
+		decode_parts(ps, v);
+}
