@@ -144,6 +144,17 @@ int compartment_stdio(const struct backend_stdio *io, int slave_fd, bool is_lead
 	return 0;
 }
 
+/* What the caller ignores must not stay ignored: a shell cannot trap it any more. */
+void compartment_default_signals(void)
+{
+	sigset_t none;
+
+	for (int signo = 1; signo < NSIG; signo++)
+		(void)signal(signo, SIG_DFL);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 static int limit_set(__rlimit_resource_t what, uint64_t value, struct err *e)
 {
 	struct rlimit l;
@@ -214,7 +225,6 @@ static int launch_child(const struct launch *l, struct err *e)
 {
 	static char *const no_env[] = {NULL};
 	const struct compartment *c = l->c;
-	sigset_t none;
 	int ret = cgroup_join(c->cgroup, e);
 
 	if (ret == 0 && geteuid() == 0)
@@ -227,9 +237,7 @@ static int launch_child(const struct launch *l, struct err *e)
 		ret = compartment_limit(c, e);
 	if (ret < 0)
 		return ret;
-	sigemptyset(&none);
-	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || signal(SIGPIPE, SIG_DFL) == SIG_ERR)
-		return err_errno(e, "reset the signals");
+	compartment_default_signals();
 	/* A change of ids clears the parent-death signal, so it is set here, and the parent looked
 	 * at after that: whoever died in between is not missed. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

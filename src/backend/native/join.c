@@ -91,7 +91,6 @@ static int join_drop(const struct compartment *c, struct err *e)
 static int join_become(const struct join *j, struct err *e)
 {
 	char probe;
-	sigset_t none;
 	int ret;
 
 	if (prctl(PR_SET_DUMPABLE, 0) < 0)
@@ -110,9 +109,7 @@ static int join_become(const struct join *j, struct err *e)
 		_exit(125);
 	if (chdir(AGENT_HOME) < 0 && chdir("/") < 0)
 		return err_errno(e, "chdir");
-	sigemptyset(&none);
-	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0 || signal(SIGPIPE, SIG_DFL) == SIG_ERR)
-		return err_errno(e, "reset the signals");
+	compartment_default_signals();
 	(void)umask(022);
 	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		return err_errno(e, "close_range");
