@@ -216,7 +216,11 @@ static void exchange_on_done(struct relay_exchange *x, const struct relay_result
 	struct exchange *ex = relay_owner(x);
 
 	if (ex->is_response_open && ex->down.has_note)
-		report_note(p, x, "credential-in-response", ex->down.note_rule);
+		report_note(p, x,
+			    strncmp(ex->down.note_rule, "injected-", 9) == 0
+				    ? "injection-in-response"
+				    : "note-on-response",
+			    ex->down.note_rule);
 	/* A handshake that failed has no answer in words, but a record all the same. */
 	if (r->outcome == RELAY_BAD_REQUEST && !ex->is_recorded)
 		report_relay_refusal(p, x, r->status, r->reason, NULL);

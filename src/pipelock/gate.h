@@ -28,6 +28,10 @@
 #define GATE_CODED_MAX	  (1u << 20)
 #define GATE_HEAD_MAX	  (96u << 10) /* of one text of all headers */
 #define GATE_FINDINGS_MAX 8
+/* An answer in very small pieces (events, one token each) costs the scan its look-back window at
+ * each of them, and so a stream's budget in the long run. Budgets are for texts that are slow, so
+ * one that lasted for this many pieces is given anew. */
+#define GATE_RENEW_PIECES 64
 #define GATE_MASK_ROUNDS  8 /* of masking and scanning again, before a text is blocked after all */
 
 enum gate_reason {
@@ -116,6 +120,7 @@ struct gate_stream {
 	bool is_strict;	 /* any doubt blocks */
 	bool has_note;	 /* in a response: something to record that is no reason to stop it */
 	bool is_blocked; /* for good */
+	unsigned fed;	 /* pieces since the scan stream was opened */
 	char note_rule[SCAN_RULE_NAME_MAX];
 	struct gate_findings findings;
 };

@@ -80,13 +80,33 @@ static bool gate_stream_judge(struct gate_stream *s, struct gate_verdict *v)
 	return gate_stream_note(s, worst ? worst->rule : "many");
 }
 
+/* True when a response's stream has used up its budget slowly: see GATE_RENEW_PIECES. */
+static bool gate_stream_is_worn(const struct gate_stream *s)
+{
+	const struct scan_finding *worst = gate_worst(&s->findings);
+
+	return s->place == SCAN_PLACE_RESPONSE && s->fed > GATE_RENEW_PIECES && worst &&
+	       worst->kind == SCAN_KIND_LIMIT;
+}
+
 static bool gate_stream_scan(struct gate_stream *s, struct str text, struct gate_verdict *v)
 {
 	int ret = scan_stream_feed(s->scan, text);
 
+	s->fed++;
+	if (gate_stream_is_worn(s)) {
+		scan_stream_close(s->scan);
+		s->findings.n = 0;
+		s->findings.is_full = false;
+		s->fed = 1;
+		s->scan =
+			scan_stream_open(s->gate->engine, s->place, gate_on_finding, &s->findings);
+		ret = s->scan ? scan_stream_feed(s->scan, text) : -ENOBUFS;
+	}
 	if (!gate_stream_judge(s, v))
 		return false;
-	return ret < 0 && s->scan ? gate_stream_doubt(s, GATE_SCAN_LIMIT, v) : true;
+	return ret < 0 && (s->scan || s->is_strict) ? gate_stream_doubt(s, GATE_SCAN_LIMIT, v)
+						    : true;
 }
 
 static bool gate_stream_decode(struct gate_stream *s, struct str piece, bool is_last,

@@ -18,10 +18,12 @@ struct scan_stream {
 	scan_finding_fn fn;
 	void *ctx;
 	uint64_t scanned;
+	unsigned fed;
 	struct buf tail;
 };
 
 static unsigned fake_streams_open, fake_texts;
+static unsigned fake_worn_after; /* pieces that a stream may be fed, 0: any number */
 
 static int fake_scan(enum scan_place place, struct str text, uint64_t base, uint64_t skip,
 		     scan_finding_fn fn, void *ctx)
@@ -93,6 +95,10 @@ int scan_stream_feed(struct scan_stream *s, struct str piece)
 	uint64_t seen = s->scanned + buf_len(&s->tail);
 	int ret;
 
+	if (fake_worn_after && ++s->fed >= fake_worn_after) {
+		(void)fake_scan(s->place, STR_LIT("LIMIT!"), seen, 0, s->fn, s->ctx);
+		return 0;
+	}
 	if (buf_append_str(&s->tail, piece) < 0)
 		return -ENOBUFS;
 	ret = fake_scan(s->place, buf_str(&s->tail), s->scanned, seen, s->fn, s->ctx);

@@ -284,6 +284,35 @@ static void test_responses(void **state)
 	assert_string_equal(verdict.reason, "response-coding-corrupt");
 }
 
+/* Many small pieces may wear a stream's budget out; a slow text may not. */
+static void test_worn_stream(void **state)
+{
+	struct gate_stream s;
+
+	(void)state;
+	assert_string_equal(API("GET /", ""), "ok");
+	assert_true(gate_stream_open(&gate, &s, SCAN_PLACE_RESPONSE, STR_NULL, &verdict));
+	for (int i = 0; i < GATE_RENEW_PIECES; i++)
+		assert_true(gate_stream_feed(&s, STR_LIT("0123456789"), false, &verdict));
+	/* A text that is slow is so in a new stream too. */
+	assert_false(gate_stream_feed(&s, STR_LIT("LIMIT!"), false, &verdict));
+	assert_string_equal(verdict.reason, "scan-limit");
+	gate_stream_close(&s);
+	assert_string_equal(API("GET /", ""), "ok");
+	assert_true(gate_stream_open(&gate, &s, SCAN_PLACE_RESPONSE, STR_NULL, &verdict));
+	fake_worn_after = GATE_RENEW_PIECES + 5;
+	for (int i = 0; i < 500; i++)
+		assert_true(gate_stream_feed(&s, STR_LIT("0123456789"), false, &verdict));
+	gate_stream_close(&s);
+	assert_true(gate_stream_open(&gate, &s, SCAN_PLACE_RESPONSE, STR_NULL, &verdict));
+	fake_worn_after = 5;
+	for (int i = 0; i < 4; i++)
+		assert_true(gate_stream_feed(&s, STR_LIT("0123456789"), false, &verdict));
+	assert_false(gate_stream_feed(&s, STR_LIT("0123456789"), false, &verdict));
+	gate_stream_close(&s);
+	fake_worn_after = 0;
+}
+
 static void test_body_stream(void **state)
 {
 	struct gate_stream s;
@@ -318,7 +347,7 @@ int main(void)
 		cmocka_unit_test(test_wildcard_host), cmocka_unit_test(test_plain_http),
 		cmocka_unit_test(test_redact),	      cmocka_unit_test(test_coded_body),
 		cmocka_unit_test(test_responses),     cmocka_unit_test(test_body_stream),
-		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_worn_stream),   cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

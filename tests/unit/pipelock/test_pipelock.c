@@ -470,7 +470,7 @@ static void test_responses(void **state)
 	assert_int_equal(r.verdict, RECORD_ALLOW);
 	assert_true(world_record(w, &r));
 	assert_int_equal(r.verdict, RECORD_NOTE);
-	assert_string_equal(r.reason, "credential-in-response");
+	assert_string_equal(r.reason, "injection-in-response");
 	assert_int_equal(ask("open.example.com", REQUEST("GET /v1/big%s", ""), ""), 200);
 	assert_int_equal(strlen(strstr(answer, "\r\n\r\n") + 4), 1 << 20);
 }

@@ -103,7 +103,7 @@ static void egress_answer(struct world *w, int fd, const char *raw)
 	else if (strstr(raw, "/v1/leak"))
 		egress_reply(fd, "", "you sent " WORLD_SECRET);
 	else if (strstr(raw, "/v1/readme"))
-		egress_reply(fd, "", "for example " WORLD_SHAPE);
+		egress_reply(fd, "", "for example " WORLD_SHAPE " and " WORLD_INJECTION);
 	else if (strstr(raw, "/v1/exotic"))
 		egress_reply(fd, "Content-Encoding: exotic\r\n", "xyz");
 	else
