@@ -363,17 +363,6 @@ void probe_try_tunnel(const struct probe_env *env, const char *id, const char *l
 
 /* --- the command --- */
 
-const char *probe_title(const char *id)
-{
-	for (size_t g = 0; g < ARRAY_LEN(groups); g++) {
-		for (size_t i = 0; i < *groups[g].n; i++) {
-			if (strcmp(groups[g].probes[i].id, id) == 0)
-				return groups[g].probes[i].title;
-		}
-	}
-	return NULL;
-}
-
 /* "N05,K,A3": whole ids, or a letter for its group. */
 static bool probe_is_wanted(const char *only, const char *id)
 {
@@ -438,12 +427,33 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 	die("probe: unknown argument \"%s\"", argument);
 }
 
+/* In a bottle the agent's own environment says where the proxy is and what it holds. */
+static void probe_take_environment(struct probe_env *env)
+{
+	struct str proxy = str_of(getenv("HTTPS_PROXY")), host;
+	bool found;
+	uint64_t port;
+
+	if (str_starts(proxy, STR_LIT("http://")))
+		proxy = str_sub(proxy, 7, proxy.n);
+	proxy = str_cut(proxy, ':', &host, &found);
+	if (found && str_ends(proxy, STR_LIT("/")))
+		proxy.n--;
+	if (found && str_to_u64(proxy, 65535, &port) == 0) {
+		env->proxy_host = env->pinned = str_dup(host);
+		env->proxy = (uint16_t)port;
+	}
+	env->placeholder = getenv("SELFTEST_TOKEN");
+	env->canary_secret = getenv("DEPLOY_TOKEN_BACKUP");
+}
+
 int probe_main(int argc, char **argv)
 {
 	struct probe_env env = {.nonce = "0", .uid = "agent", .proxy_host = "127.0.0.1"};
 
 	log_set_role("probe");
 	(void)signal(SIGPIPE, SIG_IGN);
+	probe_take_environment(&env);
 	for (int i = 0; i < argc; i++)
 		probe_take_argument(&env, argv[i]);
 	for (size_t g = 0; g < ARRAY_LEN(groups); g++) {

@@ -34,15 +34,13 @@ struct probe_env {
 };
 
 struct probe {
-	const char *id, *title;
+	const char *id; /* titles.def says what it is */
 	void (*run)(const struct probe_env *env, const char *id);
 };
 
 extern const struct probe probes_network[], probes_proxy[], probes_credential[], probes_kernel[];
 extern const size_t n_probes_network, n_probes_proxy, n_probes_credential, n_probes_kernel;
 
-/* The title of an id, for reports; NULL if unknown. */
-const char *probe_title(const char *id);
 int probe_main(int argc, char **argv);
 
 /* --- reporting --- */

@@ -317,10 +317,10 @@ static void run_c05(const struct probe_env *env, const char *id)
 }
 
 const struct probe probes_credential[] = {
-	{"C01", "the real value in environments, arguments, files and memory", run_c01},
-	{"C02", "the placeholder to another host or path", run_c02},
-	{"C03", "TLS to one host, Host of the bound one", run_c03},
-	{"C04", "an upstream that echoes the credential", run_c04},
-	{"C05", "plain HTTP, h2c, a foreign key, no key at the bound host", run_c05},
+	{"C01", run_c01},
+	{"C02", run_c02},
+	{"C03", run_c03},
+	{"C04", run_c04},
+	{"C05", run_c05},
 };
 const size_t n_probes_credential = ARRAY_LEN(probes_credential);

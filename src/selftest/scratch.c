@@ -1,0 +1,347 @@
+#include "selftest/scratch.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "base/timeutil.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#define CANARY_READY_MS 8000
+
+static const char bottle_manifest[] =
+	"---\n"
+	"expose: [%s/expose]\n"
+	"egress:\n"
+	"  ca: %s/canary/ca.pem\n"
+	"  dns: [127.0.0.1:%s]\n"
+	"  resolve:\n"
+	"    ok.selftest.example: 127.0.0.1:%s\n"
+	"    bound.selftest.example: 127.0.0.1:%s\n"
+	"  routes:\n"
+	"    - host: ok.selftest.example\n"
+	"    - host: bound.selftest.example\n"
+	"      paths: [\"/api/**\"]\n"
+	"      auth: {scheme: bearer, env: SELFTEST_TOKEN, token_ref: \"file:%s/secret/token\"}\n"
+	"    - host: \"*.wild.selftest.example\"\n"
+	"      ports: [443, %s]\n"
+	"---\n";
+
+static const char empty_manifest[] = "---\n"
+				     "expose: [%s/expose]\n"
+				     "egress:\n"
+				     "  routes: []\n"
+				     "---\n";
+
+/* Each must stop the start itself. */
+static const struct {
+	const char *name, *text;
+} bad_manifests[] = {
+	{"bad-key", "---\negress:\n  rotues:\n    - host: ok.selftest.example\n---\n"},
+	{"bad-wildcard", "---\negress:\n  routes:\n    - host: \"*\"\n---\n"},
+	{"bad-yaml", "---\negress: {routes: [\n---\n"},
+	{"bad-head", "no head at all\n"},
+};
+
+static int write_text(const struct scratch *s, const char *path, const char *text, mode_t mode,
+		      struct err *e)
+{
+	_cleanup_free_ char *full = mem_printf("%s/%s", s->root, path);
+
+	return io_write_file_atomic(AT_FDCWD, full, str_of(text), mode, e);
+}
+
+static int write_pair(const struct scratch *s, const char *name, const char *bottle, struct err *e)
+{
+	_cleanup_free_ char *bottle_path = mem_printf("home/.claude-bottle/bottles/%s.md", name);
+	_cleanup_free_ char *agent_path = mem_printf("home/.claude-bottle/agents/%s.md", name);
+	_cleanup_free_ char *agent = mem_printf("---\nbottle: %s\n---\n", name);
+	int ret = write_text(s, bottle_path, bottle, 0600, e);
+
+	return ret < 0 ? ret : write_text(s, agent_path, agent, 0600, e);
+}
+
+static int make_folders(struct scratch *s, struct err *e)
+{
+	static const struct {
+		const char *name;
+		mode_t mode;
+	} folders[] = {
+		{"home/.claude-bottle/bottles", 0700}, {"home/.claude-bottle/agents", 0700},
+		{"state", 0700},		       {"secret", 0700},
+		{"canary", 0700},		       {"expose", 0755},
+		{"work", 0700},			       {"runtime", 0700},
+	};
+
+	(void)snprintf(s->root, sizeof(s->root), "/tmp/claude-bottle-selftest-XXXXXX");
+	if (!mkdtemp(s->root)) {
+		s->root[0] = '\0';
+		return err_errno(e, "make a scratch folder in /tmp");
+	}
+	/* A bottle's own uid walks through it to `expose`. */
+	if (chmod(s->root, 0711) < 0)
+		return err_errno(e, "chmod \"%s\"", s->root);
+	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+		_cleanup_free_ char *path = mem_printf("%s/%s", s->root, folders[i].name);
+		int ret = io_mkdir_p(path, folders[i].mode, e);
+
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+static int copy_file(const char *from, const char *to, struct err *e)
+{
+	_cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC), out = -1;
+	struct stat st;
+	off_t at = 0;
+
+	if (in < 0 || fstat(in, &st) < 0)
+		return err_errno(e, "open \"%s\"", from);
+	out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	if (out < 0)
+		return err_errno(e, "create \"%s\"", to);
+	while (at < st.st_size) {
+		if (sendfile(out, in, &at, (size_t)(st.st_size - at)) <= 0)
+			return err_errno(e, "copy \"%s\"", from);
+	}
+	return fchmod(out, 0755) < 0 ? err_errno(e, "chmod \"%s\"", to) : 0;
+}
+
+static int find_executables(struct scratch *s, struct err *e)
+{
+	const char *named = getenv("CLAUDE_BOTTLE_BUNDLE");
+	_cleanup_free_ char *beside = NULL;
+	ssize_t n = readlink("/proc/self/exe", s->self, sizeof(s->self) - 1);
+	char *slash;
+
+	if (n < 0)
+		return err_errno(e, "own executable");
+	s->self[n] = '\0';
+	beside = mem_printf("%s", s->self);
+	slash = strrchr(beside, '/');
+	*slash = '\0';
+	{
+		_cleanup_free_ char *bundle = mem_printf("%s/claude-bottle-bundle", beside);
+		_cleanup_free_ char *libexec =
+			mem_printf("%s/../libexec/claude-bottle-bundle", beside);
+		const char *from = named ? named : access(bundle, X_OK) == 0 ? bundle : libexec;
+
+		(void)snprintf(s->bundle, sizeof(s->bundle), "%s/expose/claude-bottle-bundle", s->root);
+		return copy_file(from, s->bundle, e);
+	}
+}
+
+static int start_canary(struct scratch *s, struct err *e)
+{
+	_cleanup_free_ char *folder = mem_printf("%s/canary", s->root);
+	_cleanup_free_ char *targets = mem_printf("%s/canary/targets", s->root);
+	int pipe_fds[2];
+
+	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return err_errno(e, "pipe");
+	s->canary = fork();
+	if (s->canary == 0) {
+		/* It ends with its standard input, that is with us. */
+		(void)dup2(pipe_fds[0], STDIN_FILENO);
+		(void)dup2(STDERR_FILENO, STDOUT_FILENO);
+		(void)execl(s->bundle, s->bundle, "canary", folder, (char *)NULL);
+		_exit(127);
+	}
+	(void)close(pipe_fds[0]);
+	s->canary_stdin = pipe_fds[1];
+	if (s->canary < 0)
+		return err_errno(e, "fork");
+	for (int waited_ms = 0; waited_ms < CANARY_READY_MS; waited_ms += 5) {
+		if (access(targets, F_OK) == 0)
+			return io_read_file(AT_FDCWD, targets, 8192, &s->targets, e);
+		if (waitpid(s->canary, NULL, WNOHANG) == s->canary) {
+			s->canary = 0;
+			return err_set(e, -EIO, "the canary did not start");
+		}
+		(void)usleep(5000);
+	}
+	return err_set(e, -ETIMEDOUT, "the canary did not start in time");
+}
+
+bool scratch_target(const struct scratch *s, const char *key, char *out, size_t size)
+{
+	struct str rest = s->targets;
+	bool more = rest.n > 0;
+
+	while (more) {
+		struct str line, name, value;
+		bool found;
+
+		rest = str_cut(rest, '\n', &line, &more);
+		value = str_cut(line, '=', &name, &found);
+		if (found && str_eq(name, str_of(key)))
+			return str_to_cstr(out, size, value);
+	}
+	return false;
+}
+
+/* A value that no rule knows by its shape: only the exact match can find it. */
+static int make_secret(struct scratch *s, struct err *e)
+{
+	static const char letters[] = "abcdefghijkmnpqrstuvwxyz23456789";
+	unsigned char random[56];
+
+	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return err_errno(e, "getrandom");
+	for (size_t i = 0; i < 40; i++)
+		s->secret[i] = letters[random[i] & 31];
+	s->secret[40] = '\0';
+	for (size_t i = 0; i < 40; i++)
+		(void)snprintf(s->secret_mask + 2 * i, 3, "%02x", (unsigned char)s->secret[i] ^ 0x55u);
+	text_hex(s->nonce, random + 40, 16);
+	return write_text(s, "secret/token", s->secret, 0600, e);
+}
+
+static int write_manifests(struct scratch *s, struct err *e)
+{
+	_cleanup_free_ char *empty = mem_printf(empty_manifest, s->root);
+	_cleanup_free_ char *bottle = NULL;
+	char tls[16], dns[16];
+	int ret;
+
+	if (!scratch_target(s, "tls", tls, sizeof(tls)) || !scratch_target(s, "dns", dns, sizeof(dns)))
+		return err_set(e, -EPROTO, "the canary named no targets");
+	bottle = mem_printf(bottle_manifest, s->root, s->root, dns, tls, tls, s->root, tls);
+	ret = write_pair(s, "selftest", bottle, e);
+	if (ret == 0)
+		ret = write_pair(s, "empty", empty, e);
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(bad_manifests); i++)
+		ret = write_pair(s, bad_manifests[i].name, bad_manifests[i].text, e);
+	return ret;
+}
+
+int scratch_open(struct scratch *s, struct err *e)
+{
+	int ret;
+
+	memset(s, 0, sizeof(*s));
+	s->canary_stdin = -1;
+	ret = make_folders(s, e);
+	if (ret == 0)
+		ret = find_executables(s, e);
+	if (ret == 0)
+		ret = make_secret(s, e);
+	if (ret == 0)
+		ret = start_canary(s, e);
+	if (ret == 0)
+		ret = write_manifests(s, e);
+	return ret;
+}
+
+void scratch_close(struct scratch *s)
+{
+	close_fd(&s->canary_stdin);
+	if (s->canary > 0) {
+		(void)kill(s->canary, SIGTERM);
+		(void)waitpid(s->canary, NULL, 0);
+	}
+	free((char *)(uintptr_t)s->targets.p);
+	mem_wipe(s->secret, sizeof(s->secret));
+	if (s->root[0] && !getenv("CLAUDE_BOTTLE_SELFTEST_KEEP"))
+		(void)!io_remove_tree(AT_FDCWD, s->root, NULL);
+	s->root[0] = '\0';
+}
+
+_Noreturn static void run_child(const struct scratch *s, char *const *argv, int out, int err)
+{
+	_cleanup_free_ char *home = mem_printf("HOME=%s/home", s->root);
+	_cleanup_free_ char *state = mem_printf("XDG_STATE_HOME=%s/state", s->root);
+	_cleanup_free_ char *work = mem_printf("%s/work", s->root);
+	const char *user_home = getenv("HOME"), *cache_home = getenv("XDG_CACHE_HOME");
+	const char *bundle = getenv("CLAUDE_BOTTLE_BUNDLE");
+	/* The compiled rules are the same for all: use the user's own. */
+	_cleanup_free_ char *cache =
+		cache_home ? mem_printf("XDG_CACHE_HOME=%s", cache_home)
+			   : mem_printf("XDG_CACHE_HOME=%s/.cache", user_home ? user_home : s->root);
+	_cleanup_free_ char *bundle_text = mem_printf("CLAUDE_BOTTLE_BUNDLE=%s", bundle ? bundle : "");
+	char *env[] = {home, state, cache, (char *)(uintptr_t) "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		       (char *)(uintptr_t) "LANG=C.UTF-8", bundle ? bundle_text : NULL, NULL};
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)dup2(null, STDIN_FILENO);
+	(void)dup2(out, STDOUT_FILENO);
+	(void)dup2(err, STDERR_FILENO);
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	if (chdir(work) == 0)
+		(void)execve(argv[0], argv, env);
+	_exit(127);
+}
+
+int scratch_run(const struct scratch *s, char *const *argv, const char *name, unsigned timeout_s,
+		struct buf *out, struct err *e)
+{
+	_cleanup_free_ char *err_path = mem_printf("%s/%s.err", s->root, name);
+	_cleanup_close_ int err_fd = open(err_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	uint64_t deadline_ns = time_monotonic_ns() + timeout_s * TIME_NS_PER_SEC;
+	int pipe_fds[2], status = 0;
+	pid_t pid;
+
+	if (err_fd < 0 || pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return err_errno(e, "run %s", name);
+	pid = fork();
+	if (pid == 0)
+		run_child(s, argv, pipe_fds[1], err_fd);
+	(void)close(pipe_fds[1]);
+	for (;;) {
+		uint64_t now_ns = time_monotonic_ns();
+		char data[16384];
+		ssize_t n = 0;
+
+		if (now_ns >= deadline_ns ||
+		    io_wait(pipe_fds[0], POLLIN, (int)((deadline_ns - now_ns) / TIME_NS_PER_MS) + 1) <= 0) {
+			(void)kill(pid, SIGTERM);
+			(void)err_set(e, -ETIMEDOUT, "%s did not end within %u s", name, timeout_s);
+			break;
+		}
+		n = read(pipe_fds[0], data, sizeof(data));
+		if (n <= 0 || buf_append(out, data, (size_t)n) < 0)
+			break;
+	}
+	(void)close(pipe_fds[0]);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return err_set(e, -ECHILD, "run %s", name);
+	if (e->code == -ETIMEDOUT)
+		return e->code;
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+int scratch_seen(const struct scratch *s, struct str *out, struct err *e)
+{
+	_cleanup_free_ char *path = mem_printf("%s/canary/seen.log", s->root);
+
+	return io_read_file(AT_FDCWD, path, 64u << 20, out, e);
+}
+
+void scratch_last_words(const struct scratch *s, const char *name, char *out, size_t size)
+{
+	_cleanup_free_ char *path = mem_printf("%s/%s.err", s->root, name);
+	struct str text;
+	size_t from;
+
+	out[0] = '\0';
+	if (io_read_file(AT_FDCWD, path, 1u << 20, &text, NULL) < 0)
+		return;
+	while (text.n > 0 && text.p[text.n - 1] == '\n')
+		text.n--;
+	from = text.n > 300 ? text.n - 300 : 0;
+	text_visible_cstr(out, size, str_sub(text, from, text.n));
+	free((char *)(uintptr_t)text.p);
+}
