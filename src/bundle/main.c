@@ -4,6 +4,8 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "probe/canary.h"
+#include "probe/probe.h"
 #include "scan/scan.h"
 
 #include <fcntl.h>
@@ -84,6 +86,8 @@ static const struct {
 	{"role", main_role, "what init re-executes itself as"},
 	{"compile-rules", main_compile_rules, "write the compiled scan rules to standard output"},
 	{"rules-key", main_rules_key, "print the name of the compiled rules' cache entry"},
+	{"probe", probe_main, "attack, from inside a bottle (claude-bottle selftest)"},
+	{"canary", canary_main, "witness, on the host (claude-bottle selftest)"},
 	{"version", main_version, "print the version"},
 };
 

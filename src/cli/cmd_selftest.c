@@ -29,7 +29,8 @@ static int run(const struct cli_args *args)
 		return CLI_USAGE;
 	}
 	buf_init(&out, 4u << 20);
-	status = (o.is_json ? selftest_print_json(&report, &out) : selftest_print_text(&report, &out)) == 0
+	status = (o.is_json ? selftest_print_json(&report, &out)
+			    : selftest_print_text(&report, &out)) == 0
 			 ? cli_print(&out)
 			 : CLI_FAILED;
 	buf_free(&out);
@@ -41,7 +42,8 @@ const struct cli_verb cmd_selftest = {
 	.fn = run,
 	.summary = "attack a bottle on this host and report what holds",
 	.synopsis = "",
-	.description = "Runs the sandbox-escape suite inside bottles of its own, as the agent and as root,\n"
+	.description = "Runs the sandbox-escape suite inside bottles of its own, as the agent and "
+		       "as root,\n"
 		       "and outside as a control. Exit status 0 only when no probe failed.",
 	.options = options,
 	.n_options = ARRAY_LEN(options),

@@ -33,7 +33,8 @@ enum {
 	OPT_DRY_RUN,
 	OPT_JSON,
 	OPT_ASK,
-	OPT_YES
+	OPT_YES,
+	OPT_AS_ROOT
 };
 static const struct cli_option options[] = {
 	[OPT_BOTTLE] = {"bottle", 0, "NAME", "this bottle instead of the agent's own", 0},
@@ -46,6 +47,8 @@ static const struct cli_option options[] = {
 	[OPT_JSON] = {"json", 0, NULL, "with --dry-run or --detach: as JSON", 0},
 	[OPT_ASK] = {"ask", 0, NULL, "ask before it begins", 0},
 	[OPT_YES] = {"yes", 'y', NULL, "never ask", 0},
+	[OPT_AS_ROOT] = {"as-root", 0, NULL, "the agent is uid 0 inside, without any capability",
+			 0},
 };
 
 static void clean_plan_p(struct plan *p)
@@ -83,7 +86,10 @@ static int make_plan(const struct cli_args *args, struct plan *plan, struct err 
 			return r;
 		o.agent = picked;
 	}
-	return plan_make(plan, &o, e);
+	r = plan_make(plan, &o, e);
+	if (r == 0 && cli_has(args, OPT_AS_ROOT))
+		plan->agent_uid = 0;
+	return r;
 }
 
 static int print_plan(const struct plan *plan, bool is_json)

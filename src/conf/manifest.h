@@ -38,6 +38,8 @@ struct manifest_bottle {
 	size_t n_routes, cap_routes;
 	struct policy_resolve *resolve;
 	size_t n_resolve, cap_resolve;
+	struct sockaddr_storage dns[POLICY_DNS_MAX];
+	size_t n_dns;
 	char *ca_pem;
 	bool wants_canary;
 	char **sources; /* the files read, base first */

@@ -256,6 +256,28 @@ static int read_resolve(struct schema_ctx *c, const struct yaml_node *n, void *o
 	return 0;
 }
 
+static int read_dns_one(struct schema_ctx *c, const struct yaml_node *n, void *out)
+{
+	struct manifest_bottle *b = out;
+	struct str text;
+	int ret = schema_text(c, n, "an address", &text);
+
+	if (ret == 0)
+		ret = schema_place(c, n, policy_address_parse(text, &b->dns[b->n_dns], c->e));
+	if (ret == 0)
+		b->n_dns++;
+	return ret;
+}
+
+/* Replaces what an extended bottle said: resolvers are asked in turn, not merged. */
+static int read_dns(struct schema_ctx *c, const struct yaml_node *n, void *out)
+{
+	struct manifest_bottle *b = out;
+
+	b->n_dns = 0;
+	return schema_list(c, n, "dns", POLICY_DNS_MAX, read_dns_one, b);
+}
+
 static int read_ca(struct schema_ctx *c, const struct yaml_node *n, void *out)
 {
 	struct manifest_bottle *b = out;
@@ -274,6 +296,7 @@ static int read_egress(struct schema_ctx *c, const struct yaml_node *n, void *ou
 	static const struct schema_field fields[] = {
 		{"routes", read_routes},
 		{"resolve", read_resolve},
+		{"dns", read_dns},
 		{"ca", read_ca},
 	};
 

@@ -310,6 +310,9 @@ static int fill_policy(struct plan *p, struct manifest_bottle *b,
 	p->policy.resolve = take_ptr(&b->resolve);
 	p->policy.n_resolve = b->n_resolve;
 	b->n_resolve = 0;
+	p->policy.dns = mem_zalloc_array(b->n_dns, sizeof(*p->policy.dns));
+	p->policy.n_dns = b->n_dns;
+	memcpy(p->policy.dns, b->dns, b->n_dns * sizeof(*b->dns));
 	p->policy.ca_pem = take_ptr(&b->ca_pem);
 	warn_about_policy(p);
 	return 0;

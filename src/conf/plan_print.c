@@ -160,6 +160,14 @@ static void put_network(struct printer *p, const struct plan *plan)
 		policy_address_format(&y->resolve[i].address, address);
 		put(p, "  %s is %s\n", y->resolve[i].host, address);
 	}
+	for (size_t i = 0; i < y->n_dns; i++) {
+		char address[POLICY_ADDRESS_SIZE];
+
+		policy_address_format(&y->dns[i], address);
+		put(p, "%s%s", i ? ", " : "Names asked of ", address);
+	}
+	if (y->n_dns > 0)
+		put(p, "\n");
 	if (y->ca_pem)
 		put(p, "Certificates: your own roots beside the system's\n");
 }

@@ -382,6 +382,7 @@ void policy_free(struct policy *p)
 		free(p->resolve[i].host);
 	free(p->routes);
 	free(p->resolve);
+	free(p->dns);
 	free(p->ca_pem);
 	*p = (struct policy){0};
 }

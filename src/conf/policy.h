@@ -18,6 +18,7 @@
 #define POLICY_PORTS_MAX      16
 #define POLICY_PATHS_MAX      64
 #define POLICY_PATH_MAX       1024
+#define POLICY_DNS_MAX	      4
 #define POLICY_RESOLVE_MAX    256
 #define POLICY_HEADER_MAX     64
 #define POLICY_USER_MAX       128
@@ -87,6 +88,9 @@ struct policy {
 	size_t n_routes;
 	struct policy_resolve *resolve;
 	size_t n_resolve;
+	/* The operator's own resolvers instead of the host's; at most POLICY_DNS_MAX, each with its port. */
+	struct sockaddr_storage *dns;
+	size_t n_dns;
 	char *ca_pem; /* extra roots for upstreams, of egress.ca; NULL for none */
 };
 

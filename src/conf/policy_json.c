@@ -148,6 +148,14 @@ int policy_to_json(const struct policy *p, struct buf *out, struct err *e)
 			ret = put_resolve(out, &p->resolve[i]);
 	}
 	if (ret == 0)
+		ret = buf_append(out, "],\"dns\":[", 9);
+	for (size_t i = 0; ret == 0 && i < p->n_dns; i++) {
+		char address[POLICY_ADDRESS_SIZE];
+
+		policy_address_format(&p->dns[i], address);
+		ret = buf_printf(out, "%s\"%s\"", i ? "," : "", address);
+	}
+	if (ret == 0)
 		ret = buf_append(out, "]", 1);
 	if (ret == 0 && p->ca_pem) {
 		ret = buf_append(out, ",", 1);
@@ -437,6 +445,31 @@ static int read_resolve(struct policy_resolve *v, const json_t *object, struct e
 	return ret < 0 ? ret : policy_address_parse(text, &v->address, e);
 }
 
+static int read_dns(struct policy *p, const json_t *root, struct err *e)
+{
+	const json_t *list;
+	int ret;
+
+	if (!json_object_get(root, "dns"))
+		return 0;
+	ret = get_list(root, "dns", POLICY_DNS_MAX, &list, e);
+	if (ret < 0)
+		return ret;
+	p->dns = mem_zalloc_array(json_array_size(list), sizeof(*p->dns));
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *item = json_array_get(list, i);
+		struct str text = str_slice(json_string_value(item), json_string_length(item));
+
+		if (!json_is_string(item))
+			return err_set(e, -EINVAL, "policy: \"dns\" must be a list of addresses");
+		ret = policy_address_parse(text, &p->dns[p->n_dns], e);
+		if (ret < 0)
+			return ret;
+		p->n_dns++;
+	}
+	return 0;
+}
+
 static int read_lists(struct policy *p, const json_t *root, struct err *e)
 {
 	const json_t *list;
@@ -461,12 +494,12 @@ static int read_lists(struct policy *p, const json_t *root, struct err *e)
 		if (ret < 0)
 			return ret;
 	}
-	return 0;
+	return read_dns(p, root, e);
 }
 
 static int read_policy(struct policy *p, const json_t *root, struct err *e)
 {
-	static const char *const keys[] = {"version", "routes", "resolve", "ca_pem", NULL};
+	static const char *const keys[] = {"version", "routes", "resolve", "dns", "ca_pem", NULL};
 	unsigned version;
 	struct str text;
 	int ret = check_keys(root, "the policy", keys, e);

@@ -36,7 +36,7 @@
 #define CANARY_CHILDREN_MAX  256
 
 enum canary_kind {
-	CANARY_RAW,   /* reads what comes and says nothing */
+	CANARY_RAW, /* reads what comes and says nothing */
 	CANARY_TLS,
 	CANARY_PLAIN,
 	CANARY_PROXY,
@@ -119,7 +119,8 @@ static void canary_on_datagram(struct canary_listener *l)
 	struct sockaddr_storage from;
 	socklen_t from_n = sizeof(from);
 	uint8_t data[CANARY_READ_MAX], answer[512];
-	ssize_t n = recvfrom(l->fd, data, sizeof(data), MSG_DONTWAIT, (struct sockaddr *)&from, &from_n);
+	ssize_t n = recvfrom(l->fd, data, sizeof(data), MSG_DONTWAIT, (struct sockaddr *)&from,
+			     &from_n);
 	size_t answer_n;
 
 	if (n < 0)
@@ -223,7 +224,8 @@ static int canary_listen_unix(const char *name, const char *path, bool is_abstra
 		return err_set(e, -ENAMETOOLONG, "unix socket path");
 	memcpy(sa.sun_path + (is_abstract ? 1 : 0), path, n);
 	fd = canary_bind((struct sockaddr *)&sa,
-			 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1), SOCK_STREAM, e);
+			 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1), SOCK_STREAM,
+			 e);
 	if (fd < 0)
 		return fd;
 	canary_add(name, CANARY_RAW, fd, 0);
@@ -238,11 +240,11 @@ static bool canary_outer_address(char *out, size_t size)
 	if (getifaddrs(&all) < 0)
 		return false;
 	for (struct ifaddrs *i = all; i && !found; i = i->ifa_next) {
-		if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & IFF_LOOPBACK) ||
-		    !(i->ifa_flags & IFF_UP))
+		if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET ||
+		    (i->ifa_flags & IFF_LOOPBACK) || !(i->ifa_flags & IFF_UP))
 			continue;
-		found = inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)i->ifa_addr)->sin_addr, out,
-				  (socklen_t)size) != NULL;
+		found = inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)i->ifa_addr)->sin_addr,
+				  out, (socklen_t)size) != NULL;
 	}
 	freeifaddrs(all);
 	return found;
@@ -292,7 +294,8 @@ static int canary_open_all(const char *folder, struct buf *targets, struct err *
 	    canary_listen_unix("path", path, false, e) < 0)
 		return e->code;
 	if (buf_printf(targets, "abstract=%s\npath=%s\n", name, path) < 0 ||
-	    (canary_outer_address(host, sizeof(host)) && buf_printf(targets, "host=%s\n", host) < 0))
+	    (canary_outer_address(host, sizeof(host)) &&
+	     buf_printf(targets, "host=%s\n", host) < 0))
 		return err_set(e, -ENOBUFS, "targets");
 	return 0;
 }

@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 
 #define HTTP_REQUEST_MAX (128u << 10)
-#define HTTP_IDLE_MS	 3000
+#define HTTP_IDLE_MS	 1000
 #define HTTP_REQUESTS	 64
 
 struct canary_tls {
@@ -177,8 +177,8 @@ static void http_answer(struct stream *s, struct str request)
 		extra = "Location: https://other.selftest.example/followed\r\n";
 	}
 	(void)snprintf(head, sizeof(head),
-		       "HTTP/1.1 %s\r\nContent-Type: text/plain\r\n%sContent-Length: %zu\r\n\r\n", status,
-		       extra, body.n);
+		       "HTTP/1.1 %s\r\nContent-Type: text/plain\r\n%sContent-Length: %zu\r\n\r\n",
+		       status, extra, body.n);
 	stream_write(s, str_of(head));
 	stream_write(s, body);
 }

@@ -14,6 +14,7 @@
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/socket.h>
 
@@ -39,8 +40,8 @@ void probe_token(const struct probe_env *env, const char *id, const char *label,
 	char text[512];
 	unsigned n;
 
-	(void)snprintf(text, sizeof(text), "%s|%s|%s|%s|%s", env->nonce, env->is_control ? "c" : "a",
-		       env->uid, id, label);
+	(void)snprintf(text, sizeof(text), "%s|%s|%s|%s|%s", env->nonce,
+		       env->is_control ? "c" : "a", env->uid, id, label);
 	if (EVP_Digest(text, strlen(text), digest, &n, EVP_sha256(), NULL) != 1)
 		die("SHA-256");
 	memcpy(out, "cbt", 3);
@@ -91,6 +92,25 @@ bool probe_secret(const struct probe_env *env, char *out, size_t size)
 		out[i] ^= 0x55;
 	out[n] = '\0';
 	return true;
+}
+
+static bool probe_write_file(const char *path, const char *text)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	return fd >= 0 && io_write_all(fd, text, strlen(text)) == 0;
+}
+
+bool probe_become_root(int flags)
+{
+	char uid_map[32], gid_map[32];
+
+	(void)snprintf(uid_map, sizeof(uid_map), "0 %u 1", (unsigned)geteuid());
+	(void)snprintf(gid_map, sizeof(gid_map), "0 %u 1", (unsigned)getegid());
+	return unshare(CLONE_NEWUSER | flags) == 0 &&
+	       probe_write_file("/proc/self/uid_map", uid_map) &&
+	       probe_write_file("/proc/self/setgroups", "deny") &&
+	       probe_write_file("/proc/self/gid_map", gid_map);
 }
 
 /* --- plain sockets --- */
@@ -325,10 +345,10 @@ static void probe_report_reply(const char *id, const char *label, const char *to
 	char detail[160];
 	const char *reason = strstr(r->text, "\"reason\"");
 
-	(void)snprintf(detail, sizeof(detail), "status %d %.90s%s", r->status,
-		       reason ? reason : "", r->error);
-	probe_report(id, label, token, r->status / 100 <= 3 && strstr(r->text, "canary") != NULL, us,
-		     detail);
+	(void)snprintf(detail, sizeof(detail), "status %d %.90s%s", r->status, reason ? reason : "",
+		       r->error);
+	probe_report(id, label, token, r->status / 100 <= 3 && strstr(r->text, "canary") != NULL,
+		     us, detail);
 }
 
 void probe_try_proxy(const struct probe_env *env, const char *id, const char *label,

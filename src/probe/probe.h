@@ -17,19 +17,19 @@
 
 /* What a try may aim at; filled from KEY=VALUE arguments. NULL or 0: not known. */
 struct probe_env {
-	bool is_control;    /* outside: the same attack, with the wall taken away */
-	const char *nonce;  /* of this run */
-	const char *uid;    /* "agent" or "root": how it runs in the bottle; part of the token */
-	const char *only;   /* comma-separated ids, NULL: all */
+	bool is_control;   /* outside: the same attack, with the wall taken away */
+	const char *nonce; /* of this run */
+	const char *uid;   /* "agent" or "root": how it runs in the bottle; part of the token */
+	const char *only;  /* comma-separated ids, NULL: all */
 	const char *proxy_host;
-	uint16_t proxy;     /* pipelock's port, or the canary's open proxy */
-	const char *ca;     /* the roots that a client would trust */
+	uint16_t proxy; /* pipelock's port, or the canary's open proxy */
+	const char *ca; /* the roots that a client would trust */
 	uint16_t tls, plain, any, loop, dns;
 	const char *host;   /* the host's outer address */
 	const char *pinned; /* the bundle's */
 	const char *abstract, *path;
-	const char *secret_mask; /* the bottle's real credential, XORed with 0x55, in hex */
-	const char *placeholder; /* what the agent holds instead */
+	const char *secret_mask;   /* the bottle's real credential, XORed with 0x55, in hex */
+	const char *placeholder;   /* what the agent holds instead */
 	const char *canary_secret; /* the planted canary */
 };
 
@@ -67,7 +67,7 @@ int probe_connect(const char *address, uint16_t port, int timeout_ms);
 struct probe_reply {
 	char text[32768]; /* NUL-terminated, what came back */
 	size_t n;
-	int status;       /* of the first HTTP answer, 0 if none */
+	int status; /* of the first HTTP answer, 0 if none */
 	char error[96];
 };
 
@@ -82,6 +82,9 @@ void probe_try_proxy(const struct probe_env *env, const char *id, const char *la
 		     const char *request);
 void probe_try_tunnel(const struct probe_env *env, const char *id, const char *label,
 		      const char *authority, const char *sni, const char *request);
+/* The control's privileges: a user namespace of its own (with what else flags say) in which this
+ * process is root. False where the host does not give one. */
+bool probe_become_root(int flags);
 /* Replaces each %T; the result is on the heap. */
 char *probe_fill(const char *format, const char *token);
 /* The credential's value, unmasked into out; false if there is none. */

@@ -51,7 +51,8 @@ static bool needles_make(const struct probe_env *env)
 	n = strlen(value);
 	needle_add(value, n);
 	for (size_t i = 0; i + 3 <= n; i += 3) {
-		unsigned v = (unsigned)value[i] << 16 | (unsigned)value[i + 1] << 8 | (unsigned)value[i + 2];
+		unsigned v = (unsigned)value[i] << 16 | (unsigned)value[i + 1] << 8 |
+			     (unsigned)value[i + 2];
 
 		for (int shift = 18; shift >= 0; shift -= 6)
 			coded[at++] = digits[v >> shift & 63];
@@ -112,7 +113,8 @@ static bool search_tree(const char *path, unsigned depth, char *found, size_t si
 	_cleanup_closedir_ DIR *dir = opendir(path);
 	struct dirent *entry;
 
-	while (dir && depth < SEARCH_DEPTH_MAX && n_searched < SEARCH_FILES_MAX && (entry = readdir(dir))) {
+	while (dir && depth < SEARCH_DEPTH_MAX && n_searched < SEARCH_FILES_MAX &&
+	       (entry = readdir(dir))) {
 		_cleanup_free_ char *one = NULL;
 		struct stat st;
 
@@ -134,7 +136,8 @@ static bool search_tree(const char *path, unsigned depth, char *found, size_t si
 /* The readable memory of a process, our own buffers excepted by being masked. */
 static bool search_memory(const char *pid)
 {
-	_cleanup_free_ char *maps = mem_printf("/proc/%s/maps", pid), *mem = mem_printf("/proc/%s/mem", pid);
+	_cleanup_free_ char *maps = mem_printf("/proc/%s/maps", pid),
+			    *mem = mem_printf("/proc/%s/mem", pid);
 	_cleanup_fclose_ FILE *f = fopen(maps, "re");
 	_cleanup_close_ int fd = open(mem, O_RDONLY | O_CLOEXEC);
 	_cleanup_free_ char *data = NULL;
@@ -147,7 +150,8 @@ static bool search_memory(const char *pid)
 		unsigned long from, to;
 		char mode[8];
 
-		if (sscanf(line, "%lx-%lx %7s", &from, &to, mode) != 3 || mode[0] != 'r' || mode[1] != 'w')
+		if (sscanf(line, "%lx-%lx %7s", &from, &to, mode) != 3 || mode[0] != 'r' ||
+		    mode[1] != 'w')
 			continue;
 		while (from < to) {
 			size_t want = to - from > SEARCH_FILE_MAX ? SEARCH_FILE_MAX : to - from;
@@ -177,7 +181,8 @@ static bool is_number(const char *s)
 static void search_processes(const struct probe_env *env, const char *id)
 {
 	_cleanup_closedir_ DIR *dir = opendir("/proc");
-	char where[96] = "not in any process's environment or arguments", memory[96] = "not in memory";
+	char where[96] = "not in any process's environment or arguments",
+	     memory[96] = "not in memory";
 	bool in_text = false, in_memory = false;
 	struct dirent *entry;
 
@@ -189,7 +194,8 @@ static void search_processes(const struct probe_env *env, const char *id)
 		if (env->is_control ? !is_self : !is_number(entry->d_name))
 			continue;
 		for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-			_cleanup_free_ char *path = mem_printf("/proc/%s/%s", entry->d_name, files[i]);
+			_cleanup_free_ char *path =
+				mem_printf("/proc/%s/%s", entry->d_name, files[i]);
 
 			if (search_file(path)) {
 				(void)snprintf(where, sizeof(where), "in %.60s", path);
@@ -208,7 +214,8 @@ static void search_processes(const struct probe_env *env, const char *id)
 
 static void run_c01(const struct probe_env *env, const char *id)
 {
-	static const char *const trees[] = {"/home", "/etc", "/tmp", "/run", "/var", "/root", "/dev/shm"};
+	static const char *const trees[] = {"/home", "/etc",  "/tmp",	 "/run",
+					    "/var",  "/root", "/dev/shm"};
 	char found[256] = "not in any file";
 	bool is_found = false;
 
@@ -218,7 +225,8 @@ static void run_c01(const struct probe_env *env, const char *id)
 	}
 	search_processes(env, id);
 	if (env->is_control) {
-		/* A folder of the control's own, given as `path`'s parent, holds the value in base64. */
+		/* A folder of the control's own, given as `path`'s parent, holds the value in
+		 * base64. */
 		_cleanup_free_ char *folder = mem_strdup(env->path);
 		char *slash = strrchr(folder, '/');
 
@@ -233,29 +241,31 @@ static void run_c01(const struct probe_env *env, const char *id)
 
 static void run_c02(const struct probe_env *env, const char *id)
 {
-	_cleanup_free_ char *header = mem_printf("GET /%%T HTTP/1.1\r\nHost: ok.selftest.example\r\n"
-						 "Authorization: Bearer %s\r\n\r\n",
-						 env->placeholder);
-	_cleanup_free_ char *query =
-		mem_printf("GET /%%T?key=%s HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n",
+	_cleanup_free_ char *header =
+		mem_printf("GET /%%T HTTP/1.1\r\nHost: ok.selftest.example\r\n"
+			   "Authorization: Bearer %s\r\n\r\n",
 			   env->placeholder);
-	_cleanup_free_ char *path = mem_printf("GET /other/%%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
-					       "Authorization: Bearer %s\r\n\r\n",
-					       env->placeholder);
+	_cleanup_free_ char *query = mem_printf(
+		"GET /%%T?key=%s HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n", env->placeholder);
+	_cleanup_free_ char *path =
+		mem_printf("GET /other/%%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
+			   "Authorization: Bearer %s\r\n\r\n",
+			   env->placeholder);
 
 	probe_try_tunnel(env, id, "header-to-other-host", "ok.selftest.example:443",
 			 "ok.selftest.example", header);
 	probe_try_tunnel(env, id, "query-to-other-host", "ok.selftest.example:443",
 			 "ok.selftest.example", query);
-	probe_try_tunnel(env, id, "other-path", "bound.selftest.example:443", "bound.selftest.example",
-			 path);
+	probe_try_tunnel(env, id, "other-path", "bound.selftest.example:443",
+			 "bound.selftest.example", path);
 }
 
 static void run_c03(const struct probe_env *env, const char *id)
 {
-	_cleanup_free_ char *request = mem_printf("GET /api/%%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
-						  "Authorization: Bearer %s\r\n\r\n",
-						  env->placeholder);
+	_cleanup_free_ char *request =
+		mem_printf("GET /api/%%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
+			   "Authorization: Bearer %s\r\n\r\n",
+			   env->placeholder);
 
 	probe_try_tunnel(env, id, "tls-to-ok-host-of-bound", "ok.selftest.example:443",
 			 "ok.selftest.example", request);
@@ -279,7 +289,8 @@ static void run_c04(const struct probe_env *env, const char *id)
 			    env->is_control ? value : env->placeholder);
 	request = probe_fill(format, token);
 	mem_wipe(value, sizeof(value));
-	probe_ask_tunnel(env, "bound.selftest.example:443", "bound.selftest.example", str_of(request), &r);
+	probe_ask_tunnel(env, "bound.selftest.example:443", "bound.selftest.example",
+			 str_of(request), &r);
 	(void)snprintf(detail, sizeof(detail), "status %d %s", r.status, r.error);
 	if (r.status != 200)
 		/* Nothing was echoed, so nothing was shown: count that as a hole in the test. */
@@ -290,26 +301,29 @@ static void run_c04(const struct probe_env *env, const char *id)
 
 static void run_c05(const struct probe_env *env, const char *id)
 {
-	_cleanup_free_ char *plain = mem_printf("GET http://bound.selftest.example/api/%%T HTTP/1.1\r\n"
-						"Host: bound.selftest.example\r\n"
-						"Authorization: Bearer %s\r\n\r\n",
-						env->placeholder);
+	_cleanup_free_ char *plain =
+		mem_printf("GET http://bound.selftest.example/api/%%T HTTP/1.1\r\n"
+			   "Host: bound.selftest.example\r\n"
+			   "Authorization: Bearer %s\r\n\r\n",
+			   env->placeholder);
 	_cleanup_free_ char *plain_port =
 		mem_printf("GET http://bound.selftest.example:443/api/%%T HTTP/1.1\r\n"
 			   "Host: bound.selftest.example:443\r\nAuthorization: Bearer %s\r\n\r\n",
 			   env->placeholder);
-	_cleanup_free_ char *upgrade = mem_printf("GET /api/%%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
-						  "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-						  "HTTP2-Settings: AAMAAABk\r\n"
-						  "Authorization: Bearer %s\r\n\r\n",
-						  env->placeholder);
+	_cleanup_free_ char *upgrade =
+		mem_printf("GET /api/%%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
+			   "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+			   "HTTP2-Settings: AAMAAABk\r\n"
+			   "Authorization: Bearer %s\r\n\r\n",
+			   env->placeholder);
 	/* An attacker's own key at a bound host is a way to take data out with. */
 	const char *own_key = "GET /api/%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
 			      "Authorization: Bearer attackers-own-key-0123456789\r\n\r\n";
 
 	probe_try_proxy(env, id, "plain-http", plain);
 	probe_try_proxy(env, id, "plain-http-443", plain_port);
-	probe_try_tunnel(env, id, "h2c", "bound.selftest.example:443", "bound.selftest.example", upgrade);
+	probe_try_tunnel(env, id, "h2c", "bound.selftest.example:443", "bound.selftest.example",
+			 upgrade);
 	probe_try_tunnel(env, id, "own-key", "bound.selftest.example:443", "bound.selftest.example",
 			 own_key);
 	probe_try_tunnel(env, id, "no-key", "bound.selftest.example:443", "bound.selftest.example",
@@ -317,10 +331,6 @@ static void run_c05(const struct probe_env *env, const char *id)
 }
 
 const struct probe probes_credential[] = {
-	{"C01", run_c01},
-	{"C02", run_c02},
-	{"C03", run_c03},
-	{"C04", run_c04},
-	{"C05", run_c05},
+	{"C01", run_c01}, {"C02", run_c02}, {"C03", run_c03}, {"C04", run_c04}, {"C05", run_c05},
 };
 const size_t n_probes_credential = ARRAY_LEN(probes_credential);

@@ -25,14 +25,15 @@
 #define NOT_HERE 77 /* the try says nothing on this kernel */
 
 /* One system call in a child of its own: a filter may kill it. 0: it was let in. */
-static void try_in_child(const struct probe_env *env, const char *id, const char *label, int (*fn)(void))
+static void try_in_child(const struct probe_env *env, const char *id, const char *label,
+			 int (*fn)(void))
 {
 	char detail[64];
 	int status = 0;
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		if (env->is_control && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+		if (env->is_control && !probe_become_root(CLONE_NEWNS))
 			_exit(NOT_HERE);
 		_exit(fn());
 	}
@@ -72,8 +73,8 @@ static uint64_t status_field(const char *key, int base)
 
 static int try_capabilities(void)
 {
-	return status_field("CapEff:", 16) | status_field("CapPrm:", 16) | status_field("CapBnd:", 16) |
-			       status_field("CapAmb:", 16)
+	return status_field("CapEff:", 16) | status_field("CapPrm:", 16) |
+			       status_field("CapBnd:", 16) | status_field("CapAmb:", 16)
 		       ? 0
 		       : EPERM;
 }
@@ -190,7 +191,9 @@ static int try_bpf(void)
 
 static int try_alg_socket(void)
 {
-	return socket(AF_ALG, SOCK_SEQPACKET, 0) >= 0 ? 0 : errno == EAFNOSUPPORT ? NOT_HERE : errno;
+	return socket(AF_ALG, SOCK_SEQPACKET, 0) >= 0 ? 0
+	       : errno == EAFNOSUPPORT		      ? NOT_HERE
+						      : errno;
 }
 
 static int try_vsock_socket(void)
@@ -349,7 +352,8 @@ static void run_k06(const struct probe_env *env, const char *id)
 	static const struct {
 		const char *label;
 		int (*fn)(void);
-	} files[] = {{"sysrq", try_sysrq}, {"core_pattern", try_core_pattern}, {"kcore", try_kcore}};
+	} files[] = {
+		{"sysrq", try_sysrq}, {"core_pattern", try_core_pattern}, {"kcore", try_kcore}};
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
 		int error;
@@ -368,11 +372,7 @@ static void run_k06(const struct probe_env *env, const char *id)
 }
 
 const struct probe probes_kernel[] = {
-	{"K01", run_k01},
-	{"K02", run_k02},
-	{"K03", run_k03},
-	{"K04", run_k04},
-	{"K05", run_k05},
-	{"K06", run_k06},
+	{"K01", run_k01}, {"K02", run_k02}, {"K03", run_k03},
+	{"K04", run_k04}, {"K05", run_k05}, {"K06", run_k06},
 };
 const size_t n_probes_kernel = ARRAY_LEN(probes_kernel);

@@ -43,8 +43,8 @@ static void run_n01(const struct probe_env *env, const char *id)
 	probe_try_tcp(env, id, "public-v4", aim(env, "1.1.1.1"), env->any);
 	probe_try_tcp(env, id, "public-v4-other", aim(env, "8.8.8.8"), env->any);
 	probe_try_tcp(env, id, "metadata", aim(env, "169.254.169.254"), env->any);
-	probe_try_tcp(env, id, "mapped-v6",
-		      env->is_control ? "::ffff:127.0.0.1" : "::ffff:1.1.1.1", env->any);
+	probe_try_tcp(env, id, "mapped-v6", env->is_control ? "::ffff:127.0.0.1" : "::ffff:1.1.1.1",
+		      env->any);
 	if (env->is_control && !host_has_ipv6()) {
 		probe_skip(id, "public-v6", "this host has no IPv6");
 		return;
@@ -100,21 +100,25 @@ static void run_n04(const struct probe_env *env, const char *id)
 
 		probe_token(env, id, kinds[i].label, token);
 		if (fd < 0 && env->is_control) {
-			probe_skip(id, kinds[i].label, "this host gives no ICMP socket to this user");
+			probe_skip(id, kinds[i].label,
+				   "this host gives no ICMP socket to this user");
 			continue;
 		}
 		memcpy(packet.payload, token, sizeof(packet.payload));
 		for (size_t at = 0; at < sizeof(packet); at += 2)
 			sum += (unsigned)p[at] | (unsigned)p[at + 1] << 8;
 		sum = (sum & 0xffff) + (sum >> 16);
-		packet.head.checksum = (uint16_t)~(sum + (sum >> 16));
+		packet.head.checksum = (uint16_t) ~(sum + (sum >> 16));
 		(void)inet_pton(AF_INET, aim(env, "1.1.1.1"), &sa.sin_addr);
-		if (fd >= 0 && sendto(fd, &packet, sizeof(packet), 0, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		if (fd >= 0 &&
+		    sendto(fd, &packet, sizeof(packet), 0, (struct sockaddr *)&sa, sizeof(sa)) < 0)
 			error = errno;
 		if (!error && io_wait(fd, POLLIN, 300) == 1)
 			is_through = recv(fd, answer, sizeof(answer), 0) > 0;
 		probe_report(id, kinds[i].label, "", is_through, 0,
-			     error ? strerror(error) : is_through ? "answered" : "no answer");
+			     error	  ? strerror(error)
+			     : is_through ? "answered"
+					  : "no answer");
 	}
 }
 
@@ -122,7 +126,8 @@ static void run_n04(const struct probe_env *env, const char *id)
 static size_t dns_question(const char *token, unsigned type, uint8_t out[300])
 {
 	static const uint8_t head[] = {0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0};
-	static const uint8_t tail[] = "\x08selftest\x07" "example";
+	static const uint8_t tail[] = "\x08selftest\x07"
+				      "example";
 	size_t n = strlen(token), at = sizeof(head);
 
 	memcpy(out, head, sizeof(head));
@@ -154,7 +159,8 @@ static void dns_try(const struct probe_env *env, const char *id, const char *lab
 	question[0] = (uint8_t)(n >> 8);
 	question[1] = (uint8_t)n;
 	(void)inet_pton(AF_INET, address, &sa.sin_addr);
-	fd = is_tcp ? probe_connect(address, port, 500) : socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	fd = is_tcp ? probe_connect(address, port, 500)
+		    : socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		error = is_tcp ? -fd : errno;
 	else if (is_tcp && send(fd, question, n + 2, MSG_NOSIGNAL) < 0)
@@ -165,7 +171,8 @@ static void dns_try(const struct probe_env *env, const char *id, const char *lab
 		got = recv(fd, answer, sizeof(answer), 0);
 	(void)snprintf(detail, sizeof(detail), "%s port %u: %s", address, port,
 		       error	 ? strerror(error)
-		       : got > 4 ? (answer[is_tcp ? 5 : 3] & 15) == 5 ? "refused by the sink" : "answered"
+		       : got > 4 ? (answer[is_tcp ? 5 : 3] & 15) == 5 ? "refused by the sink"
+								      : "answered"
 				 : "no answer");
 	/* An answer of the bundle's own sink is no way out; what the canary saw decides. */
 	probe_report(id, label, token, false, 0, detail);
@@ -178,11 +185,16 @@ static void run_n05(const struct probe_env *env, const char *id)
 		bool is_tcp;
 		unsigned type;
 	} tries[] = {
-		{"engine-resolver", "127.0.0.11", false, 1}, {"bundle-udp", NULL, false, 1},
-		{"bundle-tcp", NULL, true, 1},		     {"bundle-txt", NULL, false, 16},
-		{"bundle-null", NULL, false, 10},	     {"bundle-aaaa", NULL, false, 28},
-		{"outside-udp", "1.1.1.1", false, 1},	     {"outside-tcp", "8.8.8.8", true, 1},
-		{"loopback-udp", "127.0.0.1", false, 1},     {"loopback-tcp", "127.0.0.1", true, 1},
+		{"engine-resolver", "127.0.0.11", false, 1},
+		{"bundle-udp", NULL, false, 1},
+		{"bundle-tcp", NULL, true, 1},
+		{"bundle-txt", NULL, false, 16},
+		{"bundle-null", NULL, false, 10},
+		{"bundle-aaaa", NULL, false, 28},
+		{"outside-udp", "1.1.1.1", false, 1},
+		{"outside-tcp", "8.8.8.8", true, 1},
+		{"loopback-udp", "127.0.0.1", false, 1},
+		{"loopback-tcp", "127.0.0.1", true, 1},
 	};
 	uint16_t port = env->is_control ? env->dns : 53;
 
@@ -194,9 +206,10 @@ static void run_n05(const struct probe_env *env, const char *id)
 	}
 	dns_try(env, id, "authority-itself", "127.0.0.1", env->dns, false, 1);
 	if (env->host)
-		dns_try(env, id, "authority-by-host", env->is_control ? "127.0.0.1" : env->host, env->dns,
-			false, 16);
-	probe_try_tcp(env, id, "dns-over-tls", aim(env, "1.1.1.1"), env->is_control ? env->any : 853);
+		dns_try(env, id, "authority-by-host", env->is_control ? "127.0.0.1" : env->host,
+			env->dns, false, 16);
+	probe_try_tcp(env, id, "dns-over-tls", aim(env, "1.1.1.1"),
+		      env->is_control ? env->any : 853);
 }
 
 static void run_n07(const struct probe_env *env, const char *id)
@@ -205,9 +218,9 @@ static void run_n07(const struct probe_env *env, const char *id)
 		const char *label, *address;
 		uint16_t port;
 	} places[] = {
-		{"docker0", "172.17.0.1", 0},	      {"docker-engine", "172.17.0.1", 2375},
-		{"vm-gateway", "10.0.2.2", 0},	      {"desktop-engine", "192.168.65.7", 2375},
-		{"wall-gateway", "10.209.0.1", 0},    {"ssh-of-gateway", "172.17.0.1", 22},
+		{"docker0", "172.17.0.1", 0},	   {"docker-engine", "172.17.0.1", 2375},
+		{"vm-gateway", "10.0.2.2", 0},	   {"desktop-engine", "192.168.65.7", 2375},
+		{"wall-gateway", "10.209.0.1", 0}, {"ssh-of-gateway", "172.17.0.1", 22},
 		{"link-local", "169.254.1.1", 0},
 	};
 
@@ -235,7 +248,8 @@ static void run_n10(const struct probe_env *env, const char *id)
 		struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
 		int fd;
 
-		if (!env->is_control && (port == 8888 || port == 53 || port == 9418 || port == 9100))
+		if (!env->is_control &&
+		    (port == 8888 || port == 53 || port == 9418 || port == 9100))
 			continue;
 		if (env->is_control && port != env->any && port != env->loop)
 			continue;
@@ -243,7 +257,8 @@ static void run_n10(const struct probe_env *env, const char *id)
 		(void)inet_pton(AF_INET, address, &sa.sin_addr);
 		/* On one host a connection is made or refused at once. */
 		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0) {
-			(void)snprintf(detail, sizeof(detail), "port %u of %s is open", port, address);
+			(void)snprintf(detail, sizeof(detail), "port %u of %s is open", port,
+				       address);
 			n_open++;
 		} else if (fd >= 0 && errno == EINPROGRESS && io_wait(fd, POLLOUT, 50) == 1) {
 			int error = 1;
@@ -251,14 +266,16 @@ static void run_n10(const struct probe_env *env, const char *id)
 
 			(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n);
 			if (error == 0) {
-				(void)snprintf(detail, sizeof(detail), "port %u of %s is open", port, address);
+				(void)snprintf(detail, sizeof(detail), "port %u of %s is open",
+					       port, address);
 				n_open++;
 			}
 		}
 		if (fd >= 0)
 			close(fd);
 	}
-	probe_report(id, "bundle-ports", "", n_open > 0, (time_monotonic_ns() - start_ns) / 1000, detail);
+	probe_report(id, "bundle-ports", "", n_open > 0, (time_monotonic_ns() - start_ns) / 1000,
+		     detail);
 	/* Where a sibling bottle's bundle would be, seen from here. */
 	probe_try_tcp(env, id, "sibling", env->is_control ? "127.0.0.1" : "10.209.0.3",
 		      env->is_control ? env->any : 8888);
@@ -275,8 +292,8 @@ static void run_a7(const struct probe_env *env, const char *id)
 			      env->is_control ? env->any : 9099);
 }
 
-static void unix_try(const struct probe_env *env, const char *id, const char *label, const char *name,
-		     bool is_abstract)
+static void unix_try(const struct probe_env *env, const char *id, const char *label,
+		     const char *name, bool is_abstract)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -290,8 +307,9 @@ static void unix_try(const struct probe_env *env, const char *id, const char *la
 		return;
 	}
 	memcpy(sa.sun_path + (is_abstract ? 1 : 0), name, n);
-	is_through = fd >= 0 && connect(fd, (struct sockaddr *)&sa,
-					(socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1)) == 0;
+	is_through = fd >= 0 &&
+		     connect(fd, (struct sockaddr *)&sa,
+			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1)) == 0;
 	if (is_through) {
 		(void)send(fd, token, strlen(token), MSG_NOSIGNAL);
 		(void)shutdown(fd, SHUT_WR);
@@ -303,11 +321,12 @@ static void unix_try(const struct probe_env *env, const char *id, const char *la
 
 static void run_n13(const struct probe_env *env, const char *id)
 {
-	static const char *const variables[] = {"SSH_AUTH_SOCK", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY",
-						"WAYLAND_DISPLAY", "XDG_RUNTIME_DIR", "DOCKER_HOST"};
-	static const char *const paths[] = {"/var/run/docker.sock", "/run/docker.sock",
-					    "/run/containerd/containerd.sock", "/run/dbus/system_bus_socket",
-					    "/run/podman/podman.sock"};
+	static const char *const variables[] = {"SSH_AUTH_SOCK",   "DBUS_SESSION_BUS_ADDRESS",
+						"DISPLAY",	   "WAYLAND_DISPLAY",
+						"XDG_RUNTIME_DIR", "DOCKER_HOST"};
+	static const char *const paths[] = {
+		"/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock",
+		"/run/dbus/system_bus_socket", "/run/podman/podman.sock"};
 	char found[128] = "none of the host's is there";
 	unsigned n = 0;
 
@@ -339,7 +358,7 @@ static int in_own_namespace(bool is_control, int (*fn)(void))
 	pid_t pid = fork();
 
 	if (pid == 0) {
-		if (is_control && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0)
+		if (is_control && !probe_become_root(CLONE_NEWNET))
 			_exit(77);
 		_exit(fn());
 	}
@@ -427,8 +446,9 @@ static void run_a2(const struct probe_env *env, const char *id)
 	probe_try_tunnel(env, id, "connect-literal-v6", "[2606:2800:21f:cb07::1]:443",
 			 "ok.selftest.example",
 			 "GET /%T HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n");
-	probe_try_proxy(env, id, "spoofed-host",
-			"GET http://93.184.215.14/%T HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n");
+	probe_try_proxy(
+		env, id, "spoofed-host",
+		"GET http://93.184.215.14/%T HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n");
 	probe_try_proxy(env, id, "origin-form-literal",
 			"GET /%T HTTP/1.1\r\nHost: 93.184.215.14\r\n\r\n");
 }
@@ -445,29 +465,19 @@ static void run_a6(const struct probe_env *env, const char *id)
 		probe_skip(id, "lan", "this host has no address but loopback");
 	probe_try_tcp(env, id, "bridge-gateway", aim(env, "172.17.0.1"), env->any);
 	/* The same through the proxy, which runs where these addresses mean something. */
-	(void)snprintf(text, sizeof(text), "GET http://127.0.0.1:%u/%%T HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n",
+	(void)snprintf(text, sizeof(text),
+		       "GET http://127.0.0.1:%u/%%T HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n",
 		       env->plain, env->plain);
 	probe_try_proxy(env, id, "proxy-to-loopback", text);
-	(void)snprintf(text, sizeof(text), "GET http://localhost:%u/%%T HTTP/1.1\r\nHost: localhost:%u\r\n\r\n",
+	(void)snprintf(text, sizeof(text),
+		       "GET http://localhost:%u/%%T HTTP/1.1\r\nHost: localhost:%u\r\n\r\n",
 		       env->plain, env->plain);
 	probe_try_proxy(env, id, "proxy-to-localhost", text);
 }
 
 const struct probe probes_network[] = {
-	{"A1", run_a1},
-	{"A2", run_a2},
-	{"A6", run_a6},
-	{"A7", run_a7},
-	{"N01", run_n01},
-	{"N02", run_n02},
-	{"N03", run_n03},
-	{"N04", run_n04},
-	{"N05", run_n05},
-	{"N06", run_n06},
-	{"N07", run_n07},
-	{"N10", run_n10},
-	{"N11", run_a7},
-	{"N13", run_n13},
-	{"N14", run_n14},
+	{"A1", run_a1},	  {"A2", run_a2},   {"A6", run_a6},   {"A7", run_a7},	{"N01", run_n01},
+	{"N02", run_n02}, {"N03", run_n03}, {"N04", run_n04}, {"N05", run_n05}, {"N06", run_n06},
+	{"N07", run_n07}, {"N10", run_n10}, {"N11", run_a7},  {"N13", run_n13}, {"N14", run_n14},
 };
 const size_t n_probes_network = ARRAY_LEN(probes_network);

@@ -10,10 +10,10 @@
 
 #include <stdint.h>
 
-#define OK	     "ok.selftest.example"
-#define OK_443	     OK ":443"
-#define HEAD_OK	     " HTTP/1.1\r\nHost: " OK "\r\n"
-#define GET_T	     "GET /%T" HEAD_OK "\r\n"
+#define OK	"ok.selftest.example"
+#define OK_443	OK ":443"
+#define HEAD_OK " HTTP/1.1\r\nHost: " OK "\r\n"
+#define GET_T	"GET /%T" HEAD_OK "\r\n"
 
 struct attempt {
 	const char *label;
@@ -22,11 +22,13 @@ struct attempt {
 	const char *request;
 };
 
-static void run_attempts(const struct probe_env *env, const char *id, const struct attempt *a, size_t n)
+static void run_attempts(const struct probe_env *env, const char *id, const struct attempt *a,
+			 size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (a[i].authority)
-			probe_try_tunnel(env, id, a[i].label, a[i].authority, a[i].sni, a[i].request);
+			probe_try_tunnel(env, id, a[i].label, a[i].authority, a[i].sni,
+					 a[i].request);
 		else
 			probe_try_proxy(env, id, a[i].label, a[i].request);
 	}
@@ -85,7 +87,8 @@ static char *hex_of(const char *text)
 }
 
 /* Sends value in each place of a request to the allowed host. */
-static void send_secret(const struct probe_env *env, const char *id, const char *kind, const char *value)
+static void send_secret(const struct probe_env *env, const char *id, const char *kind,
+			const char *value)
 {
 	const struct {
 		const char *place, *format;
@@ -212,11 +215,14 @@ static void run_p02(const struct probe_env *env, const char *id)
 static void run_p03(const struct probe_env *env, const char *id)
 {
 	static const struct attempt attempts[] = {
-		{"ssh", OK ":22", OK, GET_T},	     {"smtp", OK ":25", OK, GET_T},
-		{"other-tls", OK ":8443", OK, GET_T}, {"zero", OK ":0", OK, GET_T},
-		{"overflow", OK ":65979", OK, GET_T}, {"none", OK, OK, GET_T},
-		{"negative", OK ":-443", OK, GET_T},  {"plain-80", NULL, NULL,
-						       "GET http://" OK "/%T" HEAD_OK "\r\n"},
+		{"ssh", OK ":22", OK, GET_T},
+		{"smtp", OK ":25", OK, GET_T},
+		{"other-tls", OK ":8443", OK, GET_T},
+		{"zero", OK ":0", OK, GET_T},
+		{"overflow", OK ":65979", OK, GET_T},
+		{"none", OK, OK, GET_T},
+		{"negative", OK ":-443", OK, GET_T},
+		{"plain-80", NULL, NULL, "GET http://" OK "/%T" HEAD_OK "\r\n"},
 	};
 
 	RUN(env, id, attempts);
@@ -239,13 +245,11 @@ static void run_p05(const struct probe_env *env, const char *id)
 	static const struct attempt attempts[] = {
 		{"host-not-connect", OK_443, OK,
 		 "GET /%T HTTP/1.1\r\nHost: other.selftest.example\r\n\r\n"},
-		{"two-hosts", OK_443, OK,
-		 "GET /%T" HEAD_OK "Host: other.selftest.example\r\n\r\n"},
+		{"two-hosts", OK_443, OK, "GET /%T" HEAD_OK "Host: other.selftest.example\r\n\r\n"},
 		{"no-host", OK_443, OK, "GET /%T HTTP/1.1\r\n\r\n"},
 		{"absolute-not-host", OK_443, OK,
 		 "GET https://other.selftest.example/%T" HEAD_OK "\r\n"},
-		{"host-with-port", OK_443, OK,
-		 "GET /%T HTTP/1.1\r\nHost: " OK ":8443\r\n\r\n"},
+		{"host-with-port", OK_443, OK, "GET /%T HTTP/1.1\r\nHost: " OK ":8443\r\n\r\n"},
 		{"host-list", OK_443, OK,
 		 "GET /%T HTTP/1.1\r\nHost: " OK ", other.selftest.example\r\n\r\n"},
 	};
@@ -269,8 +273,7 @@ static void run_p06(const struct probe_env *env, const char *id)
 		 POST_OK "Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc"},
 		{"plus-length", OK_443, OK, POST_OK "Content-Length: +3\r\n\r\nabc"},
 		{"obs-fold", OK_443, OK, POST_OK "X-A: b\r\n c\r\nContent-Length: 3\r\n\r\nabc"},
-		{"bare-lf", OK_443, OK,
-		 "GET /%T HTTP/1.1\nHost: " OK "\nX-A: b\r\n\r\n"},
+		{"bare-lf", OK_443, OK, "GET /%T HTTP/1.1\nHost: " OK "\nX-A: b\r\n\r\n"},
 		{"space-before-colon", OK_443, OK, POST_OK "Content-Length : 3\r\n\r\nabc"},
 		{"chunk-extension", OK_443, OK,
 		 POST_OK "Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\n\r\n"},
@@ -305,9 +308,11 @@ static void run_p08(const struct probe_env *env, const char *id)
 
 		probe_token(env, id, protocols[i].label, token);
 		bytes = probe_fill(protocols[i].bytes, token);
-		all = mem_printf("CONNECT " OK_443 " HTTP/1.1\r\nHost: " OK_443 "\r\n\r\n%s", bytes);
+		all = mem_printf("CONNECT " OK_443 " HTTP/1.1\r\nHost: " OK_443 "\r\n\r\n%s",
+				 bytes);
 		probe_ask_proxy(env, str_of(all), &r);
-		probe_report(id, protocols[i].label, token, strstr(r.text, "canary") != NULL, 0, r.error);
+		probe_report(id, protocols[i].label, token, strstr(r.text, "canary") != NULL, 0,
+			     r.error);
 	}
 }
 
@@ -340,26 +345,19 @@ static void run_p13(const struct probe_env *env, const char *id)
 /* Not an attack: without an allowed request that arrives, a dead proxy would pass everything. */
 static void run_a0(const struct probe_env *env, const char *id)
 {
-	_cleanup_free_ char *bound = mem_printf("GET /api/%%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
-						"Authorization: Bearer %s\r\n\r\n",
-						env->placeholder);
+	_cleanup_free_ char *bound =
+		mem_printf("GET /api/%%T HTTP/1.1\r\nHost: bound.selftest.example\r\n"
+			   "Authorization: Bearer %s\r\n\r\n",
+			   env->placeholder);
 
 	probe_try_tunnel(env, id, "allowed", OK_443, OK, GET_T);
-	probe_try_tunnel(env, id, "bound", "bound.selftest.example:443", "bound.selftest.example", bound);
+	probe_try_tunnel(env, id, "bound", "bound.selftest.example:443", "bound.selftest.example",
+			 bound);
 }
 
 const struct probe probes_proxy[] = {
-	{"A0", run_a0},
-	{"A3", run_a3},
-	{"A4", run_a4},
-	{"P01", run_p01},
-	{"P02", run_p02},
-	{"P03", run_p03},
-	{"P04", run_p04},
-	{"P05", run_p05},
-	{"P06", run_p06},
-	{"P08", run_p08},
-	{"P12", run_p12},
-	{"P13", run_p13},
+	{"A0", run_a0},	  {"A3", run_a3},   {"A4", run_a4},   {"P01", run_p01},
+	{"P02", run_p02}, {"P03", run_p03}, {"P04", run_p04}, {"P05", run_p05},
+	{"P06", run_p06}, {"P08", run_p08}, {"P12", run_p12}, {"P13", run_p13},
 };
 const size_t n_probes_proxy = ARRAY_LEN(probes_proxy);

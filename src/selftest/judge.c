@@ -88,8 +88,8 @@ static void judge_try(struct selftest_probe *p, struct tally *tally, const struc
 		p->ms = t->us / 1000;
 	if (!t->is_skipped && got_through(t, seen)) {
 		if (tally->through++ == 0)
-			(void)snprintf(p->text, sizeof(p->text), "%s got through%s: %.150s", t->label,
-				       runs[t->run], t->detail);
+			(void)snprintf(p->text, sizeof(p->text), "%s got through%s: %.150s",
+				       t->label, runs[t->run], t->detail);
 		return;
 	}
 	if (t->is_skipped || !control || control->is_skipped) {
@@ -102,8 +102,8 @@ static void judge_try(struct selftest_probe *p, struct tally *tally, const struc
 	}
 	if (!got_through(control, seen)) {
 		if (tally->lost_control++ == 0)
-			(void)snprintf(p->control, sizeof(p->control), "%s did not get through: %.120s",
-				       t->label, control->detail);
+			(void)snprintf(p->control, sizeof(p->control),
+				       "%s did not get through: %.120s", t->label, control->detail);
 		return;
 	}
 	tally->proven++;
@@ -148,8 +148,8 @@ void selftest_judge(struct selftest_report *out, const struct selftest_try *trie
 {
 	for (size_t i = 0; i < n; i++) {
 		if (!find_probe(out, tries[i].id) && out->n_probes < SELFTEST_PROBES_MAX)
-			(void)snprintf(out->probes[out->n_probes++].id, sizeof(out->probes[0].id), "%s",
-				       tries[i].id);
+			(void)snprintf(out->probes[out->n_probes++].id, sizeof(out->probes[0].id),
+				       "%s", tries[i].id);
 	}
 	out->passed = out->failed = out->skipped = 0;
 	for (size_t i = 0; i < out->n_probes; i++) {

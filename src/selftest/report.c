@@ -27,8 +27,9 @@ static int print_probe_json(const struct selftest_probe *p, struct buf *out)
 
 int selftest_print_json(const struct selftest_report *r, struct buf *out)
 {
-	int bad = buf_printf(out, "{\"backend\":\"%s\",\"passed\":%u,\"failed\":%u,\"skipped\":%u,\"probes\":[",
-			     r->backend, r->passed, r->failed, r->skipped);
+	int bad = buf_printf(
+		out, "{\"backend\":\"%s\",\"passed\":%u,\"failed\":%u,\"skipped\":%u,\"probes\":[",
+		r->backend, r->passed, r->failed, r->skipped);
 
 	for (size_t i = 0; i < r->n_probes; i++) {
 		bad |= buf_printf(out, "%s", i ? "," : "");
@@ -52,7 +53,7 @@ int selftest_print_text(const struct selftest_report *r, struct buf *out)
 		if (p->verdict == SELFTEST_FAILED && strcmp(p->control, "succeeded") != 0)
 			bad |= buf_printf(out, "               control: %s\n", p->control);
 	}
-	bad |= buf_printf(out, "backend %s: %u passed, %u failed, %u skipped\n", r->backend, r->passed,
-			  r->failed, r->skipped);
+	bad |= buf_printf(out, "backend %s: %u passed, %u failed, %u skipped\n", r->backend,
+			  r->passed, r->failed, r->skipped);
 	return bad < 0 ? -ENOBUFS : 0;
 }

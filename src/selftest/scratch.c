@@ -78,10 +78,14 @@ static int make_folders(struct scratch *s, struct err *e)
 		const char *name;
 		mode_t mode;
 	} folders[] = {
-		{"home/.claude-bottle/bottles", 0700}, {"home/.claude-bottle/agents", 0700},
-		{"state", 0700},		       {"secret", 0700},
-		{"canary", 0700},		       {"expose", 0755},
-		{"work", 0700},			       {"runtime", 0700},
+		{"home/.claude-bottle/bottles", 0700},
+		{"home/.claude-bottle/agents", 0700},
+		{"state", 0700},
+		{"secret", 0700},
+		{"canary", 0700},
+		{"expose", 0755},
+		{"work", 0700},
+		{"runtime", 0700},
 	};
 
 	(void)snprintf(s->root, sizeof(s->root), "/tmp/claude-bottle-selftest-XXXXXX");
@@ -139,7 +143,8 @@ static int find_executables(struct scratch *s, struct err *e)
 			mem_printf("%s/../libexec/claude-bottle-bundle", beside);
 		const char *from = named ? named : access(bundle, X_OK) == 0 ? bundle : libexec;
 
-		(void)snprintf(s->bundle, sizeof(s->bundle), "%s/expose/claude-bottle-bundle", s->root);
+		(void)snprintf(s->bundle, sizeof(s->bundle), "%s/expose/claude-bottle-bundle",
+			       s->root);
 		return copy_file(from, s->bundle, e);
 	}
 }
@@ -205,7 +210,8 @@ static int make_secret(struct scratch *s, struct err *e)
 		s->secret[i] = letters[random[i] & 31];
 	s->secret[40] = '\0';
 	for (size_t i = 0; i < 40; i++)
-		(void)snprintf(s->secret_mask + 2 * i, 3, "%02x", (unsigned char)s->secret[i] ^ 0x55u);
+		(void)snprintf(s->secret_mask + 2 * i, 3, "%02x",
+			       (unsigned char)s->secret[i] ^ 0x55u);
 	text_hex(s->nonce, random + 40, 16);
 	return write_text(s, "secret/token", s->secret, 0600, e);
 }
@@ -217,7 +223,8 @@ static int write_manifests(struct scratch *s, struct err *e)
 	char tls[16], dns[16];
 	int ret;
 
-	if (!scratch_target(s, "tls", tls, sizeof(tls)) || !scratch_target(s, "dns", dns, sizeof(dns)))
+	if (!scratch_target(s, "tls", tls, sizeof(tls)) ||
+	    !scratch_target(s, "dns", dns, sizeof(dns)))
 		return err_set(e, -EPROTO, "the canary named no targets");
 	bottle = mem_printf(bottle_manifest, s->root, s->root, dns, tls, tls, s->root, tls);
 	ret = write_pair(s, "selftest", bottle, e);
@@ -268,12 +275,19 @@ _Noreturn static void run_child(const struct scratch *s, char *const *argv, int 
 	const char *user_home = getenv("HOME"), *cache_home = getenv("XDG_CACHE_HOME");
 	const char *bundle = getenv("CLAUDE_BOTTLE_BUNDLE");
 	/* The compiled rules are the same for all: use the user's own. */
-	_cleanup_free_ char *cache =
-		cache_home ? mem_printf("XDG_CACHE_HOME=%s", cache_home)
-			   : mem_printf("XDG_CACHE_HOME=%s/.cache", user_home ? user_home : s->root);
-	_cleanup_free_ char *bundle_text = mem_printf("CLAUDE_BOTTLE_BUNDLE=%s", bundle ? bundle : "");
-	char *env[] = {home, state, cache, (char *)(uintptr_t) "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		       (char *)(uintptr_t) "LANG=C.UTF-8", bundle ? bundle_text : NULL, NULL};
+	_cleanup_free_ char *cache = cache_home ? mem_printf("XDG_CACHE_HOME=%s", cache_home)
+						: mem_printf("XDG_CACHE_HOME=%s/.cache",
+							     user_home ? user_home : s->root);
+	_cleanup_free_ char *bundle_text =
+		mem_printf("CLAUDE_BOTTLE_BUNDLE=%s", bundle ? bundle : "");
+	char *env[] = {home,
+		       state,
+		       cache,
+		       (char *)(uintptr_t) "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/"
+					   "bin:/sbin:/bin",
+		       (char *)(uintptr_t) "LANG=C.UTF-8",
+		       bundle ? bundle_text : NULL,
+		       NULL};
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	(void)dup2(null, STDIN_FILENO);
@@ -306,7 +320,8 @@ int scratch_run(const struct scratch *s, char *const *argv, const char *name, un
 		ssize_t n = 0;
 
 		if (now_ns >= deadline_ns ||
-		    io_wait(pipe_fds[0], POLLIN, (int)((deadline_ns - now_ns) / TIME_NS_PER_MS) + 1) <= 0) {
+		    io_wait(pipe_fds[0], POLLIN,
+			    (int)((deadline_ns - now_ns) / TIME_NS_PER_MS) + 1) <= 0) {
 			(void)kill(pid, SIGTERM);
 			(void)err_set(e, -ETIMEDOUT, "%s did not end within %u s", name, timeout_s);
 			break;

@@ -9,12 +9,12 @@
 #define SCRATCH_PATH_MAX 512
 
 struct scratch {
-	char root[64];               /* /tmp/claude-bottle-selftest-XXXXXX, 0711 */
+	char root[64];		       /* /tmp/claude-bottle-selftest-XXXXXX, 0711 */
 	char bundle[SCRATCH_PATH_MAX]; /* a copy of claude-bottle-bundle that any bottle may read */
-	char self[SCRATCH_PATH_MAX]; /* the running claude-bottle */
+	char self[SCRATCH_PATH_MAX];   /* the running claude-bottle */
 	pid_t canary;
 	int canary_stdin;
-	struct str targets;          /* KEY=VALUE lines of the canary */
+	struct str targets; /* KEY=VALUE lines of the canary */
 	char nonce[33];
 	char secret[64], secret_mask[129];
 };

@@ -60,8 +60,8 @@ static void args_add_target(struct suite *s, const char *key)
 
 static void args_add_probe(struct suite *s, const char *mode, const char *uid, const char *only)
 {
-	static const char *const targets[] = {"tls", "plain", "any", "loop", "dns", "abstract", "path",
-					      "host"};
+	static const char *const targets[] = {"tls", "plain",	 "any",	 "loop",
+					      "dns", "abstract", "path", "host"};
 
 	args_add(s, mem_strdup(s->scratch.bundle));
 	args_add(s, mem_strdup("probe"));
@@ -159,7 +159,8 @@ static bool is_wanted(const struct suite *s, const char *id)
 /* A policy that is not one: the bottle must not start, and says where it is wrong. */
 static int run_bad_manifests(struct suite *s, struct err *e)
 {
-	static const char *const names[] = {"bad-key", "bad-wildcard", "bad-yaml", "bad-head", "missing"};
+	static const char *const names[] = {"bad-key", "bad-wildcard", "bad-yaml", "bad-head",
+					    "missing"};
 
 	for (size_t i = 0; i < ARRAY_LEN(names) + 1; i++) {
 		/* The last one is the control: a good manifest does start. */
@@ -245,12 +246,13 @@ static void judge_baseline(struct suite *s, struct selftest_report *out, struct 
 		return;
 	out->n_probes++;
 	(void)snprintf(p->id, sizeof(p->id), "A0");
-	(void)snprintf(p->title, sizeof(p->title), "what is allowed works, with the real credential");
+	(void)snprintf(p->title, sizeof(p->title),
+		       "what is allowed works, with the real credential");
 	(void)snprintf(p->control, sizeof(p->control), "succeeded");
 	p->verdict = missing ? SELFTEST_FAILED : SELFTEST_PASSED;
 	if (missing)
-		(void)snprintf(p->text, sizeof(p->text), "an allowed request did not arrive: %.180s",
-			       missing);
+		(void)snprintf(p->text, sizeof(p->text),
+			       "an allowed request did not arrive: %.180s", missing);
 }
 
 static void fill_titles(struct selftest_report *out)
@@ -265,8 +267,8 @@ static void fill_titles(struct selftest_report *out)
 	for (size_t i = 0; i < out->n_probes; i++) {
 		for (size_t k = 0; k < ARRAY_LEN(titles); k++) {
 			if (strcmp(out->probes[i].id, titles[k].id) == 0)
-				(void)snprintf(out->probes[i].title, sizeof(out->probes[i].title), "%s",
-					       titles[k].title);
+				(void)snprintf(out->probes[i].title, sizeof(out->probes[i].title),
+					       "%s", titles[k].title);
 		}
 	}
 }
@@ -303,7 +305,8 @@ int selftest_run(const struct selftest_options *o, struct selftest_report *out, 
 	int ret;
 
 	memset(out, 0, sizeof(*out));
-	(void)snprintf(out->backend, sizeof(out->backend), "%s", o->backend ? o->backend : "native");
+	(void)snprintf(out->backend, sizeof(out->backend), "%s",
+		       o->backend ? o->backend : "native");
 	s->options = o;
 	s->tries = mem_zalloc_array(SELFTEST_TRIES_MAX, sizeof(*s->tries));
 	ret = suite_run(s, out, e);

@@ -37,9 +37,9 @@ struct selftest_try {
 struct selftest_probe {
 	char id[8], title[96];
 	enum selftest_verdict verdict;
-	char control[200];        /* "succeeded", or why not */
-	char text[256];           /* why it failed, or was skipped */
-	uint64_t ms;              /* the slowest refusal */
+	char control[200]; /* "succeeded", or why not */
+	char text[256];	   /* why it failed, or was skipped */
+	uint64_t ms;	   /* the slowest refusal */
 };
 
 struct selftest_report {

@@ -28,6 +28,7 @@ static const char full[] =
 	"," ROUTE_TAIL "}],"
 	"\"resolve\":[{\"host\":\"api.example\",\"address\":\"127.0.0.1:8443\"},"
 	"{\"host\":\"b.example\",\"address\":\"::1\"}],"
+	"\"dns\":[\"127.0.0.1:5353\",\"::1\"],"
 	"\"ca_pem\":\"-----BEGIN\\u000a\"}";
 
 static void test_round_trip(void **state)
@@ -78,6 +79,11 @@ static void test_refused(void **state)
 		{"{\"version\":1,\"resolve\":[]}", "\"routes\" must be a list"},
 		{"{\"version\":1,\"routes\":{},\"resolve\":[]}", "\"routes\" must be a list"},
 		{"{\"version\":1,\"routes\":[]}", "\"resolve\" must be a list"},
+		{"{\"version\":1,\"routes\":[],\"resolve\":[],\"dns\":[1]}", "list of addresses"},
+		{"{\"version\":1,\"routes\":[],\"resolve\":[],\"dns\":[\"here\"]}", "address"},
+		{"{\"version\":1,\"routes\":[],\"resolve\":[],\"dns\":[\"::1\",\"::1\",\"::1\",\"::"
+		 "1\",\"::1\"]}",
+		 "4"},
 		{"{\"version\":1,\"routes\":[],\"resolve\":[],\"allow_all\":true}",
 		 "unknown key \"allow_all\""},
 		{"{\"version\":1,\"routes\":[],\"routes\":[" ROUTE "],\"resolve\":[]}",
