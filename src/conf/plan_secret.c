@@ -155,6 +155,8 @@ static int read_command(const struct plan_secret *s, char *out, size_t *n, struc
 	close_fd(&to);
 	ret = read_until(from, deadline, out, n, e);
 	close_fd(&from);
+	if (ret == 0 && *n == READ_MAX)
+		ret = err_set(e, -EINVAL, "the value is longer than %d bytes", PLAN_SECRET_MAX);
 	if (ret == 0)
 		ret = wait_until(pid, deadline, &status, e);
 	if (ret < 0) {

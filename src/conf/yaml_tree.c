@@ -58,7 +58,11 @@ static int parse_event(struct builder *b, yaml_event_t *event)
 	if (p->error == YAML_READER_ERROR)
 		return err_at(b->e, b->file, b->first_line + (unsigned)p->mark.line, 1,
 			      "not text in UTF-8: %s", p->problem ? p->problem : "unreadable");
-	if (p->context && p->problem)
+	if (p->context && strstr(p->context, "alias"))
+		/* "host: *.example.com", which everybody writes once. */
+		(void)snprintf(text, sizeof(text),
+			       "not YAML: a value that starts with \"*\" needs quotes");
+	else if (p->context && p->problem)
 		(void)snprintf(text, sizeof(text), "not YAML: %s, %s", p->problem, p->context);
 	else
 		(void)snprintf(text, sizeof(text), "not YAML: %s",
