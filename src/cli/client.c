@@ -77,6 +77,7 @@ static void catch_signals(bool has_tty)
 	struct sigaction sa = {.sa_handler = on_signal}; /* no SA_RESTART: a write must return */
 	struct sigaction crash = {.sa_handler = on_crash, .sa_flags = (int)SA_RESETHAND};
 	struct sigaction ignore = {.sa_handler = SIG_IGN};
+	sigset_t unblocked;
 
 	(void)sigaction(SIGPIPE, &ignore, &old_actions[SIGPIPE]);
 	for (size_t i = 0; i < ARRAY_LEN(relayed); i++) {
@@ -90,6 +91,11 @@ static void catch_signals(bool has_tty)
 	}
 	for (size_t i = 0; i < ARRAY_LEN(crashes); i++)
 		(void)sigaction(crashes[i], &crash, &old_actions[crashes[i]]);
+	/* `start` blocked these until somebody would take them. */
+	(void)sigemptyset(&unblocked);
+	for (size_t i = 0; i < ARRAY_LEN(relayed); i++)
+		(void)sigaddset(&unblocked, relayed[i]);
+	(void)sigprocmask(SIG_UNBLOCK, &unblocked, NULL);
 }
 
 static void release_signals(void)

@@ -165,7 +165,10 @@ static int wait_ready(int ready_fd, struct err *e)
 			break;
 		}
 	}
-	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	/* Blocked until the client has its handlers: who dies between "ok" and the attachment would
+	 * leave a bottle without an owner. */
+	if (r < 0)
+		(void)sigprocmask(SIG_SETMASK, &old, NULL);
 	return r;
 }
 
