@@ -1,0 +1,146 @@
+/* The judgement of the escape suite fails where it must: a suite that cannot fail proves nothing.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "selftest/selftest.h"
+
+#include "base/clean.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct selftest_try tries[16];
+static struct selftest_report report;
+static size_t n_tries;
+
+static void judge(const char *inside, const char *outside, const char *seen)
+{
+	struct err e = ERR_INIT;
+
+	n_tries = 0;
+	memset(&report, 0, sizeof(report));
+	assert_int_equal(
+		selftest_parse_tries(str_of(inside), SELFTEST_RUN_AGENT, tries, &n_tries, &e), 0);
+	assert_int_equal(
+		selftest_parse_tries(str_of(outside), SELFTEST_RUN_CONTROL, tries, &n_tries, &e),
+		0);
+	selftest_judge(&report, tries, n_tries, str_of(seen));
+}
+
+#define INSIDE	"N01\tx\ttokA\tstopped\t10\trefused\nend\n"
+#define OUTSIDE "N01\tx\ttokB\tstopped\t10\tsent\nend\n"
+
+static void test_passes(void **state)
+{
+	(void)state;
+	judge(INSIDE, OUTSIDE, "any\ttokB\n");
+	assert_int_equal(report.n_probes, 1);
+	assert_int_equal(report.probes[0].verdict, SELFTEST_PASSED);
+	assert_string_equal(report.probes[0].control, "succeeded");
+	assert_int_equal(report.passed, 1);
+}
+
+/* The client said "refused"; the canary saw it all the same. */
+static void test_canary_outvotes_client(void **state)
+{
+	(void)state;
+	judge(INSIDE, OUTSIDE, "any\ttokA\nany\ttokB\n");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_FAILED);
+	assert_non_null(strstr(report.probes[0].text, "got through"));
+}
+
+static void test_client_alone_is_enough(void **state)
+{
+	(void)state;
+	judge("N01\tx\ttokA\tthrough\t10\tconnected\nend\n", OUTSIDE, "any\ttokB\n");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_FAILED);
+}
+
+static void test_lost_control_fails(void **state)
+{
+	(void)state;
+	judge(INSIDE, OUTSIDE, "nothing arrived");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_FAILED);
+	assert_string_not_equal(report.probes[0].control, "succeeded");
+}
+
+static void test_missing_runs_fail(void **state)
+{
+	(void)state;
+	judge("end\n", OUTSIDE, "any\ttokB\n");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_FAILED);
+	judge(INSIDE, "end\n", "any\ttokB\n");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_FAILED);
+}
+
+static void test_skips_are_never_passes(void **state)
+{
+	(void)state;
+	judge(INSIDE, "N01\tx\t\tskipped\t0\tno such thing here\nend\n", "");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_SKIPPED);
+	assert_non_null(strstr(report.probes[0].text, "no such thing here"));
+	assert_int_equal(report.passed, 0);
+	assert_int_equal(report.skipped, 1);
+}
+
+/* One try proven, another one skipped: what is left counts. */
+static void test_mixed(void **state)
+{
+	(void)state;
+	judge("N01\tx\ttokA\tstopped\t1\tr\nN01\ty\ttokC\tstopped\t1\tr\nend\n",
+	      "N01\tx\ttokB\tstopped\t1\tr\nN01\ty\t\tskipped\t0\tno\nend\n", "any\ttokB\n");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_PASSED);
+	judge("N01\tx\ttokA\tstopped\t1\tr\nN01\ty\ttokC\tstopped\t1\tr\nend\n",
+	      "N01\tx\ttokB\tstopped\t1\tr\nN01\ty\ttokD\tstopped\t1\tr\nend\n", "any\ttokB\n");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_FAILED);
+}
+
+static void test_cut_output_is_refused(void **state)
+{
+	struct err e = ERR_INIT;
+
+	(void)state;
+	n_tries = 0;
+	assert_int_equal(selftest_parse_tries(STR_LIT("N01\tx\tt\tstopped\t1\tr\n"),
+					      SELFTEST_RUN_AGENT, tries, &n_tries, &e),
+			 -EPROTO);
+	assert_int_equal(selftest_parse_tries(STR_LIT("something else\nend\n"), SELFTEST_RUN_AGENT,
+					      tries, &n_tries, &e),
+			 -EPROTO);
+}
+
+static void test_json(void **state)
+{
+	_cleanup_(buf_free) struct buf out;
+
+	(void)state;
+	judge(INSIDE, OUTSIDE, "any\ttokB\n");
+	buf_init(&out, 65536);
+	assert_int_equal(selftest_print_json(&report, &out), 0);
+	assert_int_equal(buf_append(&out, "", 1), 0);
+	assert_non_null(strstr(out.p, "\"passed\":1,\"failed\":0,\"skipped\":0"));
+	assert_non_null(strstr(out.p, "\"id\":\"N01\""));
+	assert_non_null(strstr(out.p, "\"control\":\"succeeded\""));
+	assert_non_null(strstr(out.p, "\"skipped_reason\":null"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_passes),
+		cmocka_unit_test(test_canary_outvotes_client),
+		cmocka_unit_test(test_client_alone_is_enough),
+		cmocka_unit_test(test_lost_control_fails),
+		cmocka_unit_test(test_missing_runs_fail),
+		cmocka_unit_test(test_skips_are_never_passes),
+		cmocka_unit_test(test_mixed),
+		cmocka_unit_test(test_cut_output_is_refused),
+		cmocka_unit_test(test_json),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
