@@ -10,7 +10,7 @@ import pytest
 import bottle
 
 VERBS = ["start", "attach", "exec", "stop", "list", "logs", "cleanup", "doctor", "init",
-         "policy", "completion", "help", "version"]
+         "policy", "selftest", "completion", "help", "version"]
 
 
 @pytest.fixture
