@@ -183,6 +183,8 @@ int http1_write_request(struct buf *out, const struct http1_head *h, struct http
 			bool as_absolute, bool is_close) __attribute__((warn_unused_result));
 int http1_write_response(struct buf *out, const struct http1_head *h, struct http1_out_framing f,
 			 bool is_close) __attribute__((warn_unused_result));
+/* No less than what either of them would append. */
+size_t http1_write_bound(const struct http1_head *h);
 /* The usual phrase of a status, or "Status". */
 struct str http1_status_phrase(unsigned status);
 

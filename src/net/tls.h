@@ -126,6 +126,9 @@ bool tls_is_resumed(const struct tls *t);
 ssize_t tls_read(struct tls *t, void *p, size_t n);
 /* Bytes taken (possibly fewer than n), -EAGAIN, -EPIPE. */
 ssize_t tls_write(struct tls *t, const void *p, size_t n);
+/* tls_write() may take bytes that the socket has not: 0 once all are sent, -EAGAIN, -EPIPE. */
+int tls_flush(struct tls *t) _fallible_;
+bool tls_has_unsent(const struct tls *t);
 /* After -EAGAIN: whether it is writability that is waited for. */
 bool tls_wants_write(const struct tls *t);
 /* Decrypted or undecrypted bytes are in memory: do not wait for the descriptor before reading. */
