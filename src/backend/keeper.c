@@ -160,7 +160,6 @@ static void keeper_on_bundle_end(struct loop_watch *w, uint32_t events)
 					     : "ended");
 	log_error("%s", k->reason);
 	k->backend->kill(k->bottle);
-	session_flow(&k->agent);
 }
 
 static void keeper_on_bundle_message(struct loop_watch *w, uint32_t events)

@@ -223,7 +223,10 @@ struct launch {
 /* Everything up to bubblewrap; returns only with an error. */
 static int launch_child(const struct launch *l, struct err *e)
 {
-	static char *const no_env[] = {NULL};
+	/* So that bubblewrap's processes can be told for the bottle's; the agent's environment is
+	 * set by its arguments. */
+	_cleanup_free_ char *label = mem_printf("CLAUDE_BOTTLE_SLUG=%s", l->c->plan->slug);
+	char *env[] = {label, NULL};
 	const struct compartment *c = l->c;
 	int ret = cgroup_join(c->cgroup, e);
 
@@ -253,7 +256,7 @@ static int launch_child(const struct launch *l, struct err *e)
 			return err_set(e, -EBADF, "keep a descriptor for bwrap");
 	}
 	(void)umask(022);
-	(void)execve(l->bwrap, l->args->argv, no_env);
+	(void)execve(l->bwrap, l->args->argv, env);
 	return err_errno(e, "run %s", l->bwrap);
 }
 
