@@ -20,11 +20,52 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Asks for the credential of the one bound route at several destinations; each answer is a record.
+ */
+static void fake_ask_headers(struct bundle_role_env *env)
+{
+	static const struct {
+		const char *host, *path;
+		uint16_t port;
+		uint32_t credential;
+	} asked[] = {
+		{"bound.example.com", "/api/x", 443, 0}, {"bound.example.com", "/other", 443, 0},
+		{"bound.example.com", "/api/x", 80, 0},	 {"other.example.com", "/api/x", 443, 0},
+		{"bound.example.com", "/api/x", 443, 1},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(asked); i++) {
+		struct keyd_request q = {.op = KEYD_OP_HEADER, .index = asked[i].credential};
+		struct keyd_reply r;
+		struct record record;
+		struct err e = ERR_INIT;
+		bool is_right;
+
+		(void)snprintf(q.host, sizeof(q.host), "%s", asked[i].host);
+		q.port = asked[i].port;
+		q.data_n = (uint16_t)strlen(asked[i].path);
+		memcpy(q.data, asked[i].path, q.data_n);
+		if (keyd_ask(env->keyd_fd, &q, &r, KEYD_TIMEOUT_MS, &e) < 0)
+			die("%s", e.text);
+		is_right = r.status == KEYD_OK && r.data_n == 31 &&
+			   memcmp(r.data, "Bearer s3cr3t-value-of-the-test", 31) == 0;
+		record_init(&record, "egress", RECORD_NOTE,
+			    is_right				       ? "header-granted"
+			    : r.status == KEYD_DENIED && r.data_n == 0 ? "header-denied"
+								       : "header-wrong");
+		record.path[0] = (char)('0' + i);
+		if (record_send(env->record_fd, &record) < 0)
+			die("cannot record");
+	}
+}
+
 int egress_role_main(struct bundle_role_env *env)
 {
 	struct priv_limits limits = {.files = 64};
 	struct err e = ERR_INIT;
 	char byte;
+
+	fake_ask_headers(env);
 
 	if (bundle_role_seal(env, &limits, true, PRIV_SECCOMP_DIAL | PRIV_SECCOMP_PASS_FD, &e) < 0)
 		die("%s", e.text);

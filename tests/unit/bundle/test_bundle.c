@@ -32,9 +32,16 @@ struct bundle {
 	struct sockaddr_un address;
 };
 
+/* One bound route: credential 0 goes to /api/ of bound.example.com and nowhere else. */
 static const char config[] =
 	"{\"version\":1,\"slug\":\"t-1\",\"pinned\":\"10.209.0.2\",\"supervised\":false,"
-	"\"uid_base\":%u,\"policy\":{\"version\":1,\"routes\":[],\"resolve\":[]}}";
+	"\"uid_base\":%u,\"policy\":{\"version\":1,\"resolve\":[],\"routes\":["
+	"{\"host\":\"bound.example.com\",\"ports\":[443],\"methods\":[\"GET\"],"
+	"\"paths\":[\"/api/**\"],\"auth\":{\"scheme\":\"bearer\",\"credential\":0,"
+	"\"header\":\"authorization\",\"placeholder\":\"cbph-0123456789abcdef0123456789abcdef\"},"
+	"\"on_match\":\"block\",\"websocket\":false},"
+	"{\"host\":\"other.example.com\",\"ports\":[443],\"methods\":[\"GET\"],\"paths\":[],"
+	"\"on_match\":\"block\",\"websocket\":false}]}}";
 
 static int listen_on(struct bundle *b)
 {
@@ -51,7 +58,7 @@ static int listen_on(struct bundle *b)
 
 static void bundle_start(struct bundle *b)
 {
-	char text[512], secrets[256], args[5][32];
+	char text[1024], secrets[256], args[5][32];
 	struct bundle_secret_head head = {1 /* SCAN_KIND_SECRET */, 0, 0, 24};
 	int pair[2], config_fd, secrets_fd, records_fd;
 	struct err e = ERR_INIT;
@@ -219,6 +226,10 @@ static void test_ready_and_stop(void **state)
 	assert_int_equal(records_with(&b, "\"role\":\"pipelock\",\"verdict\":\"allow\""), 1);
 	assert_int_equal(records_with(&b, "\"signing-key\""), 1);
 	assert_true(records_with(&b, "\"checkpoint\"") >= 1);
+	/* A credential leaves keyd for its own host, port and path alone. */
+	assert_int_equal(records_with(&b, "\"header-granted\""), 1);
+	assert_int_equal(records_with(&b, "\"header-granted\",\"path\":\"0\""), 1);
+	assert_int_equal(records_with(&b, "\"header-denied\""), 4);
 }
 
 static void test_host_goes_away(void **state)
