@@ -1,13 +1,14 @@
 /*
- * The decision. It is on the path of every request, so it allocates nothing and goes once over the
- * routes; and it is the one place that says yes, so whatever is not understood is a no.
+ * The decision. It is on the path of every request, so it allocates nothing and looks only at
+ * the routes of the host; and it is the one place that says yes, so whatever is not understood is a
+ * no.
  *
  * A path can be spelled in many ways that one server folds and another does not. Where no route of
  * a host restricts paths, the spelling cannot change the verdict, and only what no honest client
  * sends is refused. Where one does, the path must be in the one form that cannot be read in two
  * ways, and its escapes are compared by what they stand for.
  */
-#include "conf/policy.h"
+#include "conf/policy_index.h"
 
 #include "base/clean.h"
 
@@ -264,19 +265,6 @@ static bool route_allows_path(const struct policy_route *r, struct str path)
 
 /* --- routes --- */
 
-static bool route_has_host(const struct policy_route *r, struct str host)
-{
-	const char *want = r->host;
-	size_t n;
-
-	if (want[0] != '*')
-		return want[0] == host.p[0] && strlen(want) == host.n &&
-		       memcmp(want, host.p, host.n) == 0;
-	/* "*.example.com": the host must end in ".example.com" and have something before it. */
-	n = strlen(++want);
-	return host.n > n && memcmp(host.p + host.n - n, want, n) == 0;
-}
-
 static bool route_has_port(const struct policy_route *r, uint16_t port)
 {
 	for (size_t i = 0; i < r->n_ports; i++)
@@ -299,14 +287,13 @@ struct policy_decision policy_decide_authority(const struct policy *p, struct st
 					       uint16_t port)
 {
 	struct policy_decision d = {.reason = POLICY_DENY_HOST};
+	const struct policy_route *r;
+	struct policy_cursor cursor;
 
 	if (!p || host.n == 0)
 		return d;
-	for (size_t i = 0; i < p->n_routes; i++) {
-		const struct policy_route *r = &p->routes[i];
-
-		if (!route_has_host(r, host))
-			continue;
+	policy_cursor_start(&cursor, p, host);
+	while ((r = policy_cursor_next(&cursor))) {
 		if (route_has_port(r, port))
 			return (struct policy_decision){.reason = POLICY_OK, .route = r};
 		decision_deny(&d, POLICY_DENY_PORT, r);
@@ -318,18 +305,16 @@ struct policy_decision policy_decide(const struct policy *p, struct str host, ui
 				     enum policy_method method, struct str path)
 {
 	struct policy_decision d = {.reason = POLICY_DENY_HOST};
-	const struct policy_route *best = NULL;
+	const struct policy_route *best = NULL, *r;
+	struct policy_cursor cursor;
 	enum path_form form = PATH_REFUSED, worst_allowed = PATH_AMBIGUOUS;
 	bool is_form_known = false;
 
 	if (!p || host.n == 0 || method >= POLICY_METHOD_COUNT)
 		return d;
 	path = path_without_query(path);
-	for (size_t i = 0; i < p->n_routes; i++) {
-		const struct policy_route *r = &p->routes[i];
-
-		if (!route_has_host(r, host))
-			continue;
+	policy_cursor_start(&cursor, p, host);
+	while ((r = policy_cursor_next(&cursor))) {
 		decision_deny(&d, POLICY_DENY_PORT, r);
 		if (!route_has_port(r, port))
 			continue;
@@ -380,6 +365,7 @@ void policy_free(struct policy *p)
 	}
 	for (size_t i = 0; i < p->n_resolve; i++)
 		free(p->resolve[i].host);
+	policy_index_free(p);
 	free(p->routes);
 	free(p->resolve);
 	free(p->dns);

@@ -92,6 +92,7 @@ struct policy {
 	struct sockaddr_storage *dns;
 	size_t n_dns;
 	char *ca_pem; /* extra roots for upstreams, of egress.ca; NULL for none */
+	struct policy_index *index; /* of routes by host; policy_from_json makes it, NULL is slower */
 };
 
 /* In the order in which they are checked. The names (policy_reason_name) are part of the wire

@@ -3,7 +3,7 @@
  * parsed as if an enemy had written it: each level knows its keys and refuses the rest, every count
  * and length has its cap, and an error at any place leaves a policy that allows nothing.
  */
-#include "conf/policy.h"
+#include "conf/policy_index.h"
 
 #include "base/clean.h"
 #include "base/mem.h"
@@ -542,5 +542,7 @@ int policy_from_json(struct policy *out, struct str json, struct err *e)
 	ret = read_policy(out, root, e);
 	if (ret < 0)
 		policy_free(out);
+	else
+		policy_index_make(out);
 	return ret;
 }

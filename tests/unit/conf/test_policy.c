@@ -8,10 +8,11 @@
 #include "base/clean.h"
 #include "base/mem.h"
 #include "base/timeutil.h"
-#include "conf/policy.h"
+#include "conf/policy_index.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 
 static void test_host_canonical(void **state)
 {
@@ -296,17 +297,24 @@ static void test_decide(void **state)
 		 4},
 	};
 
-	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct policy_decision d = policy_decide(&table, str_of(rows[i].host), rows[i].port,
-							 rows[i].method, str_of(rows[i].path));
-		const struct policy_route *want = rows[i].route < 0 ? NULL : &routes[rows[i].route];
+	const size_t n = ARRAY_LEN(rows);
+	struct policy indexed = table;
 
-		if (d.reason != rows[i].reason || d.route != want)
-			fail_msg("%s:%u %s: %s, route %td", rows[i].host, rows[i].port,
-				 rows[i].path, policy_reason_name(d.reason),
+	(void)state;
+	policy_index_make(&indexed);
+	for (size_t i = 0; i < 2 * ARRAY_LEN(rows); i++) {
+		struct policy_decision d = policy_decide(
+			i < n ? &table : &indexed, str_of(rows[i % n].host), rows[i % n].port,
+			rows[i % n].method, str_of(rows[i % n].path));
+		const struct policy_route *want =
+			rows[i % n].route < 0 ? NULL : &routes[rows[i % n].route];
+
+		if (d.reason != rows[i % n].reason || d.route != want)
+			fail_msg("%s:%u %s: %s, route %td", rows[i % n].host, rows[i % n].port,
+				 rows[i % n].path, policy_reason_name(d.reason),
 				 d.route ? d.route - routes : -1);
 	}
+	policy_index_free(&indexed);
 }
 
 static void test_decide_authority(void **state)
@@ -447,14 +455,94 @@ static void test_names(void **state)
 	assert_int_equal(policy_user_check(STR_LIT("a:b"), NULL), -EINVAL);
 }
 
+/* The index gives the same routes in the same order as looking at all of them. */
+static void test_index(void **state)
+{
+	static const char *const labels[] = {"a", "b", "cc", "x-y", "wild", "example"};
+	struct policy p = {0};
+	char names[POLICY_ROUTES_MAX][64];
+	unsigned seed = 1;
+
+	(void)state;
+	p.routes = mem_zalloc_array(POLICY_ROUTES_MAX, sizeof(*p.routes));
+	for (unsigned round = 0; round < 200; round++) {
+		p.n_routes = round < 20 ? round : (size_t)rand_r(&seed) % POLICY_ROUTES_MAX + 1;
+		for (size_t i = 0; i < p.n_routes; i++) {
+			int n = snprintf(names[i], sizeof(names[i]), "%s",
+					 rand_r(&seed) % 3 ? "" : "*.");
+
+			for (int k = rand_r(&seed) % 4; k >= 0; k--)
+				n += snprintf(names[i] + n, sizeof(names[i]) - (size_t)n, "%s%s",
+					      labels[(size_t)rand_r(&seed) % ARRAY_LEN(labels)],
+					      k ? "." : "");
+			p.routes[i].host = names[i];
+		}
+		policy_index_make(&p);
+		for (unsigned q = 0; q < 50; q++) {
+			struct policy_cursor one, all;
+			const struct policy_route *a, *b;
+			struct policy plain = p;
+			char host[64];
+			int n = 0;
+
+			plain.index = NULL;
+			for (int k = rand_r(&seed) % 5; k >= 0; k--)
+				n += snprintf(host + n, sizeof(host) - (size_t)n, "%s%s",
+					      labels[(size_t)rand_r(&seed) % ARRAY_LEN(labels)],
+					      k ? "." : "");
+			policy_cursor_start(&one, &p, str_of(host));
+			policy_cursor_start(&all, &plain, str_of(host));
+			do {
+				a = policy_cursor_next(&one);
+				b = policy_cursor_next(&all);
+				assert_ptr_equal(a, b);
+			} while (a);
+		}
+		policy_index_free(&p);
+	}
+	free(p.routes);
+}
+
+/* More nested wildcards than the cursor has room for. */
+static void test_index_many_chains(void **state)
+{
+	struct policy_route nested[12] = {0};
+	struct policy p = {.routes = nested, .n_routes = ARRAY_LEN(nested)};
+	char names[12][64];
+	struct policy_cursor c;
+	const struct policy_route *r;
+	size_t n = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(nested); i++) {
+		size_t at = (size_t)snprintf(names[i], sizeof(names[i]), "*");
+
+		for (size_t k = 0; k <= i; k++)
+			at += (size_t)snprintf(names[i] + at, sizeof(names[i]) - at, ".a");
+		nested[i].host = names[i];
+	}
+	policy_index_make(&p);
+	policy_cursor_start(&c, &p, STR_LIT("a.a.a.a.a.a.a.a.a.a.a.a.a.a"));
+	while ((r = policy_cursor_next(&c)))
+		assert_ptr_equal(r, &nested[n++]);
+	assert_int_equal(n, ARRAY_LEN(nested));
+	policy_index_free(&p);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_host_canonical), cmocka_unit_test(test_host_lengths),
-		cmocka_unit_test(test_host_pattern),   cmocka_unit_test(test_path_canonical),
-		cmocka_unit_test(test_decide),	       cmocka_unit_test(test_decide_authority),
-		cmocka_unit_test(test_path_pattern),   cmocka_unit_test(test_address),
+		cmocka_unit_test(test_host_canonical),
+		cmocka_unit_test(test_host_lengths),
+		cmocka_unit_test(test_host_pattern),
+		cmocka_unit_test(test_path_canonical),
+		cmocka_unit_test(test_decide),
+		cmocka_unit_test(test_decide_authority),
+		cmocka_unit_test(test_path_pattern),
+		cmocka_unit_test(test_address),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_index),
+		cmocka_unit_test(test_index_many_chains),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
