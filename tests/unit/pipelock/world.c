@@ -235,7 +235,8 @@ static void world_sockets(struct world *w)
 	(void)listen(w->parts.listen_fd, 64);
 	(void)getsockname(w->parts.listen_fd, (struct sockaddr *)&sin, &n);
 	w->port = ntohs(sin.sin_port);
-	(void)pipe(w->stop_fd);
+	if (pipe(w->stop_fd) < 0)
+		abort();
 }
 
 static int world_client_ctx(struct world *w)
