@@ -164,6 +164,9 @@ static void test_refused(void **state)
 		{"limits: {cpu: 1.2345}\n", 2, 15, "number of cores"},
 		{"limits: {cpu: 1.}\n", 2, 15, "number of cores"},
 		{"egress: {resolve: {a.example: 127.1}}\n", 2, 31, "not an address"},
+		{"egress: {dns: [127.1]}\n", 2, 16, "not an address"},
+		{"egress: {dns: [1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4, 1.1.1.5]}\n", 2, 15,
+		 "more than 4"},
 		{"egress: {resolve: {a.example: b.example}}\n", 2, 31, "not an address"},
 		{"egress: {resolve: {'*.a.example': 127.0.0.1}}\n", 2, 20, "one exact host"},
 		{"egress: {resolve: {'a b': 127.0.0.1}}\n", 2, 20, "not a host name"},
@@ -533,6 +536,48 @@ static void test_agent_refused(void **state)
 	}
 }
 
+/* The reference's examples are manifests; those with an "egress" or a "provider" are bottles. */
+static void test_reference(void **state)
+{
+	_cleanup_free_ char *text_p = NULL;
+	struct str text, rest;
+	unsigned n_bottles = 0, n_agents = 0;
+
+	(void)state;
+	assert_int_equal(io_read_file(AT_FDCWD, CONF_REFERENCE, 1u << 20, &text, NULL), 0);
+	text_p = (char *)text.p;
+	for (rest = text;;) {
+		size_t at = str_find(rest, STR_LIT("\n```yaml\n"));
+		_cleanup_free_ char *example = NULL;
+		struct err e = ERR_INIT;
+		int ret;
+
+		if (at == rest.n)
+			break;
+		rest = str_sub(rest, at + 9, rest.n);
+		example = str_dup(str_sub(rest, 0, str_find(rest, STR_LIT("\n```")) + 1));
+		if (strstr(example, "egress:")) {
+			struct manifest_bottle b = {0};
+
+			home_write(home.path, ".claude-bottle/bottles/x.md", example);
+			ret = manifest_load_bottle(&b, home.path, "x", &e);
+			manifest_bottle_free(&b);
+			n_bottles++;
+		} else {
+			struct manifest_agent a = {0};
+
+			home_write(home.path, ".claude-bottle/agents/x.md", example);
+			ret = manifest_load_agent(&a, home.path, NULL, "x", &e);
+			manifest_agent_free(&a);
+			n_agents++;
+		}
+		if (ret < 0)
+			fail_msg("%u:%u: %s\n%s", e.line, e.column, e.text, example);
+	}
+	assert_int_equal(n_bottles, 2);
+	assert_int_equal(n_agents, 1);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -546,6 +591,7 @@ int main(void)
 		cmocka_unit_test(test_owners),
 		cmocka_unit_test(test_agents),
 		cmocka_unit_test(test_agent_refused),
+		cmocka_unit_test(test_reference),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
