@@ -112,6 +112,12 @@ const struct scrub_set *creds_secrets(const struct creds *c)
 	return c->secrets;
 }
 
+void creds_mask(const struct creds *c, char *p, size_t n)
+{
+	(void)scrub_mask(c->secrets, p, n);
+	(void)scrub_mask(c->placeholders, p, n);
+}
+
 /* --- names that mean a credential --- */
 
 /* Words of a header's name, and pairs of words. */

@@ -54,6 +54,9 @@ enum creds_reason creds_apply(struct creds *c, struct http1_head *h,
 /* Every credential that was ever fetched, to be masked in answers. */
 const struct scrub_set *creds_secrets(const struct creds *c);
 
+/* Masks placeholders and fetched credentials in a text that is going to be recorded. */
+void creds_mask(const struct creds *c, char *p, size_t n);
+
 /* True for the name of a header that may carry a credential: one whose words say so. */
 bool creds_is_auth_header(struct str name);
 /* True if the query has a parameter that is a credential by its name. */

@@ -1,0 +1,31 @@
+/*
+ * The role's working parts without its process: an HTTP/1.1 intermediary that takes requests in
+ * absolute form from connections that it is given, and answers them from outside.
+ * egress_role_main() puts it into a sealed process; see docs/EGRESS.md.
+ */
+#pragma once
+
+#include "egress/creds.h"
+#include "egress/resolver.h"
+#include "net/relay.h"
+
+struct egress_config {
+	const struct policy *policy; /* borrowed */
+	const char *pinned;	     /* the bundle's own address, always inside; may be NULL */
+	const char *ca_file;	     /* PEM; NULL: only policy->ca_pem */
+	const struct sockaddr_storage *servers; /* name servers, with port */
+	size_t n_servers;
+	creds_ask_fn ask; /* for credentials */
+	void *ask_ctx;
+	int record_fd;
+	unsigned dns_ms, response_ms, stream_ms; /* 0: defaults */
+};
+
+struct egress;
+
+/* Opens all that needs the file system; afterwards only sockets are made. */
+int egress_new(struct egress **out, struct loop *l, const struct egress_config *config,
+	       struct err *e) _fallible_;
+void egress_free(struct egress *g);
+/* One end of a stream socketpair, owned from here on in every case. */
+void egress_serve(struct egress *g, int fd);

@@ -1,0 +1,154 @@
+/*
+ * The role's process: gathers what it needs of the file system (the system's certificate
+ * authorities, its name servers), gives its powers away, then serves the connections that pipelock
+ * passes to it. It has no address: nothing else can reach it.
+ */
+#include "egress/egress.h"
+
+#include "bundle/bundle.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "priv/priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ROLE_FILES_MAX	 4096
+#define ROLE_RESOLV_MAX	 65536
+#define ROLE_ACCEPT_STEP 32 /* connections taken in one turn of the loop */
+
+/* Debian, Fedora, openSUSE, Alpine. */
+static const char *const ca_files[] = {
+	"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+	"/var/lib/ca-certificates/ca-bundle.pem", "/etc/ssl/cert.pem"};
+
+struct egress_role {
+	struct loop *loop;
+	struct egress *egress;
+	struct bundle_config config;
+	int keyd_fd;
+	struct loop_watch channel;
+};
+
+static struct egress_role role;
+
+static int role_ask(void *ctx, struct keyd_request *q, struct keyd_reply *r, struct err *e)
+{
+	struct egress_role *g = ctx;
+
+	return keyd_ask(g->keyd_fd, q, r, KEYD_TIMEOUT_MS, e);
+}
+
+static void role_on_connection(struct loop_watch *w, uint32_t events)
+{
+	(void)events;
+	for (int i = 0; i < ROLE_ACCEPT_STEP; i++) {
+		int fds[1] = {-1};
+		size_t n_fds = 1;
+		char byte[16];
+		ssize_t n = io_recv_fds(w->fd, byte, sizeof(byte), fds, &n_fds, MSG_DONTWAIT);
+
+		if (n == 0) {
+			loop_stop(role.loop, 0);
+			return;
+		}
+		/* A message that is not understood costs its connection only. */
+		if (n == -EPROTO || n == -EMSGSIZE)
+			continue;
+		if (n < 0)
+			return;
+		if (n_fds == 1)
+			egress_serve(role.egress, fds[0]);
+	}
+}
+
+static void role_on_signal(struct loop *l, int signo, void *ctx)
+{
+	(void)signo;
+	(void)ctx;
+	loop_stop(l, 0);
+}
+
+static const char *role_find_ca_file(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(ca_files); i++) {
+		if (access(ca_files[i], R_OK) == 0)
+			return ca_files[i];
+	}
+	return NULL;
+}
+
+/* The operator's own name servers, else the host's. */
+static size_t role_find_servers(const struct policy *p,
+				struct sockaddr_storage out[RESOLVER_SERVERS_MAX])
+{
+	struct str text = STR_NULL;
+	struct err e = ERR_INIT;
+	size_t n = 0;
+
+	for (; n < p->n_dns && n < RESOLVER_SERVERS_MAX; n++)
+		out[n] = p->dns[n];
+	if (n > 0)
+		return n;
+
+	if (io_read_file(AT_FDCWD, "/etc/resolv.conf", ROLE_RESOLV_MAX, &text, &e) < 0)
+		log_warn("%s", e.text);
+	else
+		n = resolver_servers_parse(text, out);
+	free((char *)(uintptr_t)text.p);
+	if (n == 0)
+		log_warn("no name server in /etc/resolv.conf; asking 127.0.0.1");
+	return n;
+}
+
+static int role_start(const struct bundle_role_env *env, struct err *e)
+{
+	struct sockaddr_storage servers[RESOLVER_SERVERS_MAX];
+	struct egress_config config = {.ask = role_ask, .ask_ctx = &role, .servers = servers};
+	int ret = bundle_config_load(&role.config, env->config_fd, e);
+
+	if (ret < 0)
+		return ret;
+	role.keyd_fd = env->keyd_fd;
+	role.loop = loop_new(e);
+	if (!role.loop)
+		return e->code;
+	config.policy = role.config.policy;
+	config.pinned = role.config.pinned;
+	config.ca_file = role_find_ca_file();
+	config.n_servers = role_find_servers(config.policy, servers);
+	config.record_fd = env->record_fd;
+	ret = egress_new(&role.egress, role.loop, &config, e);
+	if (ret < 0)
+		return ret;
+	role.channel = (struct loop_watch){.fd = -1, .fn = role_on_connection};
+	ret = loop_add(role.loop, &role.channel, env->egress_fd, EPOLLIN, e);
+	if (ret < 0)
+		return ret;
+	return loop_signals(role.loop, (int[]){SIGTERM}, 1, role_on_signal, NULL, e);
+}
+
+int egress_role_main(struct bundle_role_env *env)
+{
+	struct priv_limits limits = {.files = ROLE_FILES_MAX};
+	struct err e = ERR_INIT;
+	int status;
+
+	if (role_start(env, &e) < 0)
+		die("%s", e.text);
+	if (bundle_role_seal(env, &limits, true,
+			     PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT | PRIV_SECCOMP_DIAL,
+			     &e) < 0)
+		die("%s", e.text);
+	bundle_role_ready(env);
+	status = loop_run(role.loop);
+	egress_free(role.egress);
+	bundle_config_free(&role.config);
+	loop_free(role.loop);
+	return status;
+}
