@@ -110,7 +110,7 @@ static enum relay_step exchange_on_connect(struct relay_exchange *x)
 	enum policy_reason why;
 
 	if (x->is_in_tunnel)
-		return exchange_block(p, x, "connect-inside-connect", "http");
+		return exchange_block(p, x, "connect-in-tunnel", "http");
 	if (!exchange_canonical(x, &why))
 		return exchange_block(p, x, policy_reason_name(why), "policy");
 	if (!gate_authority(&p->gate, x->req.host, x->req.port, &ex->v)) {
@@ -143,7 +143,8 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 	}
 	/* Any back will do: egress takes the destination from each request. */
 	x->pool_key = STR_LIT("egress");
-	x->req_keeps_length = true;
+	/* Masking keeps lengths; a chunked body that was held whole goes on with its exact one. */
+	x->req_keeps_length = x->req.framing == HTTP1_BODY_LENGTH;
 	if (x->req.framing == HTTP1_BODY_NONE && !report_verdict(p, x, &ex->v, 0)) {
 		report_refuse_unrecorded(x);
 		return RELAY_REFUSE;

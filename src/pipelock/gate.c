@@ -49,6 +49,7 @@ void gate_init(struct gate *g, const struct policy *policy, struct scan_engine *
 	*g = (struct gate){.policy = policy, .engine = engine};
 	buf_init(&g->text, GATE_HEAD_MAX);
 	buf_init(&g->decoded, 64u << 10);
+	known_init(&g->known);
 }
 
 void gate_close(struct gate *g)
@@ -200,12 +201,27 @@ static struct gate_findings *gate_find(struct gate *g, enum scan_place place, st
 	return fs;
 }
 
+/* A text's name among the known ones; 0 for one that is not to be looked up. */
+static uint64_t gate_name(const struct gate *g, enum scan_place place, struct str text,
+			  const struct policy_route *route)
+{
+	/* The route counts: its placeholder is clean there and nowhere else. */
+	uint64_t salt = (uint64_t)place << 32 | (uint64_t)(uint32_t)(route - g->policy->routes);
+
+	if (place == SCAN_PLACE_BODY || text.n > KNOWN_TEXT_MAX)
+		return 0;
+	return known_name(&g->known, salt, text);
+}
+
 /* Scans one text. True when clean, or when it may be masked (is_masked given) and is clean now. */
 static bool gate_scan(struct gate *g, enum scan_place place, struct str text,
 		      struct gate_verdict *v, bool *is_masked)
 {
-	bool may_mask = is_masked && v->route && v->route->on_match == POLICY_MATCH_REDACT;
+	bool may_mask = is_masked && v->route->on_match == POLICY_MATCH_REDACT;
+	uint64_t name = gate_name(g, place, text, v->route);
 
+	if (name && known_has(&g->known, name))
+		return true;
 	for (int round = 0;; round++) {
 		int ret;
 		struct gate_findings *fs = gate_find(g, place, text, v->route, &ret);
@@ -213,8 +229,11 @@ static bool gate_scan(struct gate *g, enum scan_place place, struct str text,
 
 		if (ret < 0 || (!worst && fs->is_full))
 			return gate_block(v, GATE_SCAN_LIMIT, gate_places[place].scanner);
-		if (!worst)
+		if (!worst) {
+			if (name && round == 0)
+				known_add(&g->known, name);
 			return true;
+		}
 		if (!may_mask || round == GATE_MASK_ROUNDS || !gate_mask(fs, text))
 			return gate_block_finding(v, place, worst);
 		*is_masked = true;
@@ -358,15 +377,21 @@ bool gate_response_head(struct gate *g, const struct http1_head *head, struct ga
 {
 	uint32_t at[HTTP1_FIELDS_MAX];
 	struct gate_findings *fs;
+	uint64_t name;
 	int ret;
 
 	if (gate_build_text(g, head, at) < 0)
 		return gate_block(v, GATE_SCAN_LIMIT, "response");
+	name = gate_name(g, SCAN_PLACE_RESPONSE, buf_str(&g->text), v->route);
+	if (name && known_has(&g->known, name))
+		return true;
 	fs = gate_find(g, SCAN_PLACE_RESPONSE, buf_str(&g->text), v->route, &ret);
 	for (unsigned i = 0; i < fs->n; i++) {
 		if (fs->list[i].kind == SCAN_KIND_SECRET)
 			return gate_block_finding(v, SCAN_PLACE_RESPONSE, &fs->list[i]);
 	}
+	if (name && ret == 0 && fs->n == 0)
+		known_add(&g->known, name);
 	return true;
 }
 

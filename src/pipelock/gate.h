@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "conf/policy.h"
 #include "net/http1.h"
+#include "pipelock/known.h"
 #include "record/record.h"
 #include "scan/content.h"
 #include "scan/scan.h"
@@ -91,6 +92,7 @@ struct gate {
 	struct scan_engine *engine;
 	struct buf text; /* scratch: the headers as one text */
 	struct buf decoded;
+	struct known known; /* clean heads of earlier requests */
 	struct gate_findings findings;
 };
 void gate_init(struct gate *g, const struct policy *policy, struct scan_engine *engine);

@@ -328,6 +328,58 @@ static void test_body_stream(void **state)
 	gate_stream_close(&s);
 }
 
+/* The same head is not scanned twice; one byte, place or route more makes it another. */
+static void test_known(void **state)
+{
+	unsigned first;
+
+	(void)state;
+	known_init(&gate.known);
+	fake_texts = 0;
+	assert_string_equal(API("GET /a?b", "X: 1\r\nAuthorization: HOME7!\r\n"), "ok");
+	first = fake_texts;
+	assert_int_equal(first, 3);
+	assert_string_equal(API("GET /a?b", "X: 1\r\nAuthorization: HOME7!\r\n"), "ok");
+	assert_int_equal(fake_texts, first);
+	assert_string_equal(API("GET /a?b", "X: 2\r\nAuthorization: HOME7!\r\n"), "ok");
+	assert_int_equal(fake_texts, first + 1);
+	assert_string_equal(API("GET /b?/a", "X: 2\r\nAuthorization: HOME7!\r\n"), "ok");
+	assert_int_equal(fake_texts, first + 3);
+	/* At home on one route is not at home on another. */
+	assert_string_equal(OPEN("GET /v1/a", "X: 1\r\nAuthorization: HOME7!\r\n"),
+			    "placeholder-misplaced");
+	for (int i = 0; i < 2; i++)
+		assert_string_equal(API("GET /a?RULE!", ""), "secret-in-query");
+	/* A masked text is not remembered as clean. */
+	for (int i = 0; i < 2; i++) {
+		assert_string_equal(
+			judge("mask.example.com", HEAD("mask.example.com", "POST /a?b=RULE!", "")),
+			"secret-in-query");
+		assert_int_equal(verdict.verdict, RECORD_REDACT);
+	}
+}
+
+static void test_known_names(void **state)
+{
+	/* The reference vector of SipHash-2-4 for eight bytes: key 00..0f, text 00..07. */
+	struct known k;
+	uint64_t salt = UINT64_C(0x0706050403020100), vector = UINT64_C(0x93f5f5799a932462);
+	char text[17] = "0123456789abcdef";
+
+	(void)state;
+	memcpy(k.key, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f", 16);
+	assert_int_equal(known_name(&k, salt, STR_NULL), vector);
+	for (size_t n = 1; n < 16; n++) {
+		uint64_t name = known_name(&k, 1, str_slice(text, n));
+
+		assert_true(name != known_name(&k, 2, str_slice(text, n)));
+		assert_true(name != known_name(&k, 1, str_slice(text, n - 1)));
+		text[n - 1] ^= 1;
+		assert_true(name != known_name(&k, 1, str_slice(text, n)));
+		text[n - 1] ^= 1;
+	}
+}
+
 static void test_names(void **state)
 {
 	(void)state;
@@ -348,6 +400,7 @@ int main(void)
 		cmocka_unit_test(test_redact),	      cmocka_unit_test(test_coded_body),
 		cmocka_unit_test(test_responses),     cmocka_unit_test(test_body_stream),
 		cmocka_unit_test(test_worn_stream),   cmocka_unit_test(test_names),
+		cmocka_unit_test(test_known),	      cmocka_unit_test(test_known_names),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

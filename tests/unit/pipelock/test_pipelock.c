@@ -179,13 +179,13 @@ static void test_keep_alive(void **state)
 
 static void test_policy(void **state)
 {
-	struct client c = client_open(w);
-
 	(void)state;
-	assert_int_equal(client_connect(&c, "evil.example.org:443"), 403);
-	client_close(&c);
-	assert_refused(ask("open.example.com", REQUEST("GET /v2/x", "%s"), ""), 403,
-		       "path-not-allowed");
+	assert_refused(ask("open.example.com", REQUEST("GET /v2/x", "")), 403, "path-not-allowed");
+	assert_refused(ask("open.example.com", REQUEST("DELETE /v1/x", "")), 403,
+		       "method-not-allowed");
+	assert_refused(ask("mask.example.com", "GET /%%2e%%2e/x HTTP/1.1\r\n"
+					       "Host: mask.example.com\r\n\r\n"),
+		       403, "path-syntax");
 }
 
 static void test_connect_refused(void **state)
@@ -457,21 +457,21 @@ static void test_responses(void **state)
 	struct record r;
 
 	(void)state;
-	assert_refused(ask("open.example.com", REQUEST("GET /v1/leak%s", ""), ""), 502,
+	assert_refused(ask("open.example.com", REQUEST("GET /v1/leak", "")), 502,
 		       "secret-in-response");
-	assert_refused(ask("open.example.com", REQUEST("GET /v1/leak-header%s", ""), ""), 502,
+	assert_refused(ask("open.example.com", REQUEST("GET /v1/leak-header", "")), 502,
 		       "secret-in-response");
-	assert_refused(ask("open.example.com", REQUEST("GET /v1/exotic%s", ""), ""), 502,
+	assert_refused(ask("open.example.com", REQUEST("GET /v1/exotic", "")), 502,
 		       "response-coding-unsupported");
 	world_records_drop(w);
-	assert_int_equal(ask("open.example.com", REQUEST("GET /v1/readme%s", ""), ""), 200);
+	assert_int_equal(ask("open.example.com", REQUEST("GET /v1/readme", "")), 200);
 	assert_non_null(strstr(answer, WORLD_SHAPE));
 	assert_true(world_record(w, &r));
 	assert_int_equal(r.verdict, RECORD_ALLOW);
 	assert_true(world_record(w, &r));
 	assert_int_equal(r.verdict, RECORD_NOTE);
 	assert_string_equal(r.reason, "injection-in-response");
-	assert_int_equal(ask("open.example.com", REQUEST("GET /v1/big%s", ""), ""), 200);
+	assert_int_equal(ask("open.example.com", REQUEST("GET /v1/big", "")), 200);
 	assert_int_equal(strlen(strstr(answer, "\r\n\r\n") + 4), 1 << 20);
 }
 

@@ -76,7 +76,7 @@ static void egress_sse(struct world *w, int fd)
 	(void)egress_say(fd, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 			     "Transfer-Encoding: chunked\r\n\r\n");
 	for (int i = 0; i < 3; i++) {
-		(void)egress_say(fd, "d\r\ndata: event\r\n\r\n"
+		(void)egress_say(fd, "f\r\ndata: event\r\n\r\n"
 				     "\r\n");
 		(void)sem_wait(&w->go);
 	}
