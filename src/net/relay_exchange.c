@@ -181,6 +181,7 @@ static void refusal_write(struct exchange *x, unsigned status, struct str fields
 	 * CONNECT the client may have begun its TLS handshake already. */
 	if (!x->is_req_read || x->pub.is_connect || !x->pub.req.may_keep_alive)
 		x->must_close_front = true;
+	frame_take_back(x);
 	ret = buf_printf(out, "HTTP/1.1 %u " STR_FMT "\r\n" STR_FMT "Content-Length: %zu\r\n%s\r\n",
 			 status, STR_ARG(phrase), STR_ARG(type), body.n,
 			 x->must_close_front ? "Connection: close\r\n" : "");

@@ -164,6 +164,12 @@ static bool piece_finish(struct exchange *x, bool is_up, size_t at, size_t gap, 
 	return is_ok;
 }
 
+void frame_take_back(struct exchange *x)
+{
+	if (x->down.is_in_hook)
+		truncate_to(&x->down.out, x->down.hook_at);
+}
+
 enum relay_data frame_release(struct exchange *x, bool is_up, struct str in, bool is_last,
 			      bool must_begin)
 {
@@ -174,13 +180,18 @@ enum relay_data frame_release(struct exchange *x, bool is_up, struct str in, boo
 
 	if (at == SIZE_MAX)
 		return RELAY_DATA_REFUSE;
+	flow->hook_at = at;
+	flow->is_in_hook = true;
 	if (in.n > 0 || is_last)
 		got = hook_call(x, is_up, in, is_last, &flow->out);
+	flow->is_in_hook = false;
 	if (got == RELAY_DATA_PASS && buf_append_str(&flow->out, in) != 0)
 		got = RELAY_DATA_REFUSE;
 	released = buf_len(&flow->out) - before;
 	if (got == RELAY_DATA_REFUSE || got == RELAY_DATA_LATER || x->is_refused) {
-		truncate_to(&flow->out, at);
+		/* Downwards the refusal itself stands there by now: see frame_take_back(). */
+		if (is_up || !x->is_refused || x->is_aborted)
+			truncate_to(&flow->out, at);
 		return x->is_refused ? RELAY_DATA_REFUSE : got;
 	}
 	if (released == 0 && !is_last && (flow->is_begun || !must_begin)) {

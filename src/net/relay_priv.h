@@ -89,6 +89,8 @@ struct keep {
 struct flow {
 	struct buf out;
 	bool is_begun; /* the head is in out, or was sent */
+	bool is_in_hook; /* an on_*_data function runs; out ends with a gap from hook_at on */
+	size_t hook_at;
 	enum http1_framing framing;
 	uint64_t left; /* of HTTP1_BODY_LENGTH: bytes that still have to come */
 };
@@ -230,6 +232,8 @@ bool request_pump(struct exchange *x);
 bool response_pump(struct exchange *x);
 void response_begin(struct exchange *x); /* after on_response: forward */
 /* --- relay_frame.c --- */
+/* Before a refusal is written: drops what a response's hook that is running has put into out. */
+void frame_take_back(struct exchange *x);
 /* Shows a piece of body to the owner and puts what it releases into the flow, the head before it if
  * it is not begun. With must_begin the head goes even if nothing was released. */
 enum relay_data frame_release(struct exchange *x, bool is_up, struct str in, bool is_last,
