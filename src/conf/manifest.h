@@ -11,12 +11,12 @@
 #include "conf/plan.h"
 #include "conf/schema.h"
 
-#define MANIFEST_NAME_MAX     40
-#define MANIFEST_EXTENDS_MAX  8
-#define MANIFEST_ENV_MAX      128
+#define MANIFEST_NAME_MAX      40
+#define MANIFEST_EXTENDS_MAX   8
+#define MANIFEST_ENV_MAX       128
 #define MANIFEST_ENV_VALUE_MAX 32768
-#define MANIFEST_EXPOSE_MAX   64
-#define MANIFEST_AGENTS_MAX   1024
+#define MANIFEST_EXPOSE_MAX    64
+#define MANIFEST_AGENTS_MAX    1024
 
 /* A route and what the plan needs to make its credential. */
 struct manifest_route {

@@ -9,8 +9,14 @@
 #include "base/err.h"
 #include "conf/policy.h"
 
-enum plan_backend { PLAN_BACKEND_UNSET, PLAN_BACKEND_NATIVE, PLAN_BACKEND_DOCKER,
-		    PLAN_BACKEND_SMOLMACHINES, PLAN_BACKEND_QEMU, PLAN_BACKEND_COUNT };
+enum plan_backend {
+	PLAN_BACKEND_UNSET,
+	PLAN_BACKEND_NATIVE,
+	PLAN_BACKEND_DOCKER,
+	PLAN_BACKEND_SMOLMACHINES,
+	PLAN_BACKEND_QEMU,
+	PLAN_BACKEND_COUNT
+};
 
 /* Where the host finds a secret. Exactly one is set. */
 struct plan_secret {
@@ -32,46 +38,46 @@ struct plan_env {
 struct plan_limits {
 	uint64_t memory_bytes; /* 0: no limit */
 	uint64_t processes;
-	uint64_t files;        /* open files per process */
-	uint64_t cpu_milli;    /* 1000: one core; 0: no limit */
+	uint64_t files;	    /* open files per process */
+	uint64_t cpu_milli; /* 1000: one core; 0: no limit */
 	uint64_t file_size_bytes;
 };
 
 struct plan {
-	char *slug;          /* "<agent>-<random>" */
+	char *slug; /* "<agent>-<random>" */
 	char *agent, *bottle;
-	char *provider;      /* "claude", "codex", "shell" */
+	char *provider;		   /* "claude", "codex", "shell" */
 	enum plan_backend backend; /* of the manifest; the flag and the variable win over it */
-	char **command;      /* NULL-terminated argv of the agent */
+	char **command;		   /* NULL-terminated argv of the agent */
 	size_t n_command;
-	char *prompt;        /* the text below the agent's head, or --prompt; may be NULL */
+	char *prompt;	      /* the text below the agent's head, or --prompt; may be NULL */
 	struct plan_env *env; /* the manifest's own, visible to the agent; placeholders included */
 	size_t n_env;
-	char **expose;       /* host folders bound read-only at the same path (native) */
+	char **expose; /* host folders bound read-only at the same path (native) */
 	size_t n_expose;
 	struct plan_limits limits;
 	struct policy policy;
 	struct plan_secret *secrets; /* number N is the credential N of policy routes' auth */
 	size_t n_secrets;
-	char *canary;        /* planted in the bottle's files and environment */
-	char **sources;      /* the manifest files that were read, for the record */
+	char *canary;	/* planted in the bottle's files and environment */
+	char **sources; /* the manifest files that were read, for the record */
 	size_t n_sources;
-	char *pinned;        /* the bundle's address inside the wall */
+	char *pinned; /* the bundle's address inside the wall */
 	bool is_supervised;
-	unsigned agent_uid;  /* inside the bottle; 1000 unless the selftest asks for 0 */
-	char **warnings;     /* for the human, before the start: "the allowlist is empty …" */
+	unsigned agent_uid; /* inside the bottle; 1000 unless the selftest asks for 0 */
+	char **warnings;    /* for the human, before the start: "the allowlist is empty …" */
 	size_t n_warnings;
 };
 
 struct plan_options {
-	const char *home;      /* the user's home; manifests live in home/.claude-bottle */
-	const char *cwd;       /* may bring agents, never bottles */
-	const char *agent;     /* NULL: none, then bottle and usually command are given */
-	const char *bottle;    /* --bottle: overrides the agent's; may be NULL */
-	const char *prompt;    /* --prompt, or NULL */
-	char *const *command;  /* after --, NULL-terminated, or NULL */
-	const char *slug;      /* NULL: made from the agent's name and random characters */
-	bool is_headless;      /* --headless: the agent's program answers the prompt and ends */
+	const char *home;     /* the user's home; manifests live in home/.claude-bottle */
+	const char *cwd;      /* may bring agents, never bottles */
+	const char *agent;    /* NULL: none, then bottle and usually command are given */
+	const char *bottle;   /* --bottle: overrides the agent's; may be NULL */
+	const char *prompt;   /* --prompt, or NULL */
+	char *const *command; /* after --, NULL-terminated, or NULL */
+	const char *slug;     /* NULL: made from the agent's name and random characters */
+	bool is_headless;     /* --headless: the agent's program answers the prompt and ends */
 };
 
 int plan_make(struct plan *out, const struct plan_options *opt, struct err *e) _fallible_;
@@ -87,8 +93,8 @@ struct plan_agent_info {
 };
 void plan_agents_free(struct plan_agent_info *list, size_t n);
 /* The home's agents first, then the current folder's that the home has not; each sorted. An agent
- * whose file cannot be used is listed without a bottle, its description saying why. The caller frees
- * with plan_agents_free(). */
+ * whose file cannot be used is listed without a bottle, its description saying why. The caller
+ * frees with plan_agents_free(). */
 int plan_list_agents(const char *home, const char *cwd, struct plan_agent_info **out, size_t *n,
 		     struct err *e) _fallible_;
 /* Fetches a secret's value, at start, on the host: at least SCAN_PRINT_WINDOW (12) and at most 2048

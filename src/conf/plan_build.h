@@ -10,13 +10,13 @@ struct plan_provider {
 	/* Variables for the agent, unless the manifest sets them; ends with a NULL name. */
 	const struct plan_env_default {
 		const char *name, *value;
-	} *env;
+	} * env;
 	/* Where the program looks for its key, by host and scheme, when auth.env is absent. */
 	const struct plan_key_default {
 		const char *host;
 		enum policy_auth_scheme scheme;
 		const char *env;
-	} *keys; /* ends with a NULL host */
+	} * keys; /* ends with a NULL host */
 };
 
 const struct plan_provider *plan_provider_find(const char *name);

@@ -10,24 +10,24 @@
 
 #define YAML_HEAD_MAX_BYTES (64u << 10)
 #define YAML_FILE_MAX_BYTES (1u << 20)
-#define YAML_DEPTH_MAX      12
-#define YAML_NODES_MAX      8192
+#define YAML_DEPTH_MAX	    12
+#define YAML_NODES_MAX	    8192
 
 enum yaml_kind { YAML_KIND_SCALAR, YAML_KIND_SEQUENCE, YAML_KIND_MAPPING };
 
 struct yaml_node {
 	enum yaml_kind kind;
-	struct str text;   /* of a scalar; NUL-terminated, without a NUL inside */
-	bool is_plain;     /* a scalar without quotes: may stand for true, 12 or nothing */
+	struct str text; /* of a scalar; NUL-terminated, without a NUL inside */
+	bool is_plain;	 /* a scalar without quotes: may stand for true, 12 or nothing */
 	unsigned line, column;
 	struct yaml_node **children; /* of a mapping: key, value, key, value … */
 	size_t n_children, cap_children;
 };
 
 struct yaml_doc {
-	char *file; /* as errors shall name it */
+	char *file;		/* as errors shall name it */
 	struct yaml_node *root; /* a mapping; NULL when the head is empty */
-	struct str body;        /* what follows the head; into the text that was given */
+	struct str body;	/* what follows the head; into the text that was given */
 	unsigned body_line;
 };
 
