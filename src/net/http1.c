@@ -103,6 +103,20 @@ struct head_facts {
 	size_t n_connection, n_fields_raw;
 };
 
+static enum http1_reason line_check(struct str line)
+{
+	if (http1_all(line, HTTP1_CLASS_VALUE))
+		return HTTP1_OK;
+	for (size_t i = 0; i < line.n; i++) {
+		if (http1_class[(unsigned char)line.p[i]] & HTTP1_CLASS_VALUE)
+			continue;
+		if (line.p[i] == '\0')
+			return HTTP1_NUL;
+		return line.p[i] == '\r' ? HTTP1_BARE_CR : HTTP1_CONTROL;
+	}
+	return HTTP1_OK;
+}
+
 size_t http1_head_length(struct str in, size_t from, bool is_request, enum http1_reason *reason)
 {
 	size_t at = from > in.n ? in.n : from;
@@ -149,27 +163,15 @@ size_t http1_head_length(struct str in, size_t from, bool is_request, enum http1
 			*reason = HTTP1_TARGET_TOO_LONG;
 		} else if (line < in.n) {
 			/* Said now rather than after a time-out: it may be HTTP/0.9. */
+			struct str first = str_sub(in, 0, line - 1), target;
 			struct http1_head h;
-			struct str target;
 
-			*reason = http1_request_line(&h, str_sub(in, 0, line - 1), &target);
+			*reason = line_check(first);
+			if (*reason == HTTP1_OK)
+				*reason = http1_request_line(&h, first, &target);
 		}
 	}
 	return 0;
-}
-
-static enum http1_reason line_check(struct str line)
-{
-	if (http1_all(line, HTTP1_CLASS_VALUE))
-		return HTTP1_OK;
-	for (size_t i = 0; i < line.n; i++) {
-		if (http1_class[(unsigned char)line.p[i]] & HTTP1_CLASS_VALUE)
-			continue;
-		if (line.p[i] == '\0')
-			return HTTP1_NUL;
-		return line.p[i] == '\r' ? HTTP1_BARE_CR : HTTP1_CONTROL;
-	}
-	return HTTP1_OK;
 }
 
 /* The next line without its CRLF; *rest moves behind it. */

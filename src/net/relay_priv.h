@@ -88,7 +88,7 @@ struct keep {
 /* One direction of an exchange: what goes out, and how it is framed. */
 struct flow {
 	struct buf out;
-	bool is_begun; /* the head is in out, or was sent */
+	bool is_begun;	 /* the head is in out, or was sent */
 	bool is_in_hook; /* an on_*_data function runs; out ends with a gap from hook_at on */
 	size_t hook_at;
 	enum http1_framing framing;
