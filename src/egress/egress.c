@@ -28,7 +28,7 @@ static int egress_open_relay(struct egress *g, const struct egress_config *c, st
 		.idle_ms = 3600000, /* pipelock closes what it needs no more */
 	};
 
-	return relay_new(&g->relay, g->loop, &config, &exchange_ops, g, e);
+	return relay_new(&g->relay, g->loop, &config, &egress_exchange_ops, g, e);
 }
 
 static int egress_open_tls(struct egress *g, const struct egress_config *c, struct err *e)

@@ -318,7 +318,7 @@ static void exchange_on_done(struct relay_exchange *x, const struct relay_result
 	exchange_record(x, &r);
 }
 
-const struct relay_ops exchange_ops = {
+const struct relay_ops egress_exchange_ops = {
 	.on_request = exchange_on_request,
 	.dial = exchange_dial,
 	.on_response = exchange_on_response,

@@ -28,4 +28,4 @@ struct exchange_state {
 	struct dialer dialer;
 };
 
-extern const struct relay_ops exchange_ops;
+extern const struct relay_ops egress_exchange_ops;
