@@ -228,7 +228,7 @@ static void exchange_on_done(struct relay_exchange *x, const struct relay_result
 	exchange_body_drop(p, ex);
 }
 
-const struct relay_ops exchange_ops = {
+const struct relay_ops pipelock_ops = {
 	.on_connect = exchange_on_connect,
 	.on_request = exchange_on_request,
 	.on_request_data = exchange_on_request_data,

@@ -42,7 +42,7 @@ void exchange_body_drop(struct pipelock *p, struct exchange *ex);
 void exchange_bodies_free(struct pipelock *p);
 
 /* --- exchange.c --- */
-extern const struct relay_ops exchange_ops;
+extern const struct relay_ops pipelock_ops;
 
 static inline struct pipelock *exchange_pipelock(const struct relay_exchange *x)
 {

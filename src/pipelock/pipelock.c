@@ -51,7 +51,7 @@ static int pipelock_relay(struct pipelock *p, const struct pipelock_parts *parts
 		.owner_bytes = sizeof(struct exchange),
 		.front_owner_bytes = sizeof(struct pipelock *),
 	};
-	int ret = relay_new(&p->relay, p->loop, &config, &exchange_ops, p, e);
+	int ret = relay_new(&p->relay, p->loop, &config, &pipelock_ops, p, e);
 
 	return ret < 0 ? ret : relay_listen(p->relay, parts->listen_fd, e);
 }
