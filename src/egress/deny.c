@@ -25,7 +25,8 @@ static const struct deny denials[] = {
 	{"credential-denied", 403, RECORD_BLOCK,
 	 HINT_HUMAN "look at the bottle's log: the credential of this route cannot be used."},
 	{"upstream-certificate", 502, RECORD_BLOCK,
-	 "The server's certificate is not valid for this name. If it is a private one, " HINT_HUMAN
+	 "The server's certificate is not valid for this name. If it is a private one, ask the "
+	 "person who runs this bottle to "
 	 "add its authority to egress.ca."},
 	{"coded-response", 502, RECORD_BLOCK,
 	 "The server coded its answer although it was asked not to, so that echoed credentials "
