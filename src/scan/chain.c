@@ -188,6 +188,15 @@ static void decode_parts(struct scan_pass *ps, const struct scan_view *v)
 			child(ps, v, DEC_SQUEEZE, v->layers);
 }
 
+/* In random bytes anything may look encoded; text has no control bytes. */
+static bool is_text(const struct scan_view *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		if (v->p[i] < ' ' && (v->p[i] < '\t' || v->p[i] > '\r'))
+			return false;
+	return true;
+}
+
 /* At the last depth: what could still be undone is not looked into, so its presence is a finding.
  */
 static void check_depth(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
@@ -197,7 +206,8 @@ static void check_depth(struct scan_pass *ps, const struct scan_view *v, const s
 
 	if (ps->place == SCAN_PLACE_RESPONSE)
 		return;
-	if (c->has_percent && (scan_unescape(o, v->p, v->n, ESCAPE_PERCENT) & ESCAPE_NEEDLESS)) {
+	if (c->has_percent && is_text(v) &&
+	    (scan_unescape(o, v->p, v->n, ESCAPE_PERCENT) & ESCAPE_NEEDLESS)) {
 		scan_limit(ps, v, "limit-depth");
 		return;
 	}
