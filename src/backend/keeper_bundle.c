@@ -364,7 +364,7 @@ static int bundle_fork(struct keeper_bundle *b, const struct plan *p, int state_
 	if (config < 0)
 		return config;
 	records = openat(state_fd, "records.jsonl",
-			 O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+			 O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (records < 0)
 		return err_errno(e, "open records.jsonl");
 	rules = keeper_rules_open(bundle);

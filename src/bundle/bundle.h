@@ -8,7 +8,7 @@
  *   secrets=FD   sealed memory file: struct-free, length-prefixed values (keyd_secrets.h); read by
  *                keyd alone
  *   control=FD   SOCK_SEQPACKET to the backend: status lines out, commands in
- *   records=FD   the bottle's records.jsonl, open for append
+ *   records=FD   the bottle's records.jsonl, open for reading and append
  *   rules=FD     the compiled rule database from the cache, or absent
  *   pipelock=FD  listening stream sockets, made inside the wall (docker: bound by init)
  *   dns_udp=FD dns_tcp=FD

@@ -276,6 +276,15 @@ def role_of(pid):
     return "agent"
 
 
+def is_alive(pid):
+    """Not a zombie: an orphan's exit status waits for whatever process 1 is here."""
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def all_processes():
     return [int(p) for p in os.listdir("/proc") if p.isdigit()]
 

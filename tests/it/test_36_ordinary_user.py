@@ -47,7 +47,7 @@ def test_nothing_is_left(user_home):
                     f"\nUid:\t{user_home.uid}\t" in open(f"/proc/{pid}/status").read(), \
                     bottle.cmdline(pid)
     assert user_home.run("cleanup").returncode == 0
-    assert not any(os.path.exists(f"/proc/{p}") for p in pids)
+    assert not any(bottle.is_alive(p) for p in pids)
     assert user_home.slugs() == []
     assert netns is None or netns not in bottle.network_namespaces()
 
