@@ -5,6 +5,7 @@
 #define JOIN_MAX      (256u << 10)
 #define SINGLES_MAX   (64u << 10)
 #define OVER_LAYERS   3
+#define LONG_TEXT     8192
 #define PRINTABLE_RUN 16
 
 static uint64_t view_hash(const uint8_t *p, size_t n, uint64_t key)
@@ -54,6 +55,7 @@ static void child(struct scan_pass *ps, const struct scan_view *v, enum scan_dec
 			      .depth = v->depth + 1,
 			      .decoder = decoder,
 			      .layers = layers,
+			      .is_leaf = decoder == DEC_JOIN && o->n > SQUEEZE_MAX,
 			      .is_below_binary = v->is_below_binary || is_to_text(decoder)};
 
 	if (o->is_overfull)
@@ -68,7 +70,8 @@ static unsigned kinds_of(const struct scan_class *c)
 	       (c->has_ampersand ? ESCAPE_HTML : 0);
 }
 
-static void decode_escapes(struct scan_pass *ps, const struct scan_view *v,
+/* Whether a child without escapes was scanned. */
+static bool decode_escapes(struct scan_pass *ps, const struct scan_view *v,
 			   const struct scan_class *c)
 {
 	struct scan_out *o = &ps->en->out[v->depth];
@@ -80,7 +83,7 @@ static void decode_escapes(struct scan_pass *ps, const struct scan_view *v,
 		{ESCAPE_PERCENT, DEC_PERCENT}, {ESCAPE_JSON, DEC_JSON}, {ESCAPE_HTML, DEC_HTML}};
 
 	if (!kinds || !(undone = scan_unescape(o, v->p, v->n, kinds)))
-		return;
+		return false;
 	layers += undone & ESCAPE_PERCENT ? 1 : 0;
 	/* Nothing that is honest escapes letters and digits three times over. */
 	if (layers >= OVER_LAYERS && (undone & ESCAPE_NEEDLESS) && ps->place != SCAN_PLACE_RESPONSE)
@@ -88,10 +91,11 @@ static void decode_escapes(struct scan_pass *ps, const struct scan_view *v,
 	undone &= ~ESCAPE_NEEDLESS;
 	child(ps, v, DEC_ESCAPE, layers);
 	if ((undone & (undone - 1)) == 0 || v->n > SINGLES_MAX || ps->place == SCAN_PLACE_RESPONSE)
-		return;
+		return true;
 	for (size_t i = 0; i < ARRAY_LEN(singles) && !ps->is_stopped; i++)
 		if ((undone & singles[i].kind) && scan_unescape(o, v->p, v->n, singles[i].kind))
 			child(ps, v, singles[i].decoder, layers);
+	return true;
 }
 
 /* Quoted-printable is told by soft line breaks or by several escapes in a row. */
@@ -110,13 +114,13 @@ static bool looks_quoted(const uint8_t *p, size_t n)
 	return false;
 }
 
-static void decode_text(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
+static bool decode_text(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
 {
 	struct scan_out *o = &ps->en->out[v->depth];
+	bool is_unescaped = decode_escapes(ps, v, c);
 
-	decode_escapes(ps, v, c);
 	if (ps->is_stopped)
-		return;
+		return true;
 	if (c->has_plus && !c->has_space && v->n <= SINGLES_MAX &&
 	    (ps->place == SCAN_PLACE_QUERY || (ps->place == SCAN_PLACE_BODY && c->has_equals)) &&
 	    scan_unescape(o, v->p, v->n, ESCAPE_FORM | ESCAPE_PERCENT))
@@ -126,6 +130,7 @@ static void decode_text(struct scan_pass *ps, const struct scan_view *v, const s
 		child(ps, v, DEC_QP, v->layers);
 	if (!ps->is_stopped && c->has_high && scan_fold(o, v->p, v->n))
 		child(ps, v, DEC_FOLD, v->layers);
+	return is_unescaped;
 }
 
 static void decode_binary(struct scan_pass *ps, const struct scan_view *v,
@@ -221,12 +226,15 @@ static void check_depth(struct scan_pass *ps, const struct scan_view *v, const s
 
 void scan_decode(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
 {
+	bool is_unescaped;
+
 	if (v->depth == SCAN_DEPTH_MAX) {
 		check_depth(ps, v, c);
 		return;
 	}
-	decode_text(ps, v, c);
-	if (!ps->is_stopped)
+	/* A long text without its escapes has every run that it has with them. */
+	is_unescaped = decode_text(ps, v, c);
+	if (!ps->is_stopped && !(is_unescaped && v->n > LONG_TEXT))
 		decode_binary(ps, v, c);
 	if (!ps->is_stopped)
 		check_cut_run(ps, v, c);

@@ -72,7 +72,7 @@ struct block {
 };
 
 #if defined(__x86_64__)
-CLASS_TARGET static void block_class(struct block *b, const uint8_t *p)
+CLASS_TARGET static inline void block_class(struct block *b, const uint8_t *p)
 {
 	const __m128i nibble = _mm_set1_epi8(15), zero = _mm_setzero_si128();
 	const __m128i bit_of =
@@ -83,11 +83,13 @@ CLASS_TARGET static void block_class(struct block *b, const uint8_t *p)
 	uint8_t folded[16];
 
 	*b = (struct block){0};
+#pragma GCC unroll 4
 	for (unsigned i = 0; i < 4; i++) {
 		__m128i v = _mm_loadu_si128((const __m128i *)(const void *)(p + 16 * i));
 		__m128i lo = _mm_and_si128(v, nibble);
 		__m128i row = _mm_shuffle_epi8(bit_of, _mm_and_si128(_mm_srli_epi16(v, 4), nibble));
 
+#pragma GCC unroll 8
 		for (unsigned s = 0; s < SET_COUNT; s++) {
 			__m128i low = _mm_loadu_si128((const __m128i *)(const void *)tables.low[s]);
 			__m128i out =
@@ -185,7 +187,7 @@ static inline void run_block(struct run_state *s, uint64_t m, size_t base)
 	}
 }
 
-void scan_classify(struct scan_class *c, const uint8_t *p, size_t n)
+CLASS_TARGET void scan_classify(struct scan_class *c, const uint8_t *p, size_t n)
 {
 	struct run_state token = {.runs = &c->token, .min = SCAN_RUN_TOKEN_MIN};
 	struct run_state spaced = {.runs = &c->spaced, .min = SCAN_RUN_HEX_MIN};

@@ -20,8 +20,8 @@ struct db_header {
 	uint8_t rules[32];
 	char hs_version[64];
 	uint64_t cpu_features;
-	uint64_t payload_n;
-	uint8_t payload[32]; /* SHA-256 of what follows the header */
+	uint64_t hs_n[WAY_COUNT]; /* bytes of each database */
+	uint8_t payload[32];	  /* SHA-256 of what follows the header */
 };
 
 static int db_header_fill(struct db_header *h, struct err *e)
@@ -64,7 +64,8 @@ static int rule_width(const struct scan_rule *r, uint32_t *width, struct err *e)
 	return 0;
 }
 
-int scan_db_compile(struct scan_db *out, const unsigned *rules, size_t n, struct err *e)
+static int way_compile(struct scan_db *out, enum scan_way way, const unsigned *rules, size_t n,
+		       struct err *e)
 {
 	const char *regex[SCAN_RULES_MAX];
 	unsigned flags[SCAN_RULES_MAX], ids[SCAN_RULES_MAX], k = 0;
@@ -72,11 +73,11 @@ int scan_db_compile(struct scan_db *out, const unsigned *rules, size_t n, struct
 	hs_platform_info_t platform;
 	int r;
 
-	*out = (struct scan_db){0};
 	for (size_t i = 0; i < n; i++) {
 		const struct scan_rule *rule = &scan_rules[rules[i]];
+		unsigned mask = 1u << SCAN_PLACE_RESPONSE;
 
-		if (!rule->regex)
+		if (!rule->regex || !(rule->places & (way == WAY_BACK ? mask : ~mask)))
 			continue;
 		if ((r = rule_width(rule, &out->width[rules[i]], e)) < 0)
 			return r;
@@ -84,10 +85,15 @@ int scan_db_compile(struct scan_db *out, const unsigned *rules, size_t n, struct
 		flags[k] = rule_hs_flags(rule);
 		ids[k++] = rules[i];
 	}
+	if (k == 0) { /* a database must have something: this never matches */
+		regex[k] = "\\z.";
+		flags[k] = HS_FLAG_ALLOWEMPTY;
+		ids[k++] = 0;
+	}
 	if (hs_populate_platform(&platform) != HS_SUCCESS)
 		return err_set(e, -ENOTSUP,
 			       "this processor lacks SSSE3, which the scan engine needs");
-	if (hs_compile_multi(regex, flags, ids, k, HS_MODE_STREAM, &platform, &out->hs, &ce) !=
+	if (hs_compile_multi(regex, flags, ids, k, HS_MODE_STREAM, &platform, &out->hs[way], &ce) !=
 	    HS_SUCCESS) {
 		(void)err_set(e, -EINVAL, "rule %s: %s",
 			      ce && ce->expression >= 0 ? scan_rules[ids[ce->expression]].id : "?",
@@ -98,45 +104,83 @@ int scan_db_compile(struct scan_db *out, const unsigned *rules, size_t n, struct
 	return 0;
 }
 
+int scan_db_compile(struct scan_db *out, const unsigned *rules, size_t n, struct err *e)
+{
+	int r = 0;
+
+	*out = (struct scan_db){0};
+	for (unsigned way = 0; way < WAY_COUNT && r == 0; way++)
+		r = way_compile(out, (enum scan_way)way, rules, n, e);
+	if (r < 0)
+		scan_db_free(out);
+	return r;
+}
+
 void scan_db_free(struct scan_db *db)
 {
-	if (db->hs)
-		(void)hs_free_database(db->hs);
-	db->hs = NULL;
+	for (size_t i = 0; i < WAY_COUNT; i++) {
+		if (db->hs[i])
+			(void)hs_free_database(db->hs[i]);
+		db->hs[i] = NULL;
+	}
 }
 
 int scan_db_pack(const struct scan_db *db, struct buf *out, struct err *e)
 {
 	struct db_header h;
-	_cleanup_free_ char *bytes = NULL;
-	_cleanup_free_ char *payload = NULL;
-	size_t n, widths_n = sizeof(db->width);
+	struct buf payload;
 	int r;
 
 	if ((r = db_header_fill(&h, e)) < 0)
 		return r;
-	if (hs_serialize_database(db->hs, &bytes, &n) != HS_SUCCESS)
-		return err_set(e, -ENOMEM, "serialise the rule database");
-	if (n > DB_MAX)
-		return err_set(e, -E2BIG, "the rule database has %zu bytes", n);
-	payload = malloc(widths_n + n);
-	if (!payload)
-		return err_set(e, -ENOMEM, "serialise the rule database");
-	memcpy(payload, db->width, widths_n);
-	memcpy(payload + widths_n, bytes, n);
-	h.payload_n = widths_n + n;
-	SHA256((const uint8_t *)payload, h.payload_n, h.payload);
-	if ((r = buf_append(out, &h, sizeof(h))) < 0 ||
-	    (r = buf_append(out, payload, h.payload_n)) < 0)
-		return err_set(e, r, "the rule database does not fit its buffer");
+	buf_init(&payload, DB_MAX);
+	r = buf_append(&payload, db->width, sizeof(db->width));
+	for (size_t i = 0; i < WAY_COUNT && r == 0; i++) {
+		_cleanup_free_ char *bytes = NULL;
+		size_t n;
+
+		if (hs_serialize_database(db->hs[i], &bytes, &n) != HS_SUCCESS)
+			r = -ENOMEM;
+		else
+			r = buf_append(&payload, bytes, n);
+		h.hs_n[i] = n;
+	}
+	SHA256((const uint8_t *)buf_str(&payload).p, buf_len(&payload), h.payload);
+	if (r == 0)
+		r = buf_append(out, &h, sizeof(h));
+	if (r == 0)
+		r = buf_append_str(out, buf_str(&payload));
+	buf_free(&payload);
+	return r < 0 ? err_set(e, r, "serialise the rule database") : 0;
+}
+
+static int db_unpack_payload(struct scan_db *db, const struct db_header *h, struct str payload,
+			     struct err *e)
+{
+	uint64_t at = sizeof(db->width);
+	uint8_t sum[32];
+
+	for (size_t i = 0; i < WAY_COUNT; i++) {
+		if (h->hs_n[i] > payload.n - at)
+			return err_set(e, -EBADMSG, "rule cache: wrong size");
+		at += h->hs_n[i];
+	}
+	if (at != payload.n)
+		return err_set(e, -EBADMSG, "rule cache: wrong size");
+	SHA256((const uint8_t *)payload.p, payload.n, sum);
+	if (memcmp(sum, h->payload, sizeof(sum)) != 0)
+		return err_set(e, -EBADMSG, "rule cache: corrupt");
+	memcpy(db->width, payload.p, sizeof(db->width));
+	at = sizeof(db->width);
+	for (size_t i = 0; i < WAY_COUNT; at += h->hs_n[i++])
+		if (hs_deserialize_database(payload.p + at, h->hs_n[i], &db->hs[i]) != HS_SUCCESS)
+			return err_set(e, -EBADMSG, "rule cache: refused by the engine");
 	return 0;
 }
 
 int scan_db_unpack(struct scan_db *db, struct str packed, struct err *e)
 {
 	struct db_header want, have;
-	uint8_t sum[32];
-	const char *payload;
 	int r;
 
 	*db = (struct scan_db){0};
@@ -145,22 +189,15 @@ int scan_db_unpack(struct scan_db *db, struct str packed, struct err *e)
 	if (packed.n < sizeof(have) + sizeof(db->width))
 		return err_set(e, -EBADMSG, "rule cache: too short");
 	memcpy(&have, packed.p, sizeof(have));
-	want.payload_n = have.payload_n;
+	memcpy(want.hs_n, have.hs_n, sizeof(want.hs_n));
 	memcpy(want.payload, have.payload, sizeof(want.payload));
 	if (memcmp(&want, &have, sizeof(want)) != 0)
 		return err_set(e, -EBADMSG,
 			       "rule cache: made for other rules, engine or processor");
-	payload = packed.p + sizeof(have);
-	if (have.payload_n != packed.n - sizeof(have))
-		return err_set(e, -EBADMSG, "rule cache: wrong size");
-	SHA256((const uint8_t *)payload, have.payload_n, sum);
-	if (memcmp(sum, have.payload, sizeof(sum)) != 0)
-		return err_set(e, -EBADMSG, "rule cache: corrupt");
-	memcpy(db->width, payload, sizeof(db->width));
-	if (hs_deserialize_database(payload + sizeof(db->width), have.payload_n - sizeof(db->width),
-				    &db->hs) != HS_SUCCESS)
-		return err_set(e, -EBADMSG, "rule cache: refused by the engine");
-	return 0;
+	r = db_unpack_payload(db, &have, str_sub(packed, sizeof(have), packed.n), e);
+	if (r < 0)
+		scan_db_free(db);
+	return r;
 }
 
 int scan_compile(struct buf *out, struct err *e)

@@ -11,6 +11,7 @@
 #define BASE64_MIN    16 /* characters: 12 bytes */
 #define BASE32_MIN    20
 #define PRINTABLE_MIN 12
+#define WRAPPED_TAIL  20 /* a last line that is too short for a run, and its break */
 
 void scan_out_reset(struct scan_out *o)
 {
@@ -287,7 +288,7 @@ bool scan_base64(struct scan_out *o, const struct scan_view *v, const struct sca
 
 		if (i >= wrapped_to && (count = wrapped_runs(v, r, i)) > 1) {
 			wrapped_to = i + count;
-			if (r->p[wrapped_to - 1].to >= old_n) {
+			if (r->p[wrapped_to - 1].to + WRAPPED_TAIL >= old_n) {
 				decode_wrapped(o, v, r, i, count);
 				decode_wrapped_shifted(o, v, r, i, count);
 			}
@@ -356,8 +357,12 @@ static size_t hex_sequence(struct scan_out *o, const struct scan_view *v, size_t
 		if (i == gap)
 			break;
 	}
-	if (n >= PRINTABLE_MIN)
-		keep_printable(o, to, n, from, i);
+	if (n >= PRINTABLE_MIN) { /* all of it: pairs that are set apart are meant as such */
+		segment_begin(o, from);
+		memmove(o->p + o->n, to, n);
+		o->n += n;
+		scan_out_point(o, i);
+	}
 	return i;
 }
 

@@ -8,11 +8,12 @@
 
 /* Which escapes scan_unescape() undoes. */
 #define ESCAPE_PERCENT 1u /* %HH, %uHHHH (RFC 3986 section 2.1) */
-#define ESCAPE_JSON    2u /* \uXXXX and the short ones (RFC 8259 section 7), \xHH, octal, markdown's \
-			   */
-#define ESCAPE_HTML 4u	  /* &#...; and the names that spell ASCII */
-#define ESCAPE_FORM 8u	  /* + is a space */
-#define ESCAPE_QP   16u	  /* =HH and soft line breaks (RFC 2045 section 6.7) */
+#define ESCAPE_JSON                                                                                \
+	2u		/* \uXXXX and the short ones (RFC 8259 section 7), \xHH, octal, markdown's \
+			 */
+#define ESCAPE_HTML 4u	/* &#...; and the names that spell ASCII */
+#define ESCAPE_FORM 8u	/* + is a space */
+#define ESCAPE_QP   16u /* =HH and soft line breaks (RFC 2045 section 6.7) */
 
 #define ESCAPE_NEEDLESS 32u /* reported only: a letter or digit was percent-encoded */
 

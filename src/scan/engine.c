@@ -8,10 +8,11 @@
 int scan_engine_new_from_db(struct scan_engine **out, struct scan_db *db, struct err *e)
 {
 	struct scan_engine *en = mem_zalloc(sizeof(*en));
+	bool is_set_up = true;
 
 	*out = NULL;
 	en->db = *db;
-	db->hs = NULL;
+	*db = (struct scan_db){0};
 	buf_init(&en->prints.squeezed, SCAN_VIEW_BYTES_MAX + 64);
 	en->window = malloc(SCAN_HOLDBACK_BYTES + SCAN_PIECE_BYTES);
 	for (size_t i = 0; i < WALK_COUNT; i++)
@@ -19,9 +20,10 @@ int scan_engine_new_from_db(struct scan_engine **out, struct scan_db *db, struct
 	for (unsigned i = 0; i < scan_rules_n; i++)
 		en->walk_rule[scan_rules[i].walk] = i;
 	en->inflater = scan_inflater_new();
-	if (!en->window || !en->inflater ||
-	    hs_alloc_scratch(en->db.hs, &en->scratch) != HS_SUCCESS ||
-	    hs_open_stream(en->db.hs, 0, &en->hs) != HS_SUCCESS ||
+	for (size_t i = 0; i < WAY_COUNT; i++)
+		is_set_up &= hs_alloc_scratch(en->db.hs[i], &en->scratch) == HS_SUCCESS &&
+			     hs_open_stream(en->db.hs[i], 0, &en->hs[i]) == HS_SUCCESS;
+	if (!is_set_up || !en->window || !en->inflater ||
 	    RAND_bytes((uint8_t *)&en->hash_key, sizeof(en->hash_key)) != 1) {
 		scan_engine_free(en);
 		return err_set(e, -ENOMEM, "set up the scan engine");
@@ -50,15 +52,17 @@ void scan_engine_free(struct scan_engine *en)
 {
 	if (!en)
 		return;
-	while (en->free_streams) {
-		struct scan_stream *s = en->free_streams;
+	for (size_t i = 0; i < WAY_COUNT; i++) {
+		while (en->free_streams[i]) {
+			struct scan_stream *s = en->free_streams[i];
 
-		en->free_streams = s->next_free;
-		(void)hs_close_stream(s->hs, NULL, NULL, NULL);
-		free(s);
+			en->free_streams[i] = s->next_free;
+			(void)hs_close_stream(s->hs, NULL, NULL, NULL);
+			free(s);
+		}
+		if (en->hs[i])
+			(void)hs_close_stream(en->hs[i], NULL, NULL, NULL);
 	}
-	if (en->hs)
-		(void)hs_close_stream(en->hs, NULL, NULL, NULL);
 	if (en->scratch)
 		(void)hs_free_scratch(en->scratch);
 	scan_db_free(&en->db);

@@ -46,8 +46,10 @@ enum inflated { INFLATED_NOTHING, INFLATED_ALL, INFLATED_PART, INFLATED_TOO_MUCH
 
 static size_t room_for(size_t in_n)
 {
-	return INFLATE_FREE_BYTES +
-	       (in_n < SCAN_WINDOW_BYTES ? in_n : SCAN_WINDOW_BYTES) * INFLATE_RATIO_MAX;
+	size_t most = SCAN_VIEW_BYTES_MAX - (64u << 10);
+	size_t n = INFLATE_FREE_BYTES + (in_n < most ? in_n : most) * INFLATE_RATIO_MAX;
+
+	return n < most ? n : most;
 }
 
 static uint8_t *grow(struct scan_out *o, size_t limit, size_t *n)

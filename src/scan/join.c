@@ -34,20 +34,23 @@ static void join_pairs(struct scan_out *o, const struct scan_view *v, char betwe
 /* String values of a JSON text, without the names of members. */
 static void join_strings(struct scan_out *o, const struct scan_view *v)
 {
-	for (size_t i = 0; i < v->n; i++) {
-		size_t from, k;
+	const uint8_t *p = v->p, *end = v->p + v->n;
 
-		if (v->p[i] != '"')
-			continue;
-		from = ++i;
-		while (i < v->n && v->p[i] != '"')
-			i += v->p[i] == '\\' ? 2 : 1;
-		if (i >= v->n)
+	while (p < end && (p = memchr(p, '"', (size_t)(end - p))) != NULL) {
+		const uint8_t *from = ++p, *q, *k;
+
+		for (q = p; q < end && (q = memchr(q, '"', (size_t)(end - q))) != NULL; q++) {
+			for (k = q; k > from && k[-1] == '\\'; k--)
+				;
+			if ((q - k) % 2 == 0)
+				break;
+		}
+		if (!q || q >= end)
 			return;
-		for (k = i + 1; k < v->n && v->p[k] <= ' '; k++)
+		for (p = k = q + 1; k < end && *k <= ' '; k++)
 			;
-		if (k >= v->n || v->p[k] != ':')
-			join_part(o, v, from, i);
+		if (k >= end || *k != ':')
+			join_part(o, v, (size_t)(from - v->p), (size_t)(q - v->p));
 	}
 }
 

@@ -244,3 +244,40 @@ void scan_prints_match(struct scan_pass *ps, const struct scan_view *v, size_t o
 	if (!ps->is_stopped && pr->has_bare)
 		match_bare(ps, v, back, old_n, &ph);
 }
+
+/* The placeholder must begin where a token may: otherwise a secret could be glued in front. */
+static bool is_token_start(const struct scan_view *v, size_t i)
+{
+	uint8_t b = i > 0 ? v->p[i - 1] : ' ';
+
+	return !ascii_is_alnum((char)b) && b != '-' && b != '_' && b != '+' && b != '/' && b != '.';
+}
+
+enum scan_is_placeholder scan_prints_placeholder(struct scan_pass *ps, const struct scan_view *v,
+						 size_t from, size_t to)
+{
+	const struct scan_prints *pr = &ps->en->prints;
+
+	for (size_t k = 0; k < pr->n; k++) {
+		const struct scan_print *x = &pr->print[k];
+		size_t low = to > x->length + 2 ? to - x->length - 2 : 0;
+
+		if (x->kind != SCAN_KIND_PLACEHOLDER)
+			continue;
+		for (size_t i = low > from ? low : from; i < to && i + SCAN_PRINT_WINDOW <= v->n;
+		     i++) {
+			uint8_t mac[32];
+
+			if (window_hash(v->p + i, pr->key.multiplier) != x->window ||
+			    !is_token_start(v, i))
+				continue;
+			if (x->length > v->n - i)
+				return MAY_BE_PLACEHOLDER;
+			if (scan_spend(ps, v, PRINT_HMAC_UNITS) &&
+			    mac_of(mac, &pr->key, v->p + i, x->length) == 0 &&
+			    memcmp(mac, x->mac, sizeof(mac)) == 0)
+				return IS_PLACEHOLDER;
+		}
+	}
+	return NO_PLACEHOLDER;
+}

@@ -36,6 +36,7 @@ enum scan_walk {
 	WALK_HOST_ENCODED,
 	WALK_HOST_CHAIN,
 	WALK_ENCODED_TOKEN,
+	WALK_AIRTABLE,
 	WALK_COUNT
 };
 
@@ -66,8 +67,11 @@ void scan_rules_hash(uint8_t out[32]);
 
 /* db.c: a database over some rules (ids are indexes into scan_rules). */
 #define SCAN_RULES_MAX 256
+/* What is sent and what comes back have rules of their own: the words that the latter look for are
+ * frequent, and would slow the former down. */
+enum scan_way { WAY_SENT, WAY_BACK, WAY_COUNT };
 struct scan_db {
-	hs_database_t *hs;
+	hs_database_t *hs[WAY_COUNT];
 	uint32_t width[SCAN_RULES_MAX]; /* longest match of each rule */
 };
 int scan_db_compile(struct scan_db *out, const unsigned *rules, size_t n, struct err *e) _fallible_;
@@ -135,6 +139,7 @@ struct scan_view {
 	unsigned depth;
 	enum scan_decoder decoder;
 	unsigned layers;      /* of percent-encoding taken off so far */
+	bool is_leaf;	      /* matched only, not decoded further */
 	bool is_below_binary; /* some binary-to-text decoder lies above */
 };
 
@@ -173,9 +178,27 @@ struct scan_prints {
 };
 #define SCAN_PRINT_HASH_BITS 24
 
+/* Findings told of this text: what several views show is told once. */
+#define SCAN_TOLD_MAX 16
+struct scan_told {
+	struct {
+		uint64_t id; /* of kind, rule and secret; 0: none */
+		uint64_t from, to;
+	} at[SCAN_TOLD_MAX];
+	unsigned n;
+};
+
+/* A rule's match that may turn out to be a placeholder when more has come. */
+#define SCAN_PENDING_MAX 4
+struct scan_pending {
+	unsigned rule;
+	uint64_t from, to;
+};
+
 struct scan_stream {
 	struct scan_engine *en;
 	enum scan_place place;
+	enum scan_way way;
 	scan_finding_fn fn;
 	void *ctx;
 	hs_stream_t *hs;
@@ -184,8 +207,9 @@ struct scan_stream {
 	bool is_stopped; /* the callback has said so */
 	bool is_open;
 	struct scan_work work;
-	uint64_t seen[16]; /* hashes of findings, so that none is told twice */
-	unsigned seen_n;
+	struct scan_told told;
+	struct scan_pending pending[SCAN_PENDING_MAX];
+	unsigned pending_n;
 	struct scan_stream *next_free;
 	uint8_t tail[SCAN_HOLDBACK_BYTES];
 };
@@ -195,14 +219,14 @@ struct scan_stream {
 struct scan_engine {
 	struct scan_db db;
 	hs_scratch_t *scratch;
-	hs_stream_t *hs; /* for whole views */
+	hs_stream_t *hs[WAY_COUNT]; /* for whole views */
 	struct scan_prints prints;
 	struct scan_class class[SCAN_DEPTH_MAX + 1];
 	struct scan_out out[SCAN_DEPTH_MAX + 1];
 	struct scan_out side; /* a decoder's intermediate result */
 	struct scan_inflater *inflater;
 	uint8_t *window;
-	struct scan_stream *free_streams;
+	struct scan_stream *free_streams[WAY_COUNT];
 	size_t streams_n;
 	unsigned walk_rule[WALK_COUNT]; /* index into scan_rules, or UINT_MAX */
 	uint64_t hash_key;
@@ -217,20 +241,28 @@ struct scan_pass {
 	scan_finding_fn fn;
 	void *ctx;
 	struct scan_work *work;
-	struct scan_stream *stream;
-	uint64_t base; /* offset of the outermost view in the outermost text */
-	size_t old_n;  /* of the outermost view: scanned with an earlier piece */
-	bool is_last;  /* nothing follows the outermost view */
+	struct scan_told *told;
+	struct scan_stream *stream; /* NULL for a whole text */
+	uint64_t base;		    /* offset of the outermost view in the outermost text */
+	size_t old_n;		    /* of the outermost view: scanned with an earlier piece */
+	bool is_last;		    /* nothing follows the outermost view */
 	bool is_stopped;
 	const struct scan_view *view; /* being matched */
 	int error;
 };
+
+static inline enum scan_way scan_way_of(enum scan_place place)
+{
+	return place == SCAN_PLACE_RESPONSE ? WAY_BACK : WAY_SENT;
+}
 
 /* view.c */
 void scan_view(struct scan_pass *ps, const struct scan_view *v);
 /* Tells of [from, to) of a view. False when the scan is to stop. */
 bool scan_report(struct scan_pass *ps, const struct scan_view *v, enum scan_kind kind,
 		 const char *rule, unsigned secret, size_t from, size_t to);
+/* Matches that waited for more of a placeholder, decided with what has come. */
+void scan_settle_pending(struct scan_pass *ps, const struct scan_view *v);
 /* A candidate of a rule: places, flags and check decide. False when the scan is to stop. */
 bool scan_candidate_found(struct scan_pass *ps, const struct scan_view *v, unsigned rule,
 			  size_t from, size_t to);
@@ -240,6 +272,10 @@ bool scan_spend(struct scan_pass *ps, const struct scan_view *v, uint64_t units)
 
 /* prints.c */
 void scan_prints_match(struct scan_pass *ps, const struct scan_view *v, size_t old_n);
+/* Whether a match that ends at `to` is a placeholder's, which is no credential. */
+enum scan_is_placeholder { NO_PLACEHOLDER, IS_PLACEHOLDER, MAY_BE_PLACEHOLDER };
+enum scan_is_placeholder scan_prints_placeholder(struct scan_pass *ps, const struct scan_view *v,
+						 size_t from, size_t to);
 
 /* walk.c */
 /* Rules without an expression, over the runs of a view. */

@@ -2,7 +2,6 @@
 #include "scan/walk.h"
 
 #include <openssl/sha.h>
-#include <stdlib.h>
 
 #define SEED_WORDS_MAX 24
 
@@ -10,25 +9,41 @@ static const char seed_words[2048][9] = {
 #include "scan/seed_words.inc"
 };
 
-static int seed_compare(const void *key, const void *word)
-{
-	const struct str *k = key;
-	size_t n = strlen(word);
-	int r = memcmp(k->p, word, k->n < n ? k->n : n);
+/* The first four letters tell a word of the list: a table by their hash, entries are index + 1. */
+#define SEED_SLOTS 8192
+static uint16_t seed_slot[SEED_SLOTS];
 
-	return r ? r : (int)k->n - (int)n;
+static uint32_t seed_hash(const char *p, size_t n)
+{
+	uint32_t x = 0;
+
+	memcpy(&x, p, n < 4 ? n : 4);
+	return x * 2654435761u >> 19;
+}
+
+__attribute__((constructor)) static void seed_fill(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(seed_words); i++) {
+		uint32_t h = seed_hash(seed_words[i], strlen(seed_words[i]));
+
+		while (seed_slot[h])
+			h = (h + 1) % SEED_SLOTS;
+		seed_slot[h] = (uint16_t)(i + 1);
+	}
 }
 
 /* Index of the word, or -1. */
 static int seed_index(const uint8_t *p, size_t n)
 {
-	struct str key = str_slice(p, n);
-	const char(*w)[9];
-
 	if (n < 3 || n > 8)
 		return -1;
-	w = bsearch(&key, seed_words, ARRAY_LEN(seed_words), sizeof(seed_words[0]), seed_compare);
-	return w ? (int)(w - seed_words) : -1;
+	for (uint32_t h = seed_hash((const char *)p, n); seed_slot[h]; h = (h + 1) % SEED_SLOTS) {
+		const char *word = seed_words[seed_slot[h] - 1];
+
+		if (memcmp(word, p, n) == 0 && word[n] == '\0')
+			return seed_slot[h] - 1;
+	}
+	return -1;
 }
 
 static bool seed_checksum_holds(const int *index, size_t words)
@@ -76,11 +91,55 @@ static void seed_push(struct seed_words *s, int index, size_t from, size_t to)
 	s->to[s->n - 1] = to;
 }
 
-bool seed_phrase_find(const uint8_t *p, size_t at, size_t end, size_t *from, size_t *to)
+/* The word around p[i]. False where there is none. */
+static bool word_at(const uint8_t *p, size_t low, size_t end, size_t i, size_t *from, size_t *to)
 {
-	struct seed_words s = {.n = 0};
-	size_t i = at, gap = 0;
+	if (i >= end || p[i] < 'a' || p[i] > 'z')
+		return false;
+	for (*from = i; *from > low && p[*from - 1] >= 'a' && p[*from - 1] <= 'z';)
+		--*from;
+	for (*to = i; *to < end && p[*to] >= 'a' && p[*to] <= 'z';)
+		++*to;
+	return true;
+}
 
+/* A phrase has at least twelve words and SCAN_RUN_WORD_MIN bytes, so that one of its first eight
+ * words stands in every stretch of half of that: testing there for three words of the list in a row
+ * skips most of a text. Returns where a phrase may begin, or end. */
+static size_t seed_candidate(const uint8_t *p, size_t at, size_t end)
+{
+	size_t low = at, from, to, i = at;
+	unsigned rank;
+
+	while (i < end) {
+		/* A separator: the word after it is no further than a few bytes. */
+		while (i < end && (p[i] < 'a' || p[i] > 'z'))
+			i++;
+		if (!word_at(p, low, end, i, &from, &to))
+			return end;
+		for (rank = 0; rank < 3 && seed_index(p + from, to - from) >= 0; rank++) {
+			for (i = to; i < end && i < to + 4 && (p[i] < 'a' || p[i] > 'z');)
+				i++;
+			if (!word_at(p, to, end, i, &from, &to))
+				return end;
+		}
+		if (rank == 3)
+			return low;
+		low = to;
+		i = to + SCAN_RUN_WORD_MIN / 2;
+	}
+	return end;
+}
+
+/* Reads words from at on: true with a phrase, else *to is behind the first word not of the list
+ * that follows one of it. */
+static bool seed_read(const uint8_t *p, size_t at, size_t end, size_t *from, size_t *to)
+{
+	struct seed_words s;
+	size_t i = at, gap = 0;
+	bool had_any = false;
+
+	s.n = 0;
 	while (i < end) {
 		size_t word = i;
 		int index;
@@ -97,13 +156,28 @@ bool seed_phrase_find(const uint8_t *p, size_t at, size_t end, size_t *from, siz
 		index = seed_index(p + word, i - word);
 		if (index < 0) {
 			s.n = 0;
+			if (had_any && i - at >= SCAN_RUN_WORD_MIN / 2 + 8)
+				break;
 			continue;
 		}
+		had_any = true;
 		seed_push(&s, index, word, i);
 		if (s.n >= 12 && seed_ends_here(&s, from)) {
 			*to = i;
 			return true;
 		}
+	}
+	*to = i;
+	return false;
+}
+
+bool seed_phrase_find(const uint8_t *p, size_t at, size_t end, size_t *from, size_t *to)
+{
+	while (at < end) {
+		at = seed_candidate(p, at, end);
+		if (at < end && seed_read(p, at, end, from, to))
+			return true;
+		at = at < end ? *to : end;
 	}
 	return false;
 }

@@ -23,6 +23,7 @@ int scan_text(struct scan_engine *en, enum scan_place place, struct str text, sc
 	      void *ctx)
 {
 	struct scan_work work = {.units_max = WORK_BASE};
+	struct scan_told told;
 	struct scan_pass ps = {
 		.en = en, .place = place, .fn = fn, .ctx = ctx, .work = &work, .is_last = true};
 	struct scan_view v = {.p = (const uint8_t *)text.p, .n = text.n};
@@ -41,6 +42,8 @@ int scan_text(struct scan_engine *en, enum scan_place place, struct str text, sc
 		scan_stream_close(s);
 		return r;
 	}
+	memset(&told, 0, sizeof(told));
+	ps.told = &told;
 	work_grant(&work, text.n);
 	scan_view(&ps, &v);
 	return ps.error;
@@ -49,19 +52,21 @@ int scan_text(struct scan_engine *en, enum scan_place place, struct str text, sc
 struct scan_stream *scan_stream_open(struct scan_engine *en, enum scan_place place,
 				     scan_finding_fn fn, void *ctx)
 {
-	struct scan_stream *s = en->free_streams;
+	enum scan_way way = scan_way_of(place);
+	struct scan_stream *s = en->free_streams[way];
 
 	if (s) {
-		en->free_streams = s->next_free;
+		en->free_streams[way] = s->next_free;
 	} else {
 		if (en->streams_n == SCAN_STREAMS_MAX)
 			return NULL;
 		s = mem_zalloc(sizeof(*s));
-		if (hs_open_stream(en->db.hs, 0, &s->hs) != HS_SUCCESS) {
+		if (hs_open_stream(en->db.hs[way], 0, &s->hs) != HS_SUCCESS) {
 			free(s);
 			return NULL;
 		}
 		s->en = en;
+		s->way = way;
 		en->streams_n++;
 	}
 	s->place = place;
@@ -72,8 +77,8 @@ struct scan_stream *scan_stream_open(struct scan_engine *en, enum scan_place pla
 	s->is_stopped = false;
 	s->is_open = true;
 	s->work = (struct scan_work){.units_max = WORK_BASE};
-	memset(s->seen, 0, sizeof(s->seen));
-	s->seen_n = 0;
+	memset(&s->told, 0, sizeof(s->told));
+	s->pending_n = 0;
 	s->next_free = NULL;
 	return s;
 }
@@ -86,6 +91,7 @@ static int stream_scan(struct scan_stream *s, const uint8_t *p, size_t n, bool i
 			       .fn = s->fn,
 			       .ctx = s->ctx,
 			       .work = &s->work,
+			       .told = &s->told,
 			       .stream = s,
 			       .base = s->taken - s->tail_n,
 			       .old_n = s->tail_n,
@@ -98,6 +104,8 @@ static int stream_scan(struct scan_stream *s, const uint8_t *p, size_t n, bool i
 		memcpy(en->window + s->tail_n, p, n);
 	work_grant(&s->work, n);
 	s->work.views = 0;
+	if (s->pending_n)
+		scan_settle_pending(&ps, &v);
 	scan_view(&ps, &v);
 	keep = v.n < SCAN_HOLDBACK_BYTES ? v.n : SCAN_HOLDBACK_BYTES;
 	memcpy(s->tail, en->window + v.n - keep, keep);
@@ -122,6 +130,8 @@ int scan_stream_feed(struct scan_stream *s, struct str piece)
 
 int scan_stream_end(struct scan_stream *s)
 {
+	/* A last pass over the tail alone: what waited for more is decided, what ends with the text
+	 * matches now. */
 	return s->is_stopped || s->taken == 0 ? 0 : stream_scan(s, NULL, 0, true);
 }
 
@@ -133,6 +143,6 @@ void scan_stream_close(struct scan_stream *s)
 	(void)hs_reset_stream(s->hs, 0, s->en->scratch, NULL, NULL);
 	mem_wipe(s->tail, s->tail_n);
 	s->is_open = false;
-	s->next_free = s->en->free_streams;
-	s->en->free_streams = s;
+	s->next_free = s->en->free_streams[s->way];
+	s->en->free_streams[s->way] = s;
 }

@@ -66,30 +66,28 @@ static void chain_of(const struct scan_view *v, char *out, size_t size)
 	}
 }
 
-static uint64_t finding_hash(const struct scan_finding *f)
+static uint64_t finding_id(const struct scan_finding *f)
 {
 	uint64_t h = UINT64_C(1469598103934665603);
 
 	for (const char *p = f->rule; *p; p++)
 		h = (h ^ (uint8_t)*p) * UINT64_C(1099511628211);
-	h = (h ^ f->secret) * UINT64_C(1099511628211);
-	h = (h ^ f->from) * UINT64_C(1099511628211);
-	h = (h ^ f->to) * UINT64_C(1099511628211);
-	return h | 1;
+	return ((h ^ f->secret) * UINT64_C(1099511628211) ^ f->kind) | 1;
 }
 
-static bool was_told(struct scan_pass *ps, const struct scan_finding *f)
+/* The same, where it was already seen, maybe in another view. */
+static bool was_told(struct scan_told *t, const struct scan_finding *f)
 {
-	struct scan_stream *s = ps->stream;
-	uint64_t h;
+	uint64_t id = finding_id(f);
+	unsigned k;
 
-	if (!s)
-		return false;
-	h = finding_hash(f);
-	for (size_t i = 0; i < ARRAY_LEN(s->seen); i++)
-		if (s->seen[i] == h)
+	for (size_t i = 0; i < SCAN_TOLD_MAX; i++)
+		if (t->at[i].id == id && t->at[i].from < f->to && f->from < t->at[i].to)
 			return true;
-	s->seen[s->seen_n++ % ARRAY_LEN(s->seen)] = h;
+	k = t->n++ % SCAN_TOLD_MAX;
+	t->at[k].id = id;
+	t->at[k].from = f->from;
+	t->at[k].to = f->to;
 	return false;
 }
 
@@ -107,7 +105,7 @@ bool scan_report(struct scan_pass *ps, const struct scan_view *v, enum scan_kind
 		map_out(u, &from, &to);
 	f.from = ps->base + from;
 	f.to = ps->base + to;
-	if (was_told(ps, &f))
+	if (was_told(ps->told, &f))
 		return true;
 	if (ps->fn && !ps->fn(&f, ps->ctx))
 		ps->is_stopped = true;
@@ -131,6 +129,47 @@ bool scan_spend(struct scan_pass *ps, const struct scan_view *v, uint64_t units)
 	return false;
 }
 
+/* A placeholder's part that looks like a credential is none. In a stream the rest of it may not
+ * have come: such a match waits, which the hold-back allows. True when the match is not to be told
+ * now. */
+static bool is_placeholders(struct scan_pass *ps, const struct scan_view *v, unsigned id,
+			    size_t from, size_t to)
+{
+	struct scan_stream *s = ps->stream;
+
+	switch (scan_prints_placeholder(ps, v, from, to)) {
+	case IS_PLACEHOLDER:
+		return true;
+	case MAY_BE_PLACEHOLDER:
+		if (v->parent || !s || ps->is_last || s->pending_n == SCAN_PENDING_MAX)
+			return false;
+		s->pending[s->pending_n++] =
+			(struct scan_pending){id, ps->base + from, ps->base + to};
+		return true;
+	case NO_PLACEHOLDER:
+		break;
+	}
+	return false;
+}
+
+void scan_settle_pending(struct scan_pass *ps, const struct scan_view *v)
+{
+	struct scan_stream *s = ps->stream;
+	struct scan_pending was[SCAN_PENDING_MAX];
+	unsigned n = s->pending_n;
+
+	memcpy(was, s->pending, sizeof(was));
+	s->pending_n = 0;
+	for (unsigned i = 0; i < n && !ps->is_stopped; i++) {
+		size_t from = was[i].from > ps->base ? (size_t)(was[i].from - ps->base) : 0;
+		size_t to = was[i].to > ps->base ? (size_t)(was[i].to - ps->base) : 0;
+
+		if (!is_placeholders(ps, v, was[i].rule, from, to))
+			(void)scan_report(ps, v, SCAN_KIND_RULE, scan_rules[was[i].rule].id, 0,
+					  from, to);
+	}
+}
+
 bool scan_candidate_found(struct scan_pass *ps, const struct scan_view *v, unsigned id, size_t from,
 			  size_t to)
 {
@@ -151,6 +190,8 @@ bool scan_candidate_found(struct scan_pass *ps, const struct scan_view *v, unsig
 						   c.p[c.from - 1] != '"' &&
 						   c.p[c.from - 1] != '\'';)
 			c.from--;
+	if (ps->en->prints.n && is_placeholders(ps, v, id, c.from, c.to))
+		return true;
 	return scan_report(ps, v, SCAN_KIND_RULE, r->id, 0, c.from, c.to);
 }
 
@@ -176,7 +217,7 @@ static void match_rules(struct scan_pass *ps, const struct scan_view *v)
 {
 	struct scan_engine *en = ps->en;
 	bool is_root = !v->parent && ps->stream;
-	hs_stream_t *hs = is_root ? ps->stream->hs : en->hs;
+	hs_stream_t *hs = is_root ? ps->stream->hs : en->hs[scan_way_of(ps->place)];
 	size_t from = is_root ? ps->old_n : 0;
 	hs_error_t r = HS_SUCCESS;
 
@@ -207,6 +248,8 @@ void scan_view(struct scan_pass *ps, const struct scan_view *v)
 	if (!ps->is_stopped)
 		scan_prints_match(ps, v, old_n);
 	if (ps->is_stopped || v->n < SCAN_RUN_TOKEN_MIN / 2)
+		return;
+	if (v->is_leaf)
 		return;
 	scan_classify(c, v->p, v->n);
 	scan_walk(ps, v, c);

@@ -176,6 +176,9 @@ static bool walk_token(struct walk *w, struct scan_run r)
 			is_hex &= ascii_hex_value((char)p[i++]) >= 0;
 		if (i - from >= 14 && !walk_alnum(w, from, i))
 			return false;
+		if (is_hex && i - from == 64 && from >= 18 && p[from - 1] == '.' &&
+		    memcmp(p + from - 18, "pat", 3) == 0 && !found(w, WALK_AIRTABLE, from - 18, i))
+			return false;
 		if (is_hex && i - from >= 64 && !walk_hex(w, from, i))
 			return false;
 	}

@@ -1,0 +1,177 @@
+/* Rates of the scan engine, as JSON lines. The text is JSON of the kind that an API client posts.
+ */
+#include "base/log.h"
+#include "base/timeutil.h"
+#include "scan/scan_int.h"
+
+#include <stdio.h>
+
+#define TEXT_BYTES (1u << 20)
+#define MIN_NS	   (TIME_NS_PER_SEC / 2)
+
+static char text[TEXT_BYTES];
+static uint64_t findings;
+
+static bool count(const struct scan_finding *f, void *ctx)
+{
+	(void)ctx;
+	findings++;
+	fprintf(stderr, "unexpected finding: %s %s\n", f->rule, f->decoders);
+	return true;
+}
+
+static uint32_t next_random(uint32_t *s)
+{
+	*s = *s * 1664525 + 1013904223;
+	return *s >> 8;
+}
+
+static void fill_json(char *p, size_t n)
+{
+	static const char *const words[] = {
+		"the",	   "request", "returned", "status", "configuration",
+		"user",	   "project", "path",	  "file",   "release",
+		"changes", "to",      "of",	  "branch", "function"};
+	uint32_t seed = 42;
+	size_t at = 0;
+
+	while (at + 256 < n) {
+		at += (size_t)snprintf(p + at, n - at,
+				       "{\"id\":%u,\"name\":\"item-%u\",\"active\":true,\"score\":%"
+				       "u.%02u,\"text\":\"",
+				       next_random(&seed), next_random(&seed) % 1000,
+				       next_random(&seed) % 100, next_random(&seed) % 100);
+		for (unsigned i = 0; i < 12; i++)
+			at += (size_t)snprintf(p + at, n - at, "%s ",
+					       words[next_random(&seed) % ARRAY_LEN(words)]);
+		at += (size_t)snprintf(p + at, n - at, "in src/main.c\\nline %u\"},\n",
+				       next_random(&seed) % 500);
+	}
+	memset(p + at, ' ', n - at);
+}
+
+static void emit(const char *name, double value, const char *unit)
+{
+	printf("{\"name\":\"%s\",\"value\":%.3f,\"unit\":\"%s\"}\n", name, value, unit);
+	fflush(stdout);
+}
+
+static int nothing(unsigned id, unsigned long long from, unsigned long long to, unsigned flags,
+		   void *ctx)
+{
+	(void)id;
+	(void)from;
+	(void)to;
+	(void)flags;
+	(void)ctx;
+	return 0;
+}
+
+static void bench_raw(struct scan_engine *en)
+{
+	uint64_t begin = time_monotonic_ns(), ns, bytes = 0;
+
+	do {
+		for (size_t at = 0; at < TEXT_BYTES; at += 16384)
+			if (hs_scan_stream(en->hs[WAY_SENT], text + at, 16384, 0, en->scratch,
+					   nothing, NULL) != HS_SUCCESS)
+				return;
+		bytes += TEXT_BYTES;
+		ns = time_monotonic_ns() - begin;
+	} while (ns < MIN_NS);
+	(void)hs_reset_stream(en->hs[WAY_SENT], 0, en->scratch, NULL, NULL);
+	emit("scan_raw", (double)bytes / (double)ns, "GB/s");
+}
+
+static void bench_text(struct scan_engine *en, const char *name, enum scan_place place,
+		       struct str t, bool is_rate)
+{
+	uint64_t begin = time_monotonic_ns(), ns, n = 0;
+
+	do {
+		for (unsigned i = 0; i < 16; i++, n++)
+			if (scan_text(en, place, t, count, NULL) < 0)
+				return;
+		ns = time_monotonic_ns() - begin;
+	} while (ns < MIN_NS);
+	if (is_rate)
+		emit(name, (double)(n * t.n) / (double)ns, "GB/s");
+	else
+		emit(name, (double)ns / (double)n / 1000, "us");
+}
+
+static void bench_stream(struct scan_engine *en, const char *name, size_t piece)
+{
+	struct scan_stream *s = scan_stream_open(en, SCAN_PLACE_BODY, count, NULL);
+	uint64_t begin = time_monotonic_ns(), ns, bytes = 0;
+
+	do {
+		for (size_t at = 0; at < TEXT_BYTES; at += piece)
+			if (!s || scan_stream_feed(s, str_slice(text + at, piece)) < 0)
+				return;
+		bytes += TEXT_BYTES;
+		ns = time_monotonic_ns() - begin;
+	} while (ns < MIN_NS);
+	scan_stream_close(s);
+	emit(name, (double)bytes / (double)ns, "GB/s");
+}
+
+static int watch_secrets(struct scan_engine *en, struct err *e)
+{
+	struct scan_print_key key = {.multiplier = 0x9E3779B97F4A7C15u | 1, .mac_key = {7}};
+	struct scan_print prints[8];
+	char secret[40];
+	int r;
+
+	for (unsigned i = 0; i < ARRAY_LEN(prints); i++) {
+		(void)snprintf(secret, sizeof(secret), "a-secret-of-this-bottle-%u", i * 7919);
+		r = scan_print_make(&prints[i], &key, SCAN_KIND_SECRET, i, str_of(secret), e);
+		if (r < 0)
+			return r;
+	}
+	return scan_engine_set_prints(en, &key, prints, ARRAY_LEN(prints), e);
+}
+
+static void bench_start(struct str packed)
+{
+	struct err e = ERR_INIT;
+	struct scan_engine *en;
+	uint64_t begin = time_monotonic_ns();
+
+	if (scan_engine_new(&en, packed, &e) < 0)
+		die("%s", e.text);
+	emit("scan_load_cached_rules", (double)(time_monotonic_ns() - begin) / 1e6, "ms");
+	begin = time_monotonic_ns();
+	if (scan_engine_selftest(en, &e) < 0)
+		die("%s", e.text);
+	emit("scan_selftest", (double)(time_monotonic_ns() - begin) / 1e6, "ms");
+	scan_engine_free(en);
+}
+
+int main(void)
+{
+	struct err e = ERR_INIT;
+	struct scan_engine *en;
+	struct buf packed;
+	uint64_t begin = time_monotonic_ns();
+
+	buf_init(&packed, 64u << 20);
+	if (scan_compile(&packed, &e) < 0 || scan_engine_new(&en, buf_str(&packed), &e) < 0 ||
+	    watch_secrets(en, &e) < 0)
+		die("%s", e.text);
+	emit("scan_compile_rules", (double)(time_monotonic_ns() - begin) / 1e6, "ms");
+	bench_start(buf_str(&packed));
+	fill_json(text, sizeof(text));
+	bench_raw(en);
+	bench_text(en, "scan_pipeline", SCAN_PLACE_BODY, str_slice(text, 65536), true);
+	bench_stream(en, "scan_pipeline_stream_16k", 16384);
+	bench_stream(en, "scan_pipeline_stream_1k", 1024);
+	bench_text(en, "scan_url_clean", SCAN_PLACE_QUERY,
+		   STR_LIT("state=open&page=2&per_page=30&sort=updated"), false);
+	bench_text(en, "scan_path_clean", SCAN_PLACE_PATH, STR_LIT("/repos/golang/go/issues"),
+		   false);
+	bench_text(en, "scan_response_10k", SCAN_PLACE_RESPONSE, str_slice(text, 10240), false);
+	scan_engine_free(en);
+	buf_free(&packed);
+	return findings != 0;
+}
