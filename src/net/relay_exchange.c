@@ -393,29 +393,32 @@ void relay_dial_done(struct relay_exchange *pub, const struct relay_back_spec *s
 	exchange_kick(x);
 }
 
-/* Sends what is in `down`. True if something left; *is_gone if nobody takes it any more. */
-static bool flush_down(struct exchange *x, bool *is_gone)
-{
-	struct conn *c = &x->pub.front->c;
-	size_t sent = 0;
-	int ret;
-
-	*is_gone = false;
-	if (buf_len(&x->down.out) == 0 && !(c->tls && tls_has_unsent(c->tls)))
-		return false;
-	ret = conn_flush(c, &x->down.out, &sent);
-	buf_consume(&x->down.out, sent);
-	*is_gone = ret < 0 && ret != -EAGAIN;
-	if (sent > 0 && (x->is_res_done || x->down.is_begun))
-		exchange_deadline(x, x->pub.relay->config.stream_ms, 504, "stream-timeout");
-	return sent > 0;
-}
-
 static bool is_flushed(const struct exchange *x)
 {
 	const struct conn *c = &x->pub.front->c;
 
 	return buf_len(&x->down.out) == 0 && !(c->tls && tls_has_unsent(c->tls));
+}
+
+/* Sends what is in `down`. True if something left; *is_gone if nobody takes it any more. */
+static bool flush_down(struct exchange *x, bool *is_gone)
+{
+	struct conn *c = &x->pub.front->c;
+	bool moved;
+	size_t sent = 0;
+	int ret;
+
+	*is_gone = false;
+	if (is_flushed(x))
+		return false;
+	ret = conn_flush(c, &x->down.out, &sent);
+	buf_consume(&x->down.out, sent);
+	*is_gone = ret < 0 && ret != -EAGAIN;
+	/* The last bytes may have been in the TLS stream's own buffer: then only that has moved. */
+	moved = sent > 0 || is_flushed(x);
+	if (moved && x->down.is_begun)
+		exchange_deadline(x, x->pub.relay->config.stream_ms, 504, "stream-timeout");
+	return moved;
 }
 
 enum run exchange_pump(struct exchange *x)

@@ -115,7 +115,7 @@ static bool send_up(struct exchange *x)
 		buf_reset(&x->up.out);
 		x->up_sent = 0;
 	}
-	return x->up_sent != before;
+	return x->up_sent != before || ret == 0;
 }
 
 bool request_pump(struct exchange *x)
