@@ -45,7 +45,7 @@ struct fake_keyd {
 static int fake_ask(void *ctx, struct keyd_request *q, struct keyd_reply *r, struct err *e)
 {
 	static const char *const values[] = {
-		"Bearer " REAL, "Basic Ym90OnNrLXJlYWwtNGY5YThiN2M2ZDVlNGYzYTJiMWM=", REAL};
+		("Bearer " REAL), "Basic Ym90OnNrLXJlYWwtNGY5YThiN2M2ZDVlNGYzYTJiMWM=", REAL};
 	struct fake_keyd *k = ctx;
 	const char *value = k->value ? k->value : values[q->index];
 

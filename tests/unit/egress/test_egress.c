@@ -25,14 +25,23 @@
 
 /* bound.test and open.test lead to the TLS upstream, plain.test to the plain one; wrong.test to the
  * TLS one, whose certificate has other names; the others are looked up. */
-enum { ROUTE_BOUND, ROUTE_OPEN, ROUTE_PLAIN, ROUTE_WRONG, ROUTE_DNS, ROUTE_NOBODY, ROUTE_COUNT };
+enum {
+	ROUTE_BOUND,
+	ROUTE_OPEN,
+	ROUTE_PLAIN,
+	ROUTE_WRONG,
+	ROUTE_DNS,
+	ROUTE_NOBODY,
+	ROUTE_SECOND,
+	ROUTE_COUNT
+};
 
 struct world {
 	struct dns_stub dns;
 	struct upstream tls, plain;
 	struct policy policy;
 	struct policy_route routes[ROUTE_COUNT];
-	struct policy_resolve resolve[5];
+	struct policy_resolve resolve[7];
 	struct loop *loop;
 	struct egress *egress;
 	int record_fds[2];
@@ -100,15 +109,18 @@ static int setup(void **state)
 	route(w, ROUTE_WRONG, "wrong.example.net", 443);
 	route(w, ROUTE_DNS, "*.dns.test", 443);
 	route(w, ROUTE_NOBODY, "nobody.test", 443);
+	route(w, ROUTE_SECOND, "second.test", 80);
 	resolve(w, 0, "bound.test", w->tls.port);
 	resolve(w, 1, "open.test", w->tls.port);
 	resolve(w, 2, "plain.test", w->plain.port);
 	resolve(w, 3, "wrong.example.net", w->tls.port);
 	resolve(w, 4, "nobody.test", 1);
+	resolve(w, 5, "second.test", 1);
+	resolve(w, 6, "second.test", w->plain.port);
 	w->policy = (struct policy){.routes = w->routes,
 				    .n_routes = ROUTE_COUNT,
 				    .resolve = w->resolve,
-				    .n_resolve = 5,
+				    .n_resolve = 7,
 				    .ca_pem = w->tls.ca_pem};
 	w->loop = loop_new(&e);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, w->record_fds) < 0)
@@ -326,6 +338,8 @@ static void test_open_and_plain(void **state)
 	assert_non_null(strstr(w->answer, "gzip"));
 	assert_int_equal(ask(w, "GET", "http://plain.test/echo", "plain.test", ""), 200);
 	assert_non_null(strstr(w->answer, "GET /echo HTTP/1.1\r\n"));
+	/* Its first address refuses the connection. */
+	assert_int_equal(ask(w, "GET", "http://second.test/echo", "second.test", ""), 200);
 	assert_int_equal(ask(w, "GET", "https://open.test/coded", "open.test", ""), 200);
 	/* A redirect is passed on, never followed. */
 	assert_int_equal(ask(w, "GET", "https://open.test/redirect", "open.test", ""), 302);
