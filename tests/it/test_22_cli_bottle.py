@@ -33,6 +33,20 @@ def detach(home, *command, options=()):
     return r.stdout.strip()
 
 
+STUBBORN = ("sh", "-c", "trap '' TERM HUP; echo ready; while :; do sleep 1; done")
+
+
+def detach_stubborn(home):
+    """Returns when the agent has said that it ignores the signals."""
+    slug = detach(home, *STUBBORN)
+    p = subprocess.Popen(home.argv(["attach", slug]), env=home.env(), stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert p.stdout.readline().strip() == b"ready"
+    p.kill()
+    p.communicate()
+    return slug
+
+
 def wait_for(what, seconds=15):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -128,8 +142,7 @@ def test_detached_life(closed):
 
 
 def test_stop_all_and_now(closed):
-    slugs = [detach(closed, "sh", "-c", "trap '' TERM HUP; while :; do sleep 1; done")
-             for _ in range(2)]
+    slugs = [detach_stubborn(closed) for _ in range(2)]
     began = time.monotonic()
     assert closed.run("stop", "--all", "--now").returncode == 0
     assert time.monotonic() - began < 6
@@ -137,7 +150,7 @@ def test_stop_all_and_now(closed):
 
 
 def test_stop_ends_an_agent_that_will_not(closed):
-    slug = detach(closed, "sh", "-c", "trap '' TERM HUP; while :; do sleep 1; done")
+    slug = detach_stubborn(closed)
     began = time.monotonic()
     assert closed.run("stop", slug).returncode == 0
     assert 4 < time.monotonic() - began < 11
