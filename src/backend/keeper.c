@@ -36,6 +36,8 @@
 
 void keeper_stop(struct keeper *k, unsigned grace_ms)
 {
+	/* The end waits for the output, and the output for nobody any more. */
+	session_flow(&k->agent);
 	if (k->is_ending || k->agent.has_exited)
 		return;
 	if (grace_ms == 0 || k->backend->signal(k->bottle, k->agent.pid, SIGTERM) < 0) {
@@ -176,7 +178,12 @@ static void keeper_on_bundle_message(struct loop_watch *w, uint32_t events)
 
 static void keeper_on_attach_timeout(struct loop_timer *t)
 {
-	session_flow(&KEEPER_OF(t, attach_timer)->agent);
+	struct keeper *k = KEEPER_OF(t, attach_timer);
+
+	/* Whoever started the bottle died before it could attach. */
+	if (!k->is_detached)
+		keeper_stop(k, KEEPER_OWNER_GRACE_MS);
+	session_flow(&k->agent);
 }
 
 static void keeper_on_signal(struct loop *l, int signo, void *ctx)
@@ -361,6 +368,7 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 			    .exit_status = -1};
 	k.bundle.pidfd = k.bundle.control_fd = -1;
 	k.agent.has_tty = s->has_tty;
+	k.is_detached = s->is_detached;
 	log_set_role("keeper");
 	for (int signo = 1; signo < NSIG; signo++)
 		(void)signal(signo, SIG_DFL);

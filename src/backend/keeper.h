@@ -54,6 +54,8 @@ struct keeper_start {
 	const char *state_dir; /* exists, 0700, locked by lock_fd */
 	int lock_fd;
 	bool has_tty;
+	bool is_detached; /* else the bottle ends when nobody attaches within KEEPER_ATTACH_WAIT_MS
+			   */
 	unsigned short rows, columns;
 };
 

@@ -126,7 +126,7 @@ struct keeper {
 	const char *state; /* "starting", "running", "ended" */
 	uint64_t started_ns;
 	unsigned kill_after_ms;
-	bool is_ending, is_flushing, wants_hang_up;
+	bool is_ending, is_flushing, wants_hang_up, is_detached;
 	int exit_status;	   /* -1: none */
 	char limits[160];	   /* what the backend says of them */
 	char reason[ERR_TEXT_MAX]; /* why it ended before its time; else empty */

@@ -145,7 +145,7 @@ static int wait_ready(int ready_fd, struct err *e)
 			r = err_errno(e, "poll");
 			break;
 		}
-		if (fds[1].revents) {
+		if (fds[1].revents && !fds[0].revents) {
 			/* It is still pending and ends us below; the keeper then finds its end of
 			 * the pipe closed and takes all down again. */
 			r = err_set(e, -EINTR, "interrupted while the bottle was being made");
@@ -176,7 +176,8 @@ static int spawn(const struct cli_args *args, struct plan *plan, bool has_tty, i
 		 struct err *e)
 {
 	_cleanup_close_ int lock_fd = -1, ready_fd = -1, bottles = -1;
-	struct keeper_start s = {.plan = plan, .has_tty = has_tty};
+	struct keeper_start s = {
+		.plan = plan, .has_tty = has_tty, .is_detached = cli_has(args, OPT_DETACH)};
 	char path[CLI_PATH_MAX];
 	int r = -EEXIST;
 

@@ -378,3 +378,35 @@ def test_a_strangers_agent_is_asked_about(closed, terminal):
     t.type(b"y\n")
     t.expect(b"ran")
     assert t.wait() == 0
+
+
+def test_an_ordinary_user_has_the_same(make_home):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user; the tests above ran as an ordinary one")
+    home = make_home(uid=bottle.ordinary_uid())
+    home.write_bottle("box")
+    home.write_agent("worker", "box")
+    r = home.start("sh", "-c", "cat; exit 41", input="typed\n")
+    assert (r.returncode, r.stdout) == (41, "typed\n"), r.stderr
+    slug = detach(home)
+    assert home.run("exec", slug, "id", "-u").stdout == "1000\n"
+    os.kill(states(home)[slug]["pid"], signal.SIGKILL)
+    wait_for(lambda: not states(home)[slug]["alive"])
+    r = home.run("cleanup", "--json")
+    assert r.returncode == 0 and len(json.loads(r.stdout)) == 2, r.stderr
+    assert not glob.glob(f"{home.state}/*")
+    assert home.run("doctor").returncode == 0
+
+
+def test_no_moment_to_die_in_orphans_a_bottle(closed):
+    """The start is killed at many moments: nothing of it may go on for long."""
+    for ms in range(0, 200, 20):
+        p = subprocess.Popen(closed.argv(["start", "worker", "--headless", "--", "sleep", "600"]),
+                             env=closed.env(), cwd=closed.cwd, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(ms / 1000)
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+    wait_for(lambda: not any(b["alive"] for b in states(closed).values()))
+    closed.run("cleanup", check=True)
+    assert not glob.glob(f"{closed.state}/*")
