@@ -236,6 +236,17 @@ static void run_n07(const struct probe_env *env, const char *id)
 		probe_skip(id, "host-outer", "this host has no address but loopback");
 }
 
+/* A connection to one's own source port meets itself: the kernel's, nobody's service. */
+static bool is_open(int fd)
+{
+	struct sockaddr_in here = {0}, there = {0};
+	socklen_t here_n = sizeof(here), there_n = sizeof(there);
+
+	return getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 &&
+	       getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 &&
+	       here.sin_port != there.sin_port;
+}
+
 /* Every port of the bundle's address: only the services may be open. */
 static void run_n10(const struct probe_env *env, const char *id)
 {
@@ -256,20 +267,11 @@ static void run_n10(const struct probe_env *env, const char *id)
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		(void)inet_pton(AF_INET, address, &sa.sin_addr);
 		/* On one host a connection is made or refused at once. */
-		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0) {
-			(void)snprintf(detail, sizeof(detail), "port %u of %s is open", port,
-				       address);
+		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno == EINPROGRESS)
+			(void)io_wait(fd, POLLOUT, 50);
+		if (fd >= 0 && is_open(fd)) {
+			(void)snprintf(detail, sizeof(detail), "port %u of %s is open", port, address);
 			n_open++;
-		} else if (fd >= 0 && errno == EINPROGRESS && io_wait(fd, POLLOUT, 50) == 1) {
-			int error = 1;
-			socklen_t n = sizeof(error);
-
-			(void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n);
-			if (error == 0) {
-				(void)snprintf(detail, sizeof(detail), "port %u of %s is open",
-					       port, address);
-				n_open++;
-			}
 		}
 		if (fd >= 0)
 			close(fd);

@@ -261,6 +261,9 @@ static void run_p05(const struct probe_env *env, const char *id)
 
 static void run_p06(const struct probe_env *env, const char *id)
 {
+	static struct probe_reply r;
+	char token[PROBE_TOKEN_SIZE];
+	_cleanup_free_ char *request = NULL;
 	static const struct attempt attempts[] = {
 		{"cl-te", OK_443, OK,
 		 POST_OK "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
@@ -281,12 +284,16 @@ static void run_p06(const struct probe_env *env, const char *id)
 		 POST_OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: %T\r\n\r\n"},
 		{"huge-chunk", OK_443, OK,
 		 POST_OK "Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n0\r\n\r\n"},
-		{"hidden-second", OK_443, OK,
-		 "POST /allowed" HEAD_OK "Content-Length: 0\r\n\r\n"
-		 "GET /%T HTTP/1.1\r\nHost: other.selftest.example\r\n\r\n"},
 	};
 
 	RUN(env, id, attempts);
+	/* The first of these two is allowed and answered; only the second one is the attack. */
+	probe_token(env, id, "hidden-second", token);
+	request = mem_printf("POST /allowed" HEAD_OK "Content-Length: 0\r\n\r\n"
+			     "GET /%s HTTP/1.1\r\nHost: other.selftest.example\r\n\r\n",
+			     token);
+	probe_ask_tunnel(env, OK_443, OK, str_of(request), &r);
+	probe_report(id, "hidden-second", token, false, 0, r.error);
 }
 
 static void run_p08(const struct probe_env *env, const char *id)
@@ -322,7 +329,9 @@ static void run_p12(const struct probe_env *env, const char *id)
 	static const char *const kinds[] = {"inside", "mixed", "mapped"};
 
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-		_cleanup_free_ char *name = mem_printf("%s-%%T.wild.selftest.example", kinds[i]);
+		/* Not the token: the name itself may be asked for, only the request must not arrive. */
+		_cleanup_free_ char *name =
+			mem_printf("%s-%.8s.wild.selftest.example", kinds[i], env->nonce);
 		_cleanup_free_ char *authority = mem_printf("%s:%u", name, env->tls);
 		_cleanup_free_ char *request =
 			mem_printf("GET /%%T HTTP/1.1\r\nHost: %s\r\n\r\n", authority);

@@ -102,6 +102,9 @@ static int make_folders(struct scratch *s, struct err *e)
 
 		if (ret < 0)
 			return ret;
+		/* Whatever the umask says. */
+		if (chmod(path, folders[i].mode) < 0)
+			return err_errno(e, "chmod \"%s\"", path);
 	}
 	return 0;
 }

@@ -210,49 +210,49 @@ static int run_empty_policy(struct suite *s, struct err *e)
 	return run_bad_manifests(s, e);
 }
 
-/* A0: the allowed requests arrived, one of them with the real credential, which the agent never
- * had. Its tries are not attacks, so they are judged here. */
-static void judge_baseline(struct suite *s, struct selftest_report *out, struct str seen)
+/* A0 is no attack: the allowed requests arrived, one of them with the real credential, which the
+ * agent never had. */
+static const char *find_missing(const struct suite *s, struct str seen)
 {
-	struct selftest_probe *p = &out->probes[out->n_probes];
-	const char *missing = NULL;
-	size_t kept = 0;
-	bool has_any = false;
-
 	for (size_t i = 0; i < s->n_tries; i++) {
-		struct selftest_try *t = &s->tries[i];
+		const struct selftest_try *t = &s->tries[i];
+		struct str line;
 		size_t at;
 
-		if (strcmp(t->id, "A0") != 0) {
-			s->tries[kept++] = *t;
+		if (strcmp(t->id, "A0") != 0 || t->run == SELFTEST_RUN_CONTROL)
 			continue;
-		}
-		if (t->run == SELFTEST_RUN_CONTROL)
-			continue;
-		has_any = true;
 		at = str_find(seen, str_of(t->token));
-		if (at == seen.n) {
-			missing = t->detail;
-		} else if (strcmp(t->label, "bound") == 0) {
-			struct str line = str_sub(seen, at, seen.n);
-
-			line = str_sub(line, 0, str_chr(line, '\n'));
-			if (str_find(line, str_of(s->scratch.secret)) == line.n)
-				missing = "the real credential did not arrive";
-		}
+		if (at == seen.n)
+			return t->detail;
+		line = str_sub(seen, at, seen.n);
+		line = str_sub(line, 0, str_chr(line, '\n'));
+		if (strcmp(t->label, "bound") == 0 &&
+		    str_find(line, str_of(s->scratch.secret)) == line.n)
+			return "the real credential did not arrive";
 	}
-	s->n_tries = kept;
-	if (!has_any)
-		return;
-	out->n_probes++;
-	(void)snprintf(p->id, sizeof(p->id), "A0");
-	(void)snprintf(p->title, sizeof(p->title),
-		       "what is allowed works, with the real credential");
-	(void)snprintf(p->control, sizeof(p->control), "succeeded");
-	p->verdict = missing ? SELFTEST_FAILED : SELFTEST_PASSED;
-	if (missing)
-		(void)snprintf(p->text, sizeof(p->text),
-			       "an allowed request did not arrive: %.180s", missing);
+	return NULL;
+}
+
+static void judge_baseline(const struct suite *s, struct selftest_report *out, struct str seen)
+{
+	const char *missing = find_missing(s, seen);
+
+	for (size_t i = 0; i < out->n_probes; i++) {
+		struct selftest_probe *p = &out->probes[i];
+
+		if (strcmp(p->id, "A0") != 0)
+			continue;
+		out->failed -= p->verdict == SELFTEST_FAILED;
+		out->passed -= p->verdict == SELFTEST_PASSED;
+		out->skipped -= p->verdict == SELFTEST_SKIPPED;
+		p->verdict = missing ? SELFTEST_FAILED : SELFTEST_PASSED;
+		out->failed += missing != NULL;
+		out->passed += missing == NULL;
+		(void)snprintf(p->control, sizeof(p->control), "succeeded");
+		(void)snprintf(p->text, sizeof(p->text), "%s%.200s",
+			       missing ? "an allowed request did not arrive: " : "",
+			       missing ? missing : "");
+	}
 }
 
 static void fill_titles(struct selftest_report *out)
@@ -292,8 +292,8 @@ static int suite_run(struct suite *s, struct selftest_report *out, struct err *e
 		ret = scratch_seen(&s->scratch, &seen, e);
 	if (ret < 0)
 		return ret;
-	judge_baseline(s, out, seen);
 	selftest_judge(out, s->tries, s->n_tries, seen);
+	judge_baseline(s, out, seen);
 	fill_titles(out);
 	free((char *)(uintptr_t)seen.p);
 	return 0;
