@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#define GATE_BASIC_MAX 640 /* longer than any user and placeholder */
+
 static const char *const gate_reason_names[] = {
 	[GATE_OK] = "ok",
 	[GATE_SECRET_IN_HOST] = "secret-in-host",
@@ -274,15 +276,46 @@ bool gate_authority(struct gate *g, struct str host, uint16_t port, struct gate_
 	return d.route->host[0] != '*' || gate_scan(g, SCAN_PLACE_HOST, host, v, NULL);
 }
 
+/* The bound header in the form in which egress replaces all of it or refuses the request: nothing
+ * of the value goes out, and its shape ("Bearer", a key's prefix) is no finding. Basic codes the
+ * placeholder together with a user of the agent's choice, which is replaced too. */
+static bool gate_is_replaced(const struct policy_route *route, const struct http1_field *h)
+{
+	struct str placeholder, value = h->value;
+
+	if (!route || route->auth.scheme == POLICY_AUTH_NONE ||
+	    !str_ieq(h->name, str_of(route->auth.header)))
+		return false;
+	placeholder = str_of(route->auth.placeholder);
+	switch (route->auth.scheme) {
+	case POLICY_AUTH_BEARER:
+		return str_istarts(value, STR_LIT("bearer ")) &&
+		       str_eq(str_trim(str_sub(value, 7, value.n)), placeholder);
+	case POLICY_AUTH_BASIC:
+		return str_istarts(value, STR_LIT("basic ")) && value.n < GATE_BASIC_MAX;
+	case POLICY_AUTH_HEADER:
+		return str_eq(value, placeholder);
+	case POLICY_AUTH_NONE:
+	default:
+		return false;
+	}
+}
+
 /* All headers as one text, a line each, so that one scan sees them all and what is split between a
- * name and its value, or between neighbours, is seen whole. at[i] is where value i starts. */
-static int gate_build_text(struct gate *g, const struct http1_head *head, uint32_t *at)
+ * name and its value, or between neighbours, is seen whole. at[i] is where value i starts, 0 for
+ * one that was left out. */
+static int gate_build_text(struct gate *g, const struct http1_head *head,
+			   const struct policy_route *route, uint32_t *at)
 {
 	buf_reset(&g->text);
 	for (size_t i = 0; i < head->n_fields; i++) {
 		const struct http1_field *h = &head->fields[i];
-		char *p = buf_reserve(&g->text, h->name.n + h->value.n + 3);
+		char *p = NULL;
 
+		at[i] = 0;
+		if (gate_is_replaced(route, h))
+			continue;
+		p = buf_reserve(&g->text, h->name.n + h->value.n + 3);
 		if (!p)
 			return -ENOBUFS;
 		memcpy(p, h->name.p, h->name.n);
@@ -307,6 +340,8 @@ static bool gate_take_masks(const struct gate *g, const struct http1_head *head,
 	for (size_t i = 0; i < head->n_fields; i++) {
 		const struct http1_field *h = &head->fields[i];
 
+		if (at[i] == 0)
+			continue;
 		if (memcmp(text + at[i] - 2 - h->name.n, h->name.p, h->name.n) != 0)
 			return false;
 		if (h->value.n > 0)
@@ -322,7 +357,7 @@ static bool gate_headers(struct gate *g, const struct http1_head *head, struct g
 
 	if (head->n_fields == 0)
 		return true;
-	if (gate_build_text(g, head, at) < 0)
+	if (gate_build_text(g, head, v->route, at) < 0)
 		return gate_block(v, GATE_SCAN_LIMIT, "header");
 	if (!gate_scan(g, SCAN_PLACE_HEADER, buf_str(&g->text), v, &is_masked))
 		return false;
@@ -380,7 +415,7 @@ bool gate_response_head(struct gate *g, const struct http1_head *head, struct ga
 	uint64_t name;
 	int ret;
 
-	if (gate_build_text(g, head, at) < 0)
+	if (gate_build_text(g, head, NULL, at) < 0)
 		return gate_block(v, GATE_SCAN_LIMIT, "response");
 	name = gate_name(g, SCAN_PLACE_RESPONSE, buf_str(&g->text), v->route);
 	if (name && known_has(&g->known, name))

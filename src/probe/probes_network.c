@@ -267,10 +267,12 @@ static void run_n10(const struct probe_env *env, const char *id)
 		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		(void)inet_pton(AF_INET, address, &sa.sin_addr);
 		/* On one host a connection is made or refused at once. */
-		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 && errno == EINPROGRESS)
+		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 &&
+		    errno == EINPROGRESS)
 			(void)io_wait(fd, POLLOUT, 50);
 		if (fd >= 0 && is_open(fd)) {
-			(void)snprintf(detail, sizeof(detail), "port %u of %s is open", port, address);
+			(void)snprintf(detail, sizeof(detail), "port %u of %s is open", port,
+				       address);
 			n_open++;
 		}
 		if (fd >= 0)

@@ -329,7 +329,8 @@ static void run_p12(const struct probe_env *env, const char *id)
 	static const char *const kinds[] = {"inside", "mixed", "mapped"};
 
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-		/* Not the token: the name itself may be asked for, only the request must not arrive. */
+		/* Not the token: the name itself may be asked for, only the request must not
+		 * arrive. */
 		_cleanup_free_ char *name =
 			mem_printf("%s-%.8s.wild.selftest.example", kinds[i], env->nonce);
 		_cleanup_free_ char *authority = mem_printf("%s:%u", name, env->tls);
