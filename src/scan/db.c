@@ -85,10 +85,10 @@ static int way_compile(struct scan_db *out, enum scan_way way, const unsigned *r
 		flags[k] = rule_hs_flags(rule);
 		ids[k++] = rules[i];
 	}
-	if (k == 0) { /* a database must have something: this never matches */
-		regex[k] = "\\z.";
-		flags[k] = HS_FLAG_ALLOWEMPTY;
-		ids[k++] = 0;
+	if (k == 0) { /* a database must have something; matches of this id are dropped */
+		regex[k] = "\\x00\\x01\\xfe\\xff\\x00\\x01\\xfe\\xff";
+		flags[k] = 0;
+		ids[k++] = SCAN_RULES_MAX;
 	}
 	if (hs_populate_platform(&platform) != HS_SUCCESS)
 		return err_set(e, -ENOTSUP,
@@ -96,7 +96,9 @@ static int way_compile(struct scan_db *out, enum scan_way way, const unsigned *r
 	if (hs_compile_multi(regex, flags, ids, k, HS_MODE_STREAM, &platform, &out->hs[way], &ce) !=
 	    HS_SUCCESS) {
 		(void)err_set(e, -EINVAL, "rule %s: %s",
-			      ce && ce->expression >= 0 ? scan_rules[ids[ce->expression]].id : "?",
+			      ce && ce->expression >= 0 && ids[ce->expression] < scan_rules_n
+				      ? scan_rules[ids[ce->expression]].id
+				      : "?",
 			      ce ? ce->message : "?");
 		hs_free_compile_error(ce);
 		return -EINVAL;

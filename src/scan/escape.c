@@ -166,7 +166,7 @@ static size_t entity_undo(const uint8_t **p, const uint8_t *end, uint8_t *out)
 			if (x > 0x10ffff)
 				return 0;
 		}
-		if (n == 0 || x == 0)
+		if (n == 0)
 			return 0;
 		*p = q + n + (q + n < end && q[n] == ';');
 		return utf8_put(out, x);

@@ -201,10 +201,13 @@ static int on_match(unsigned id, unsigned long long from, unsigned long long to,
 	struct scan_pass *ps = ctx;
 	const struct scan_view *v = ps->view;
 	uint64_t base = v->parent ? 0 : ps->base;
-	size_t end = (size_t)(to - base), width = ps->en->db.width[id];
+	size_t end = (size_t)(to - base), width;
 
 	(void)from;
 	(void)flags;
+	if (id >= scan_rules_n)
+		return 0;
+	width = ps->en->db.width[id];
 	if (!scan_spend(ps, v, MATCH_UNITS))
 		return 1;
 	if (!scan_candidate_found(ps, v, id, end > width ? end - width : 0, end))
