@@ -240,8 +240,10 @@ void scan_prints_match(struct scan_pass *ps, const struct scan_view *v, size_t o
 	if (pr->n == 0 || v->n < SCAN_PRINT_WINDOW)
 		return;
 	match_plain(ps, v, back, old_n, &ph);
-	/* Delimiters may make a secret longer: hence the same look-back, four times its cover. */
-	if (!ps->is_stopped && pr->has_bare)
+	/* Delimiters may make a secret longer: hence the same look-back, four times its cover.
+	 * Whoever puts them there means to hide it, which an answer that echoes has no reason to
+	 * do. */
+	if (!ps->is_stopped && pr->has_bare && ps->place != SCAN_PLACE_RESPONSE)
 		match_bare(ps, v, back, old_n, &ph);
 }
 
