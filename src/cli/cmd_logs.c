@@ -111,8 +111,8 @@ static int report_verify(const struct logs_chain *c, const struct reader *rd)
 		cli_note("the chain breaks after record %" PRIu64 ": the last line is cut", c->seq);
 		return CLI_FAILED;
 	}
-	(void)printf("%" PRIu64 " records, unbroken; %" PRIu64
-		     " signed checkpoints, the last %" PRIu64 " records after them unsigned\n",
+	(void)printf("%" PRIu64 " records, unbroken; signed checkpoints: %" PRIu64
+		     "; records after the last of them: %" PRIu64 "\n",
 		     c->seq, c->n_checkpoints, unsigned_records);
 	return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
 }

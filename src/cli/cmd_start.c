@@ -198,11 +198,15 @@ static int spawn(const struct cli_args *args, struct plan *plan, bool has_tty, i
 	s.lock_fd = lock_fd;
 	client_window(&s.rows, &s.columns);
 	r = keeper_spawn(&s, &ready_fd, e);
-	if (r == 0) {
-		r = wait_ready(ready_fd, e);
-		if (r < 0 && r != -EINTR)
-			cli_note("the log of this start: %s/log", path);
+	if (r < 0) {
+		/* Nothing was begun: a secret could not be had, for one. */
+		if (cli_bottles_open(false, &bottles, NULL) == 0)
+			(void)!io_remove_tree(bottles, plan->slug, NULL);
+		return r;
 	}
+	r = wait_ready(ready_fd, e);
+	if (r < 0 && r != -EINTR)
+		cli_note("the log of this start: %s/log", path);
 	if (r < 0)
 		return r;
 	r = cli_bottles_open(false, &bottles, e);

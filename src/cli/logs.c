@@ -69,6 +69,7 @@ static int add_why(const json_t *root, struct buf *out)
 {
 	const char *reason = text_of(root, "reason"), *rule = text_of(root, "rule");
 	const char *detail = text_of(root, "detail");
+	bool is_notary = strcmp(text_of(root, "role"), "record") == 0;
 	int r = 0;
 
 	if (strcmp(reason, "ok") != 0 && reason[0]) {
@@ -85,8 +86,10 @@ static int add_why(const json_t *root, struct buf *out)
 	}
 	if (r == 0 && detail[0]) {
 		r = buf_append(out, "  ", 2);
+		/* A key or a signature: enough to tell it from another. */
 		if (r == 0)
-			r = add_cell(out, detail, 0);
+			r = is_notary ? text_visible(out, str_of(detail), 16)
+				      : add_cell(out, detail, 0);
 	}
 	return r;
 }

@@ -6,6 +6,8 @@
 #include <stdio.h>
 
 #define LINE_MAX_BYTES 8192
+/* Asked for by the backend itself, to see that the wall's only door answers with a refusal. */
+#define CANARY_HOST "\"host\":\"canary.invalid\""
 
 /* Refusals among the records. A quote inside a field is escaped, so no agent's text can look like
  * the key. */
@@ -22,7 +24,7 @@ static size_t count_blocks(int dir)
 	if (!f)
 		close_fd(&fd);
 	while (f && fgets(line, sizeof(line), f))
-		n += strstr(line, "\"verdict\":\"block\"") != NULL;
+		n += strstr(line, "\"verdict\":\"block\"") && !strstr(line, CANARY_HOST);
 	return n;
 }
 

@@ -233,6 +233,25 @@ def test_logs_of_a_real_bottle(home):
     assert f"{len(raw)} records, unbroken" in r.stdout
 
 
+def test_a_start_that_has_not_begun_leaves_nothing(closed):
+    closed.write_bottle("box", routes=[bottle.route("api.example.test", auth={
+        "scheme": "bearer", "token_ref": "env:NOT_THERE", "env": "API_TOKEN"})])
+    r = closed.run("start", "worker", "--headless", "--", "true")
+    assert r.returncode == 1 and "NOT_THERE is not set" in r.stderr
+    assert re.search(r"box\.md:\d+:\d+: ", r.stderr)
+    assert states(closed) == {}
+
+
+def test_a_start_that_fails_says_why_and_where_the_log_is(closed):
+    closed.secrets = {"CLAUDE_BOTTLE_BUNDLE": "/bin/false"}
+    r = closed.run("start", "worker", "--headless", "--", "true")
+    assert r.returncode == 1
+    log = re.search(r"^claude-bottle: the log of this start: (.*/log)$", r.stderr, re.M).group(1)
+    assert os.path.exists(log)
+    assert len(r.stderr.splitlines()) == 3
+    assert not any(b["alive"] for b in states(closed).values())
+
+
 def test_logs_follow(home):
     slug = home.run("start", "worker", "--detach", "--", "sh", "-c",
                     "sleep 1; curl -s https://evil.example.test/ -o /dev/null; sleep 1").stdout.strip()
