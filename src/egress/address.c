@@ -339,9 +339,10 @@ bool address_is_delivered_here(const struct sockaddr *sa, bool *no_route)
 	struct sockaddr_storage source = {0};
 	socklen_t n = sizeof(source);
 
-	*no_route = false;
+	/* A host without IPv6 at all has no route to one. */
+	*no_route = fd < 0 && errno == EAFNOSUPPORT;
 	if (fd < 0)
-		return true;
+		return !*no_route;
 	if (connect(fd, sa, address_size(sa)) < 0) {
 		*no_route = errno == ENETUNREACH || errno == EHOSTUNREACH ||
 			    errno == EADDRNOTAVAIL || errno == EAFNOSUPPORT;

@@ -89,16 +89,6 @@ static const char *const override_headers[] = {
 	"x-forwarded-port",	  "x-real-ip",	     "x-forwarded-prefix", "forwarded",
 	"x-original-host",	  "x-host",	     "true-client-ip",	   "x-client-ip"};
 
-static bool host_make_canonical(struct relay_exchange *x)
-{
-	char host[POLICY_HOST_MAX + 1];
-
-	if (policy_host_canonical(x->req.host, host) != POLICY_OK)
-		return false;
-	x->req.host = relay_keep(x, str_of(host));
-	return x->req.host.p != NULL;
-}
-
 static const char *exchange_decide(struct relay_exchange *x)
 {
 	struct exchange_state *s = relay_owner(x);
@@ -108,7 +98,8 @@ static const char *exchange_decide(struct relay_exchange *x)
 
 	if (r != POLICY_OK)
 		return policy_reason_name(r);
-	if (!host_make_canonical(x))
+	x->req.host = relay_keep(x, str_of(host));
+	if (!x->req.host.p)
 		return "egress-busy";
 	/* The first methods of both enums are the same ones, in the same order. */
 	if ((int)x->req.method >= (int)POLICY_METHOD_COUNT)
