@@ -44,10 +44,12 @@ struct backend {
 		       struct backend_listeners *listeners, struct err *e);
 	/* Proves the wall from the agent's own position; the bundle must answer. */
 	int (*canary)(struct bottle *b, struct err *e);
-	/* Starts the agent; ca_pem goes into its trust store. *pid is a child of the caller, whose
-	 * exit status is the agent's (128 + signal for a signal). */
-	int (*launch)(struct bottle *b, struct str ca_pem, struct backend_stdio *io, pid_t *pid,
-		      struct err *e);
+	/* Makes the compartment with the agent's process in it, held before its first instruction,
+	 * so that this may go on while the bundle starts. *pid is a child of the caller, whose exit
+	 * status is the agent's (128 + signal for a signal). */
+	int (*launch)(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct err *e);
+	/* ca_pem goes into the agent's trust store, and it begins. Only after canary(). */
+	int (*go)(struct bottle *b, struct str ca_pem, struct err *e);
 	/* One more process beside the agent, as walled in as it is. */
 	int (*exec)(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
 		    struct err *e);

@@ -1,10 +1,10 @@
 /*
  * Theory of operation. keeper_spawn() fetches the secrets, forks, and the child keeps one bottle:
- * wall, bundle, canary, agent, in this order, each failing the start with its reason; then it
- * serves the control socket until the agent has ended. The end is one path whatever its cause: the
- * compartment is killed, output is drained to the clients, the bundle is stopped and waited for (so
- * that the last record is written and signed), what the backend made is undone, bottle.json says
- * "ended", the lock is given up, and only then the clients hear of it.
+ * wall, bundle, compartment, canary, agent, in this order, each failing the start with its reason;
+ * then it serves the control socket until the agent has ended. The end is one path whatever its
+ * cause: the compartment is killed, output is drained to the clients, the bundle is stopped and
+ * waited for (so that the last record is written and signed), what the backend made is undone,
+ * bottle.json says "ended", the lock is given up, and only then the clients hear of it.
  *
  * If this process is killed instead: bubblewrap and everything that joined it have asked for
  * SIGKILL at the parent's death, init sees its control socket close, and the kernel frees the lock.
@@ -234,7 +234,7 @@ static int keeper_launch(struct keeper *k, const struct keeper_start *s, struct 
 	k->agent.is_agent = true;
 	ret = session_prepare(&k->agent, &io, e);
 	if (ret == 0)
-		ret = k->backend->launch(k->bottle, buf_str(&k->bundle.ca_pem), &io, &pid, e);
+		ret = k->backend->launch(k->bottle, &io, &pid, e);
 	return ret == 0 ? session_began(&k->agent, &io, pid, e) : ret;
 }
 
@@ -254,15 +254,19 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	if (ret == 0 && k->backend->note)
 		(void)snprintf(k->limits, sizeof(k->limits), "%s", k->backend->note(k->bottle));
 	if (ret == 0)
-		ret = keeper_bundle_start(&k->bundle, k->plan, k->state_fd, &l, secrets,
-					  k->ready_fd, e);
-	if (ret == 0)
-		ret = k->backend->canary(k->bottle, e);
+		ret = keeper_bundle_start(&k->bundle, k->plan, k->state_fd, &l, secrets, e);
+	/* Side by side with the bundle, which takes the longest. */
 	if (ret == 0)
 		ret = keeper_launch(k, s, e);
 	if (ret == 0)
+		ret = keeper_bundle_wait(&k->bundle, k->ready_fd, e);
+	if (ret == 0)
+		ret = k->backend->canary(k->bottle, e);
+	if (ret == 0)
 		ret = client_listen(k, e);
-	return ret < 0 ? ret : keeper_watch(k, e);
+	if (ret == 0)
+		ret = keeper_watch(k, e);
+	return ret < 0 ? ret : k->backend->go(k->bottle, buf_str(&k->bundle.ca_pem), e);
 }
 
 /* As much as there is to undo, in the order of keeper_farewell(). */

@@ -419,7 +419,7 @@ void keeper_bundle_read(struct keeper_bundle *b)
 		bundle_take(b, str_slice(message, (size_t)got), &ignored);
 }
 
-static int bundle_wait_ready(struct keeper_bundle *b, int abort_fd, struct err *e)
+int keeper_bundle_wait(struct keeper_bundle *b, int abort_fd, struct err *e)
 {
 	uint64_t deadline_ns = time_monotonic_ns() + KEEPER_BUNDLE_READY_MS * TIME_NS_PER_MS;
 	char message[BUNDLE_CONTROL_MAX];
@@ -454,7 +454,7 @@ static int bundle_wait_ready(struct keeper_bundle *b, int abort_fd, struct err *
 }
 
 int keeper_bundle_start(struct keeper_bundle *b, const struct plan *p, int state_fd,
-			struct backend_listeners *l, int secrets_fd, int abort_fd, struct err *e)
+			struct backend_listeners *l, int secrets_fd, struct err *e)
 {
 	int ret;
 
@@ -465,7 +465,7 @@ int keeper_bundle_start(struct keeper_bundle *b, const struct plan *p, int state
 	close_fd(&l->pipelock_fd);
 	close_fd(&l->dns_udp_fd);
 	close_fd(&l->dns_tcp_fd);
-	return ret < 0 ? ret : bundle_wait_ready(b, abort_fd, e);
+	return ret;
 }
 
 void keeper_bundle_stop(struct keeper_bundle *b)

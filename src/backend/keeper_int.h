@@ -34,12 +34,13 @@ struct keeper_bundle {
 /* The plan's secrets, placeholders and canary in the form that keyd reads, in a sealed memory file.
  * Runs the user's commands, so in the foreground. The fd, or -errno. */
 int keeper_secrets(const struct plan *p, struct err *e) _fallible_;
-/* Starts init and waits for its "ready". Takes the listeners' descriptors and secrets_fd; closes
- * them here, so that a dead bundle's port is closed and not silent. Fails as soon as abort_fd
- * reports an error (the CLI went away). */
+/* Starts init. Takes the listeners' descriptors; closes them here, so that a dead bundle's port is
+ * closed and not silent. */
 int keeper_bundle_start(struct keeper_bundle *b, const struct plan *p, int state_fd,
-			struct backend_listeners *listeners, int secrets_fd, int abort_fd,
+			struct backend_listeners *listeners, int secrets_fd,
 			struct err *e) _fallible_;
+/* Waits for its "ready". Fails as soon as abort_fd reports an error (the CLI went away). */
+int keeper_bundle_wait(struct keeper_bundle *b, int abort_fd, struct err *e) _fallible_;
 /* One message of init's; what is worth telling goes into failure. */
 void keeper_bundle_read(struct keeper_bundle *b);
 void keeper_bundle_stop(struct keeper_bundle *b);

@@ -206,9 +206,11 @@ def test_owner_killed(box):
 
 def test_keeper_killed(box):
     with box.background("bash", "-c", "setsid sleep 998 & sleep 1000") as running:
-        wait_until(lambda: len(tree_of(running.state()["pid"])) >= 6)
-        pids = tree_of(running.state()["pid"])
-        assert any("998" in bottle.cmdline(p) for p in pids)
+        def tree_now():
+            return tree_of(running.state()["pid"])
+
+        assert wait_until(lambda: any("998" in bottle.cmdline(p) for p in tree_now()))
+        pids = tree_now()
         os.kill(running.state()["pid"], signal.SIGKILL)
         assert running.wait(10) != 0
         assert wait_until(lambda: not any(alive(p) for p in pids))

@@ -120,7 +120,7 @@ static int file_put_text(struct agent_file *files, size_t *n, const char *path, 
 
 /* The system's roots first, so that the bundle's end is the bottle's own authority. A host without
  * any is no error: everything is intercepted. */
-static int file_put_ca(struct agent_file *files, size_t *n, struct str ca_pem, struct err *e)
+int agent_ca_write(int fd, struct str ca_pem, struct err *e)
 {
 	static const char *const roots[] = {"/etc/ssl/certs/ca-certificates.crt",
 					    "/etc/pki/tls/certs/ca-bundle.crt",
@@ -143,11 +143,12 @@ static int file_put_ca(struct agent_file *files, size_t *n, struct str ca_pem, s
 		ret = buf_append_str(&all, ca_pem);
 	if (ret < 0)
 		return err_set(e, ret, "the CA bundle is too large");
-	return file_put(files, n, AGENT_CA_PATH, buf_str(&all), e);
+	ret = io_write_all(fd, buf_str(&all).p, buf_len(&all));
+	return ret < 0 ? err_set(e, ret, "write the CA bundle") : 0;
 }
 
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
-		     struct str ca_pem, struct err *e)
+		     struct err *e)
 {
 	const char *pinned = p->pinned ? p->pinned : WALL_PINNED_DEFAULT;
 	const char *user = p->agent_uid == 0 ? "root" : "agent";
@@ -186,8 +187,6 @@ int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const 
 		ret = file_put_text(files, n, "/etc/hostname", mem_printf("%s\n", p->slug), e);
 	if (ret == 0) /* no bottle carries the host's identity */
 		ret = file_put(files, n, "/etc/machine-id", STR_LIT("uninitialized\n"), e);
-	if (ret == 0)
-		ret = file_put_ca(files, n, ca_pem, e);
 	if (ret < 0)
 		agent_files_free(files, *n);
 	return ret;

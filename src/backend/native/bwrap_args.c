@@ -119,10 +119,13 @@ static void args_put_etc(struct bwrap_args *a, const struct agent_file *files, s
 	}
 }
 
-/* Says that the compartment is complete, then becomes the command. The byte matters: whoever joined
- * earlier would stand in a mount namespace that still holds the host's root. */
-#define BWRAP_START "echo >&9; exec 9>&-; exec \"$@\""
-static_assert(BWRAP_READY_FD == 9, "BWRAP_START names it");
+/* Says that the compartment is complete, waits for the word, then becomes the command. The first
+ * byte matters: whoever joined earlier would stand in a mount namespace that still holds the host's
+ * root. The word comes when the bundle serves and the canary has proven the wall; end of file
+ * instead means that it never will. */
+#define BWRAP_START                                                                                \
+	"echo >&9; exec 9>&-; read -r go <&8 || exit 125; exec 8<&-; unset go; exec \"$@\""
+static_assert(BWRAP_READY_FD == 9 && BWRAP_HOLD_FD == 8, "BWRAP_START names them");
 
 /* argv on the command line itself: the options' file first, then the agent's command. setsid makes
  * the agent the leader of its own session and of the terminal, so that ^C and a hang-up go to it
@@ -167,6 +170,7 @@ int bwrap_args_make(struct bwrap_args *a, const struct compartment *c,
 	args_put_fd(a, "--info-fd", info_fd, NULL);
 	args_put_system(a);
 	args_put_etc(a, files, n_files);
+	ARGS(a, "--ro-bind", s->ca, AGENT_CA_PATH);
 	ARGS(a, "--bind", s->home, AGENT_HOME);
 	for (size_t i = 0; i < c->plan->n_expose; i++)
 		ARGS(a, "--ro-bind", s->expose ? s->expose[i] : c->plan->expose[i],

@@ -10,6 +10,8 @@
 /* Inherited by the command's first instruction, which writes a byte to it and closes it. Every
  * other descriptor that bubblewrap inherits lies at AGENT_FD_MIN or above. */
 #define BWRAP_READY_FD 9
+/* Likewise; the command is held until a line comes. */
+#define BWRAP_HOLD_FD 8
 
 struct bwrap_args {
 	struct buf text; /* NUL-separated */
@@ -23,7 +25,7 @@ struct bwrap_args {
 /* Where bwrap finds what it binds: as a user the paths themselves; as root, staged ones, since the
  * agent's uid cannot walk into root's folders. */
 struct bwrap_sources {
-	const char *home;
+	const char *home, *ca;
 	char *const *expose; /* as many as the plan's; NULL: the plan's own paths */
 };
 

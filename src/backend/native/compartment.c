@@ -66,16 +66,20 @@ static int compartment_plant(int home, const struct compartment *c, struct err *
 int compartment_prepare(struct compartment *c, const struct plan *p, const struct wall *w,
 			const struct cgroup *g, const char *state_dir, struct err *e)
 {
-	_cleanup_close_ int home = -1;
+	_cleanup_close_ int home = -1, ca = -1;
 
 	*c = COMPARTMENT_INIT;
 	c->plan = p;
 	c->wall = w;
 	c->cgroup = g;
 	c->home_dir = mem_printf("%s/home", state_dir);
+	c->ca_path = mem_printf("%s/ca.pem", state_dir);
 	c->env = agent_env_make(p);
 	if (mkdir(c->home_dir, 0700) < 0 && errno != EEXIST)
 		return err_errno(e, "make \"%s\"", c->home_dir);
+	ca = open(c->ca_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	if (ca < 0 || fchmod(ca, 0644) < 0)
+		return err_errno(e, "make \"%s\"", c->ca_path);
 	home = open(c->home_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (home < 0)
 		return err_errno(e, "open \"%s\"", c->home_dir);
@@ -100,6 +104,8 @@ void compartment_free(struct compartment *c)
 {
 	agent_env_free(c->env);
 	free(c->home_dir);
+	free(c->ca_path);
+	close_fd(&c->hold_fd);
 	close_fd(&c->init_pidfd);
 	*c = COMPARTMENT_INIT;
 }
@@ -207,7 +213,7 @@ int compartment_verdict(int sock, struct err *e)
 }
 
 struct launch_pipes {
-	int info[2], ready[2];
+	int info[2], ready[2], hold[2];
 };
 
 struct launch {
@@ -216,7 +222,7 @@ struct launch {
 	const struct stage *stage;
 	const struct bwrap_args *args;
 	const char *bwrap;
-	int slave_fd, ready_fd, sock;
+	int slave_fd, ready_fd, hold_fd, sock;
 	pid_t parent;
 };
 
@@ -231,7 +237,7 @@ static int launch_child(const struct launch *l, struct err *e)
 	int ret = cgroup_join(c->cgroup, e);
 
 	if (ret == 0 && geteuid() == 0)
-		ret = stage_make(l->stage, c->home_dir, c->plan->expose, e);
+		ret = stage_make(l->stage, c->home_dir, c->ca_path, c->plan->expose, e);
 	if (ret == 0)
 		ret = compartment_stdio(l->io, l->slave_fd, false, e);
 	if (ret == 0)
@@ -248,8 +254,9 @@ static int launch_child(const struct launch *l, struct err *e)
 	if (getppid() != l->parent)
 		_exit(125);
 	/* Whatever was 9 until here has been used: the rest lies at AGENT_FD_MIN or above. */
-	if (dup2(l->ready_fd, BWRAP_READY_FD) < 0 || close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 ||
-	    io_set_cloexec(BWRAP_READY_FD, false) < 0)
+	if (dup2(l->ready_fd, BWRAP_READY_FD) < 0 || dup2(l->hold_fd, BWRAP_HOLD_FD) < 0 ||
+	    close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 ||
+	    io_set_cloexec(BWRAP_READY_FD, false) < 0 || io_set_cloexec(BWRAP_HOLD_FD, false) < 0)
 		return err_errno(e, "arrange the descriptors");
 	for (size_t i = 0; i < l->args->n_keep; i++) {
 		if (io_set_cloexec(l->args->keep[i], false) < 0)
@@ -350,6 +357,7 @@ static int launch_fork(struct launch *l, const struct bwrap_args *args, struct l
 		return theirs;
 	l->args = args;
 	l->ready_fd = p->ready[1];
+	l->hold_fd = p->hold[0];
 	l->parent = getpid();
 	c->bwrap_pid = fork();
 	if (c->bwrap_pid < 0)
@@ -385,8 +393,12 @@ static void launch_reap(struct compartment *c)
 
 static int launch_open_pipes(struct launch_pipes *p, struct err *e)
 {
-	if (pipe2(p->info, O_CLOEXEC) < 0 || pipe2(p->ready, O_CLOEXEC) < 0)
+	if (pipe2(p->info, O_CLOEXEC) < 0 || pipe2(p->ready, O_CLOEXEC) < 0 ||
+	    pipe2(p->hold, O_CLOEXEC) < 0)
 		return err_errno(e, "pipe");
+	p->hold[0] = agent_fd_raise(p->hold[0], e);
+	if (p->hold[0] < 0)
+		return p->hold[0];
 	p->info[1] = agent_fd_raise(p->info[1], e);
 	if (p->info[1] < 0)
 		return p->info[1];
@@ -400,29 +412,46 @@ static void launch_close_pipes(struct launch_pipes *p)
 	close_fd(&p->info[1]);
 	close_fd(&p->ready[0]);
 	close_fd(&p->ready[1]);
+	close_fd(&p->hold[0]);
+	close_fd(&p->hold[1]);
 }
 
-int compartment_launch(struct compartment *c, struct str ca_pem, struct backend_stdio *io,
-		       struct err *e)
+int compartment_go(struct compartment *c, struct str ca_pem, struct err *e)
+{
+	_cleanup_close_ int ca = open(c->ca_path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
+	int ret;
+
+	if (ca < 0)
+		return err_errno(e, "open \"%s\"", c->ca_path);
+	ret = agent_ca_write(ca, ca_pem, e);
+	if (ret < 0)
+		return ret;
+	if (io_write_all(c->hold_fd, "\n", 1) < 0)
+		return err_set(e, -EPIPE, "the compartment ended while it was held");
+	close_fd(&c->hold_fd);
+	return 0;
+}
+
+int compartment_launch(struct compartment *c, struct backend_stdio *io, struct err *e)
 {
 	struct agent_file files[AGENT_FILES_MAX];
 	_cleanup_close_ int slave_fd = -1;
 	struct stage stage = {0};
 	struct launch l = {.c = c, .io = io, .stage = &stage, .bwrap = bwrap_find()};
-	struct bwrap_sources sources = {.home = c->home_dir};
+	struct bwrap_sources sources = {.home = c->home_dir, .ca = c->ca_path};
 	struct bwrap_args args;
-	struct launch_pipes pipes = {{-1, -1}, {-1, -1}};
+	struct launch_pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}};
 	size_t n_files;
 	int ret;
 
 	if (!l.bwrap)
 		return err_set(e, -ENOENT, "bubblewrap is not installed (package bubblewrap)");
-	ret = agent_files_make(files, &n_files, c->plan, ca_pem, e);
+	ret = agent_files_make(files, &n_files, c->plan, e);
 	if (ret < 0)
 		return ret;
 	if (geteuid() == 0) {
 		stage_plan(&stage, c->plan->n_expose);
-		sources = (struct bwrap_sources){stage.home, stage.expose};
+		sources = (struct bwrap_sources){stage.home, stage.ca, stage.expose};
 	}
 	ret = io->has_tty ? compartment_open_pty(c, io, &slave_fd, e) : 0;
 	l.slave_fd = slave_fd;
@@ -437,6 +466,8 @@ int compartment_launch(struct compartment *c, struct str ca_pem, struct backend_
 	}
 	if (ret < 0)
 		launch_reap(c);
+	else
+		c->hold_fd = take_fd(&pipes.hold[1]);
 	launch_close_pipes(&pipes);
 	agent_files_free(files, n_files);
 	stage_free(&stage);

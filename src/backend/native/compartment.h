@@ -14,6 +14,8 @@ struct compartment {
 	const struct plan *plan; /* outlives the compartment */
 	const struct wall *wall; /* so does it */
 	const struct cgroup *cgroup;
+	char *ca_path;	/* on the host; empty until compartment_go() */
+	int hold_fd;	/* the agent is held while this is open and silent */
 	char *home_dir; /* on the host; the agent's uid owns it */
 	char **env;
 	struct agent_filter filter;
@@ -22,16 +24,17 @@ struct compartment {
 	int init_pidfd;	 /* -1 before launch */
 };
 
-#define COMPARTMENT_INIT ((struct compartment){.init_pidfd = -1})
+#define COMPARTMENT_INIT ((struct compartment){.init_pidfd = -1, .hold_fd = -1})
 
 /* Makes the agent's home with the planted canary, its environment and its filter. */
 int compartment_prepare(struct compartment *c, const struct plan *p, const struct wall *w,
 			const struct cgroup *g, const char *state_dir, struct err *e) _fallible_;
-/* Starts the agent. With io->has_tty, io->master_fd is the terminal afterwards; else io's three
- * pipes become its standard descriptors (the caller closes its copies). Returns when bubblewrap
- * has made its namespaces. */
-int compartment_launch(struct compartment *c, struct str ca_pem, struct backend_stdio *io,
-		       struct err *e) _fallible_;
+/* Makes the compartment with the agent's process in it, held before its first instruction. With
+ * io->has_tty, io->master_fd is the terminal afterwards; else io's three pipes become its standard
+ * descriptors (the caller closes its copies). */
+int compartment_launch(struct compartment *c, struct backend_stdio *io, struct err *e) _fallible_;
+/* Writes the CA bundle and lets the agent begin. */
+int compartment_go(struct compartment *c, struct str ca_pem, struct err *e) _fallible_;
 /* One more process in the agent's namespaces, with its uid, filter, limits and environment. *pid is
  * a child of the caller. The caller must be single-threaded. */
 int compartment_join(const struct compartment *c, char *const *argv, struct backend_stdio *io,

@@ -46,13 +46,17 @@ static int native_canary(struct bottle *b, struct err *e)
 	return wall_canary(&b->wall, NATIVE_CANARY_MS, e);
 }
 
-static int native_launch(struct bottle *b, struct str ca_pem, struct backend_stdio *io, pid_t *pid,
-			 struct err *e)
+static int native_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct err *e)
 {
-	int ret = compartment_launch(&b->compartment, ca_pem, io, e);
+	int ret = compartment_launch(&b->compartment, io, e);
 
 	*pid = b->compartment.bwrap_pid;
 	return ret;
+}
+
+static int native_go(struct bottle *b, struct str ca_pem, struct err *e)
+{
+	return compartment_go(&b->compartment, ca_pem, e);
 }
 
 static int native_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
@@ -112,6 +116,7 @@ const struct backend backend_native = {
 	.prepare = native_prepare,
 	.canary = native_canary,
 	.launch = native_launch,
+	.go = native_go,
 	.exec = native_exec,
 	.signal = native_signal,
 	.kill = native_kill,

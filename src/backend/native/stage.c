@@ -15,6 +15,7 @@
 void stage_plan(struct stage *s, size_t n_expose)
 {
 	s->home = mem_strdup(STAGE_DIR "/home");
+	s->ca = mem_strdup(STAGE_DIR "/ca.pem");
 	s->expose = mem_zalloc_array(n_expose + 1, sizeof(*s->expose));
 	s->n = n_expose;
 	for (size_t i = 0; i < n_expose; i++)
@@ -27,6 +28,7 @@ void stage_free(struct stage *s)
 		free(s->expose[i]);
 	free(s->expose);
 	free(s->home);
+	free(s->ca);
 	*s = (struct stage){0};
 }
 
@@ -53,28 +55,37 @@ static int stage_bind(int from, const char *name, const char *to, struct err *e)
 	return 0;
 }
 
-int stage_make(const struct stage *s, const char *home, char *const *expose, struct err *e)
+/* Number i of what is bound: what the plan exposes, then the home and the CA file. */
+struct stage_item {
+	const char *from, *to;
+	int fd;
+};
+
+int stage_make(const struct stage *s, const char *home, const char *ca, char *const *expose,
+	       struct err *e)
 {
-	_cleanup_free_ int *fds = mem_zalloc_array(s->n + 1, sizeof(*fds));
+	size_t n = s->n + 2;
+	_cleanup_free_ struct stage_item *items = mem_zalloc_array(n, sizeof(*items));
 	int ret = 0;
 
+	for (size_t i = 0; i < s->n; i++)
+		items[i] = (struct stage_item){expose[i], s->expose[i], -1};
+	items[s->n] = (struct stage_item){home, s->home, -1};
+	items[s->n + 1] = (struct stage_item){ca, s->ca, -1};
 	if (unshare(CLONE_NEWNS) < 0)
 		return err_errno(e, "make a mount namespace");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return err_errno(e, "make the mounts private");
-	for (size_t i = 0; i <= s->n; i++) {
-		const char *path = i < s->n ? expose[i] : home;
-
-		fds[i] = open(path, O_PATH | O_CLOEXEC);
-		if (fds[i] < 0)
-			return err_errno(e, "open \"%s\"", path);
+	for (size_t i = 0; i < n; i++) {
+		items[i].fd = open(items[i].from, O_PATH | O_CLOEXEC);
+		if (items[i].fd < 0)
+			return err_errno(e, "open \"%s\"", items[i].from);
 	}
 	if (mount("stage", STAGE_DIR, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m") < 0)
 		return err_errno(e, "mount a stage on " STAGE_DIR);
-	for (size_t i = 0; i <= s->n && ret == 0; i++)
-		ret = stage_bind(fds[i], i < s->n ? expose[i] : home,
-				 i < s->n ? s->expose[i] : s->home, e);
-	for (size_t i = 0; i <= s->n; i++)
-		(void)close(fds[i]);
+	for (size_t i = 0; i < n && ret == 0; i++)
+		ret = stage_bind(items[i].fd, items[i].from, items[i].to, e);
+	for (size_t i = 0; i < n; i++)
+		(void)close(items[i].fd);
 	return ret;
 }

@@ -8,7 +8,7 @@
 #include "base/err.h"
 
 struct stage {
-	char *home;
+	char *home, *ca;
 	char **expose;
 	size_t n;
 };
@@ -16,6 +16,6 @@ struct stage {
 /* The paths that stage_make() will make; known before, since the command line names them. */
 void stage_plan(struct stage *s, size_t n_expose);
 /* In the child: a new mount namespace with the binds in it. */
-int stage_make(const struct stage *s, const char *home, char *const *expose,
+int stage_make(const struct stage *s, const char *home, const char *ca, char *const *expose,
 	       struct err *e) _fallible_;
 void stage_free(struct stage *s);

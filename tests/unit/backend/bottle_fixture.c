@@ -74,7 +74,9 @@ int fixture_run(struct fixture *f, char *const *argv, char *out, size_t size)
 					 f->state_dir, &e) < 0)
 		fixture_fail(&e);
 	ret = argv ? compartment_join(&f->compartment, argv, &io, &pid, &e)
-		   : compartment_launch(&f->compartment, STR_LIT("CA-OF-TEST\n"), &io, &e);
+		   : compartment_launch(&f->compartment, &io, &e);
+	if (ret == 0 && !argv)
+		ret = compartment_go(&f->compartment, STR_LIT("CA-OF-TEST\n"), &e);
 	close_fd(&theirs);
 	if (ret < 0)
 		(void)fprintf(stderr, "fixture: %s\n", e.text);

@@ -362,7 +362,8 @@ static void test_join(void **state)
 	assert_int_equal(
 		compartment_prepare(&f.compartment, &f.plan, &f.wall, &f.cgroup, f.state_dir, &e),
 		0);
-	if (compartment_launch(&f.compartment, STR_LIT("CA-OF-TEST\n"), &io, &e) < 0)
+	if (compartment_launch(&f.compartment, &io, &e) < 0 ||
+	    compartment_go(&f.compartment, STR_LIT("CA-OF-TEST\n"), &e) < 0)
 		fail_msg("%s", e.text);
 	assert_int_equal(fixture_run(&f, argv, out, sizeof(out)), 0);
 	assert_line(out, "1000");
@@ -381,6 +382,35 @@ static void test_join(void **state)
 	compartment_kill(&f.compartment);
 	assert_int_equal(waitpid(f.compartment.bwrap_pid, &status, 0), f.compartment.bwrap_pid);
 	assert_int_equal(compartment_agent_pid(&f.compartment), 0);
+	close(io.in_fd);
+	fixture_free(&f);
+}
+
+/* Nothing of the agent's runs before the word, and never when the word does not come. */
+static void test_held(void **state)
+{
+	struct fixture f;
+	struct err e = ERR_INIT;
+	struct backend_stdio io = {.master_fd = -1};
+	char path[128];
+	int status;
+
+	(void)state;
+	fixture_make(&f, "touch ~/began", 1000);
+	io.in_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	io.out_fd = io.err_fd = io.in_fd;
+	assert_int_equal(
+		compartment_prepare(&f.compartment, &f.plan, &f.wall, &f.cgroup, f.state_dir, &e),
+		0);
+	if (compartment_launch(&f.compartment, &io, &e) < 0)
+		fail_msg("%s", e.text);
+	(void)poll(NULL, 0, 50);
+	(void)snprintf(path, sizeof(path), "%s/home/began", f.state_dir);
+	assert_int_equal(access(path, F_OK), -1);
+	close_fd(&f.compartment.hold_fd);
+	assert_int_equal(waitpid(f.compartment.bwrap_pid, &status, 0), f.compartment.bwrap_pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 125);
+	assert_int_equal(access(path, F_OK), -1);
 	close(io.in_fd);
 	fixture_free(&f);
 }
@@ -406,7 +436,8 @@ static void test_terminal(void **state)
 	assert_int_equal(
 		compartment_prepare(&f.compartment, &f.plan, &f.wall, &f.cgroup, f.state_dir, &e),
 		0);
-	if (compartment_launch(&f.compartment, STR_LIT("CA\n"), &io, &e) < 0)
+	if (compartment_launch(&f.compartment, &io, &e) < 0 ||
+	    compartment_go(&f.compartment, STR_LIT("CA\n"), &e) < 0)
 		fail_msg("%s", e.text);
 	while (!strstr(out, "got-int") && n < sizeof(out) - 1 &&
 	       io_wait(io.master_fd, POLLIN, 10000) == 1) {
@@ -445,6 +476,7 @@ int main(void)
 		cmocka_unit_test(test_status_kept),
 		cmocka_unit_test(test_expose),
 		cmocka_unit_test(test_join),
+		cmocka_unit_test(test_held),
 		cmocka_unit_test(test_terminal),
 	};
 
