@@ -574,6 +574,48 @@ static void test_dns(void **state)
 	}
 }
 
+static bool answer_has(const char *reason)
+{
+	char want[80];
+
+	(void)snprintf(want, sizeof(want), "\"reason\":\"%s\"", reason);
+	return strstr(answer, want) != NULL;
+}
+
+/* The last test, since nothing is mended afterwards: whatever part is missing, nothing gets out. */
+static void test_parts_missing(void **state)
+{
+	struct client c = client_open(w);
+	int status = 0;
+
+	(void)state;
+	/* keyd: hosts that are known go on, others are refused. */
+	(void)shutdown(w->keyd_fd, SHUT_RDWR);
+	assert_int_equal(ask("open.example.com", REQUEST("GET /v1/a", "")), 200);
+	assert_int_equal(client_ask(&c,
+				    "CONNECT new.wild.example.com:443 HTTP/1.1\r\n"
+				    "Host: new.wild.example.com:443\r\n\r\n",
+				    answer, sizeof(answer)),
+			 503);
+	assert_true(answer_has("keyd-unavailable"));
+	client_close(&c);
+	/* egress: when its last connection is used up. */
+	(void)shutdown(w->egress_fd, SHUT_RDWR);
+	for (int i = 0; i <= PIPELOCK_IDLE_BACKS_MAX && status != 503; i++)
+		status = ask("open.example.com", REQUEST("GET /v1/close", ""));
+	assert_int_equal(status, 503);
+	assert_true(answer_has("egress-unavailable"));
+	/* record: what cannot be recorded does not happen, not even a refusal without its reason.
+	 */
+	(void)shutdown(w->records_fd, SHUT_RDWR);
+	assert_int_equal(ask("open.example.com", REQUEST("GET /v1/a", "")), 503);
+	assert_true(answer_has("record-unavailable"));
+	assert_int_equal(ask("open.example.com", REQUEST("GET /v2/a", "")), 503);
+	assert_int_equal(
+		ask("open.example.com", REQUEST("POST /v1/a", "Content-Length: 3\r\n") "abc"), 503);
+	assert_true(answer_has("record-unavailable"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -593,6 +635,7 @@ int main(void)
 		cmocka_unit_test_setup(test_bodies, each),
 		cmocka_unit_test_setup(test_long_body, each),
 		cmocka_unit_test_setup(test_dns, each),
+		cmocka_unit_test_setup(test_parts_missing, each),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

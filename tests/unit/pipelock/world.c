@@ -104,6 +104,8 @@ static void egress_answer(struct world *w, int fd, const char *raw)
 		egress_reply(fd, "", "you sent " WORLD_SECRET);
 	else if (strstr(raw, "/v1/readme"))
 		egress_reply(fd, "", "for example " WORLD_SHAPE " and " WORLD_INJECTION);
+	else if (strstr(raw, "/v1/close"))
+		egress_reply(fd, "Connection: close\r\n", "bye");
 	else if (strstr(raw, "/v1/exotic"))
 		egress_reply(fd, "Content-Encoding: exotic\r\n", "xyz");
 	else
@@ -160,6 +162,7 @@ static void *egress_conn_thread(void *arg)
 		(void)pthread_mutex_unlock(&w->lock);
 		if (whole)
 			egress_answer(w, c->fd, raw);
+		whole = whole && !strstr(raw, "/v1/close");
 	}
 	(void)close(c->fd);
 	free(raw);
