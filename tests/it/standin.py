@@ -193,6 +193,13 @@ class _Server(ThreadingHTTPServer):
             request.settimeout(30)
             request = self.context.wrap_socket(request, server_side=True)
         self.RequestHandlerClass(request, client_address, self)
+        if self.context:
+            # Without close_notify an answer that ends with the connection may have been cut.
+            try:
+                request.settimeout(1)
+                request.unwrap()
+            except (OSError, ValueError):
+                pass
 
     def process_request(self, request, client_address):
         self.owner.connections += 1

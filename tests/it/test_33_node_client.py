@@ -17,7 +17,8 @@ function call(host, path, options = {}) {
     c.on('connect', (r, socket) => {
       if (r.statusCode !== 200) { socket.destroy(); return resolve({connect: r.statusCode}); }
       const t = tls.connect({socket, servername: host}, () => {
-        const q = https.request({host, path, method: options.method || 'GET',
+        const q = https.request({host, port: 443, defaultPort: 443, path,
+                                 method: options.method || 'GET',
                                  createConnection: () => t}, a => {
           let body = '';
           a.on('data', d => body += d);
