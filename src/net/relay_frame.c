@@ -136,7 +136,7 @@ static bool piece_finish(struct exchange *x, bool is_up, size_t at, size_t gap, 
 	struct flow *flow = is_up ? &x->up : &x->down;
 	struct buf *head = &x->pub.relay->head;
 	char digits[CHUNK_GAP];
-	bool is_ok = true;
+	bool is_ok = true, begins = !flow->is_begun;
 
 	buf_reset(head);
 	if (!flow->is_begun) {
@@ -157,11 +157,15 @@ static bool piece_finish(struct exchange *x, bool is_up, size_t at, size_t gap, 
 		flow->left -= is_ok ? released : 0;
 		is_ok = is_ok && (!is_last || flow->left == 0);
 	}
-	if (is_ok)
+	if (is_ok) {
 		gap_fill(&flow->out, at, gap, buf_str(head));
-	else
-		truncate_to(&flow->out, at);
-	return is_ok;
+		return true;
+	}
+	/* Nothing of this piece goes, nor the head that was for it: there is still room for a
+	 * status. */
+	truncate_to(&flow->out, at);
+	flow->is_begun = !begins;
+	return false;
 }
 
 void frame_take_back(struct exchange *x)
