@@ -48,22 +48,29 @@ static void exchange_record(struct relay_exchange *x, struct record *r)
 		log_error("a refusal could not be recorded: %s", r->reason);
 }
 
-static void exchange_refuse(struct relay_exchange *x, const char *reason, const char *detail)
+/* fields: of the answer, as for relay_refuse_fields(). */
+static void exchange_refuse_as(struct relay_exchange *x, unsigned status, struct str fields,
+			       const char *reason, const char *detail)
 {
-	const struct deny *d = deny_find(reason);
-	unsigned status = d->status ? d->status : 502;
 	struct record r;
 	struct buf body;
 
-	record_init(&r, "egress", d->verdict, reason);
+	record_init(&r, "egress", deny_find(reason)->verdict, reason);
 	r.status = status;
 	text_visible_cstr(r.detail, sizeof(r.detail), str_of(detail));
 	exchange_record(x, &r);
 	buf_init(&body, 4096);
 	if (deny_body(&body, reason, r.id) < 0)
 		buf_reset(&body);
-	relay_refuse(x, status, reason, buf_str(&body));
+	relay_refuse_fields(x, status, reason, fields, buf_str(&body));
 	buf_free(&body);
+}
+
+static void exchange_refuse(struct relay_exchange *x, const char *reason, const char *detail)
+{
+	unsigned status = deny_find(reason)->status;
+
+	exchange_refuse_as(x, status ? status : 502, STR_NULL, reason, detail);
 }
 
 /* For what the relay refuses by itself: bad HTTP, time-outs, the upstream's TLS. */
@@ -130,6 +137,20 @@ static bool exchange_set_pool_key(struct relay_exchange *x)
 	return x->pool_key.p != NULL;
 }
 
+/* git and others show their password only to a server that asks for it, so that a request without
+ * any is answered as such a server would. */
+static void exchange_refuse_credential(struct relay_exchange *x, enum creds_reason reason,
+				       bool is_unasked, const char *detail)
+{
+	if (reason == CREDS_MISSING && is_unasked)
+		exchange_refuse_as(x, 401,
+				   STR_LIT("Content-Type: application/json\r\n"
+					   "WWW-Authenticate: Basic realm=\"claude-bottle\"\r\n"),
+				   creds_reason_name(reason), detail);
+	else
+		exchange_refuse(x, creds_reason_name(reason), detail);
+}
+
 static enum relay_step exchange_on_request(struct relay_exchange *x)
 {
 	struct exchange_state *s = relay_owner(x);
@@ -137,6 +158,7 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 	struct err e = ERR_INIT;
 	const char *reason = exchange_decide(x);
 	enum creds_reason cr;
+	bool is_unasked;
 
 	s->x = x;
 	if (reason) {
@@ -145,9 +167,11 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 	}
 	for (size_t i = 0; i < ARRAY_LEN(override_headers); i++)
 		(void)http1_remove(&x->req, str_of(override_headers[i]));
+	is_unasked = s->route->auth.scheme == POLICY_AUTH_BASIC &&
+		     !http1_find(&x->req, STR_LIT("authorization"));
 	cr = creds_apply(g->creds, &x->req, s->route, &e);
 	if (cr != CREDS_OK) {
-		exchange_refuse(x, creds_reason_name(cr), e.text);
+		exchange_refuse_credential(x, cr, is_unasked, e.text);
 		return RELAY_REFUSE;
 	}
 	s->is_bound = s->route->auth.scheme != POLICY_AUTH_NONE;

@@ -33,6 +33,7 @@ enum {
 	ROUTE_DNS,
 	ROUTE_NOBODY,
 	ROUTE_SECOND,
+	ROUTE_GIT,
 	ROUTE_COUNT
 };
 
@@ -110,6 +111,13 @@ static int setup(void **state)
 	route(w, ROUTE_DNS, "*.dns.test", 443);
 	route(w, ROUTE_NOBODY, "nobody.test", 443);
 	route(w, ROUTE_SECOND, "second.test", 80);
+	route(w, ROUTE_GIT, "git.test", 443);
+	w->routes[ROUTE_GIT].auth =
+		(struct policy_auth){.scheme = POLICY_AUTH_BASIC,
+				     .placeholder = (char *)"ph-git-0123456789abcdefghijk",
+				     .header = (char *)"authorization",
+				     .user = (char *)"bot",
+				     .credential = 8};
 	resolve(w, 0, "bound.test", w->tls.port);
 	resolve(w, 1, "open.test", w->tls.port);
 	resolve(w, 2, "plain.test", w->plain.port);
@@ -428,6 +436,15 @@ static void test_refuses_credentials(void **state)
 	assert_int_equal(ask(w, "GET", "https://bound.test/echo?api_key=x", "bound.test", AUTH),
 			 403);
 	assert_refused(w, 403, "foreign-credential", RECORD_BLOCK);
+	/* A client that shows its password only when it is asked for is asked. */
+	assert_int_equal(ask(w, "GET", "https://git.test/info/refs", "git.test", ""), 401);
+	assert_non_null(strstr(w->answer, "WWW-Authenticate: Basic realm=\"claude-bottle\"\r\n"));
+	assert_non_null(strstr(w->answer, "Content-Type: application/json\r\n"));
+	assert_refused(w, 401, "placeholder-missing", RECORD_BLOCK);
+	assert_int_equal(ask(w, "GET", "https://git.test/info/refs", "git.test",
+			     "Authorization: Basic YTpi\r\n"),
+			 403);
+	assert_refused(w, 403, "placeholder-missing", RECORD_BLOCK);
 	/* What is recorded of a path holds no placeholder. */
 	assert_int_equal(ask(w, "GET", "https://open.test/x/" PLACEHOLDER, "open.test", ""), 403);
 	r = next_record(w);
