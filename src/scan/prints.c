@@ -15,15 +15,32 @@
 
 #define PRINT_HMAC_UNITS 2000
 
-static inline uint32_t window_hash(const uint8_t *p, uint64_t multiplier)
+/* All twelve bytes, the middle ones twice: two overlapping loads are cheaper than two that fit. */
+static inline uint64_t window_product(const uint8_t *p, uint64_t multiplier)
 {
-	uint64_t a;
-	uint32_t b;
+	uint64_t a, b;
 
 	memcpy(&a, p, 8);
-	memcpy(&b, p + 8, 4);
-	a ^= (uint64_t)b << 27 | b >> 5;
-	return (uint32_t)(a * multiplier >> (64 - SCAN_PRINT_HASH_BITS));
+	memcpy(&b, p + 4, 8);
+	return (a + 2 * b) * multiplier;
+}
+
+static inline uint32_t window_hash(const uint8_t *p, uint64_t multiplier)
+{
+	return (uint32_t)(window_product(p, multiplier) >> (64 - SCAN_PRINT_HASH_BITS));
+}
+
+/* Where the filter has something for the window at from or later; end if nowhere. The one loop that
+ * sees every byte of every text. */
+static size_t filter_next(const uint8_t *filter, const uint8_t *p, size_t from, size_t end,
+			  uint64_t multiplier)
+{
+	for (; from < end; from++)
+		if (__builtin_expect(filter[window_product(p + from, multiplier) >>
+					    (64 - SCAN_PRINT_FILTER_BITS)],
+				     0))
+			break;
+	return from;
 }
 
 static size_t squeeze(uint8_t *out, const uint8_t *p, size_t n)
@@ -31,8 +48,10 @@ static size_t squeeze(uint8_t *out, const uint8_t *p, size_t n)
 	size_t k = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		out[k] = p[i];
-		k += ascii_is_alnum((char)p[i]);
+		uint8_t c = p[i], letter = (uint8_t)((c | 0x20) - 'a');
+
+		out[k] = c;
+		k += (letter < 26) | ((uint8_t)(c - '0') < 10);
 	}
 	return k;
 }
@@ -93,13 +112,13 @@ int scan_engine_set_prints(struct scan_engine *en, const struct scan_print_key *
 	ps->has_bare = false;
 	ps->key = key ? *key : (struct scan_print_key){0};
 	for (size_t i = 0; i < n; i++) {
-		uint32_t f = prints[i].window >> (SCAN_PRINT_HASH_BITS - 16) & 0xffff;
-		uint32_t g = prints[i].bare_window >> (SCAN_PRINT_HASH_BITS - 16) & 0xffff;
+		const unsigned shift = SCAN_PRINT_HASH_BITS - SCAN_PRINT_FILTER_BITS;
+		const unsigned mask = (1u << SCAN_PRINT_FILTER_BITS) - 1;
 
 		ps->print[i] = prints[i];
-		ps->filter[f >> 6] |= UINT64_C(1) << (f & 63);
+		ps->filter[prints[i].window >> shift & mask] = 1;
 		if (prints[i].bare_length) {
-			ps->bare_filter[g >> 6] |= UINT64_C(1) << (g & 63);
+			ps->bare_filter[prints[i].bare_window >> shift & mask] = 1;
 			ps->has_bare = true;
 		}
 	}
@@ -165,14 +184,12 @@ static void match_plain(struct scan_pass *ps, const struct scan_view *v, size_t 
 {
 	const struct scan_prints *pr = &ps->en->prints;
 	uint64_t m = pr->key.multiplier;
+	size_t end = v->n - SCAN_PRINT_WINDOW + 1;
 
-	for (size_t i = from; i + SCAN_PRINT_WINDOW <= v->n; i++) {
-		uint32_t h = window_hash(v->p + i, m) >> (SCAN_PRINT_HASH_BITS - 16);
+	for (size_t i = from; (i = filter_next(pr->filter, v->p, i, end, m)) < end; i++) {
 		const struct scan_print *x = NULL;
 		size_t len;
 
-		if (__builtin_expect(!(pr->filter[h >> 6] >> (h & 63) & 1), 1))
-			continue;
 		len = verify(ps, v, v->p, v->n, i, false, &x);
 		if (ps->is_stopped)
 			return;
@@ -204,19 +221,18 @@ static void match_bare(struct scan_pass *ps, const struct scan_view *v, size_t f
 	const struct scan_prints *pr = &ps->en->prints;
 	struct buf *b = &ps->en->prints.squeezed;
 	const uint8_t *p;
-	size_t n, len, a, z;
+	size_t n, len, a, z, end;
 
 	buf_reset(b);
 	p = (const uint8_t *)buf_reserve(b, v->n - from + 1);
 	if (!p)
 		return;
 	n = squeeze((uint8_t *)(uintptr_t)p, v->p + from, v->n - from);
-	for (size_t i = 0; i + SCAN_PRINT_WINDOW <= n; i++) {
-		uint32_t h = window_hash(p + i, pr->key.multiplier) >> (SCAN_PRINT_HASH_BITS - 16);
+	end = n < SCAN_PRINT_WINDOW ? 0 : n - SCAN_PRINT_WINDOW + 1;
+	for (size_t i = 0; (i = filter_next(pr->bare_filter, p, i, end, pr->key.multiplier)) < end;
+	     i++) {
 		const struct scan_print *x = NULL;
 
-		if (__builtin_expect(!(pr->bare_filter[h >> 6] >> (h & 63) & 1), 1))
-			continue;
 		len = verify(ps, v, p, n, i, true, &x);
 		if (ps->is_stopped)
 			return;

@@ -167,16 +167,19 @@ struct scan_class {
 };
 void scan_classify(struct scan_class *c, const uint8_t *p, size_t n);
 
+#define SCAN_PRINT_HASH_BITS   24
+#define SCAN_PRINT_FILTER_BITS 14
 struct scan_prints {
 	struct scan_print_key key;
 	struct scan_print print[SCAN_PRINTS_MAX];
 	size_t n;
 	bool has_bare;
-	uint64_t filter[1024]; /* 65,536 bits: the top 16 of each window's 24 */
-	uint64_t bare_filter[1024];
+	/* By the top 14 bits of a window's 24: a byte each, since the test of a bit costs more than
+	 * the memory, which still fits the first cache. */
+	uint8_t filter[1u << SCAN_PRINT_FILTER_BITS];
+	uint8_t bare_filter[1u << SCAN_PRINT_FILTER_BITS];
 	struct buf squeezed;
 };
-#define SCAN_PRINT_HASH_BITS 24
 
 /* Findings told of this text: what several views show is told once. */
 #define SCAN_TOLD_MAX 16
