@@ -271,6 +271,33 @@ def test_bundle_must_be_ours(box, scratch):
     assert "No such file" in box.start("true").stderr
 
 
+def test_process_limit(box):
+    """A fork bomb stops at the limit; a second process from outside counts too."""
+    box.write_bottle("box", routes=[bottle.route("api.example.test")], limits={"processes": 40})
+    r = box.start("bash", "-c", "for i in $(seq 100); do sleep 5 & done 2>/tmp/err; "
+                  "ls -d /proc/[0-9]* | wc -l; grep -c 'Resource temporarily' /tmp/err")
+    n, refused = (int(x) for x in r.stdout.split()) if len(r.stdout.split()) == 2 else (0, 1)
+    assert n <= 41 and refused >= 1, r.stdout + r.stderr
+
+
+def test_memory_limit(box):
+    if box.uid is not None or not os.access("/sys/fs/cgroup/memory/cgroup.procs", os.W_OK) and \
+            not os.access("/sys/fs/cgroup/cgroup.subtree_control", os.W_OK):
+        pytest.skip("no memory cgroup that this user may use")
+    box.write_bottle("box", routes=[bottle.route("api.example.test")], limits={"memory": "64M"})
+    r = box.start("python3", "-c", "print('begun', flush=True); x = bytearray(1 << 28); print('had it')")
+    assert "begun" in r.stdout and "had it" not in r.stdout and r.returncode == 137
+    r = box.start("sh", "-c", "head -c 200000000 /dev/zero > /tmp/x && echo had it")
+    assert "had it" not in r.stdout
+
+
+def test_file_limits(box):
+    box.write_bottle("box", routes=[bottle.route("api.example.test")],
+                     limits={"files": 64, "file_size": "2M"})
+    r = box.start("sh", "-c", "ulimit -n; head -c 3000000 /dev/zero > big; wc -c < big; ulimit -c")
+    assert r.stdout.split() == ["64", str(2 << 20), "0"], r.stdout + r.stderr
+
+
 class Terminal:
     """claude-bottle on a terminal of its own."""
 

@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #define COMPARTMENT_TIMEOUT_MS 15000
@@ -71,6 +72,7 @@ int compartment_prepare(struct compartment *c, const struct plan *p, const struc
 	*c = COMPARTMENT_INIT;
 	c->plan = p;
 	c->wall = w;
+	c->has_own_user = geteuid() == 0;
 	c->cgroup = g;
 	c->home_dir = mem_printf("%s/home", state_dir);
 	c->ca_path = mem_printf("%s/ca.pem", state_dir);
@@ -173,6 +175,20 @@ static int limit_set(__rlimit_resource_t what, uint64_t value, struct err *e)
 	return setrlimit(what, &l) < 0 ? err_errno(e, "setrlimit") : 0;
 }
 
+/* RLIMIT_NPROC counts a user's processes, and from 5.14 on within a user namespace. Before that an
+ * ordinary user's own would count as the bottle's; as root the bottle has a user of its own. */
+static bool limit_may_count_processes(const struct compartment *c)
+{
+	unsigned major = 0, minor = 0;
+	struct utsname u;
+
+	if (c->has_own_user)
+		return true;
+	(void)uname(&u);
+	return sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
+	       (major > 5 || (major == 5 && minor >= 14));
+}
+
 int compartment_limit(const struct compartment *c, struct err *e)
 {
 	const struct plan_limits *l = &c->plan->limits;
@@ -184,9 +200,7 @@ int compartment_limit(const struct compartment *c, struct err *e)
 	if (ret == 0 && size > 0)
 		ret = limit_set(RLIMIT_FSIZE,
 				size < COMPARTMENT_FSIZE_MIN ? COMPARTMENT_FSIZE_MIN : size, e);
-	/* Counted per user and, from 5.14 on, per user namespace; before that, an ordinary user's
-	 * own processes would count as the bottle's. As root the bottle has a user of its own. */
-	if (ret == 0 && l->processes > 0 && c->wall->uid != getuid() && c->cgroup->n == 0)
+	if (ret == 0 && l->processes > 0 && c->cgroup->n == 0 && limit_may_count_processes(c))
 		ret = limit_set(RLIMIT_NPROC, l->processes, e);
 	return ret;
 }

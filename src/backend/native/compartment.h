@@ -14,9 +14,10 @@ struct compartment {
 	const struct plan *plan; /* outlives the compartment */
 	const struct wall *wall; /* so does it */
 	const struct cgroup *cgroup;
-	char *ca_path;	/* on the host; empty until compartment_go() */
-	int hold_fd;	/* the agent is held while this is open and silent */
-	char *home_dir; /* on the host; the agent's uid owns it */
+	char *ca_path;	   /* on the host; empty until compartment_go() */
+	int hold_fd;	   /* the agent is held while this is open and silent */
+	char *home_dir;	   /* on the host; the agent's uid owns it */
+	bool has_own_user; /* started by root: the agent's uid is nobody else's */
 	char **env;
 	struct agent_filter filter;
 	pid_t bwrap_pid; /* our child: bubblewrap's monitor; its exit status is the agent's */
