@@ -48,7 +48,8 @@ static int run_canary(const char *answer, bool is_dead, struct err *e)
 		pid = fake_pipelock(w.pipelock_fd, answer);
 	if (is_dead)
 		close_fd(&w.pipelock_fd);
-	ret = wall_canary(&w, 200, e);
+	/* Long where an answer is waited for that comes, short where none does. */
+	ret = wall_canary(&w, answer ? 10000 : 200, e);
 	if (pid > 0) {
 		(void)kill(pid, SIGKILL);
 		(void)waitpid(pid, NULL, 0);
