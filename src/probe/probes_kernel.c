@@ -305,7 +305,8 @@ static void run_k04(const struct probe_env *env, const char *id)
 
 static void run_k05(const struct probe_env *env, const char *id)
 {
-	_cleanup_close_ int extra = env->is_control ? open("/", O_RDONLY) : -1;
+	_cleanup_close_ int extra __attribute__((unused)) =
+		env->is_control ? open("/", O_RDONLY) : -1;
 	_cleanup_closedir_ DIR *dir = opendir("/proc/self/fd");
 	char detail[300] = "only 0, 1, 2";
 	struct dirent *entry;

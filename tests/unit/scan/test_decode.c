@@ -169,7 +169,7 @@ static size_t enc_each(char *out, const char *p, size_t n, const char *format)
 	for (size_t i = 0; i < n; i++) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-		k += (size_t)sprintf(out + k, format, (unsigned)(uint8_t)p[i]);
+		k += (size_t)snprintf(out + k, 16, format, (unsigned)(uint8_t)p[i]);
 #pragma GCC diagnostic pop
 	}
 	return k;
