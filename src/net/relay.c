@@ -5,6 +5,7 @@
 #include "base/timeutil.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -60,6 +61,7 @@ static void on_trim(struct loop_timer *t)
 {
 	struct relay *r = LIST_OF(t, struct relay, trim_timer);
 	uint64_t now_ns = loop_now_ns(r->loop);
+	bool has_trimmed = false;
 
 	for (struct list *l = r->fronts.next; l != &r->fronts; l = l->next) {
 		struct relay_front *f = LIST_OF(l, struct relay_front, link);
@@ -67,7 +69,7 @@ static void on_trim(struct loop_timer *t)
 		if (now_ns - f->active_ns < RELAY_TRIM_MS * TIME_NS_PER_MS)
 			continue;
 		if (!f->x)
-			conn_trim(&f->c);
+			has_trimmed |= conn_trim(&f->c);
 	}
 	for (struct list *l = r->backs.next; l != &r->backs; l = l->next) {
 		struct relay_back *b = LIST_OF(l, struct relay_back, link);
@@ -75,8 +77,11 @@ static void on_trim(struct loop_timer *t)
 		if (b->state == BACK_IDLE && b->c.deadline_ns > 0 &&
 		    now_ns + (r->config.back_idle_ms - RELAY_TRIM_MS) * TIME_NS_PER_MS >
 			    b->c.deadline_ns)
-			conn_trim(&b->c);
+			has_trimmed |= conn_trim(&b->c);
 	}
+	/* Else the heap's free pages stay with the process: idle tunnels lie between them. */
+	if (has_trimmed)
+		(void)malloc_trim(0);
 	while (r->n_exchanges == 0 && r->n_spares > 1) {
 		struct exchange *x = LIST_OF(r->spares.next, struct exchange, link);
 

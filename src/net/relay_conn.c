@@ -174,14 +174,15 @@ bool conn_is_due(struct conn *c)
 	return false;
 }
 
-void conn_trim(struct conn *c)
+bool conn_trim(struct conn *c)
 {
 	if (c->is_trimmed)
-		return;
+		return false;
 	c->is_trimmed = true;
 	buf_trim(&c->in);
 	if (c->tls)
 		tls_trim(c->tls);
+	return true;
 }
 
 void conn_close(struct conn *c)

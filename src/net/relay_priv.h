@@ -199,7 +199,7 @@ bool conn_events(struct conn *c, uint32_t events);
 void conn_deadline(struct conn *c, uint64_t ms); /* 0: none */
 /* For a timer's callback: true if the deadline has passed, else re-armed. */
 bool conn_is_due(struct conn *c);
-void conn_trim(struct conn *c);
+bool conn_trim(struct conn *c); /* true if there was something to give back */
 void conn_close(struct conn *c);
 
 /* --- relay_front.c --- */

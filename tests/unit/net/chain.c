@@ -2,9 +2,10 @@
  * Two relays in two processes, as pipelock and egress run them, with owners that allow all and look
  * at nothing, and a client: for measuring what the relay itself costs.
  *
- *   chain HOST PORT CA.pem PATH CONNECTIONS SECONDS [reconnect]
+ *   chain HOST PORT CA.pem PATH CONNECTIONS SECONDS [reconnect|idle]
  *
- * prints requests per second, MiB per second, and the CPU time of both relays for each request.
+ * prints requests per second, MiB per second, and the CPU time of both relays for each request;
+ * or, with idle, what one tunnel that has had one request costs the front's process in memory.
  */
 #include "base/clean.h"
 #include "base/io.h"
@@ -256,18 +257,49 @@ static double cpu_of(pid_t pid)
 	return (double)(u + s) / (double)sysconf(_SC_CLK_TCK);
 }
 
+static double pss_of(pid_t pid)
+{
+	double kib = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+	f = fopen(path, "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "Private_Dirty: %lf", &kib) == 1)
+			break;
+	}
+	if (f)
+		(void)fclose(f);
+	return kib;
+}
+
+/* Every client has sent its request. */
+static void idle(struct client *clients, int n_clients, pid_t front, double before)
+{
+	uint64_t bytes = 0;
+
+	for (int i = 0; i < n_clients; i++) {
+		while (!client_read(&clients[i], &bytes))
+			;
+	}
+	(void)printf("%.1f KiB a tunnel when just used, ", (pss_of(front) - before) / n_clients);
+	(void)sleep(6);
+	(void)printf("%.1f KiB when idle\n", (pss_of(front) - before) / n_clients);
+}
+
 int main(int argc, char **argv)
 {
 	struct sockaddr_in listen_to = {.sin_family = AF_INET};
 	int fds[2], listen_fd, n_clients, request_n;
-	static struct client clients[256];
-	static struct pollfd polls[256];
+	static struct client clients[1024];
+	static struct pollfd polls[1024];
 	socklen_t len = sizeof(listen_to);
 	uint64_t bytes = 0, count = 0, start_ns, end_ns;
-	bool reconnects = argc > 7;
+	bool is_idle = argc > 7 && strcmp(argv[7], "idle") == 0, reconnects = argc > 7 && !is_idle;
 	SSL_CTX *ctx;
 	pid_t front, back;
-	double cpu, seconds;
+	double cpu, seconds, idle_kib;
 	char request[512];
 
 	if (argc < 7)
@@ -299,11 +331,19 @@ int main(int argc, char **argv)
 	ctx = SSL_CTX_new(TLS_client_method());
 	request_n = snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: %s:%s\r\n\r\n",
 			     argv[4], argv[1], argv[2]);
+	(void)usleep(200000);
+	idle_kib = pss_of(front);
 	for (int i = 0; i < n_clients; i++) {
 		if (!client_open(&clients[i], ctx, &listen_to, argv[1], ntohs(g.upstream.sin_port)))
 			return 1;
 		polls[i] = (struct pollfd){.fd = clients[i].fd, .events = POLLIN};
 		(void)SSL_write(clients[i].ssl, request, request_n);
+	}
+	if (is_idle) {
+		idle(clients, n_clients, front, idle_kib);
+		(void)kill(front, SIGKILL);
+		(void)kill(back, SIGKILL);
+		return 0;
 	}
 	cpu = cpu_of(front) + cpu_of(back);
 	start_ns = time_monotonic_ns();
