@@ -33,6 +33,7 @@ struct world {
 	const char *upstream_name;
 	bool is_upstream_strange;
 	unsigned n_upstreams, n_resumed_upstreams;
+	pthread_t threads[8];
 	/* the client's script */
 	const char *connect, *sni, *request;
 	bool sends_early, resumes;
@@ -119,10 +120,9 @@ static enum relay_dial dial_upstream(struct relay_exchange *x, unsigned attempt,
 	struct world *w = relay_ctx(x->relay);
 	struct fixture_ca *ca = w->is_upstream_strange ? &w->strange_ca : &w->upstream_ca;
 	struct upstream *u;
-	pthread_t thread;
 	int fds[2];
 
-	if (attempt > 0)
+	if (attempt > 0 || w->n_upstreams == ARRAY_LEN(w->threads))
 		return RELAY_DIAL_NONE;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
 		return RELAY_DIAL_NONE;
@@ -130,10 +130,8 @@ static enum relay_dial dial_upstream(struct relay_exchange *x, unsigned attempt,
 	u->w = w;
 	u->fd = fds[1];
 	u->cert = fixture_cert(w->leaf_key, w->upstream_name, ca->cert, ca->key);
-	assert_int_equal(pthread_create(&thread, NULL, upstream_run, u), 0);
-	(void)pthread_detach(thread);
+	assert_int_equal(pthread_create(&w->threads[w->n_upstreams++], NULL, upstream_run, u), 0);
 	assert_int_equal(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
-	w->n_upstreams++;
 	spec->fd = fds[0];
 	spec->tls = w->client;
 	assert_true(str_to_cstr(spec->tls_host, sizeof(spec->tls_host), x->req.host));
@@ -325,7 +323,10 @@ static int world_free(void **state)
 	fixture_ca_free(&w->ca);
 	fixture_ca_free(&w->upstream_ca);
 	fixture_ca_free(&w->strange_ca);
-	/* An upstream's thread may still be on its way out: its context stays. */
+	/* The relay has closed their connections. */
+	for (unsigned i = 0; i < w->n_upstreams; i++)
+		(void)pthread_join(w->threads[i], NULL);
+	SSL_CTX_free(w->upstream_ctx);
 	EVP_PKEY_free(w->leaf_key);
 	free(w);
 	return 0;
