@@ -1,6 +1,7 @@
 """Fixtures of the integration tests. A test that cannot run here is skipped, and says why."""
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,12 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import bottle as bottle_module  # noqa: E402
 import standin  # noqa: E402
+
+# A shell that runs this in the background ignores these for all its children, and so would the
+# commands under test, rightly: a caller that ignores a signal wants it ignored.
+for _signal in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_sessionstart(session):

@@ -197,7 +197,7 @@ def test_other_users_are_refused(running, scratch):
         if part not in ("/tmp",):
             os.chmod(part, 0o755)
     os.chmod(f"{folder}/control.sock", 0o666)
-    r = subprocess.run(["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "python3", "-c",
+    r = subprocess.run(["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "/usr/bin/python3", "-c",
                         code, f"{folder}/control.sock"], capture_output=True, text=True)
     assert r.stdout == "0\n", r.stdout + r.stderr
     r = subprocess.run([sys.executable, "-c", code, f"{folder}/control.sock"], capture_output=True,
