@@ -1,5 +1,6 @@
 /* Which decoders a view calls for, and the views that they make. */
 #include "scan/decode.h"
+#include "base/text.h"
 
 #define SQUEEZE_MAX   8192
 #define JOIN_MAX      (256u << 10)
@@ -44,10 +45,45 @@ static bool is_to_text(enum scan_decoder d)
 	return d == DEC_BASE64 || d == DEC_BASE32 || d == DEC_HEX;
 }
 
+/* Most of what decodes is no encoding at all, but a word or a path. It is worth a view only if it
+ * holds a stretch of text as long as the shortest secret, compressed data, or two-byte characters. */
+static bool is_worth(const struct scan_out *o)
+{
+	size_t run = 0, nul = 0;
+
+	for (size_t i = 0; i < o->n;) {
+		const uint8_t *p = o->p + i;
+		size_t k = 1;
+		uint32_t cp;
+
+		if (*p >= 0x80)
+			k = text_utf8_next(str_slice(p, o->n - i), &cp);
+		if (k && (*p >= 0x20 || *p == '\n' || *p == '\t' || *p == '\r') && *p != 0x7f) {
+			/* A newline keeps apart what was decoded from different runs. */
+			run = *p == '\n' ? 0 : run + k;
+			if (run >= SCAN_PRINT_WINDOW)
+				return true;
+			i += k;
+		} else {
+			run = 0;
+			nul += *p == 0;
+			if ((*p == 0x1f && o->n - i > 2 && p[1] == 0x8b) || nul >= 8)
+				return true;
+			i++;
+		}
+		if (*p == 0x78 && o->n - i > 8 && (i == 1 || p[-1] == '\n') && (0x7800 + p[1]) % 31 == 0)
+			return true;
+		if (*p == 0x28 && o->n - i > 3 && p[1] == 0xb5 && p[2] == 0x2f && p[3] == 0xfd)
+			return true;
+	}
+	return false;
+}
+
 static void child(struct scan_pass *ps, const struct scan_view *v, enum scan_decoder decoder,
 		  unsigned layers)
 {
 	const struct scan_out *o = &ps->en->out[v->depth];
+	bool is_leaf = decoder == DEC_JOIN && o->n > SQUEEZE_MAX;
 	struct scan_view u = {.p = o->p,
 			      .n = o->n,
 			      .parent = v,
@@ -55,11 +91,13 @@ static void child(struct scan_pass *ps, const struct scan_view *v, enum scan_dec
 			      .depth = v->depth + 1,
 			      .decoder = decoder,
 			      .layers = layers,
-			      .is_leaf = decoder == DEC_JOIN && o->n > SQUEEZE_MAX,
+			      .is_leaf = is_leaf,
 			      .is_below_binary = v->is_below_binary || is_to_text(decoder)};
 
 	if (o->is_overfull)
 		scan_limit(ps, v, "limit-bytes");
+	if (is_to_text(decoder) && !is_worth(o))
+		return;
 	if (o->n && !ps->is_stopped && view_is_new(ps, &u))
 		scan_view(ps, &u);
 }
@@ -178,7 +216,6 @@ static void check_cut_run(struct scan_pass *ps, const struct scan_view *v,
 
 static void decode_parts(struct scan_pass *ps, const struct scan_view *v)
 {
-	static const char *const keeps[] = {"", "_", "-", "._-"};
 	struct scan_out *o = &ps->en->out[v->depth];
 	bool is_field = ps->place != SCAN_PLACE_BODY;
 
@@ -188,8 +225,8 @@ static void decode_parts(struct scan_pass *ps, const struct scan_view *v)
 	if (v->n <= JOIN_MAX && scan_join(o, v, ps->place))
 		child(ps, v, DEC_JOIN, v->layers);
 	for (size_t i = 0;
-	     is_field && v->n <= SQUEEZE_MAX && i < ARRAY_LEN(keeps) && !ps->is_stopped; i++)
-		if (scan_squeeze(o, v->p, v->n, keeps[i]))
+	     is_field && v->n <= SQUEEZE_MAX && i < SQUEEZE_WAYS && !ps->is_stopped; i++)
+		if (scan_squeeze(o, v->p, v->n, i))
 			child(ps, v, DEC_SQUEEZE, v->layers);
 }
 
@@ -230,6 +267,10 @@ void scan_decode(struct scan_pass *ps, const struct scan_view *v, const struct s
 
 	if (v->depth == SCAN_DEPTH_MAX) {
 		check_depth(ps, v, c);
+		return;
+	}
+	if (v->decoder == DEC_SQUEEZE) { /* nothing but letters, digits and a few marks */
+		decode_binary(ps, v, c);
 		return;
 	}
 	/* A long text without its escapes has every run that it has with them. */

@@ -37,5 +37,6 @@ bool scan_inflate(struct scan_inflater *z, struct scan_out *out, const struct sc
 		  bool is_last, enum scan_decoder *what, bool *is_over);
 /* Values alone, in a row: what was split over parameters, segments, headers or labels. */
 bool scan_join(struct scan_out *out, const struct scan_view *v, enum scan_place place);
-/* Letters, digits and the bytes in keep alone. */
-bool scan_squeeze(struct scan_out *out, const uint8_t *p, size_t n, const char *keep);
+/* Letters and digits alone; in the other ways with "_", "-", or "_-.". */
+#define SQUEEZE_WAYS 4
+bool scan_squeeze(struct scan_out *out, const uint8_t *p, size_t n, size_t way);

@@ -84,7 +84,15 @@ bool scan_join(struct scan_out *o, const struct scan_view *v, enum scan_place pl
 	return o->n >= 16 && o->n < v->n && o->points_n > 2;
 }
 
-bool scan_squeeze(struct scan_out *o, const uint8_t *p, size_t n, const char *keep)
+static uint8_t squeeze_kept[256]; /* bit per way */
+
+__attribute__((constructor)) static void squeeze_fill(void)
+{
+	for (unsigned b = 0; b < 128; b++)
+		squeeze_kept[b] = ascii_is_alnum((char)b) ? 15 : b == '_' ? 10 : b == '-' ? 12 : b == '.' ? 8 : 0;
+}
+
+bool scan_squeeze(struct scan_out *o, const uint8_t *p, size_t n, size_t way)
 {
 	uint8_t *out;
 	bool was_kept = false;
@@ -94,7 +102,7 @@ bool scan_squeeze(struct scan_out *o, const uint8_t *p, size_t n, const char *ke
 	if (!out)
 		return false;
 	for (size_t i = 0; i < n; i++) {
-		bool is_kept = ascii_is_alnum((char)p[i]) || (p[i] && strchr(keep, p[i]));
+		bool is_kept = squeeze_kept[p[i]] >> way & 1;
 
 		if (is_kept != was_kept && o->points_n + 2 < SCAN_POINTS_MAX) {
 			o->n = (size_t)(out - o->p);

@@ -77,8 +77,10 @@ int scan_engine_selftest(struct scan_engine *en, struct err *e)
 	int k = 0;
 
 	en->is_plain_only = true;
-	for (size_t i = 0; i < scan_rules_n && k == 0; i++)
+	for (size_t i = 0; i < scan_rules_n && k == 0; i++) {
+		en->is_rules_only = scan_rules[i].regex != NULL;
 		k = rule_selftest(en, &scan_rules[i], e);
-	en->is_plain_only = false;
+	}
+	en->is_plain_only = en->is_rules_only = false;
 	return k;
 }

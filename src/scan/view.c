@@ -252,7 +252,7 @@ void scan_view(struct scan_pass *ps, const struct scan_view *v)
 		scan_prints_match(ps, v, old_n);
 	if (ps->is_stopped || v->n < SCAN_RUN_TOKEN_MIN / 2)
 		return;
-	if (v->is_leaf)
+	if (v->is_leaf || ps->en->is_rules_only)
 		return;
 	scan_classify(c, v->p, v->n);
 	scan_walk(ps, v, c);
