@@ -6,13 +6,24 @@
 #define JOIN_MAX      (256u << 10)
 #define SINGLES_MAX   (64u << 10)
 #define OVER_LAYERS   3
-#define LONG_TEXT     8192
 #define PRINTABLE_RUN 16
 
 static uint64_t view_hash(const uint8_t *p, size_t n, uint64_t key)
 {
 	uint64_t h = key ^ n * UINT64_C(0x9E3779B97F4A7C15), w;
 
+	if (n >= 256) { /* four lanes: long texts are hashed at each decoder */
+		uint64_t lane[4] = {h, h ^ 1, h ^ 2, h ^ 3};
+
+		for (; n >= 32; p += 32, n -= 32)
+			for (unsigned i = 0; i < 4; i++) {
+				memcpy(&w, p + 8 * i, 8);
+				lane[i] = (lane[i] ^ w) * UINT64_C(0xff51afd7ed558ccd);
+				lane[i] ^= lane[i] >> 32;
+			}
+		for (unsigned i = 0; i < 4; i++)
+			h = (h ^ lane[i]) * UINT64_C(0xff51afd7ed558ccd);
+	}
 	for (; n >= 8; p += 8, n -= 8) {
 		memcpy(&w, p, 8);
 		h = (h ^ w) * UINT64_C(0xff51afd7ed558ccd);
@@ -46,7 +57,8 @@ static bool is_to_text(enum scan_decoder d)
 }
 
 /* Most of what decodes is no encoding at all, but a word or a path. It is worth a view only if it
- * holds a stretch of text as long as the shortest secret, compressed data, or two-byte characters. */
+ * holds a stretch of text as long as the shortest secret, compressed data, or two-byte characters.
+ */
 static bool is_worth(const struct scan_out *o)
 {
 	size_t run = 0, nul = 0;
@@ -71,7 +83,8 @@ static bool is_worth(const struct scan_out *o)
 				return true;
 			i++;
 		}
-		if (*p == 0x78 && o->n - i > 8 && (i == 1 || p[-1] == '\n') && (0x7800 + p[1]) % 31 == 0)
+		if (*p == 0x78 && o->n - i > 8 && (i == 1 || p[-1] == '\n') &&
+		    (0x7800 + p[1]) % 31 == 0)
 			return true;
 		if (*p == 0x28 && o->n - i > 3 && p[1] == 0xb5 && p[2] == 0x2f && p[3] == 0xfd)
 			return true;
@@ -152,13 +165,13 @@ static bool looks_quoted(const uint8_t *p, size_t n)
 	return false;
 }
 
-static bool decode_text(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
+static void decode_text(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
 {
 	struct scan_out *o = &ps->en->out[v->depth];
-	bool is_unescaped = decode_escapes(ps, v, c);
 
+	(void)decode_escapes(ps, v, c);
 	if (ps->is_stopped)
-		return true;
+		return;
 	if (c->has_plus && !c->has_space && v->n <= SINGLES_MAX &&
 	    (ps->place == SCAN_PLACE_QUERY || (ps->place == SCAN_PLACE_BODY && c->has_equals)) &&
 	    scan_unescape(o, v->p, v->n, ESCAPE_FORM | ESCAPE_PERCENT))
@@ -168,7 +181,6 @@ static bool decode_text(struct scan_pass *ps, const struct scan_view *v, const s
 		child(ps, v, DEC_QP, v->layers);
 	if (!ps->is_stopped && c->has_high && scan_fold(o, v->p, v->n))
 		child(ps, v, DEC_FOLD, v->layers);
-	return is_unescaped;
 }
 
 static void decode_binary(struct scan_pass *ps, const struct scan_view *v,
@@ -206,8 +218,9 @@ static void check_cut_run(struct scan_pass *ps, const struct scan_view *v,
 	static const char *const heads[] = {"H4sI", "KLUv",   "eJx",	 "eNp",
 					    "eAE",  "1f8b08", "28b52ffd"};
 
-	if (v->parent || ps->is_last || !r || r->to != v->n ||
-	    v->n - r->from <= SCAN_HOLDBACK_BYTES)
+	/* In a long text the runs are looked at without its escapes, one view down. */
+	if ((v->parent && (v->depth > 1 || v->decoder != DEC_ESCAPE)) || ps->is_last || !r ||
+	    r->to != v->n || v->n - r->from <= SCAN_HOLDBACK_BYTES)
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(heads); i++)
 		if (memcmp(v->p + r->from, heads[i], strlen(heads[i])) == 0)
@@ -224,8 +237,8 @@ static void decode_parts(struct scan_pass *ps, const struct scan_view *v)
 		return;
 	if (v->n <= JOIN_MAX && scan_join(o, v, ps->place))
 		child(ps, v, DEC_JOIN, v->layers);
-	for (size_t i = 0;
-	     is_field && v->n <= SQUEEZE_MAX && i < SQUEEZE_WAYS && !ps->is_stopped; i++)
+	for (size_t i = 0; is_field && v->n <= SQUEEZE_MAX && i < SQUEEZE_WAYS && !ps->is_stopped;
+	     i++)
 		if (scan_squeeze(o, v->p, v->n, i))
 			child(ps, v, DEC_SQUEEZE, v->layers);
 }
@@ -261,10 +274,34 @@ static void check_depth(struct scan_pass *ps, const struct scan_view *v, const s
 		scan_limit(ps, v, "limit-depth");
 }
 
+bool scan_decode_long(struct scan_pass *ps, const struct scan_view *v)
+{
+	static const struct {
+		char c;
+		unsigned kind;
+	} marks[] = {{'\\', ESCAPE_JSON}, {'%', ESCAPE_PERCENT}, {'&', ESCAPE_HTML}};
+	struct scan_class c = {.has_plus = false};
+	bool is_any = false;
+
+	if (v->n <= SCAN_LONG_TEXT || v->depth >= SCAN_DEPTH_MAX - 1 || ps->en->is_plain_only)
+		return false;
+	for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+		bool has = memchr(v->p, marks[i].c, v->n) != NULL;
+
+		is_any |= has;
+		c.has_backslash |= has && marks[i].kind == ESCAPE_JSON;
+		c.has_percent |= has && marks[i].kind == ESCAPE_PERCENT;
+		c.has_ampersand |= has && marks[i].kind == ESCAPE_HTML;
+	}
+	if (!is_any || !decode_escapes(ps, v, &c))
+		return false;
+	if (!ps->is_stopped)
+		decode_parts(ps, v);
+	return true;
+}
+
 void scan_decode(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
 {
-	bool is_unescaped;
-
 	if (v->depth == SCAN_DEPTH_MAX) {
 		check_depth(ps, v, c);
 		return;
@@ -273,9 +310,8 @@ void scan_decode(struct scan_pass *ps, const struct scan_view *v, const struct s
 		decode_binary(ps, v, c);
 		return;
 	}
-	/* A long text without its escapes has every run that it has with them. */
-	is_unescaped = decode_text(ps, v, c);
-	if (!ps->is_stopped && !(is_unescaped && v->n > LONG_TEXT))
+	decode_text(ps, v, c);
+	if (!ps->is_stopped)
 		decode_binary(ps, v, c);
 	if (!ps->is_stopped)
 		check_cut_run(ps, v, c);

@@ -89,7 +89,11 @@ static uint8_t squeeze_kept[256]; /* bit per way */
 __attribute__((constructor)) static void squeeze_fill(void)
 {
 	for (unsigned b = 0; b < 128; b++)
-		squeeze_kept[b] = ascii_is_alnum((char)b) ? 15 : b == '_' ? 10 : b == '-' ? 12 : b == '.' ? 8 : 0;
+		squeeze_kept[b] = ascii_is_alnum((char)b) ? 15
+				  : b == '_'		  ? 10
+				  : b == '-'		  ? 12
+				  : b == '.'		  ? 8
+							  : 0;
 }
 
 bool scan_squeeze(struct scan_out *o, const uint8_t *p, size_t n, size_t way)

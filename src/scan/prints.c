@@ -247,6 +247,13 @@ static void match_bare(struct scan_pass *ps, const struct scan_view *v, size_t f
 	}
 }
 
+/* A long text with escapes: its letters and digits are looked at one view down, without them. */
+static bool is_seen_below(const struct scan_view *v)
+{
+	return v->n > SCAN_LONG_TEXT && !v->parent &&
+	       (memchr(v->p, '\\', v->n) || memchr(v->p, '%', v->n) || memchr(v->p, '&', v->n));
+}
+
 void scan_prints_match(struct scan_pass *ps, const struct scan_view *v, size_t old_n)
 {
 	const struct scan_prints *pr = &ps->en->prints;
@@ -259,7 +266,8 @@ void scan_prints_match(struct scan_pass *ps, const struct scan_view *v, size_t o
 	/* Delimiters may make a secret longer: hence the same look-back, four times its cover.
 	 * Whoever puts them there means to hide it, which an answer that echoes has no reason to
 	 * do. */
-	if (!ps->is_stopped && pr->has_bare && ps->place != SCAN_PLACE_RESPONSE)
+	if (!ps->is_stopped && pr->has_bare && ps->place != SCAN_PLACE_RESPONSE &&
+	    !is_seen_below(v))
 		match_bare(ps, v, back, old_n, &ph);
 }
 

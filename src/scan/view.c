@@ -254,6 +254,8 @@ void scan_view(struct scan_pass *ps, const struct scan_view *v)
 		return;
 	if (v->is_leaf || ps->en->is_rules_only)
 		return;
+	if (scan_decode_long(ps, v))
+		return;
 	scan_classify(c, v->p, v->n);
 	scan_walk(ps, v, c);
 	if (!ps->is_stopped && !ps->en->is_plain_only)

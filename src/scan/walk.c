@@ -63,8 +63,11 @@ static bool is_number_edge(const struct scan_view *v, size_t i)
 static bool walk_cards(struct walk *w, struct scan_run r)
 {
 	const uint8_t *p = w->v->p;
+	size_t digits = 0;
 
-	for (size_t i = r.from; i < r.to; i++) {
+	for (size_t i = r.from; i < r.to; i++)
+		digits += ascii_is_digit((char)p[i]);
+	for (size_t i = r.from; i < r.to && digits >= 14; i++) {
 		size_t to;
 
 		if (!ascii_is_digit((char)p[i]) || (i > r.from && ascii_is_digit((char)p[i - 1])) ||
@@ -84,6 +87,8 @@ static bool walk_iban_groups(struct walk *w, struct scan_run r)
 	size_t from = r.from, n = 0, i;
 	uint8_t flat[34];
 
+	if (r.from == 0 || p[r.from - 1] < 'A' || p[r.from - 1] > 'Z')
+		return true;
 	for (i = r.from; i > 0 && r.from - i < 16; i--) {
 		uint8_t b = p[i - 1];
 
@@ -212,7 +217,7 @@ static bool walk_path(struct walk *w)
 
 static bool is_in_stream_end(const struct walk *w, size_t to)
 {
-	return !w->v->parent && !w->ps->is_last && to == w->v->n;
+	return !w->ps->is_last && to == w->v->n;
 }
 
 static bool walk_runs(struct walk *w, const struct scan_runs *r,
