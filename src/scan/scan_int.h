@@ -286,7 +286,10 @@ enum scan_is_placeholder scan_prints_placeholder(struct scan_pass *ps, const str
 /* Rules without an expression, over the runs of a view. */
 void scan_walk(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c);
 
-/* chain.c: hands what looks encoded to the decoders, and scans what they make of it. */
+/* chain.c: a long text that has escapes is looked into without them only: every run of characters
+ * that it has is there too. False when this one is not such a text. */
+bool scan_decode_long(struct scan_pass *ps, const struct scan_view *v);
+/* Hands what looks encoded to the decoders, and scans what they make of it. */
 void scan_decode(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c);
 
 /* decode.c and its kin: each fills out and says whether there is anything to look at. */
