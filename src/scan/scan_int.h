@@ -86,7 +86,7 @@ int scan_engine_new_from_db(struct scan_engine **out, struct scan_db *db, struct
 #define SCAN_WINDOW_BYTES   (1u << 20)	/* a longer text is scanned as a stream */
 #define SCAN_PIECE_BYTES    (64u << 10) /* a longer piece is cut */
 #define SCAN_VIEW_BYTES_MAX (4u << 20)	/* one decoder's output */
-#define SCAN_LONG_TEXT      8192 /* longer ones are decoded one way only where two would do the same */
+#define SCAN_LONG_TEXT	    8192 /* longer ones are decoded one way only where two would do the same */
 struct scan_work {
 	uint64_t units; /* spent: about a nanosecond each */
 	uint64_t units_max;
