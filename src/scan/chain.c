@@ -206,6 +206,8 @@ static void decode_binary(struct scan_pass *ps, const struct scan_view *v,
 		return;
 	if (is_over)
 		scan_limit(ps, v, "limit-ratio");
+	if (o->is_cut_run)
+		scan_limit(ps, v, "limit-compressed-run");
 	child(ps, v, what, v->layers);
 }
 
@@ -274,6 +276,14 @@ static void check_depth(struct scan_pass *ps, const struct scan_view *v, const s
 		scan_limit(ps, v, "limit-depth");
 }
 
+/* Bytes without which there is no compressed data and no UTF-16. Undoing what looks like an escape
+ * in such would destroy it. */
+static bool is_maybe_binary(const struct scan_view *v)
+{
+	return v->p[0] == 0x78 || memchr(v->p, 0, v->n) || memchr(v->p, 0x1f, v->n) ||
+	       memchr(v->p, 0xfd, v->n);
+}
+
 bool scan_decode_long(struct scan_pass *ps, const struct scan_view *v)
 {
 	static const struct {
@@ -283,7 +293,8 @@ bool scan_decode_long(struct scan_pass *ps, const struct scan_view *v)
 	struct scan_class c = {.has_plus = false};
 	bool is_any = false;
 
-	if (v->n <= SCAN_LONG_TEXT || v->depth >= SCAN_DEPTH_MAX - 1 || ps->en->is_plain_only)
+	if (v->n <= SCAN_LONG_TEXT || v->depth >= SCAN_DEPTH_MAX - 1 || ps->en->is_plain_only ||
+	    is_maybe_binary(v))
 		return false;
 	for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
 		bool has = memchr(v->p, marks[i].c, v->n) != NULL;

@@ -148,7 +148,8 @@ bool scan_inflate(struct scan_inflater *s, struct scan_out *o, const struct scan
 		}
 		*what = d;
 		*is_over |= r == INFLATED_TOO_MUCH || o->is_overfull;
-		if (r == INFLATED_PART && !is_last)
+		/* Its head will have left the window when its end comes. */
+		if (r == INFLATED_PART && !is_last && v->n - i > SCAN_HOLDBACK_BYTES)
 			o->is_cut_run = true;
 		if (*is_over)
 			break;

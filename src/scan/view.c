@@ -99,7 +99,7 @@ bool scan_report(struct scan_pass *ps, const struct scan_view *v, enum scan_kind
 
 	if (ps->is_stopped)
 		return false;
-	(void)snprintf(f.rule, sizeof(f.rule), "%s", rule);
+	memcpy(f.rule, rule, strnlen(rule, sizeof(f.rule) - 1));
 	chain_of(v, f.decoders, sizeof(f.decoders));
 	for (u = v; u->parent; u = u->parent)
 		map_out(u, &from, &to);

@@ -399,6 +399,40 @@ static void test_streamed(void **state)
 		}
 }
 
+/* Compressed data with bytes in it that look like escapes; and such that no window holds. */
+static void test_compressed_body(void **state)
+{
+	static char plain[40000], packed[65536], text[200000];
+	uint32_t seed = 1;
+	struct seen s;
+	size_t n;
+	z_stream z = {0};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(plain); i++)
+		plain[i] = (char)(' ' + ((seed = seed * 1664525 + 1013904223) >> 24) % 90);
+	memcpy(plain + 39000, token, sizeof(token) - 1);
+	assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
+	z.next_in = (uint8_t *)plain;
+	z.avail_in = sizeof(plain);
+	z.next_out = (uint8_t *)packed;
+	z.avail_out = sizeof(packed);
+	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+	n = z.total_out;
+	(void)deflateEnd(&z);
+	s = scan(SCAN_PLACE_BODY, packed, n);
+	assert_true(s.has_token);
+	s = scan_cut(packed, n, 5000);
+	assert_true(s.has_limit);
+	assert_string_equal(s.limit, "limit-compressed-run");
+	n = enc_base64(text, packed, n);
+	s = scan(SCAN_PLACE_BODY, text, n);
+	assert_true(s.has_token);
+	s = scan_cut(text, n, 5000);
+	assert_true(s.has_limit);
+	assert_string_equal(s.limit, "limit-compressed-run");
+}
+
 static void test_range(void **state)
 {
 	char out[512];
@@ -570,15 +604,11 @@ static void test_limits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_each),
-		cmocka_unit_test(test_nested),
-		cmocka_unit_test(test_glued),
-		cmocka_unit_test(test_streamed),
-		cmocka_unit_test(test_range),
-		cmocka_unit_test(test_split),
-		cmocka_unit_test(test_placeholder_alone),
-		cmocka_unit_test(test_clean),
-		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_each),  cmocka_unit_test(test_nested),
+		cmocka_unit_test(test_glued), cmocka_unit_test(test_streamed),
+		cmocka_unit_test(test_range), cmocka_unit_test(test_compressed_body),
+		cmocka_unit_test(test_split), cmocka_unit_test(test_placeholder_alone),
+		cmocka_unit_test(test_clean), cmocka_unit_test(test_limits),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
