@@ -57,7 +57,7 @@ def test_host_that_is_not_allowed(home, upstream, authority):
 def test_refusal_says_why(home, upstream):
     r = run(home, "-i", "-X", "DELETE", "https://api.example.test/json")
     head, _, body = r.stdout.replace("\r\n", "\n").rpartition("\n\n")
-    assert " 403" in head
+    assert " 403" in head, (r.returncode, r.stdout, r.stderr, home.records())
     said = json.loads(body)
     assert said["blocked"] is True and said["reason"] and said["hint"] and said["record"], said
     assert not upstream.requests
