@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define BUNDLE_LOG_MAX_BYTES (16u << 20)
 
@@ -191,23 +192,44 @@ static int bundle_config_parse(struct bundle_config *out, json_t *root, struct e
 	return ret < 0 ? err_prefix(e, "bundle config: policy"), ret : 0;
 }
 
+/* Roles that start at the same time share the open file, and so its offset: it is not used. */
+static int config_read(int fd, char **out, size_t *n, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, "bundle config");
+	if (st.st_size <= 0 || st.st_size > POLICY_JSON_MAX_BYTES)
+		return err_set(e, -EFBIG, "bundle config: size");
+	text = mem_zalloc((size_t)st.st_size);
+	for (off_t at = 0; at < st.st_size;) {
+		ssize_t got = pread(fd, text + at, (size_t)(st.st_size - at), at);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return err_set(e, -EIO, "bundle config: cannot be read");
+		at += got;
+	}
+	*n = (size_t)st.st_size;
+	*out = take_ptr(&text);
+	return 0;
+}
+
 int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e)
 {
 	_cleanup_(json_decref_p) json_t *root = NULL;
 	_cleanup_free_ char *text = NULL;
 	json_error_t where;
-	struct str all;
+	size_t n;
 	int ret;
 
 	memset(out, 0, sizeof(*out));
-	/* Roles share the open file: each reads from the start. */
-	if (lseek(config_fd, 0, SEEK_SET) < 0)
-		return err_errno(e, "bundle config");
-	ret = io_read_all(config_fd, POLICY_JSON_MAX_BYTES, &all, e);
+	ret = config_read(config_fd, &text, &n, e);
 	if (ret < 0)
-		return err_prefix(e, "bundle config");
-	text = (char *)(uintptr_t)all.p;
-	root = json_loadb(all.p, all.n, JSON_REJECT_DUPLICATES, &where);
+		return ret;
+	root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
 	if (!json_is_object(root))
 		return err_set(e, -EINVAL, "bundle config is not JSON: line %d: %s", where.line,
 			       root ? "not an object" : where.text);

@@ -351,9 +351,34 @@ static int remove_files(void **state)
 	return 0;
 }
 
+/* Roles that start together share the open file: one that moved its offset would make another
+ * read half of it. */
+static void test_config_needs_no_offset(void **state)
+{
+	char text[1024];
+	struct bundle_config c;
+	struct err e = ERR_INIT;
+	int fd;
+
+	(void)state;
+	(void)snprintf(text, sizeof(text), config, 0u);
+	fd = io_memfd_sealed("config", str_of(text), &e);
+	assert_true(fd >= 0);
+	assert_int_equal(lseek(fd, 100, SEEK_SET), 100);
+	assert_int_equal(bundle_config_load(&c, fd, &e), 0);
+	assert_string_equal(c.slug, "t-1");
+	assert_int_equal(lseek(fd, 0, SEEK_CUR), 100);
+	bundle_config_free(&c);
+	close(fd);
+	fd = io_memfd_sealed("config", STR_LIT(""), &e);
+	assert_true(fd >= 0 && bundle_config_load(&c, fd, &e) < 0);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_config_needs_no_offset),
 		cmocka_unit_test(test_ready_and_stop),
 		cmocka_unit_test(test_host_goes_away),
 		cmocka_unit_test(test_init_killed),
