@@ -6,6 +6,7 @@
 #define JOIN_MAX      (256u << 10)
 #define SINGLES_MAX   (64u << 10)
 #define OVER_LAYERS   3
+#define BARE_MIN      64
 #define PRINTABLE_RUN 16
 
 static uint64_t view_hash(const uint8_t *p, size_t n, uint64_t key)
@@ -63,6 +64,9 @@ static bool is_worth(const struct scan_out *o)
 {
 	size_t run = 0, nul = 0;
 
+	/* Bare deflate: one final block with codes, which short runs are not long enough for. */
+	if (o->n >= BARE_MIN && ((o->p[0] & 7) == 3 || (o->p[0] & 7) == 5))
+		return true;
 	for (size_t i = 0; i < o->n;) {
 		const uint8_t *p = o->p + i;
 		size_t k = 1;
@@ -83,8 +87,9 @@ static bool is_worth(const struct scan_out *o)
 				return true;
 			i++;
 		}
-		if (*p == 0x78 && o->n - i > 8 && (i == 1 || p[-1] == '\n') &&
-		    (0x7800 + p[1]) % 31 == 0)
+		if (o->n - i > 8 && scan_is_zlib_head(p))
+			return true;
+		if (*p == 'P' && o->n - i > 3 && memcmp(p + 1, "K\3\4", 3) == 0)
 			return true;
 		if (*p == 0x28 && o->n - i > 3 && p[1] == 0xb5 && p[2] == 0x2f && p[3] == 0xfd)
 			return true;
@@ -121,6 +126,15 @@ static unsigned kinds_of(const struct scan_class *c)
 	       (c->has_ampersand ? ESCAPE_HTML : 0);
 }
 
+/* In random bytes anything may look encoded; text has no control bytes. */
+static bool is_text(const struct scan_view *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		if (v->p[i] < ' ' && (v->p[i] < '\t' || v->p[i] > '\r'))
+			return false;
+	return true;
+}
+
 /* Whether a child without escapes was scanned. */
 static bool decode_escapes(struct scan_pass *ps, const struct scan_view *v,
 			   const struct scan_class *c)
@@ -137,7 +151,8 @@ static bool decode_escapes(struct scan_pass *ps, const struct scan_view *v,
 		return false;
 	layers += undone & ESCAPE_PERCENT ? 1 : 0;
 	/* Nothing that is honest escapes letters and digits three times over. */
-	if (layers >= OVER_LAYERS && (undone & ESCAPE_NEEDLESS) && ps->place != SCAN_PLACE_RESPONSE)
+	if (layers >= OVER_LAYERS && (undone & ESCAPE_NEEDLESS) &&
+	    ps->place != SCAN_PLACE_RESPONSE && is_text(v))
 		scan_limit(ps, v, "over-encoded");
 	undone &= ~ESCAPE_NEEDLESS;
 	child(ps, v, DEC_ESCAPE, layers);
@@ -189,9 +204,7 @@ static void decode_binary(struct scan_pass *ps, const struct scan_view *v,
 	struct scan_engine *en = ps->en;
 	struct scan_out *o = &en->out[v->depth];
 	size_t old_n = v->parent ? 0 : ps->old_n;
-	bool is_over, is_host = ps->place == SCAN_PLACE_HOST;
-	bool is_last = v->parent || ps->is_last;
-	enum scan_decoder what;
+	bool is_host = ps->place == SCAN_PLACE_HOST;
 
 	if (c->has_nul && scan_utf16(o, v->p, v->n))
 		child(ps, v, DEC_UTF16, v->layers);
@@ -201,14 +214,24 @@ static void decode_binary(struct scan_pass *ps, const struct scan_view *v,
 		child(ps, v, DEC_HEX, v->layers);
 	if (!ps->is_stopped && c->token.n && scan_base32(o, v, c, old_n, is_host))
 		child(ps, v, DEC_BASE32, v->layers);
-	if (ps->is_stopped || !(c->has_control || c->has_high) ||
-	    !scan_inflate(en->inflater, o, v, is_last, &what, &is_over))
+}
+
+static void decode_compressed(struct scan_pass *ps, const struct scan_view *v,
+			      const struct scan_class *c)
+{
+	struct scan_out *o = &ps->en->out[v->depth];
+	const char *limit;
+	enum scan_decoder what;
+	bool has_output;
+
+	if (!(c->has_control || c->has_high))
 		return;
-	if (is_over)
-		scan_limit(ps, v, "limit-ratio");
-	if (o->is_cut_run)
-		scan_limit(ps, v, "limit-compressed-run");
-	child(ps, v, what, v->layers);
+	has_output = scan_inflate(ps->en->inflater, o, v, v->parent || ps->is_last,
+				  ps->place != SCAN_PLACE_RESPONSE, &what, &limit);
+	if (limit)
+		scan_limit(ps, v, limit);
+	if (has_output && !ps->is_stopped)
+		child(ps, v, what, v->layers);
 }
 
 /* Compressed data in an encoded run that goes on past the window, and whose head will have left
@@ -243,15 +266,6 @@ static void decode_parts(struct scan_pass *ps, const struct scan_view *v)
 	     i++)
 		if (scan_squeeze(o, v->p, v->n, i))
 			child(ps, v, DEC_SQUEEZE, v->layers);
-}
-
-/* In random bytes anything may look encoded; text has no control bytes. */
-static bool is_text(const struct scan_view *v)
-{
-	for (size_t i = 0; i < v->n; i++)
-		if (v->p[i] < ' ' && (v->p[i] < '\t' || v->p[i] > '\r'))
-			return false;
-	return true;
 }
 
 /* At the last depth: what could still be undone is not looked into, so its presence is a finding.
@@ -324,6 +338,8 @@ void scan_decode(struct scan_pass *ps, const struct scan_view *v, const struct s
 	decode_text(ps, v, c);
 	if (!ps->is_stopped)
 		decode_binary(ps, v, c);
+	if (!ps->is_stopped)
+		decode_compressed(ps, v, c);
 	if (!ps->is_stopped)
 		check_cut_run(ps, v, c);
 	if (!ps->is_stopped)

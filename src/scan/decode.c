@@ -17,7 +17,7 @@ void scan_out_reset(struct scan_out *o)
 {
 	o->n = 0;
 	o->points_n = 0;
-	o->is_overfull = o->is_cut_run = o->is_coarse = false;
+	o->is_overfull = o->is_coarse = false;
 }
 
 uint8_t *scan_out_reserve(struct scan_out *o, size_t n)

@@ -29,12 +29,18 @@ bool scan_hex(struct scan_out *out, const struct scan_view *v, const struct scan
 	      size_t old_n);
 bool scan_base32(struct scan_out *out, const struct scan_view *v, const struct scan_class *c,
 		 size_t old_n, bool is_host);
-/* Compressed data inside: gzip, zlib, zstd. *what tells which. */
+/* Compressed data inside: gzip, zlib, zstd, zip. *what tells which. *limit is the name of a limit
+ * that was reached, or NULL; then too there may be something to look at. */
 struct scan_inflater;
+/* RFC 1950 section 2.2: deflate, any window, no dictionary, and a check value. */
+static inline bool scan_is_zlib_head(const uint8_t *p)
+{
+	return (p[0] & 0x8f) == 0x08 && (p[0] * 256 + p[1]) % 31 == 0 && (p[1] & 0x20) == 0;
+}
 struct scan_inflater *scan_inflater_new(void); /* NULL when memory is out */
 void scan_inflater_free(struct scan_inflater *z);
 bool scan_inflate(struct scan_inflater *z, struct scan_out *out, const struct scan_view *v,
-		  bool is_last, enum scan_decoder *what, bool *is_over);
+		  bool is_last, bool is_sent, enum scan_decoder *what, const char **limit);
 /* Values alone, in a row: what was split over parameters, segments, headers or labels. */
 bool scan_join(struct scan_out *out, const struct scan_view *v, enum scan_place place);
 /* Letters and digits alone; in the other ways with "_", "-", or "_-.". */

@@ -126,7 +126,6 @@ struct scan_out {
 	uint8_t *p;
 	size_t n, size;
 	bool is_overfull; /* SCAN_VIEW_BYTES_MAX was reached */
-	bool is_cut_run;  /* compressed data that goes on past the window */
 	struct scan_point points[SCAN_POINTS_MAX];
 	size_t points_n;
 	bool is_coarse; /* more points than fit: no finer mapping than the whole parent */

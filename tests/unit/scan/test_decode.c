@@ -399,6 +399,139 @@ static void test_streamed(void **state)
 		}
 }
 
+/* A zip archive of one deflated entry, without its directory. */
+static size_t enc_zip(char *out, const char *p, size_t n)
+{
+	static const char head[] = "PK\3\4\24\0\0\0\10\0" /* deflate */
+				   "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0x";
+
+	memcpy(out, head, 31);
+	return 31 + enc_zlib_bits(out + 31, p, n, -15);
+}
+
+static size_t enc_bare(char *out, const char *p, size_t n)
+{
+	return enc_zlib_bits(out, p, n, -15);
+}
+
+static size_t enc_small_window(char *out, const char *p, size_t n)
+{
+	return enc_zlib_bits(out, p, n, 9);
+}
+
+/* Text that compresses, but not to nothing, with the token at its end. */
+static size_t long_text(char *out, size_t n)
+{
+	uint32_t x = 1;
+
+	for (size_t i = 0; i < n; i++) {
+		x = x * 1664525 + 1013904223;
+		out[i] = "etaoin shrdlu. cmf"[(x >> 24) % 18];
+	}
+	memcpy(out + n, token, sizeof(token) - 1);
+	return n + sizeof(token) - 1;
+}
+
+static void test_compressed_parts(void **state)
+{
+	static const struct {
+		const char *name;
+		encode_fn encode;
+		bool is_inside; /* found behind other bytes too */
+	} kinds[] = {{"zip", enc_zip, true},
+		     {"zlib", enc_zlib, true},
+		     {"zlib with a small window", enc_small_window, true},
+		     {"gzip", enc_gzip, true},
+		     {"bare deflate", enc_bare, false}};
+	static const char before[] = "%PDF-1.5\n1 0 obj <</Filter /FlateDecode>> stream\r\n\xe2\n";
+	static char plain[2048], body[16384], coded[32768];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		size_t n = long_text(plain, 500), m;
+
+		m = kinds[i].encode(body, plain, n);
+		if (!scan(SCAN_PLACE_BODY, body, m).has_token)
+			fail_msg("missed in %s", kinds[i].name);
+		m = enc_base64(coded, body, m);
+		if (!scan(SCAN_PLACE_BODY, coded, m).has_token)
+			fail_msg("missed in %s in base64", kinds[i].name);
+		memcpy(body, before, sizeof(before));
+		m = sizeof(before) + kinds[i].encode(body + sizeof(before), plain, n);
+		if (kinds[i].is_inside && !scan(SCAN_PLACE_BODY, body, m).has_token)
+			fail_msg("missed in %s after other bytes", kinds[i].name);
+	}
+}
+
+/* Heads that lead nowhere, and escapes that are none. */
+static void test_compressed_decoys(void **state)
+{
+	static char plain[2048], body[60000];
+	size_t n = long_text(plain, 500), m = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 40; i++, m += 12)
+		memcpy(body + m, "\x1f\x8b\x08\0\0\0\0\0\0\3\7\7", 12);
+	m += enc_gzip(body + m, plain, n);
+	assert_true(scan(SCAN_PLACE_BODY, body, m).has_token);
+
+	/* A field that would lose bytes if it were unescaped, in a text that is long. */
+	memset(body, ' ', 10000);
+	memcpy(body + 10000, "\x1f\x8b\x08\4\0\0\0\0\0\3\6\0%41%41", 18);
+	m = 10018 + enc_zlib_bits(body + 10018, plain, n, -15);
+	assert_true(scan(SCAN_PLACE_BODY, body, m).has_token);
+}
+
+/* Compressed data that goes on past the window: what it holds cannot be seen. */
+static void test_compressed_cut(void **state)
+{
+	const size_t text_n = 600000, size = 700000;
+	char *plain = test_malloc(size), *body = test_malloc(size);
+	uLongf n = size - 18;
+	struct seen s;
+	z_stream z = {0};
+
+	(void)state;
+	assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
+	z.next_in = (uint8_t *)plain;
+	z.avail_in = (unsigned)long_text(plain, text_n);
+	z.next_out = (uint8_t *)body;
+	z.avail_out = (unsigned)n;
+	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+	n = z.total_out;
+	(void)deflateEnd(&z);
+	assert_true(n > 200000);
+	s = scan_cut(body, n, 16384);
+	assert_true(s.has_limit);
+	assert_string_equal(s.limit, "limit-compressed-run");
+	test_free(plain);
+	test_free(body);
+}
+
+/* Random bytes have escapes in them by accident, also of escapes: nothing is made of that. */
+static void test_random(void **state)
+{
+	const size_t n = 1 << 20;
+	uint8_t *p = test_malloc(n);
+	uint64_t x = 88172645463325252u;
+
+	(void)state;
+	for (unsigned round = 0; round < 4; round++) {
+		for (size_t i = 0; i < n; i++) {
+			x ^= x << 13;
+			x ^= x >> 7;
+			x ^= x << 17;
+			p[i] = (uint8_t)(x >> 32);
+			/* Escapes are the rarest: more of them than chance gives. */
+			if ((x & 0xff00) == 0)
+				p[i] = (uint8_t) "%25%2541"[x % 8];
+		}
+		if (scan(SCAN_PLACE_BODY, p, n).has_limit)
+			fail_msg("a limit: %s", scan(SCAN_PLACE_BODY, p, n).limit);
+	}
+	test_free(p);
+}
+
 /* Compressed data with bytes in it that look like escapes; and such that no window holds. */
 static void test_compressed_body(void **state)
 {
@@ -604,11 +737,20 @@ static void test_limits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_each),  cmocka_unit_test(test_nested),
-		cmocka_unit_test(test_glued), cmocka_unit_test(test_streamed),
-		cmocka_unit_test(test_range), cmocka_unit_test(test_compressed_body),
-		cmocka_unit_test(test_split), cmocka_unit_test(test_placeholder_alone),
-		cmocka_unit_test(test_clean), cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_each),
+		cmocka_unit_test(test_nested),
+		cmocka_unit_test(test_glued),
+		cmocka_unit_test(test_streamed),
+		cmocka_unit_test(test_compressed_parts),
+		cmocka_unit_test(test_compressed_decoys),
+		cmocka_unit_test(test_compressed_cut),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_compressed_body),
+		cmocka_unit_test(test_range),
+		cmocka_unit_test(test_split),
+		cmocka_unit_test(test_placeholder_alone),
+		cmocka_unit_test(test_clean),
+		cmocka_unit_test(test_limits),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
