@@ -86,26 +86,27 @@ static bool is_printable(uint8_t b)
 static void keep_printable(struct scan_out *o, const uint8_t *p, size_t n, size_t in_from,
 			   size_t in_to)
 {
-	for (size_t i = 0; i < n;) {
-		size_t from = i;
+	for (size_t i = 0; i + PRINTABLE_MIN <= n;) {
+		size_t from = i, last = i + PRINTABLE_MIN;
 
-		while (i < n && is_printable(p[i]))
-			i++;
-		if (i - from >= PRINTABLE_MIN) {
-			size_t k = i - from;
-
-			/* The output grows behind what is still to be read: a newline and k bytes
-			 * never reach past it, as each stretch follows a dropped byte. */
-			if (o->n) {
-				o->p[o->n] = '\n';
-				o->n++;
-			}
-			scan_out_point(o, in_from);
-			memmove(o->p + o->n, p + from, k);
-			o->n += k;
-			scan_out_point(o, in_to);
+		/* From the far end back: a byte that does not print rules out all starts before
+		 * it. */
+		while (last > from && is_printable(p[last - 1]))
+			last--;
+		if (last > from) {
+			i = last;
+			continue;
 		}
-		i++;
+		for (i += PRINTABLE_MIN; i < n && is_printable(p[i]);)
+			i++;
+		/* The output grows behind what is still to be read: a newline and what is kept
+		 * never reach past it, as each stretch follows a dropped byte. */
+		if (o->n)
+			o->p[o->n++] = '\n';
+		scan_out_point(o, in_from);
+		memmove(o->p + o->n, p + from, i - from);
+		o->n += i - from;
+		scan_out_point(o, in_to);
 	}
 }
 

@@ -52,9 +52,21 @@ bool scan_fold(struct scan_out *o, const uint8_t *p, size_t n)
 	while (i < n) {
 		uint32_t cp;
 		uint8_t f;
+		uint64_t eight;
 		size_t k;
 
-		if (p[i] < 0x80) {
+		while (n - i >= 8) {
+			memcpy(&eight, p + i, 8);
+			if (eight & UINT64_C(0x8080808080808080))
+				break;
+			memcpy(out, p + i, 8);
+			out += 8;
+			i += 8;
+		}
+		if (i == n)
+			break;
+		/* Plain text, and in binary data what cannot begin a character. */
+		if (p[i] < 0xc2 || i + 1 == n || (p[i + 1] & 0xc0) != 0x80) {
 			*out++ = p[i++];
 			continue;
 		}

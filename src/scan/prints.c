@@ -1,8 +1,8 @@
 /*
  * The bottle's own secrets, found without being known: a prefilter on a truncated hash of each
- * window of SCAN_PRINT_WINDOW bytes, then HMAC-SHA-256 over the candidate. The window's hash is
- * cut to SCAN_PRINT_HASH_BITS, so that it tells next to nothing about the bytes; the mac is useless
- * for guessing a high-entropy secret.
+ * window of SCAN_PRINT_WINDOW bytes (window.c), then HMAC-SHA-256 over the candidate. The window's
+ * hash is cut to SCAN_PRINT_HASH_BITS, so that it tells next to nothing about the bytes; the mac is
+ * useless for guessing a high-entropy secret.
  *
  * Attack: an agent may write its placeholder's head over and over, each costing an HMAC. That is
  * charged to the text's budget.
@@ -15,47 +15,6 @@
 
 #define PRINT_HMAC_UNITS 2000
 
-/* All twelve bytes, the middle ones twice: two overlapping loads are cheaper than two that fit. */
-static inline uint64_t window_product(const uint8_t *p, uint64_t multiplier)
-{
-	uint64_t a, b;
-
-	memcpy(&a, p, 8);
-	memcpy(&b, p + 4, 8);
-	return (a + 2 * b) * multiplier;
-}
-
-static inline uint32_t window_hash(const uint8_t *p, uint64_t multiplier)
-{
-	return (uint32_t)(window_product(p, multiplier) >> (64 - SCAN_PRINT_HASH_BITS));
-}
-
-/* Where the filter has something for the window at from or later; end if nowhere. The one loop that
- * sees every byte of every text. */
-static size_t filter_next(const uint8_t *filter, const uint8_t *p, size_t from, size_t end,
-			  uint64_t multiplier)
-{
-	for (; from < end; from++)
-		if (__builtin_expect(filter[window_product(p + from, multiplier) >>
-					    (64 - SCAN_PRINT_FILTER_BITS)],
-				     0))
-			break;
-	return from;
-}
-
-static size_t squeeze(uint8_t *out, const uint8_t *p, size_t n)
-{
-	size_t k = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		uint8_t c = p[i], letter = (uint8_t)((c | 0x20) - 'a');
-
-		out[k] = c;
-		k += (letter < 26) | ((uint8_t)(c - '0') < 10);
-	}
-	return k;
-}
-
 static int mac_of(uint8_t out[32], const struct scan_print_key *key, const uint8_t *p, size_t n)
 {
 	unsigned mac_n = 32;
@@ -66,7 +25,8 @@ static int mac_of(uint8_t out[32], const struct scan_print_key *key, const uint8
 int scan_print_make(struct scan_print *out, const struct scan_print_key *key, enum scan_kind kind,
 		    uint32_t index, struct str secret, struct err *e)
 {
-	uint8_t bare[SCAN_PRINT_COVER + 1]; /* squeeze() writes one past what it keeps */
+	uint8_t bare[SCAN_PRINT_COVER + SCAN_SQUEEZE_SLACK];
+	struct scan_window_hash hash;
 	size_t n = secret.n < SCAN_PRINT_COVER ? secret.n : SCAN_PRINT_COVER, bare_n;
 	const uint8_t *p = (const uint8_t *)secret.p;
 
@@ -78,14 +38,15 @@ int scan_print_make(struct scan_print *out, const struct scan_print_key *key, en
 	out->kind = (uint32_t)kind;
 	out->index = index;
 	out->length = (uint32_t)n;
-	out->window = window_hash(p, key->multiplier);
+	scan_window_hash_init(&hash, key->multiplier);
+	out->window = scan_window_hash(&hash, p);
 	if (mac_of(out->mac, key, p, n) < 0)
 		return err_set(e, -EIO, "HMAC-SHA-256 failed");
-	bare_n = squeeze(bare, p, n);
+	bare_n = scan_window_squeeze(bare, p, n);
 	/* A secret of words is common text when its delimiters are taken off: ask for more. */
 	if (bare_n >= SCAN_PRINT_WINDOW) {
 		out->bare_length = (uint32_t)bare_n;
-		out->bare_window = window_hash(bare, key->multiplier);
+		out->bare_window = scan_window_hash(&hash, bare);
 		if (mac_of(out->bare_mac, key, bare, bare_n) < 0)
 			return err_set(e, -EIO, "HMAC-SHA-256 failed");
 	}
@@ -106,21 +67,15 @@ int scan_engine_set_prints(struct scan_engine *en, const struct scan_print_key *
 		    (prints[i].kind != SCAN_KIND_SECRET && prints[i].kind != SCAN_KIND_CANARY &&
 		     prints[i].kind != SCAN_KIND_PLACEHOLDER))
 			return err_set(e, -EINVAL, "fingerprint %zu is malformed", i);
-	memset(ps->filter, 0, sizeof(ps->filter));
-	memset(ps->bare_filter, 0, sizeof(ps->bare_filter));
 	ps->n = n;
-	ps->has_bare = false;
+	ps->windows.n = ps->bare_windows.n = 0;
 	ps->key = key ? *key : (struct scan_print_key){0};
+	scan_window_hash_init(&ps->hash, ps->key.multiplier);
 	for (size_t i = 0; i < n; i++) {
-		const unsigned shift = SCAN_PRINT_HASH_BITS - SCAN_PRINT_FILTER_BITS;
-		const unsigned mask = (1u << SCAN_PRINT_FILTER_BITS) - 1;
-
 		ps->print[i] = prints[i];
-		ps->filter[prints[i].window >> shift & mask] = 1;
-		if (prints[i].bare_length) {
-			ps->bare_filter[prints[i].bare_window >> shift & mask] = 1;
-			ps->has_bare = true;
-		}
+		scan_window_set_add(&ps->windows, prints[i].window);
+		if (prints[i].bare_length)
+			scan_window_set_add(&ps->bare_windows, prints[i].bare_window);
 	}
 	return 0;
 }
@@ -137,7 +92,7 @@ static size_t verify(struct scan_pass *ps, const struct scan_view *v, const uint
 		     size_t at, bool is_bare, const struct scan_print **found)
 {
 	const struct scan_prints *pr = &ps->en->prints;
-	uint32_t h = window_hash(p + at, pr->key.multiplier);
+	uint32_t h = scan_window_hash(&pr->hash, p + at);
 
 	for (size_t i = 0; i < pr->n; i++) {
 		const struct scan_print *x = &pr->print[i];
@@ -183,10 +138,9 @@ static void match_plain(struct scan_pass *ps, const struct scan_view *v, size_t 
 			struct plain_hits *ph)
 {
 	const struct scan_prints *pr = &ps->en->prints;
-	uint64_t m = pr->key.multiplier;
-	size_t end = v->n - SCAN_PRINT_WINDOW + 1;
+	struct scan_window_search w = scan_window_begin(&pr->hash, &pr->windows, v->p, v->n, from);
 
-	for (size_t i = from; (i = filter_next(pr->filter, v->p, i, end, m)) < end; i++) {
+	for (size_t i; (i = scan_window_next(&w)) != SIZE_MAX;) {
 		const struct scan_print *x = NULL;
 		size_t len;
 
@@ -220,17 +174,17 @@ static void match_bare(struct scan_pass *ps, const struct scan_view *v, size_t f
 {
 	const struct scan_prints *pr = &ps->en->prints;
 	struct buf *b = &ps->en->prints.squeezed;
+	struct scan_window_search w;
 	const uint8_t *p;
-	size_t n, len, a, z, end;
+	size_t n, len, a, z;
 
 	buf_reset(b);
-	p = (const uint8_t *)buf_reserve(b, v->n - from + 1);
+	p = (const uint8_t *)buf_reserve(b, v->n - from + SCAN_SQUEEZE_SLACK);
 	if (!p)
 		return;
-	n = squeeze((uint8_t *)(uintptr_t)p, v->p + from, v->n - from);
-	end = n < SCAN_PRINT_WINDOW ? 0 : n - SCAN_PRINT_WINDOW + 1;
-	for (size_t i = 0; (i = filter_next(pr->bare_filter, p, i, end, pr->key.multiplier)) < end;
-	     i++) {
+	n = scan_window_squeeze((uint8_t *)(uintptr_t)p, v->p + from, v->n - from);
+	w = scan_window_begin(&pr->hash, &pr->bare_windows, p, n, 0);
+	for (size_t i; (i = scan_window_next(&w)) != SIZE_MAX;) {
 		const struct scan_print *x = NULL;
 
 		len = verify(ps, v, p, n, i, true, &x);
@@ -266,7 +220,7 @@ void scan_prints_match(struct scan_pass *ps, const struct scan_view *v, size_t o
 	/* Delimiters may make a secret longer: hence the same look-back, four times its cover.
 	 * Whoever puts them there means to hide it, which an answer that echoes has no reason to
 	 * do. */
-	if (!ps->is_stopped && pr->has_bare && ps->place != SCAN_PLACE_RESPONSE &&
+	if (!ps->is_stopped && pr->bare_windows.n && ps->place != SCAN_PLACE_RESPONSE &&
 	    !is_seen_below(v))
 		match_bare(ps, v, back, old_n, &ph);
 }
@@ -294,7 +248,7 @@ enum scan_is_placeholder scan_prints_placeholder(struct scan_pass *ps, const str
 		     i++) {
 			uint8_t mac[32];
 
-			if (window_hash(v->p + i, pr->key.multiplier) != x->window ||
+			if (scan_window_hash(&pr->hash, v->p + i) != x->window ||
 			    !is_token_start(v, i))
 				continue;
 			if (x->length > v->n - i)

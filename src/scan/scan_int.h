@@ -11,6 +11,7 @@
 #pragma once
 
 #include "scan/scan.h"
+#include "scan/window.h"
 #include "base/clean.h"
 
 #include <hs.h>
@@ -167,17 +168,13 @@ struct scan_class {
 };
 void scan_classify(struct scan_class *c, const uint8_t *p, size_t n);
 
-#define SCAN_PRINT_HASH_BITS   24
-#define SCAN_PRINT_FILTER_BITS 14
+#define SCAN_PRINT_HASH_BITS 24
 struct scan_prints {
 	struct scan_print_key key;
 	struct scan_print print[SCAN_PRINTS_MAX];
 	size_t n;
-	bool has_bare;
-	/* By the top 14 bits of a window's 24: a byte each, since the test of a bit costs more than
-	 * the memory, which still fits the first cache. */
-	uint8_t filter[1u << SCAN_PRINT_FILTER_BITS];
-	uint8_t bare_filter[1u << SCAN_PRINT_FILTER_BITS];
+	struct scan_window_hash hash;
+	struct scan_window_set windows, bare_windows;
 	struct buf squeezed;
 };
 

@@ -13,18 +13,28 @@ static const char seed_words[2048][9] = {
 #define SEED_SLOTS 8192
 static uint16_t seed_slot[SEED_SLOTS];
 
-static uint32_t seed_hash(const char *p, size_t n)
+/* A word of three to eight letters as a number, unused bytes zero, without a look past it. */
+static inline uint64_t seed_pack(const uint8_t *p, size_t n)
 {
-	uint32_t x = 0;
+	uint32_t first, last;
 
-	memcpy(&x, p, n < 4 ? n : 4);
-	return x * 2654435761u >> 19;
+	if (n == 3)
+		return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16;
+	memcpy(&first, p, 4);
+	memcpy(&last, p + n - 4, 4);
+	return first | (uint64_t)last >> 8 * (8 - n) << 32;
+}
+
+static inline uint32_t seed_hash(uint64_t packed)
+{
+	return (uint32_t)packed * 2654435761u >> 19;
 }
 
 __attribute__((constructor)) static void seed_fill(void)
 {
 	for (size_t i = 0; i < ARRAY_LEN(seed_words); i++) {
-		uint32_t h = seed_hash(seed_words[i], strlen(seed_words[i]));
+		uint32_t h =
+			seed_hash(seed_pack((const uint8_t *)seed_words[i], strlen(seed_words[i])));
 
 		while (seed_slot[h])
 			h = (h + 1) % SEED_SLOTS;
@@ -35,12 +45,14 @@ __attribute__((constructor)) static void seed_fill(void)
 /* Index of the word, or -1. */
 static int seed_index(const uint8_t *p, size_t n)
 {
+	uint64_t packed, word;
+
 	if (n < 3 || n > 8)
 		return -1;
-	for (uint32_t h = seed_hash((const char *)p, n); seed_slot[h]; h = (h + 1) % SEED_SLOTS) {
-		const char *word = seed_words[seed_slot[h] - 1];
-
-		if (memcmp(word, p, n) == 0 && word[n] == '\0')
+	packed = seed_pack(p, n);
+	for (uint32_t h = seed_hash(packed); seed_slot[h]; h = (h + 1) % SEED_SLOTS) {
+		memcpy(&word, seed_words[seed_slot[h] - 1], sizeof(word));
+		if (word == packed)
 			return seed_slot[h] - 1;
 	}
 	return -1;
