@@ -371,8 +371,9 @@ def test_exec_with_a_terminal(closed, terminal):
 
 
 def test_a_closed_terminal_ends_the_bottle(closed, terminal):
-    t = terminal(closed, "start", "worker", "--", "sh", "-c", "echo up; sleep 600")
-    t.expect(b"up")
+    t = terminal(closed, "start", "worker", "--", "sh", "-c", "echo in''side; sleep 600")
+    # Written so that neither the plan shown before nor a random slug can contain it.
+    t.expect(b"inside")
     slug, = [s for s, b in states(closed).items() if b["alive"]]
     os.close(t.master)
     os.close(t.slave)
