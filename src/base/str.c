@@ -14,6 +14,17 @@ bool str_ieq(struct str a, struct str b)
 	return true;
 }
 
+bool str_ieq_dashed(struct str a, struct str b)
+{
+	if (a.n != b.n)
+		return false;
+	for (size_t i = 0; i < a.n; i++) {
+		if ((a.p[i] == '_' ? '-' : ascii_lower(a.p[i])) != ascii_lower(b.p[i]))
+			return false;
+	}
+	return true;
+}
+
 bool str_starts(struct str s, struct str prefix)
 {
 	return s.n >= prefix.n && str_eq(str_sub(s, 0, prefix.n), prefix);

@@ -77,6 +77,8 @@ static inline int ascii_hex_value(char c)
 }
 
 bool str_ieq(struct str a, struct str b); /* ASCII case-insensitive */
+/* The same, and "_" in a is as good as "-": how servers that make variables of names read them. */
+bool str_ieq_dashed(struct str a, struct str b);
 bool str_starts(struct str s, struct str prefix);
 bool str_istarts(struct str s, struct str prefix);
 bool str_ends(struct str s, struct str suffix);

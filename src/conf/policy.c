@@ -103,6 +103,15 @@ static enum path_form escape_form(int value)
 	return PATH_CANONICAL;
 }
 
+/* Two escapes in a row that stand in no UTF-8, but are the beginning of an overlong "." or "/" to a
+ * decoder that does not mind. */
+static bool is_overlong(int before, int value)
+{
+	return value == 0xc0 || value == 0xc1 || value >= 0xf5 ||
+	       (before == 0xe0 && value >= 0x80 && value < 0xa0) ||
+	       (before == 0xf0 && value >= 0x80 && value < 0x90);
+}
+
 struct segment {
 	size_t dots; /* seen from its start on, plain or escaped */
 	bool is_dots_only;
@@ -119,6 +128,8 @@ static enum path_form path_form(struct str path)
 {
 	struct segment seg = {.is_dots_only = true, .is_empty = true};
 	enum path_form form = PATH_CANONICAL;
+	size_t before_at = 0;
+	int before = -1;
 
 	if (path.n == 0 || path.p[0] != '/')
 		return PATH_REFUSED;
@@ -148,8 +159,12 @@ static enum path_form path_form(struct str path)
 
 			if (one == PATH_REFUSED)
 				return PATH_REFUSED;
+			if (is_overlong(before_at + 3 == i ? before : -1, value))
+				one = PATH_AMBIGUOUS;
 			if (one > form)
 				form = one;
+			before = value;
+			before_at = i;
 			i += 2;
 			if (value == '.')
 				seg.dots++;

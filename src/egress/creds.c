@@ -125,8 +125,9 @@ static const char *const auth_words[] = {
 	"auth",	  "authorization", "authentication", "authenticate", "token",	  "apikey",
 	"secret", "cookie",	   "cookie2",	     "password",     "passwd",	  "credential",
 	"jwt",	  "bearer",	   "signature",	     "credentials",  "accesskey", "apitoken"};
-static const char *const key_words[] = {"api", "access",  "subscription", "functions", "auth",
-					"app", "account", "secret",	  "license",   "private"};
+static const char *const key_words[] = {
+	"api",	  "access",  "subscription", "functions",   "auth",   "app",   "account",
+	"secret", "license", "private",	     "application", "master", "admin", "service"};
 
 static bool word_is_in(struct str word, const char *const *list, size_t n)
 {

@@ -91,10 +91,47 @@ static void exchange_refusal_body(struct relay_exchange *x, unsigned status, con
 /* By these an upstream may be told another method, path or host than the policy has decided on,
  * or another origin than the bottle. */
 static const char *const override_headers[] = {
-	"x-http-method-override", "x-http-method",   "x-method-override",  "x-original-url",
-	"x-rewrite-url",	  "x-forwarded-for", "x-forwarded-host",   "x-forwarded-proto",
-	"x-forwarded-port",	  "x-real-ip",	     "x-forwarded-prefix", "forwarded",
-	"x-original-host",	  "x-host",	     "true-client-ip",	   "x-client-ip"};
+	"x-http-method-override",
+	"x-http-method",
+	"x-method-override",
+	"x-original-url",
+	"x-rewrite-url",
+	"x-forwarded-for",
+	"x-forwarded-host",
+	"x-forwarded-proto",
+	"x-forwarded-port",
+	"x-real-ip",
+	"x-forwarded-prefix",
+	"forwarded",
+	"x-original-host",
+	"x-host",
+	"true-client-ip",
+	"x-client-ip",
+	"proxy", /* CGI programs take it for HTTP_PROXY (CVE-2016-5385) */
+	"content-length",
+	"transfer-encoding",
+	"host"}; /* only with "_" are they still here */
+
+/* To servers that make variables of headers (CGI, WSGI, PHP) "_" and "-" are one. */
+static bool is_override(struct str name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(override_headers); i++) {
+		if (str_ieq_dashed(name, str_of(override_headers[i])))
+			return true;
+	}
+	return false;
+}
+
+static void exchange_strip(struct http1_head *h)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < h->n_fields; i++) {
+		if (!is_override(h->fields[i].name))
+			h->fields[kept++] = h->fields[i];
+	}
+	h->n_fields = kept;
+}
 
 static const char *exchange_decide(struct relay_exchange *x)
 {
@@ -165,8 +202,7 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 		exchange_refuse(x, reason, "");
 		return RELAY_REFUSE;
 	}
-	for (size_t i = 0; i < ARRAY_LEN(override_headers); i++)
-		(void)http1_remove(&x->req, str_of(override_headers[i]));
+	exchange_strip(&x->req);
 	is_unasked = s->route->auth.scheme == POLICY_AUTH_BASIC &&
 		     !http1_find(&x->req, STR_LIT("authorization"));
 	cr = creds_apply(g->creds, &x->req, s->route, &e);

@@ -7,6 +7,7 @@
 
 #include "base/clean.h"
 #include "base/mem.h"
+#include "base/timeutil.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -39,12 +40,32 @@ static void on_timer(struct loop_timer *t)
 	front_run(f);
 }
 
+/* Makes room by closing the front that has been idle for the longest, if it was so for a while:
+ * whoever opens all that there may be and leaves them keeps nobody else out. */
+static bool front_evict(struct relay *r)
+{
+	uint64_t now_ns = loop_now_ns(r->loop);
+	struct relay_front *oldest = NULL;
+
+	for (struct list *l = r->fronts.next; l != &r->fronts; l = l->next) {
+		struct relay_front *f = LIST_OF(l, struct relay_front, link);
+
+		if (!f->x && !f->is_running && f->state == FRONT_HTTP &&
+		    (!oldest || f->active_ns < oldest->active_ns))
+			oldest = f;
+	}
+	if (!oldest || now_ns - oldest->active_ns < RELAY_EVICT_MS * TIME_NS_PER_MS)
+		return false;
+	front_idle_end(oldest);
+	return true;
+}
+
 struct relay_front *relay_front_add(struct relay *r, int fd)
 {
 	struct relay_front *f;
 	int one = 1;
 
-	if (r->n_fronts >= r->config.fronts_max || r->is_closing) {
+	if (r->is_closing || (r->n_fronts >= r->config.fronts_max && !front_evict(r))) {
 		(void)close(fd);
 		return NULL;
 	}

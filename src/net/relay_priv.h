@@ -13,6 +13,7 @@
 #define RELAY_LINGER_MS		2000
 #define RELAY_LINGER_BYTES	(1u << 20)
 #define RELAY_TRIM_MS		2000 /* idle for so long: the connection's buffers are given back */
+#define RELAY_EVICT_MS		1000 /* idle for so long: may be closed for a newcomer */
 #define RELAY_ROUNDS_MAX	8    /* of one exchange's pump, each up to RELAY_PIECE_BYTES */
 #define RELAY_STEPS_MAX		16   /* of one front before the others have their turn */
 #define RELAY_REFUSAL_MAX_BYTES (64u << 10)

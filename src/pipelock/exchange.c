@@ -17,15 +17,17 @@ static bool exchange_is_stripped(struct str name)
 {
 	static const char *const names[] = {
 		"forwarded",	  "via",	  "x-real-ip", "client-ip",
-		"true-client-ip", "max-forwards", "alt-used"};
+		"true-client-ip", "max-forwards", "alt-used",  "proxy"};
 	static const char *const prefixes[] = {"x-forwarded-", "proxy-", "x-pipelock-"};
 
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		if (str_ieq(name, str_of(names[i])))
+		if (str_ieq_dashed(name, str_of(names[i])))
 			return true;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
-		if (str_istarts(name, str_of(prefixes[i])))
+		struct str prefix = str_of(prefixes[i]);
+
+		if (str_ieq_dashed(str_sub(name, 0, prefix.n), prefix))
 			return true;
 	}
 	return false;

@@ -104,7 +104,13 @@ bool gate_on_finding(const struct scan_finding *f, void *ctx)
 	}
 	if (fs->n == GATE_FINDINGS_MAX) {
 		fs->is_full = true;
-		return false;
+		/* Of a request, any finding decides. In an answer only secrets do: attack: shapes
+		 * in front of one must not use up the list. */
+		if (f->place != SCAN_PLACE_RESPONSE)
+			return false;
+		if (f->kind == SCAN_KIND_SECRET)
+			fs->list[0] = *f;
+		return true;
 	}
 	fs->list[fs->n++] = *f;
 	return true;
@@ -425,7 +431,9 @@ bool gate_response_head(struct gate *g, const struct http1_head *head, struct ga
 		if (fs->list[i].kind == SCAN_KIND_SECRET)
 			return gate_block_finding(v, SCAN_PLACE_RESPONSE, &fs->list[i]);
 	}
-	if (name && ret == 0 && fs->n == 0)
+	if (ret < 0)
+		return gate_block(v, GATE_SCAN_LIMIT, "response");
+	if (name && fs->n == 0)
 		known_add(&g->known, name);
 	return true;
 }

@@ -178,7 +178,8 @@ static void test_path_canonical(void **state)
 		STR_LIT("/a%3bx"),    STR_LIT("/a%"),	      STR_LIT("/a%2"),
 		STR_LIT("/a%zz"),     STR_LIT("/%252e%252e"), STR_LIT("/a%252fb"),
 		STR_LIT("/a#b"),      STR_LIT("/a%c0%ae%2e"), STR_LIT("/%25%32%65"),
-		STR_LIT("/100%25"),   STR_LIT("http://a/b"),
+		STR_LIT("/100%25"),   STR_LIT("http://a/b"),  STR_LIT("/%c0%ae%c0%ae/a"),
+		STR_LIT("/a%c1%9cb"), STR_LIT("/%e0%80%af"),  STR_LIT("/%F0%80%80%AE"),
 	};
 
 	(void)state;

@@ -218,7 +218,9 @@ static void test_strips(void **state)
 					       "x-functions-key",
 					       "X_API_KEY",
 					       "Job-Token",
-					       "x-vault-token"};
+					       "x-vault-token",
+					       "DD-APPLICATION-KEY",
+					       "X-Master-Key"};
 	static const char *const kept[] = {"Accept",	     "User-Agent",	"anthropic-version",
 					   "anthropic-beta", "Idempotency-Key", "X-Stainless-Os",
 					   "Content-Type",   "X-CSRF-Token",	"x-app",

@@ -488,6 +488,33 @@ static void test_caps(void **state)
 	assert_int_equal(relay_back_count(w->relay), 0);
 }
 
+/* At the cap, what was idle for a second goes for what comes; what is in use does not. */
+static void test_idle_makes_room(void **state)
+{
+	struct world *w = *state;
+	int one, two, three, theirs;
+
+	world_start(w, (struct relay_config){.fronts_max = 2});
+	one = pair(&theirs);
+	assert_non_null(relay_front_add(w->relay, theirs));
+	two = pair(&theirs);
+	assert_null(relay_front_add(w->relay, theirs));
+	(void)close(two);
+	say(w, w->client, "GET / HT");
+	spin(w, 1100);
+	two = pair(&theirs);
+	assert_non_null(relay_front_add(w->relay, theirs));
+	assert_int_equal(relay_front_count(w->relay), 2);
+	assert_int_equal(recv(one, w->in, 1, 0), 0);
+	three = pair(&theirs);
+	assert_null(relay_front_add(w->relay, theirs));
+	(void)close(one);
+	(void)close(two);
+	(void)close(three);
+	spin(w, 3);
+	assert_int_equal(relay_front_count(w->relay), 1);
+}
+
 static void test_pool(void **state)
 {
 	struct world *w = *state;
@@ -554,6 +581,7 @@ int main(void)
 		T(test_broken_promise),
 		T(test_addresses),
 		T(test_caps),
+		T(test_idle_makes_room),
 		T(test_pool),
 		T(test_shutdown),
 		T(test_no_allocation),

@@ -274,6 +274,9 @@ static void test_responses(void **state)
 	assert_true(response(&s, "broken", "x", "y"));
 	assert_false(response(&s, "", "xxSEC", "RET!"));
 	assert_string_equal(verdict.reason, "secret-in-response");
+	/* Also behind more findings than are kept. */
+	assert_false(response(&s, "", "RULE!RULE!RULE!RULE!RULE!RULE!RULE!RULE!RULE!SECRET!", "y"));
+	assert_string_equal(verdict.reason, "secret-in-response");
 	assert_false(response(&s, "exotic", "x", "y"));
 	assert_string_equal(verdict.reason, "response-coding-unsupported");
 	/* Where a credential was sent, any doubt stops. */

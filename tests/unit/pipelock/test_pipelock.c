@@ -134,12 +134,14 @@ static void test_allowed(void **state)
 
 	(void)state;
 	assert_int_equal(
-		client_ask(&c,
-			   REQUEST("GET /v1/a?x=1",
-				   "Via: 1.1 me\r\nX-Forwarded-For: 1.2.3.4\r\n"
-				   "X-Pipelock-Agent: root\r\nProxy-Foo: 1\r\nForwarded: a\r\n"
-				   "Accept-Encoding: gzip, dcb, br;q=0.5, *\r\nX-Kept: yes\r\n"),
-			   answer, sizeof(answer)),
+		client_ask(
+			&c,
+			REQUEST("GET /v1/a?x=1",
+				"Via: 1.1 me\r\nX-Forwarded-For: 1.2.3.4\r\n"
+				"X-Pipelock-Agent: root\r\nProxy-Foo: 1\r\nForwarded: a\r\n"
+				"x_Forwarded_For: 1\r\nx_pipelock_agent: 1\r\nProxy: http://a\r\n"
+				"Accept-Encoding: gzip, dcb, br;q=0.5, *\r\nX-Kept: yes\r\n"),
+			answer, sizeof(answer)),
 		200);
 	assert_non_null(strstr(answer, "\r\n\r\nhello"));
 	assert_null(strstr(answer, "lt-Svc"));
