@@ -2,14 +2,17 @@
 #include "net/tls_priv.h"
 
 #include "base/clean.h"
+#include "base/io.h"
 #include "base/mem.h"
 #include "base/timeutil.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 
+#define ROOTS_FILE_MAX	(16u << 20)
 #define CIPHERS_TLS12	"ECDHE+AESGCM:ECDHE+CHACHA20"
 #define EXT_SERVER_NAME 0
 #define EXT_ECH		0xfe0d
@@ -250,6 +253,28 @@ static int roots_add(struct tls_client *c, struct str pem, struct err *e)
 	return 0;
 }
 
+/* The system's bundle: many, of which few are used. */
+static int roots_open(struct tls_client *c, const struct tls_client_config *config, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	struct str pem = config->ca_bundle;
+	int ret;
+
+	if (config->ca_file) {
+		ret = io_read_file(AT_FDCWD, config->ca_file, ROOTS_FILE_MAX, &pem, e);
+		if (ret < 0)
+			return ret;
+		text = (char *)(uintptr_t)pem.p;
+	}
+	if (pem.n == 0)
+		return 0;
+	ret = tls_roots_new(&c->roots, pem, e);
+	if (ret < 0)
+		return err_prefix(e, "%s", config->ca_file ? config->ca_file : "root certificates");
+	c->n_roots += tls_roots_count(c->roots);
+	return tls_roots_attach(c->roots, c->ctx, e);
+}
+
 static void client_clean(struct tls_client **c)
 {
 	tls_client_free(*c);
@@ -271,13 +296,7 @@ int tls_client_new(struct tls_client **out, const struct tls_client_config *conf
 	(void)SSL_CTX_set_session_cache_mode(c->ctx,
 					     SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(c->ctx, at_session);
-	if (config->ca_file) {
-		if (SSL_CTX_load_verify_file(c->ctx, config->ca_file) != 1)
-			return err_openssl(e, config->ca_file);
-		c->n_roots += (size_t)sk_X509_OBJECT_num(
-			X509_STORE_get0_objects(SSL_CTX_get_cert_store(c->ctx)));
-	}
-	ret = roots_add(c, config->ca_bundle, e);
+	ret = roots_open(c, config, e);
 	if (ret == 0)
 		ret = roots_add(c, config->ca_pem, e);
 	if (ret < 0)
@@ -295,6 +314,7 @@ void tls_client_free(struct tls_client *c)
 	for (size_t i = 0; i < TLS_SESSIONS_MAX; i++)
 		SSL_SESSION_free(c->sessions[i].session);
 	SSL_CTX_free(c->ctx);
+	tls_roots_free(c->roots);
 	free(c->gather);
 	free(c);
 }

@@ -22,8 +22,11 @@ struct tls_session {
 	char host[TLS_HOST_MAX + 1];
 };
 
+struct tls_roots;
+
 struct tls_client {
 	SSL_CTX *ctx;
+	struct tls_roots *roots;
 	size_t n_roots;
 	char *gather;
 	struct tls_session sessions[TLS_SESSIONS_MAX];
@@ -53,3 +56,11 @@ BIO_METHOD *tls_bio_method(void);
 void tls_server_rotate(struct tls_server *s);
 /* Where the session for this upstream is kept; direct-mapped, so compare host and port. */
 struct tls_session *tls_session_slot(struct tls_client *c, const char *host, uint16_t port);
+
+/* --- tls_roots.c: roots that become certificates when they are asked for --- */
+/* pem: a bundle; copied. An element that is no certificate's shape is an error. */
+int tls_roots_new(struct tls_roots **out, struct str pem, struct err *e) _fallible_;
+void tls_roots_free(struct tls_roots *r);
+size_t tls_roots_count(const struct tls_roots *r);
+/* The context's store asks r from now on; r must outlive the context. */
+int tls_roots_attach(struct tls_roots *r, SSL_CTX *ctx, struct err *e) _fallible_;

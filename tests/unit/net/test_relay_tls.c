@@ -5,6 +5,7 @@
 #include "net/relay.h"
 
 #include "base/clean.h"
+#include "base/mem.h"
 
 #include "tls_fixture.h"
 
@@ -269,6 +270,47 @@ static void visit(struct world *w)
 	(void)pthread_join(thread, NULL);
 }
 
+/* A bundle of a root of that name with a key of its own, and of ca. */
+static char *roots_pem(const char *name, const struct fixture_ca *ca)
+{
+	struct fixture_ca other = fixture_ca_new(name);
+	struct str a, b;
+	char *both;
+
+	a.p = fixture_pem(other.cert, &a.n);
+	b.p = fixture_pem(ca->cert, &b.n);
+	both = mem_printf(STR_FMT "# a comment\n" STR_FMT, STR_ARG(a), STR_ARG(b));
+	free((char *)(uintptr_t)a.p);
+	free((char *)(uintptr_t)b.p);
+	fixture_ca_free(&other);
+	return both;
+}
+
+/* What is no certificate is told at the start; what only looks like one verifies nothing. */
+static void test_bad_roots(void **state)
+{
+	static const char *const bad[] = {
+		"-----BEGIN CERTIFICATE-----\nAAAA\n",
+		"-----BEGIN CERTIFICATE-----\nAAA\n-----END CERTIFICATE-----\n",
+		"-----BEGIN CERTIFICATE-----\n%%%%\n-----END CERTIFICATE-----\n",
+		"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+		"-----BEGIN CERTIFICATE-----\nMIIBAAAA\n-----END CERTIFICATE-----\n",
+		"no certificate at all",
+		"",
+	};
+	struct err e = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		struct tls_client *c = NULL;
+
+		assert_true(tls_client_new(&c,
+					   &(struct tls_client_config){.ca_bundle = str_of(bad[i])},
+					   &e) < 0);
+		assert_null(c);
+	}
+}
+
 static int world_new(void **state)
 {
 	static const struct relay_config front_config = {.accept = RELAY_ACCEPT_CONNECT,
@@ -277,7 +319,7 @@ static int world_new(void **state)
 	struct world *w = calloc(1, sizeof(*w));
 	struct relay_config config = front_config;
 	struct err e = ERR_INIT;
-	struct str pem;
+	char *bundle;
 
 	w->ca = fixture_ca_new("bottle");
 	w->upstream_ca = fixture_ca_new("world");
@@ -292,11 +334,14 @@ static int world_new(void **state)
 	w->watchdog.fn = on_watchdog;
 	w->over.fn = on_over;
 	assert_int_equal(tls_server_new(&w->server, leaf, NULL, &e), 0);
-	pem.p = fixture_pem(w->upstream_ca.cert, &pem.n);
-	assert_int_equal(tls_client_new(&w->client, &(struct tls_client_config){.ca_pem = pem}, &e),
+	/* Two roots, of which the second has signed. */
+	bundle = roots_pem("other", &w->upstream_ca);
+	assert_int_equal(tls_client_new(&w->client,
+					&(struct tls_client_config){.ca_bundle = str_of(bundle)},
+					&e),
 			 0);
-	assert_int_equal(tls_client_roots(w->client), 1);
-	free((char *)(uintptr_t)pem.p);
+	assert_int_equal(tls_client_roots(w->client), 2);
+	free(bundle);
 	(void)leaf(w, NULL, NULL, NULL);
 	config.tls_server = w->server;
 	assert_int_equal(relay_new(&w->front, w->loop, &config, &front_ops, w, &e), 0);
@@ -499,6 +544,7 @@ int main(void)
 		T(test_not_tls),
 		T(test_identity),
 		T(test_upstream_certificate),
+		cmocka_unit_test(test_bad_roots),
 	};
 #undef T
 
