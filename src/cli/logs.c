@@ -184,11 +184,16 @@ int logs_chain_add(struct logs_chain *c, struct str line, struct err *e)
 		return 0;
 	reason = text_of(root, "reason");
 	if (strcmp(reason, "signing-key") == 0) {
-		if (c->has_key)
+		unsigned char key[sizeof(c->public_key)];
+		bool is_key = text_unhex(key, sizeof(key), str_of(text_of(root, "detail")));
+
+		/* A record role that was started again names it once more. */
+		if (c->has_key && (!is_key || memcmp(key, c->public_key, sizeof(key)) != 0))
 			return err_set(e, -EBADMSG, "a second signing key in record %llu",
 				       (unsigned long long)c->seq);
-		c->has_key = text_unhex(c->public_key, sizeof(c->public_key),
-					str_of(text_of(root, "detail")));
+		if (is_key)
+			memcpy(c->public_key, key, sizeof(key));
+		c->has_key = is_key;
 	} else if (strcmp(reason, "checkpoint") == 0) {
 		if (!is_signed(c, previous, text_of(root, "detail")))
 			return err_set(e, -EBADMSG, "the signature in record %llu is not good",

@@ -5,8 +5,8 @@
  * queues fill, the senders' record_send() times out, and they refuse: no verdict is acted on that
  * is not on its way to the file. The sender's name is set by its channel, not by its own word.
  *
- * Every RECORD_CHECKPOINT_EVERY records, and RECORD_CHECKPOINT_IDLE_MS after the last one, keyd
- * signs the chain's head.
+ * Every RECORD_CHECKPOINT_EVERY records, and RECORD_CHECKPOINT_MS after the first unsigned one,
+ * keyd signs the chain's head.
  */
 #include "bundle/bundle.h"
 
@@ -27,10 +27,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#define RECORD_BATCH		  64
-#define RECORD_CHECKPOINT_EVERY	  1024
-#define RECORD_CHECKPOINT_IDLE_MS 1000
-#define RECORD_RETRY_MS		  200
+#define RECORD_BATCH		64
+#define RECORD_CHECKPOINT_EVERY 1024
+#define RECORD_CHECKPOINT_MS	1000
+#define RECORD_RETRY_MS		200
 
 struct scribe;
 
@@ -50,7 +50,7 @@ struct scribe {
 	char hash_hex[RECORD_HASH_HEX];
 	struct buf lines;
 	struct scribe_sender senders[BUNDLE_ROLE_COUNT + 1];
-	struct loop_timer idle_timer, retry_timer;
+	struct loop_timer sign_timer, retry_timer;
 };
 
 static struct scribe scribe;
@@ -208,11 +208,13 @@ static void scribe_on_readable(struct loop_watch *w, uint32_t events)
 	}
 	if (s->unsigned_records >= RECORD_CHECKPOINT_EVERY)
 		scribe_checkpoint(s);
-	if (scribe_flush(s))
-		loop_timer_set(s->loop, &s->idle_timer, RECORD_CHECKPOINT_IDLE_MS);
+	/* Not moved by what comes later: attack: a request now and then would put the signature
+	 * off. */
+	if (scribe_flush(s) && s->sign_timer.due_ns == 0)
+		loop_timer_set(s->loop, &s->sign_timer, RECORD_CHECKPOINT_MS);
 }
 
-static void scribe_on_idle(struct loop_timer *t)
+static void scribe_on_sign(struct loop_timer *t)
 {
 	(void)t;
 	scribe_checkpoint(&scribe);
@@ -242,7 +244,7 @@ static int scribe_start(struct scribe *s, const struct bundle_role_env *env, str
 		return e->code;
 	s->file_fd = env->records_file_fd;
 	s->keyd_fd = env->keyd_fd;
-	s->idle_timer.fn = scribe_on_idle;
+	s->sign_timer.fn = scribe_on_sign;
 	s->retry_timer.fn = scribe_on_retry;
 	buf_init(&s->lines, (size_t)(RECORD_BATCH + 4) * 2 * RECORD_LINE_MAX);
 	ret = scribe_resume(s, e);

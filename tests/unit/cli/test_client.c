@@ -163,18 +163,23 @@ static void chain_checkpoint(struct chain *c, const char *role)
 	chain_add(c, role, "checkpoint", hex);
 }
 
-static void chain_make(struct chain *c)
+static void chain_name_key(struct chain *c)
 {
 	unsigned char public_key[32];
 	size_t n = sizeof(public_key);
 	char hex[65];
 
-	*c = (struct chain){.key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")};
-	record_chain_start(c->hash);
 	assert_int_equal(EVP_PKEY_get_raw_public_key(c->key, public_key, &n), 1);
 	text_hex(hex, public_key, sizeof(public_key));
-	chain_add(c, "pipelock", "one", "");
 	chain_add(c, "record", "signing-key", hex);
+}
+
+static void chain_make(struct chain *c)
+{
+	*c = (struct chain){.key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519")};
+	record_chain_start(c->hash);
+	chain_add(c, "pipelock", "one", "");
+	chain_name_key(c);
 	chain_checkpoint(c, "record");
 	chain_add(c, "pipelock", "checkpoint", "what the agent may have said");
 }
@@ -218,6 +223,19 @@ static void test_chain(void **state)
 		assert_int_equal(check.seq, 1);
 		*byte ^= 1;
 	}
+	chain_free(&c);
+
+	/* The key may be named again, as after a restart; another one may not. */
+	chain_make(&c);
+	chain_name_key(&c);
+	chain_checkpoint(&c, "record");
+	assert_int_equal(chain_check(&c, &check, &e), 0);
+	assert_int_equal(check.n_checkpoints, 2);
+	EVP_PKEY_free(c.key);
+	c.key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+	chain_name_key(&c);
+	assert_int_equal(chain_check(&c, &check, &e), -EBADMSG);
+	assert_string_equal(e.text, "a second signing key in record 7");
 	chain_free(&c);
 
 	/* The chain written anew by somebody without the key: only the signature shows it. */
