@@ -20,6 +20,12 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#define skip_because(why)                                                                          \
+	do {                                                                                       \
+		print_message("skipped: %s\n", (why));                                             \
+		skip();                                                                            \
+	} while (0)
+
 /* Runs fn in a child; its status as of waitpid. */
 static int in_child(int (*fn)(void))
 {
@@ -150,7 +156,7 @@ static void test_filter_kills(void **state)
 {
 	(void)state;
 	if (priv_is_instrumented())
-		skip();
+		skip_because("the sanitizers' runtime needs calls that the filters refuse");
 	assert_killed_by_filter(in_child(child_dials));
 	assert_killed_by_filter(in_child(child_forks));
 	assert_killed_by_filter(in_child(child_execs));
@@ -162,7 +168,7 @@ static void test_uid_is_gone(void **state)
 {
 	(void)state;
 	if (geteuid() != 0)
-		skip();
+		skip_because("only root has a uid to give away");
 	assert_int_equal(in_child(child_becomes_root), 0);
 }
 
@@ -173,7 +179,7 @@ static void test_landlock_network(void **state)
 	(void)state;
 	status = in_child(child_landlock_connects);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		skip();
+		skip_because("this kernel has no Landlock");
 	assert_int_equal(status, 0);
 }
 
