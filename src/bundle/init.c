@@ -104,6 +104,10 @@ static void init_note(struct init *in, const char *reason, const char *detail)
 	(void)io_send_fds(in->record_channel[INIT_SELF][0], &r, sizeof(r), NULL, 0, MSG_DONTWAIT);
 }
 
+/* Who needs longest until it is ready goes first; each waits at its channels for those it asks. */
+static const enum bundle_role start_order[BUNDLE_ROLE_COUNT] = {
+	BUNDLE_ROLE_PIPELOCK, BUNDLE_ROLE_EGRESS, BUNDLE_ROLE_KEYD, BUNDLE_ROLE_RECORD};
+
 /* One after the other: record still writes what the others say, and has keyd sign it. */
 static const enum bundle_role stop_order[BUNDLE_ROLE_COUNT] = {
 	BUNDLE_ROLE_PIPELOCK, BUNDLE_ROLE_EGRESS, BUNDLE_ROLE_RECORD, BUNDLE_ROLE_KEYD};
@@ -565,8 +569,8 @@ int init_main(char **argv)
 	if (priv_basics(&e) < 0 || priv_keep_caps_of_init(&e) < 0)
 		die("%s", e.text);
 	loop_timer_set(init.loop, &init.ready_timer, INIT_READY_MS);
-	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
-		if (init_start_role(&init, (enum bundle_role)r, &e) < 0) {
+	for (size_t i = 0; i < ARRAY_LEN(start_order); i++) {
+		if (init_start_role(&init, start_order[i], &e) < 0) {
 			init_fail(&init, e.text);
 			break;
 		}

@@ -9,6 +9,7 @@
 #include "scan/scan.h"
 
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -91,8 +92,24 @@ static const struct {
 	{"version", main_version, "print the version"},
 };
 
+/* Before anything else uses OpenSSL. Otherwise its first use reads a configuration file, and what a
+ * bundle does must not depend on one; and it makes some thousand error texts, which only roles that
+ * speak TLS show to anybody. */
+static void main_start_openssl(int argc, char **argv)
+{
+	bool is_tls = argc > 2 && strcmp(argv[1], "role") == 0 &&
+		      (strcmp(argv[2], "egress") == 0 || strcmp(argv[2], "pipelock") == 0);
+	uint64_t options = OPENSSL_INIT_NO_LOAD_CONFIG;
+
+	if (!is_tls)
+		options |= OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS;
+	if (OPENSSL_init_crypto(options, NULL) != 1)
+		die("OpenSSL cannot be initialised");
+}
+
 int main(int argc, char **argv)
 {
+	main_start_openssl(argc, argv);
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].fn(argc - 2, argv + 2);

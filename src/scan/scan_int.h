@@ -206,6 +206,7 @@ struct scan_stream {
 	size_t tail_n;	 /* of the last bytes scanned, kept for look-back */
 	bool is_stopped; /* the callback has said so */
 	bool is_open;
+	bool is_fresh; /* the expressions' state is as of a new stream */
 	struct scan_work work;
 	struct scan_told told;
 	struct scan_pending pending[SCAN_PENDING_MAX];

@@ -67,6 +67,7 @@ struct scan_stream *scan_stream_open(struct scan_engine *en, enum scan_place pla
 		}
 		s->en = en;
 		s->way = way;
+		s->is_fresh = true;
 		en->streams_n++;
 	}
 	s->place = place;
@@ -140,7 +141,9 @@ void scan_stream_close(struct scan_stream *s)
 	if (!s || !s->is_open)
 		return;
 	/* The next text starts from nothing. A failure shows as a stream that cannot be used. */
-	(void)hs_reset_stream(s->hs, 0, s->en->scratch, NULL, NULL);
+	if (!s->is_fresh)
+		(void)hs_reset_stream(s->hs, 0, s->en->scratch, NULL, NULL);
+	s->is_fresh = true;
 	mem_wipe(s->tail, s->tail_n);
 	s->is_open = false;
 	s->next_free = s->en->free_streams[s->way];

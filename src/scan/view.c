@@ -228,8 +228,13 @@ static void match_rules(struct scan_pass *ps, const struct scan_view *v)
 	if (v->n > from)
 		r = hs_scan_stream(hs, (const char *)v->p + from, (unsigned)(v->n - from), 0,
 				   en->scratch, on_match, ps);
-	if (r == HS_SUCCESS && !ps->is_stopped && (!is_root || ps->is_last))
+	if (is_root)
+		ps->stream->is_fresh = false;
+	if (r == HS_SUCCESS && !ps->is_stopped && (!is_root || ps->is_last)) {
 		r = hs_reset_stream(hs, 0, en->scratch, on_match, ps);
+		if (is_root)
+			ps->stream->is_fresh = r == HS_SUCCESS && !ps->is_stopped;
+	}
 	if (r != HS_SUCCESS || ps->is_stopped) {
 		/* A stopped stream still holds its state. */
 		hs_error_t q = hs_reset_stream(hs, 0, en->scratch, NULL, NULL);
@@ -237,6 +242,8 @@ static void match_rules(struct scan_pass *ps, const struct scan_view *v)
 		if ((r != HS_SUCCESS && r != HS_SCAN_TERMINATED) || q != HS_SUCCESS)
 			ps->error = -EIO;
 		ps->is_stopped = true;
+		if (is_root)
+			ps->stream->is_fresh = q == HS_SUCCESS;
 	}
 }
 
