@@ -46,7 +46,11 @@ static int record_add_text(struct buf *out, const char *key, struct str value)
 
 	if (value.n == 0)
 		return 0;
-	ret = buf_printf(out, ",\"%s\":", key);
+	ret = buf_append_str(out, STR_LIT(",\""));
+	if (ret == 0)
+		ret = buf_append_str(out, str_of(key));
+	if (ret == 0)
+		ret = buf_append_str(out, STR_LIT("\":"));
 	return ret < 0 ? ret : text_json(out, value);
 }
 
@@ -57,10 +61,19 @@ static int record_add_number(struct buf *out, const char *key, uint64_t value)
 
 static int record_hash(struct str text, char hash_hex[RECORD_HASH_HEX], struct err *e)
 {
+	/* Kept for the process: to look the digest up by its name costs more than to compute it. */
+	static EVP_MD_CTX *ctx;
+	static EVP_MD *md;
 	unsigned char digest[32];
 	unsigned n = 0;
 
-	if (EVP_Digest(text.p, text.n, digest, &n, EVP_sha256(), NULL) != 1 || n != sizeof(digest))
+	if (!md)
+		md = EVP_MD_fetch(NULL, "SHA2-256", NULL);
+	if (!ctx)
+		ctx = EVP_MD_CTX_new();
+	if (!md || !ctx || EVP_DigestInit_ex2(ctx, md, NULL) != 1 ||
+	    EVP_DigestUpdate(ctx, text.p, text.n) != 1 ||
+	    EVP_DigestFinal_ex(ctx, digest, &n) != 1 || n != sizeof(digest))
 		return err_set(e, -EIO, "SHA-256 failed");
 	text_hex(hash_hex, digest, sizeof(digest));
 	return 0;
