@@ -5,6 +5,7 @@
 #include "scan/scan_int.h"
 
 #include <stdio.h>
+#include <time.h>
 
 #define TEXT_BYTES (1u << 20)
 #define MIN_NS	   (TIME_NS_PER_SEC / 2)
@@ -50,6 +51,15 @@ static void fill_json(char *p, size_t n)
 	memset(p + at, ' ', n - at);
 }
 
+/* Of the processor, not of the wall: the figures are to mean something on a busy machine too. */
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * TIME_NS_PER_SEC + (uint64_t)t.tv_nsec;
+}
+
 static const char *only; /* the figures whose names begin so; NULL for all */
 
 static bool is_wanted(const char *name)
@@ -76,7 +86,7 @@ static int nothing(unsigned id, unsigned long long from, unsigned long long to, 
 
 static void bench_raw(struct scan_engine *en)
 {
-	uint64_t begin = time_monotonic_ns(), ns, bytes = 0;
+	uint64_t begin = cpu_ns(), ns, bytes = 0;
 
 	if (!is_wanted("scan_raw"))
 		return;
@@ -86,7 +96,7 @@ static void bench_raw(struct scan_engine *en)
 					   nothing, NULL) != HS_SUCCESS)
 				return;
 		bytes += TEXT_BYTES;
-		ns = time_monotonic_ns() - begin;
+		ns = cpu_ns() - begin;
 	} while (ns < MIN_NS);
 	(void)hs_reset_stream(en->hs[WAY_SENT], 0, en->scratch, NULL, NULL);
 	emit("scan_raw", (double)bytes / (double)ns, "GB/s");
@@ -95,7 +105,7 @@ static void bench_raw(struct scan_engine *en)
 static void bench_text(struct scan_engine *en, const char *name, enum scan_place place,
 		       struct str t, bool is_rate)
 {
-	uint64_t begin = time_monotonic_ns(), ns, n = 0;
+	uint64_t begin = cpu_ns(), ns, n = 0;
 
 	if (!is_wanted(name))
 		return;
@@ -103,7 +113,7 @@ static void bench_text(struct scan_engine *en, const char *name, enum scan_place
 		for (unsigned i = 0; i < 16; i++, n++)
 			if (scan_text(en, place, t, count, NULL) < 0)
 				return;
-		ns = time_monotonic_ns() - begin;
+		ns = cpu_ns() - begin;
 	} while (ns < MIN_NS);
 	if (is_rate)
 		emit(name, (double)(n * t.n) / (double)ns, "GB/s");
@@ -114,7 +124,7 @@ static void bench_text(struct scan_engine *en, const char *name, enum scan_place
 static void bench_stream(struct scan_engine *en, const char *name, size_t piece)
 {
 	struct scan_stream *s;
-	uint64_t begin = time_monotonic_ns(), ns, bytes = 0;
+	uint64_t begin = cpu_ns(), ns, bytes = 0;
 
 	if (!is_wanted(name))
 		return;
@@ -124,7 +134,7 @@ static void bench_stream(struct scan_engine *en, const char *name, size_t piece)
 			if (!s || scan_stream_feed(s, str_slice(text + at, piece)) < 0)
 				return;
 		bytes += TEXT_BYTES;
-		ns = time_monotonic_ns() - begin;
+		ns = cpu_ns() - begin;
 	} while (ns < MIN_NS);
 	scan_stream_close(s);
 	emit(name, (double)bytes / (double)ns, "GB/s");
@@ -150,15 +160,15 @@ static void bench_start(struct str packed)
 {
 	struct err e = ERR_INIT;
 	struct scan_engine *en;
-	uint64_t begin = time_monotonic_ns();
+	uint64_t begin = cpu_ns();
 
 	if (scan_engine_new(&en, packed, &e) < 0)
 		die("%s", e.text);
-	emit("scan_load_cached_rules", (double)(time_monotonic_ns() - begin) / 1e6, "ms");
-	begin = time_monotonic_ns();
+	emit("scan_load_cached_rules", (double)(cpu_ns() - begin) / 1e6, "ms");
+	begin = cpu_ns();
 	if (scan_engine_selftest(en, &e) < 0)
 		die("%s", e.text);
-	emit("scan_selftest", (double)(time_monotonic_ns() - begin) / 1e6, "ms");
+	emit("scan_selftest", (double)(cpu_ns() - begin) / 1e6, "ms");
 	scan_engine_free(en);
 }
 
@@ -192,13 +202,13 @@ int main(int argc, char **argv)
 	struct err e = ERR_INIT;
 	struct scan_engine *en;
 	struct buf packed;
-	uint64_t begin = time_monotonic_ns();
+	uint64_t begin = cpu_ns();
 
 	buf_init(&packed, 64u << 20);
 	if (scan_compile(&packed, &e) < 0 || scan_engine_new(&en, buf_str(&packed), &e) < 0 ||
 	    watch_secrets(en, &e) < 0)
 		die("%s", e.text);
-	emit("scan_compile_rules", (double)(time_monotonic_ns() - begin) / 1e6, "ms");
+	emit("scan_compile_rules", (double)(cpu_ns() - begin) / 1e6, "ms");
 	only = argc > 1 ? argv[1] : NULL;
 	if (is_wanted("scan_selftest"))
 		bench_start(buf_str(&packed));
