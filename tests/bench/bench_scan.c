@@ -102,42 +102,48 @@ static void bench_raw(struct scan_engine *en)
 	emit("scan_raw", (double)bytes / (double)ns, "GB/s");
 }
 
+/* The best of many slices is told: what else ran then is no property of the engine. */
 static void bench_text(struct scan_engine *en, const char *name, enum scan_place place,
 		       struct str t, bool is_rate)
 {
-	uint64_t begin = cpu_ns(), ns, n = 0;
+	unsigned each = t.n > 4096 ? 1 : 16;
+	uint64_t begin = cpu_ns(), best = UINT64_MAX, was, now = begin;
 
 	if (!is_wanted(name))
 		return;
 	do {
-		for (unsigned i = 0; i < 16; i++, n++)
+		was = now;
+		for (unsigned i = 0; i < each; i++)
 			if (scan_text(en, place, t, count, NULL) < 0)
 				return;
-		ns = cpu_ns() - begin;
-	} while (ns < MIN_NS);
+		now = cpu_ns();
+		best = now - was < best ? now - was : best;
+	} while (now - begin < MIN_NS);
 	if (is_rate)
-		emit(name, (double)(n * t.n) / (double)ns, "GB/s");
+		emit(name, (double)(each * t.n) / (double)best, "GB/s");
 	else
-		emit(name, (double)ns / (double)n / 1000, "us");
+		emit(name, (double)best / (double)each / 1000, "us");
 }
 
 static void bench_stream(struct scan_engine *en, const char *name, size_t piece)
 {
 	struct scan_stream *s;
-	uint64_t begin = cpu_ns(), ns, bytes = 0;
+	uint64_t begin = cpu_ns(), best = UINT64_MAX, was, now = begin;
+	const size_t slice = TEXT_BYTES / 4;
 
 	if (!is_wanted(name))
 		return;
 	s = scan_stream_open(en, SCAN_PLACE_BODY, count, NULL);
-	do {
-		for (size_t at = 0; at < TEXT_BYTES; at += piece)
-			if (!s || scan_stream_feed(s, str_slice(text + at, piece)) < 0)
+	for (size_t at = 0; now - begin < MIN_NS; at = (at + slice) % TEXT_BYTES) {
+		was = now;
+		for (size_t i = 0; i < slice; i += piece)
+			if (!s || scan_stream_feed(s, str_slice(text + at + i, piece)) < 0)
 				return;
-		bytes += TEXT_BYTES;
-		ns = cpu_ns() - begin;
-	} while (ns < MIN_NS);
+		now = cpu_ns();
+		best = now - was < best ? now - was : best;
+	}
 	scan_stream_close(s);
-	emit(name, (double)bytes / (double)ns, "GB/s");
+	emit(name, (double)slice / (double)best, "GB/s");
 }
 
 static int watch_secrets(struct scan_engine *en, struct err *e)
