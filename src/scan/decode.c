@@ -304,13 +304,20 @@ bool scan_base64(struct scan_out *o, const struct scan_view *v, const struct sca
 static void sub_runs(struct scan_out *o, const struct scan_view *v, struct scan_run run,
 		     bool (*has)(uint8_t), size_t min, decode_fn decode, size_t alignments)
 {
-	for (size_t i = run.from; i < run.to;) {
-		size_t from = i;
+	for (size_t i = run.from; run.to - i >= min && i < run.to;) {
+		size_t from = i, k = i + min;
 
+		/* From the far end: what does not belong there rules out all that begins before. */
+		while (k > i && has(v->p[k - 1]))
+			k--;
+		if (k > i) {
+			i = k;
+			continue;
+		}
+		i += min;
 		while (i < run.to && has(v->p[i]))
 			i++;
-		if (i - from >= min)
-			decode_aligned(o, decode, alignments, v->p + from, i - from, from, i);
+		decode_aligned(o, decode, alignments, v->p + from, i - from, from, i);
 		i++;
 	}
 }
