@@ -204,6 +204,7 @@ int scan_db_unpack(struct scan_db *db, struct str packed, struct err *e)
 
 int scan_compile(struct buf *out, struct err *e)
 {
+	struct scan_engine *en = NULL;
 	struct scan_db db;
 	unsigned all[SCAN_RULES_MAX];
 	int r;
@@ -213,6 +214,13 @@ int scan_compile(struct buf *out, struct err *e)
 	r = scan_db_compile(&db, all, scan_rules_n, e);
 	if (r == 0)
 		r = scan_db_pack(&db, out, e);
+	if (r == 0)
+		r = scan_engine_new_from_db(&en, &db, e);
+	if (r == 0)
+		r = scan_engine_selftest_full(en, e);
+	if (r < 0)
+		buf_reset(out);
+	scan_engine_free(en);
 	scan_db_free(&db);
 	return r;
 }

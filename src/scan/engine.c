@@ -44,6 +44,10 @@ int scan_engine_new(struct scan_engine **out, struct str packed, struct err *e)
 	r = packed.n ? scan_db_unpack(&db, packed, e) : scan_db_compile(&db, all, scan_rules_n, e);
 	if (r == 0)
 		r = scan_engine_new_from_db(out, &db, e);
+	if (r == 0 && packed.n == 0 && (r = scan_engine_selftest_full(*out, e)) < 0) {
+		scan_engine_free(*out);
+		*out = NULL;
+	}
 	scan_db_free(&db);
 	return r;
 }

@@ -81,14 +81,18 @@ int scan_print_make(struct scan_print *out, const struct scan_print_key *key, en
 struct scan_engine;
 struct scan_stream;
 
-/* The compiled rule database, serialised for the cache: `claude-bottle-bundle compile-rules`. */
+/* The compiled rule database, after the full self-test, serialised for the cache:
+ * `claude-bottle-bundle compile-rules`. */
 int scan_compile(struct buf *out, struct err *e) _fallible_;
 /* A name for the cache file: hash of rules, engine version and CPU features. */
 void scan_cache_key(char out[65]);
-/* db: what scan_compile() gave (its header is verified), or an empty slice to compile now. */
+/* db: what scan_compile() gave (its header is verified), or an empty slice to compile now, and to
+ * go through the full self-test. */
 int scan_engine_new(struct scan_engine **out, struct str db, struct err *e) _fallible_;
-/* The fail-closed self-test: every sample of every rule, cut at every position. */
+/* The fail-closed self-tests. At each start: every sample of every rule, cut at some positions.
+ * Full, when the rules are compiled: cut at every position. */
 int scan_engine_selftest(struct scan_engine *en, struct err *e) _fallible_;
+int scan_engine_selftest_full(struct scan_engine *en, struct err *e) _fallible_;
 int scan_engine_set_prints(struct scan_engine *en, const struct scan_print_key *key,
 			   const struct scan_print *prints, size_t n, struct err *e) _fallible_;
 void scan_engine_free(struct scan_engine *en);

@@ -59,7 +59,7 @@ static void test_selftest(void **state)
 	struct err e = ERR_INIT;
 
 	(void)state;
-	if (scan_engine_selftest(engine, &e) < 0)
+	if (scan_engine_selftest(engine, &e) < 0 || scan_engine_selftest_full(engine, &e) < 0)
 		fail_msg("%s", e.text);
 }
 
