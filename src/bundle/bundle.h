@@ -33,6 +33,7 @@ const char *bundle_role_name(enum bundle_role r);
  * whatever it might start. -1 where a role has no such descriptor. */
 struct bundle_role_env {
 	enum bundle_role role;
+	unsigned life; /* counted from 1 by init; see keyd_proto.h */
 	unsigned uid;  /* to become, 0 to keep */
 	int config_fd; /* all: sealed JSON, offset 0 */
 	int ready_fd;  /* all: to init; the role writes one byte once it serves (bundle_role_ready)

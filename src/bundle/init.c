@@ -57,6 +57,7 @@ struct init_role {
 	uint64_t started_ns;
 	uint64_t restarts_ns[INIT_RESTARTS_MAX]; /* a ring of the last ones */
 	unsigned n_restarts;
+	uint32_t life; /* counts the processes of this role, from 1 */
 };
 
 struct init {
@@ -154,15 +155,20 @@ struct init_argv {
 	size_t n, n_fds;
 };
 
+static void init_say(struct init_argv *a, const char *name, unsigned value)
+{
+	(void)snprintf(a->text[a->n], sizeof(a->text[0]), "%s=%u", name, value);
+	a->argv[a->n + 3] = a->text[a->n];
+	a->n++;
+}
+
 static void init_give(struct init_argv *a, const char *name, int fd)
 {
 	if (fd < 0)
 		return;
 	/* Descriptors stay where they are; the child clears close-on-exec on these alone. */
-	(void)snprintf(a->text[a->n], sizeof(a->text[0]), "%s=%d", name, fd);
-	a->argv[a->n + 3] = a->text[a->n];
+	init_say(a, name, (unsigned)fd);
 	a->fds[a->n_fds++] = fd;
-	a->n++;
 }
 
 static void init_give_numbered(struct init_argv *a, const char *name, unsigned number, int fd)
@@ -223,6 +229,28 @@ _Noreturn static void init_become_role(struct init *in, struct init_argv *a, pid
 	_exit(127);
 }
 
+static void init_announce_life(struct init *in, unsigned role)
+{
+	struct keyd_request q = {
+		.op = KEYD_OP_LIFE, .index = role, .asker_life = in->roles[role].life};
+
+	if (in->roles[role].life > 0)
+		(void)io_send_fds(in->keyd_channel[INIT_SELF][0], &q, sizeof(q), NULL, 0,
+				  MSG_DONTWAIT);
+}
+
+/* Before the process is there: keyd lets a new one do its first steps again, and does not take what
+ * the one before left in the queue for its word. A new keyd knows nobody yet. */
+static void init_announce_lives(struct init *in, enum bundle_role role)
+{
+	if (role != BUNDLE_ROLE_KEYD) {
+		init_announce_life(in, role);
+		return;
+	}
+	for (unsigned other = 0; other < BUNDLE_ROLE_COUNT; other++)
+		init_announce_life(in, other);
+}
+
 static void init_on_role_end(struct loop_watch *w, uint32_t events);
 static void init_on_role_ready(struct loop_watch *w, uint32_t events);
 
@@ -235,12 +263,13 @@ static int init_start_role(struct init *in, enum bundle_role role, struct err *e
 
 	if (pipe2(ready, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_errno(e, "pipe");
-	(void)snprintf(a.text[a.n], sizeof(a.text[0]), "uid=%u",
-		       in->config.uid_base ? in->config.uid_base + role : 0);
+	r->life++;
+	init_announce_lives(in, role);
 	a.argv[0] = (char *)(uintptr_t) "claude-bottle-bundle";
 	a.argv[1] = (char *)(uintptr_t) "role";
 	a.argv[2] = (char *)(uintptr_t)bundle_role_name(role);
-	a.argv[3] = a.text[a.n++];
+	init_say(&a, "uid", in->config.uid_base ? in->config.uid_base + role : 0);
+	init_say(&a, "life", r->life);
 	init_give_all(in, role, ready[1], &a);
 	r->is_ready = false;
 	r->started_ns = time_monotonic_ns();
@@ -369,14 +398,6 @@ static bool init_may_restart(struct init_role *r)
 	return true;
 }
 
-/* keyd lets a new process do its first steps again. */
-static void init_announce_restart(struct init *in, enum bundle_role role)
-{
-	struct keyd_request q = {.op = KEYD_OP_RESTARTED, .index = role};
-
-	(void)io_send_fds(in->keyd_channel[INIT_SELF][0], &q, sizeof(q), NULL, 0, MSG_DONTWAIT);
-}
-
 static void init_on_role_end(struct loop_watch *w, uint32_t events)
 {
 	struct init_role *r =
@@ -413,7 +434,6 @@ static void init_on_role_end(struct loop_watch *w, uint32_t events)
 	log_warn("%s; starting it again", text);
 	init_note(in, "role-restarted", text);
 	init_tell(in, "role", "text", str_of(text), bundle_role_name(role));
-	init_announce_restart(in, role);
 	loop_timer_set(in->loop, &in->ready_timer, INIT_READY_MS);
 	if (init_start_role(in, role, &e) < 0)
 		init_fail(in, e.text);

@@ -4,6 +4,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "keyd/keyd_proto.h"
 #include "probe/canary.h"
 #include "probe/probe.h"
 #include "scan/scan.h"
@@ -40,6 +41,7 @@ static int main_role(int argc, char **argv)
 	env.role = role;
 	if (role_env_parse(&env, argv + 1, &e) < 0)
 		die("%s", e.text);
+	keyd_set_life(env.life);
 	return mains[role](&env);
 }
 

@@ -79,12 +79,16 @@ int role_env_parse(struct bundle_role_env *env, char *const *argv, struct err *e
 		{"dns_tcp", &env->dns_tcp_fd}, {"rules", &env->rules_fd},
 	};
 	const char *uid_text = role_argument(argv, "uid");
-	uint64_t uid;
+	const char *life_text = role_argument(argv, "life");
+	uint64_t uid, life;
 	int ret;
 
 	if (!uid_text || str_to_u64(str_of(uid_text), UINT32_MAX - 1, &uid) < 0)
 		return err_set(e, -EINVAL, "uid= is missing");
 	env->uid = (unsigned)uid;
+	if (!life_text || str_to_u64(str_of(life_text), UINT32_MAX, &life) < 0)
+		return err_set(e, -EINVAL, "life= is missing");
+	env->life = (unsigned)life;
 	for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
 		ret = role_fd_argument(argv, wanted[i].name, wanted[i].fd, e);
 		if (ret < 0 && ret != -ENOENT)

@@ -35,7 +35,7 @@ static const unsigned permitted_at_start[KEYD_ASKERS] = {
 	[BUNDLE_ROLE_EGRESS] = KEYD_BIT(KEYD_OP_HEADER),
 	[BUNDLE_ROLE_PIPELOCK] =
 		KEYD_BIT(KEYD_OP_CA) | KEYD_BIT(KEYD_OP_LEAF_KEY) | KEYD_BIT(KEYD_OP_PRINTS),
-	[KEYD_INIT] = KEYD_BIT(KEYD_OP_CA) | KEYD_BIT(KEYD_OP_RESTARTED),
+	[KEYD_INIT] = KEYD_BIT(KEYD_OP_CA) | KEYD_BIT(KEYD_OP_LIFE),
 };
 
 struct keyd;
@@ -44,6 +44,7 @@ struct keyd_asker {
 	struct loop_watch watch;
 	struct keyd *keyd;
 	unsigned permitted;
+	uint32_t life; /* of the process that may speak; 0: init has not said yet */
 };
 
 struct keyd {
@@ -211,23 +212,30 @@ static void keyd_certificate(struct keyd *k, struct keyd_asker *a, const struct 
 	keyd_reply_with_der(r, ca_certificate(k->ca, r->data, sizeof(r->data)));
 }
 
-static void keyd_restarted(struct keyd *k, struct keyd_asker *a, const struct keyd_request *q,
-			   struct keyd_reply *r)
+/* A life that this keyd has not heard of before it knew any is only noted: it may itself be the new
+ * process, and its siblings' first steps long done. */
+static void keyd_life(struct keyd *k, struct keyd_asker *a, const struct keyd_request *q,
+		      struct keyd_reply *r)
 {
+	struct keyd_asker *of;
+
 	(void)a;
-	if (q->index >= BUNDLE_ROLE_COUNT) {
+	if (q->index >= BUNDLE_ROLE_COUNT || q->asker_life == 0) {
 		r->status = KEYD_BAD_REQUEST;
 		return;
 	}
-	k->askers[q->index].permitted = permitted_at_start[q->index];
+	of = &k->askers[q->index];
+	if (of->life != 0 && of->life != q->asker_life)
+		of->permitted = permitted_at_start[q->index];
+	of->life = q->asker_life;
 }
 
 static void (*const handlers[KEYD_OP_COUNT])(struct keyd *k, struct keyd_asker *a,
 					     const struct keyd_request *q, struct keyd_reply *r) = {
-	[KEYD_OP_CA] = keyd_certificate,      [KEYD_OP_LEAF_KEY] = keyd_leaf_key,
-	[KEYD_OP_MINT] = keyd_mint,	      [KEYD_OP_PRINTS] = keyd_prints,
-	[KEYD_OP_HEADER] = keyd_header,	      [KEYD_OP_SIGN] = keyd_sign,
-	[KEYD_OP_RESTARTED] = keyd_restarted,
+	[KEYD_OP_CA] = keyd_certificate, [KEYD_OP_LEAF_KEY] = keyd_leaf_key,
+	[KEYD_OP_MINT] = keyd_mint,	 [KEYD_OP_PRINTS] = keyd_prints,
+	[KEYD_OP_HEADER] = keyd_header,	 [KEYD_OP_SIGN] = keyd_sign,
+	[KEYD_OP_LIFE] = keyd_life,
 };
 
 /* The asker asked for what it may not have, or spoke another language. */
@@ -253,38 +261,61 @@ static void keyd_condemn(struct keyd_asker *a, uint32_t op)
 				  MSG_DONTWAIT);
 }
 
-static void keyd_on_request(struct loop_watch *w, uint32_t events)
+static void keyd_answer(struct keyd_asker *a, const struct keyd_request *q, bool is_whole)
 {
-	struct keyd_asker *a =
-		(struct keyd_asker *)((char *)w - offsetof(struct keyd_asker, watch));
 	struct keyd *k = a->keyd;
-	struct keyd_request q;
 	struct keyd_reply r;
-	ssize_t n = io_recv_fds(w->fd, &q, sizeof(q), NULL, NULL, MSG_DONTWAIT);
+	ssize_t n;
 
-	(void)events;
-	if (n == -EAGAIN)
-		return;
-	if (n == 0) {
-		loop_stop(k->loop, 0);
-		return;
-	}
 	memset(&r, 0, offsetof(struct keyd_reply, data));
-	if (n != (ssize_t)sizeof(q) || q.op == 0 || q.op >= KEYD_OP_COUNT ||
-	    q.data_n > sizeof(q.data) || !(a->permitted & KEYD_BIT(q.op))) {
-		keyd_condemn(a, n == (ssize_t)sizeof(q) ? q.op : 0);
+	if (!is_whole || q->op == 0 || q->op >= KEYD_OP_COUNT || q->data_n > sizeof(q->data) ||
+	    q->life != a->life || !(a->permitted & KEYD_BIT(q->op))) {
+		keyd_condemn(a, is_whole ? q->op : 0);
 		r.status = KEYD_DENIED;
-		r.id = n == (ssize_t)sizeof(q) ? q.id : 0;
+		r.id = is_whole ? q->id : 0;
 	} else {
 		r.status = KEYD_OK;
-		r.id = q.id;
-		handlers[q.op](k, a, &q, &r);
+		r.id = q->id;
+		handlers[q->op](k, a, q, &r);
 	}
-	n = io_send_fds(w->fd, &r, offsetof(struct keyd_reply, data) + r.data_n, NULL, 0,
+	n = io_send_fds(a->watch.fd, &r, offsetof(struct keyd_reply, data) + r.data_n, NULL, 0,
 			MSG_DONTWAIT);
 	if (n < 0)
 		log_warn("an answer was not taken: %s", strerror((int)-n));
 	mem_wipe(&r, sizeof(r));
+}
+
+/* One request, if there is one. False when the channel is empty, or closed: that is init's end. */
+static bool keyd_serve_one(struct keyd_asker *a)
+{
+	struct keyd_request q;
+	ssize_t n = io_recv_fds(a->watch.fd, &q, sizeof(q), NULL, NULL, MSG_DONTWAIT);
+	bool is_whole = n == (ssize_t)sizeof(q);
+
+	if (n == -EAGAIN)
+		return false;
+	if (n == 0) {
+		loop_stop(a->keyd->loop, 0);
+		return false;
+	}
+	/* What a process asked that has died since. */
+	if (!is_whole || q.life >= a->life)
+		keyd_answer(a, &q, is_whole);
+	return true;
+}
+
+static void keyd_on_request(struct loop_watch *w, uint32_t events)
+{
+	struct keyd_asker *a =
+		(struct keyd_asker *)((char *)w - offsetof(struct keyd_asker, watch));
+	struct keyd_asker *init = &a->keyd->askers[KEYD_INIT];
+
+	(void)events;
+	/* init says that a role is a new process before it starts it, so by the time that the role
+	 * asks, init's word is in the queue: it has to be heard first. */
+	while (a != init && init->watch.fd >= 0 && keyd_serve_one(init))
+		;
+	(void)keyd_serve_one(a);
 }
 
 static void keyd_on_signal(struct loop *l, int signo, void *ctx)

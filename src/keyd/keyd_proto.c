@@ -8,12 +8,20 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+static uint32_t own_life;
+
+void keyd_set_life(uint32_t life)
+{
+	own_life = life;
+}
+
 int keyd_ask(int fd, struct keyd_request *q, struct keyd_reply *r, int timeout_ms, struct err *e)
 {
 	uint64_t deadline_ns = time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS;
 	ssize_t n;
 
 	memset(r, 0, offsetof(struct keyd_reply, data));
+	q->life = own_life;
 	/* Unpredictable, so that an answer to a request of an earlier process is never taken for
 	 * this one's. */
 	if (getrandom(&q->id, sizeof(q->id), 0) != (ssize_t)sizeof(q->id))

@@ -16,8 +16,7 @@ enum keyd_op {
 	KEYD_OP_PRINTS,	  /* pipelock: fingerprint number `index` of the bottle's secrets */
 	KEYD_OP_HEADER,	  /* egress: the credential header for destination D */
 	KEYD_OP_SIGN,	  /* record: Ed25519 signature of a checkpoint's hash, and the public key */
-	KEYD_OP_RESTARTED, /* init: role `index` is a new process; its once-only requests count anew
-			    */
+	KEYD_OP_LIFE,	  /* init: role `index` is in life number `asker_life`: a new process */
 	KEYD_OP_COUNT
 };
 
@@ -27,10 +26,14 @@ enum keyd_status { KEYD_OK, KEYD_END, KEYD_DENIED, KEYD_BAD_REQUEST, KEYD_FAILED
 
 struct keyd_request {
 	uint32_t op;
-	uint32_t index; /* PRINTS; HEADER: route's credential */
+	uint32_t index; /* PRINTS; HEADER: route's credential; LIFE: the role */
 	uint64_t id;
-	char host[254]; /* MINT, HEADER; canonical, NUL-terminated */
-	uint16_t port;	/* HEADER */
+	/* Which life of the asker speaks, counted by init (keyd_set_life): what a dead process left
+	 * in the queue is not taken for the new one's word. Set by keyd_ask(). */
+	uint32_t life;
+	uint32_t asker_life; /* LIFE */
+	char host[254];	     /* MINT, HEADER; canonical, NUL-terminated */
+	uint16_t port;	     /* HEADER */
 	uint16_t data_n;
 	uint8_t data[1024]; /* LEAF_KEY: SPKI; SIGN: 32-byte hash; HEADER: the path, no query */
 };
@@ -49,6 +52,8 @@ struct keyd_prints {
 	struct scan_print print;
 };
 
+/* This process's life, for every keyd_ask() from here on. */
+void keyd_set_life(uint32_t life);
 /* Asks and waits at most timeout_ms, dropping stale replies. 0 with reply filled; -ETIMEDOUT,
  * -EPIPE, -EPROTO. The status is the caller's to check. */
 #define KEYD_TIMEOUT_MS 3000

@@ -171,5 +171,6 @@ int main(int argc, char **argv)
 	env.role = role;
 	if (role_env_parse(&env, argv + 3, &e) < 0)
 		die("%s", e.text);
+	keyd_set_life(env.life);
 	return mains[role](&env);
 }
