@@ -157,9 +157,19 @@ static size_t base32_decode(uint8_t *out, const uint8_t *p, size_t n)
 {
 	uint64_t acc = 0;
 	unsigned bits = 0;
-	size_t k = 0;
+	size_t k = 0, i;
 
-	for (size_t i = 0; i < n; i++) {
+	for (i = 0; i + 8 <= n; i += 8) {
+		uint64_t w = 0;
+
+#pragma GCC unroll 8
+		for (size_t j = 0; j < 8; j++)
+			w = w << 5 | base32_value[p[i + j]];
+#pragma GCC unroll 5
+		for (unsigned shift = 40; shift > 0; shift -= 8)
+			out[k++] = (uint8_t)(w >> (shift - 8));
+	}
+	for (; i < n; i++) {
 		acc = acc << 5 | base32_value[p[i]];
 		bits += 5;
 		if (bits >= 8) {

@@ -106,7 +106,7 @@ static void bench_raw(struct scan_engine *en)
 static void bench_text(struct scan_engine *en, const char *name, enum scan_place place,
 		       struct str t, bool is_rate)
 {
-	unsigned each = t.n > 4096 ? 1 : 16;
+	unsigned each = t.n > 4096 ? 1 : 64;
 	uint64_t begin = cpu_ns(), best = UINT64_MAX, was, now = begin;
 
 	if (!is_wanted(name))
@@ -117,7 +117,8 @@ static void bench_text(struct scan_engine *en, const char *name, enum scan_place
 			if (scan_text(en, place, t, count, NULL) < 0)
 				return;
 		now = cpu_ns();
-		best = now - was < best ? now - was : best;
+		if (now > was && now - was < best)
+			best = now - was;
 	} while (now - begin < MIN_NS);
 	if (is_rate)
 		emit(name, (double)(each * t.n) / (double)best, "GB/s");
@@ -140,7 +141,8 @@ static void bench_stream(struct scan_engine *en, const char *name, size_t piece)
 			if (!s || scan_stream_feed(s, str_slice(text + at + i, piece)) < 0)
 				return;
 		now = cpu_ns();
-		best = now - was < best ? now - was : best;
+		if (now > was && now - was < best)
+			best = now - was;
 	}
 	scan_stream_close(s);
 	emit(name, (double)slice / (double)best, "GB/s");
