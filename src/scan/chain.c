@@ -72,8 +72,10 @@ static bool is_worth(const struct scan_out *o)
 		size_t k = 1;
 		uint32_t cp;
 
-		if (*p >= 0x80)
-			k = text_utf8_next(str_slice(p, o->n - i), &cp);
+		if (*p >= 0x80) /* most such bytes of random data begin no character */
+			k = *p < 0xc2 || o->n - i < 2 || (p[1] & 0xc0) != 0x80
+				    ? 0
+				    : text_utf8_next(str_slice(p, o->n - i), &cp);
 		if (k && (*p >= 0x20 || *p == '\n' || *p == '\t' || *p == '\r') && *p != 0x7f) {
 			/* A newline keeps apart what was decoded from different runs. */
 			run = *p == '\n' ? 0 : run + k;
