@@ -6,7 +6,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define GATE_BASIC_MAX 640 /* longer than any user and placeholder */
+#define GATE_HTTPS_PORT 443
+#define GATE_BASIC_MAX	640 /* longer than any user and placeholder */
 
 static const char *const gate_reason_names[] = {
 	[GATE_OK] = "ok",
@@ -24,6 +25,7 @@ static const char *const gate_reason_names[] = {
 	[GATE_BODY_CODING_CORRUPT] = "body-coding-corrupt",
 	[GATE_RESPONSE_CODING_UNSUPPORTED] = "response-coding-unsupported",
 	[GATE_RESPONSE_CODING_CORRUPT] = "response-coding-corrupt",
+	[GATE_PLAIN_HTTP] = "plain-http",
 	[GATE_PLAIN_HTTP_CREDENTIAL] = "plain-http-credential",
 };
 static_assert(ARRAY_LEN(gate_reason_names) == GATE_REASON_COUNT, "one name for each reason");
@@ -381,6 +383,9 @@ static bool gate_plain_http(const struct gate_request *q, struct gate_verdict *v
 
 	if (v->route->auth.scheme != POLICY_AUTH_NONE)
 		return gate_block(v, GATE_PLAIN_HTTP_CREDENTIAL, "policy");
+	/* Whoever lists a host without ports means https: what goes there in clear is on show. */
+	if (q->port == GATE_HTTPS_PORT)
+		return gate_block(v, GATE_PLAIN_HTTP, "policy");
 	for (size_t i = 0; i < q->head->n_fields; i++) {
 		for (size_t j = 0; j < ARRAY_LEN(credentials); j++) {
 			if (str_ieq(q->head->fields[i].name, str_of(credentials[j])))

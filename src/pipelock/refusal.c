@@ -55,6 +55,7 @@ static const struct refusal_text refusal_texts[] = {
 	 "This is a forward proxy: use CONNECT for https, or the absolute form for http."},
 	{"connect-in-tunnel", 403, "A tunnel inside a tunnel is never allowed."},
 	{"upgrade-refused", 400, "Send the request without Upgrade."},
+	{"plain-http", 403, "Use https on this port."},
 	{"plain-http-credential", 403, "Use https for a host that a credential is bound to."},
 	{"keyd-unavailable", 503, HINT_RETRY},
 	{"egress-unavailable", 503, HINT_RETRY},

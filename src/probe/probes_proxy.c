@@ -222,6 +222,8 @@ static void run_p03(const struct probe_env *env, const char *id)
 		{"overflow", OK ":65979", OK, GET_T},
 		{"none", OK, OK, GET_T},
 		{"negative", OK ":-443", OK, GET_T},
+		{"plain-443", NULL, NULL,
+		 "GET http://" OK_443 "/%T HTTP/1.1\r\nHost: " OK_443 "\r\n\r\n"},
 		{"plain-80", NULL, NULL, "GET http://" OK "/%T" HEAD_OK "\r\n"},
 	};
 

@@ -83,8 +83,11 @@ static void args_put_system(struct bwrap_args *a)
 		}
 	}
 	ARGS(a, "--proc", "/proc", "--dev", "/dev");
-	ARGS(a, "--perms", "1777", "--tmpfs", "/tmp", "--perms", "0755", "--tmpfs", "/run");
-	ARGS(a, "--perms", "0755", "--dir", "/var", "--perms", "1777", "--tmpfs", "/var/tmp");
+	/* In memory, which the host may not limit otherwise. */
+	ARGS(a, "--perms", "1777", "--size", "2147483648", "--tmpfs", "/tmp");
+	ARGS(a, "--perms", "0755", "--size", "67108864", "--tmpfs", "/run");
+	ARGS(a, "--perms", "0755", "--dir", "/var");
+	ARGS(a, "--perms", "1777", "--size", "1073741824", "--tmpfs", "/var/tmp");
 	ARGS(a, "--symlink", "/run", "/var/run", "--dir", "/home");
 }
 

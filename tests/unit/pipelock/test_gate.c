@@ -188,6 +188,11 @@ static void test_plain_http(void **state)
 	assert_string_equal(verdict.reason, "plain-http-credential");
 	assert_string_equal(OPEN("GET /v1/a", "authorization: Basic eA==\r\n"), "ok");
 	assert_false(gate_head(&gate, &q, &verdict));
+	/* Where https is meant, nothing goes in clear. */
+	assert_string_equal(OPEN("GET /v1/a", ""), "ok");
+	q.port = 443;
+	assert_false(gate_head(&gate, &q, &verdict));
+	assert_string_equal(verdict.reason, "plain-http");
 }
 
 static void test_redact(void **state)
