@@ -42,7 +42,7 @@ static const char bottle_claude[] =
 	"        header: x-api-key\n"
 	"        env: ANTHROPIC_API_KEY\n"
 	"        token_ref: env:ANTHROPIC_API_KEY\n"
-	"    # - host: registry.npmjs.org\n"
+	"    # - host: registry.example.com\n"
 	"    #   methods: [GET, HEAD]\n"
 	"    # - host: api.github.com\n"
 	"    #   paths: [\"/repos/me/**\"]\n"

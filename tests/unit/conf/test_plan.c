@@ -425,7 +425,7 @@ static void test_list_agents(void **state)
 			assert_non_null(strstr(list[i].description, "did you mean \"bottle\""));
 		}
 		if (strcmp(list[i].name, "amy") == 0)
-			assert_non_null(strstr(list[i].file, "/work/"));
+			assert_non_null(strstr(list[i].file, "work/.claude-bottle/agents/"));
 	}
 	plan_agents_free(list, n);
 	assert_int_equal(plan_list_agents("/nonexistent", NULL, &list, &n, &e), 0);
