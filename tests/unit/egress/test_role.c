@@ -15,6 +15,7 @@
 #include "base/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -93,25 +94,42 @@ static int make_config(struct world *w)
 	return fd;
 }
 
-static void start_role(struct world *w)
+/* The role's whole life, in a process that was executed anew: the test's threads were running when
+ * it was forked, and one of them may have held the allocator's lock. */
+static int role_life(char **fds)
 {
 	struct bundle_role_env env;
+
+	memset(&env, 0xff, sizeof(env));
+	env.role = BUNDLE_ROLE_EGRESS;
+	env.uid = getuid() == 0 ? 65534 : 0;
+	env.config_fd = (int)strtol(fds[0], NULL, 10);
+	env.ready_fd = (int)strtol(fds[1], NULL, 10);
+	env.record_fd = (int)strtol(fds[2], NULL, 10);
+	env.keyd_fd = (int)strtol(fds[3], NULL, 10);
+	env.egress_fd = (int)strtol(fds[4], NULL, 10);
+	return egress_role_main(&env);
+}
+
+static void start_role(struct world *w)
+{
+	int fds[] = {w->config_fd, w->ready_fds[1], w->record_fds[1], w->keyd_fds[1],
+		     w->egress_fds[1]};
+	char text[ARRAY_LEN(fds)][16];
+	char *argv[ARRAY_LEN(fds) + 3] = {(char *)"test_egress_role", (char *)"role"};
 	char byte;
 
+	for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+		(void)snprintf(text[i], sizeof(text[i]), "%d", fds[i]);
+		argv[i + 2] = text[i];
+	}
 	w->pid = fork();
 	assert_true(w->pid >= 0);
 	if (w->pid == 0) {
-		memset(&env, 0xff, sizeof(env));
-		env.role = BUNDLE_ROLE_EGRESS;
-		env.uid = getuid() == 0 ? 65534 : 0;
-		env.config_fd = w->config_fd;
-		env.ready_fd = w->ready_fds[1];
-		env.record_fd = w->record_fds[1];
-		env.keyd_fd = w->keyd_fds[1];
-		env.egress_fd = w->egress_fds[1];
-		/* The other ends belong to the others. */
-		(void)close(w->egress_fds[0]);
-		_exit(egress_role_main(&env));
+		for (size_t i = 0; i < ARRAY_LEN(fds); i++)
+			(void)fcntl(fds[i], F_SETFD, 0);
+		(void)execv("/proc/self/exe", argv);
+		_exit(127);
 	}
 	close_fd(&w->egress_fds[1]);
 	close_fd(&w->ready_fds[1]);
@@ -246,7 +264,7 @@ static void test_odd_messages(void **state)
 	assert_int_equal(waitpid(w->pid, NULL, WNOHANG), 0);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_works_sealed, setup, teardown),
@@ -254,5 +272,7 @@ int main(void)
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	if (argc == 7 && strcmp(argv[1], "role") == 0)
+		return role_life(argv + 2);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
