@@ -54,7 +54,6 @@ struct init_role {
 	pid_t pid;
 	int pid_fd;
 	bool is_ready;
-	uint64_t started_ns;
 	uint64_t restarts_ns[INIT_RESTARTS_MAX]; /* a ring of the last ones */
 	unsigned n_restarts;
 	uint32_t life; /* counts the processes of this role, from 1 */
@@ -272,7 +271,6 @@ static int init_start_role(struct init *in, enum bundle_role role, struct err *e
 	init_say(&a, "life", r->life);
 	init_give_all(in, role, ready[1], &a);
 	r->is_ready = false;
-	r->started_ns = time_monotonic_ns();
 	r->pid = fork();
 	if (r->pid < 0) {
 		(void)close(ready[0]);

@@ -1,5 +1,7 @@
 #include "probe/probe.h"
 
+#include "probe/only.h"
+
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -382,22 +384,6 @@ void probe_try_tunnel(const struct probe_env *env, const char *id, const char *l
 }
 
 /* --- the command --- */
-
-/* "N05,K,A3": whole ids, or a letter for its group. */
-static bool probe_is_wanted(const char *only, const char *id)
-{
-	struct str rest = str_of(only);
-	bool more = only != NULL;
-
-	while (more) {
-		struct str one;
-
-		rest = str_cut(rest, ',', &one, &more);
-		if (str_eq(one, str_of(id)) || (one.n == 1 && one.p[0] == id[0]))
-			return true;
-	}
-	return only == NULL;
-}
 
 static void probe_take_argument(struct probe_env *env, const char *argument)
 {

@@ -6,6 +6,7 @@
  */
 #include "selftest/selftest.h"
 
+#include "probe/only.h"
 #include "selftest/scratch.h"
 
 #include "base/clean.h"
@@ -143,19 +144,6 @@ static int run_control(struct suite *s, struct err *e)
 	return suite_collect(s, SELFTEST_RUN_CONTROL, "control", e);
 }
 
-static bool is_wanted(const struct suite *s, const char *id)
-{
-	struct str rest = str_of(s->options->only), one;
-	bool more = s->options->only != NULL;
-
-	while (more) {
-		rest = str_cut(rest, ',', &one, &more);
-		if (str_eq(one, str_of(id)) || (one.n == 1 && one.p[0] == id[0]))
-			return true;
-	}
-	return s->options->only == NULL;
-}
-
 /* A policy that is not one: the bottle must not start, and says where it is wrong. */
 static int run_bad_manifests(struct suite *s, struct err *e)
 {
@@ -286,7 +274,7 @@ static int suite_run(struct suite *s, struct selftest_report *out, struct err *e
 		ret = run_in_bottle(s, SELFTEST_RUN_ROOT, "root", e);
 	if (ret == 0)
 		ret = run_control(s, e);
-	if (ret == 0 && is_wanted(s, "P13"))
+	if (ret == 0 && probe_is_wanted(s->options->only, "P13"))
 		ret = run_empty_policy(s, e);
 	if (ret == 0)
 		ret = scratch_seen(&s->scratch, &seen, e);
