@@ -2,6 +2,8 @@
 
 #include <stddef.h>
 
+const struct backend *const backend_preference[] = {&backend_native, NULL};
+
 const struct backend *backend_find(enum plan_backend b)
 {
 	switch (b) {

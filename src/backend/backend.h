@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/progress.h"
 #include "conf/plan.h"
 
 struct bottle; /* the backend's state of one bottle */
@@ -29,19 +30,48 @@ struct backend_check {
 };
 #define BACKEND_CHECKS_MAX 24
 
-/* What the bottle's bundle looks like from the outside, for starting it. */
-struct backend_listeners {
-	int pipelock_fd, dns_udp_fd, dns_tcp_fd;
+/* A descriptor that the bundle's init is given, by name (bundle/bundle.h). */
+struct backend_fd {
+	const char *name;
+	int fd; /* -1: not there */
 };
+
+/* What a backend has decided about where the bundle stands. */
+struct backend_place {
+	char pinned[46]; /* the bundle's address as the agent sees it; in every config that names it
+			  */
+	unsigned uid_base; /* of the roles; 0: they keep init's */
+	/* The bundle has a network of its own: the host's loopback is not its loopback. What the
+	 * operator named there (egress.resolve, egress.dns) is dialled by the keeper, and the
+	 * host's addresses are told to egress. */
+	bool is_apart;
+};
+
+#define BACKEND_WHY_MAX	      160
+#define BACKEND_REFERENCE_MAX 256
 
 struct backend {
 	const char *name;
 	const char *summary;
 	/* What this host can do; fills checks. 0 if bottles can be started. */
 	int (*probe)(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e);
-	/* Makes the wall and the bundle's listening sockets inside it. */
+	/* For a bottle that names no backend: 0 if this host offers it, and why; else why not in e.
+	 */
+	int (*offer)(char why[BACKEND_WHY_MAX], struct err *e);
+	/* In the foreground, before there is a keeper: whatever takes long, needs the network or
+	 * can be done once for many bottles (images). May be NULL. */
+	int (*ensure)(const struct plan *p, const struct progress *progress, struct err *e);
+	/* Makes the wall. */
 	int (*prepare)(struct bottle **out, const struct plan *p, const char *state_dir,
-		       struct backend_listeners *listeners, struct err *e);
+		       struct backend_place *place, struct err *e);
+	/* Starts the bundle's init with these descriptors (which stay the caller's) and the wall's
+	 * listening sockets. Does not wait until it serves: it says so on its control channel,
+	 * whose end of file is its end. */
+	int (*start_bundle)(struct bottle *b, const struct backend_fd *fds, size_t n,
+			    struct err *e);
+	/* After that end, or to make it end (must_die). Returns when it is gone; how says what is
+	 * known: "was killed", "ended with status 1". Idempotent. */
+	void (*reap_bundle)(struct bottle *b, bool must_die, char *how, size_t how_size);
 	/* Proves the wall from the agent's own position; the bundle must answer. */
 	int (*canary)(struct bottle *b, struct err *e);
 	/* Makes the compartment with the agent's process in it, held before its first instruction,
@@ -60,12 +90,24 @@ struct backend {
 	void (*kill)(struct bottle *b);
 	/* What holds besides the wall, or does not (limits), for people and for bottle.json. */
 	const char *(*note)(const struct bottle *b);
-	/* Undoes prepare; also after a failed one. */
+	/* After the agent's end: NULL, or what broke instead (an engine that went away). May be
+	 * NULL. */
+	const char *(*reason)(struct bottle *b);
+	/* Undoes prepare, all but the agent's home; also after a failed one. */
 	void (*release)(struct bottle *b);
-	/* Removes what a dead bottle left on this host (cgroups, mounts …); state_dir is its
-	 * folder. */
+	/* Removes what a dead bottle left on this host (cgroups, containers, its home …); state_dir
+	 * is its folder. */
 	int (*cleanup)(const char *slug, const char *state_dir, struct err *e);
+	/* Removes (is_dry: counts) what bottles below state_root left whose folders are gone. May
+	 * be NULL. */
+	int (*sweep)(const char *state_root, bool is_dry, size_t *n, struct err *e);
+	/* Keeps the compartment's state as an image, with the policy that it runs under. May be
+	 * NULL. */
+	int (*commit)(const char *slug, const char *state_dir, const char *name,
+		      char reference[BACKEND_REFERENCE_MAX], struct err *e);
 };
 
 extern const struct backend backend_native;
 const struct backend *backend_find(enum plan_backend b); /* NULL: not in this build */
+/* Those that may be taken without being named, best first; NULL-terminated. */
+extern const struct backend *const backend_preference[];

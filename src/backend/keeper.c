@@ -104,7 +104,7 @@ static void keeper_finish(struct keeper *k)
 	if (k->is_ending)
 		return;
 	k->is_ending = true;
-	if (k->bundle.pid <= 0) {
+	if (!k->bundle.is_started) {
 		keeper_farewell(k);
 		return;
 	}
@@ -112,12 +112,14 @@ static void keeper_finish(struct keeper *k)
 	loop_timer_set(k->loop, &k->end_timer, KEEPER_BUNDLE_STOP_MS);
 }
 
+static void keeper_bundle_gone(struct keeper *k, bool must_die);
+
 static void keeper_on_end_timeout(struct loop_timer *t)
 {
 	struct keeper *k = KEEPER_OF(t, end_timer);
 
 	log_warn("the bundle does not end: killed");
-	(void)kill(k->bundle.pid, SIGKILL);
+	keeper_bundle_gone(k, true);
 }
 
 void keeper_session_done(struct keeper_session *s)
@@ -138,40 +140,35 @@ void keeper_session_done(struct keeper_session *s)
 
 /* --- the bundle --- */
 
-static void keeper_on_bundle_end(struct loop_watch *w, uint32_t events)
+static void keeper_bundle_gone(struct keeper *k, bool must_die)
 {
-	struct keeper *k = KEEPER_OF(w, bundle.pid_watch);
 	struct keeper_bundle *b = &k->bundle;
-	int status;
+	char how[64] = "";
 
-	(void)events;
-	if (waitpid(b->pid, &status, WNOHANG) != b->pid)
+	if (!b->is_started)
 		return;
-	b->pid = 0;
-	keeper_bundle_read(b);
-	loop_del(k->loop, w);
+	b->is_started = false;
 	loop_del(k->loop, &b->control_watch);
 	loop_timer_del(k->loop, &k->end_timer);
+	k->backend->reap_bundle(k->bottle, must_die, how, sizeof(how));
 	if (k->is_ending) {
 		keeper_farewell(k);
 		return;
 	}
 	(void)snprintf(k->reason, sizeof(k->reason), "the bottle was stopped: its bundle %s",
-		       b->failure[0]	     ? b->failure
-		       : WIFSIGNALED(status) ? "was killed"
-					     : "ended");
+		       b->failure[0] ? b->failure : how);
 	log_error("%s", k->reason);
 	k->backend->kill(k->bottle);
 }
 
+/* The control channel's end is the bundle's end. */
 static void keeper_on_bundle_message(struct loop_watch *w, uint32_t events)
 {
 	struct keeper *k = KEEPER_OF(w, bundle.control_watch);
 
-	keeper_bundle_read(&k->bundle);
-	/* Its end is seen through the pidfd. */
-	if (events & (EPOLLHUP | EPOLLERR))
-		loop_del(k->loop, w);
+	(void)events;
+	if (!keeper_bundle_read(&k->bundle))
+		keeper_bundle_gone(k, false);
 }
 
 /* --- start --- */
@@ -215,10 +212,7 @@ static int keeper_watch(struct keeper *k, struct err *e)
 	int ret = loop_signals(k->loop, (int[]){SIGTERM, SIGINT, SIGHUP, SIGQUIT}, 4,
 			       keeper_on_signal, k, e);
 
-	b->pid_watch.fn = keeper_on_bundle_end;
 	b->control_watch.fn = keeper_on_bundle_message;
-	if (ret == 0)
-		ret = loop_add(k->loop, &b->pid_watch, b->pidfd, EPOLLIN, e);
 	if (ret == 0)
 		ret = loop_add(k->loop, &b->control_watch, b->control_fd, EPOLLIN, e);
 	return ret;
@@ -242,7 +236,6 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 		       struct err *e)
 {
 	_cleanup_close_ int secrets = secrets_fd;
-	struct backend_listeners l = {-1, -1, -1};
 	int ret;
 
 	keeper_state_write(k);
@@ -250,11 +243,11 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	if (ret == 0)
 		ret = keeper_make_loop(k, e);
 	if (ret == 0)
-		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, &l, e);
+		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, &k->place, e);
 	if (ret == 0 && k->backend->note)
 		(void)snprintf(k->limits, sizeof(k->limits), "%s", k->backend->note(k->bottle));
 	if (ret == 0)
-		ret = keeper_bundle_start(&k->bundle, k->plan, k->state_fd, &l, secrets, e);
+		ret = keeper_bundle_start(k, secrets, e);
 	/* Side by side with the bundle, which takes the longest. */
 	if (ret == 0)
 		ret = keeper_launch(k, s, e);
@@ -272,8 +265,10 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 /* As much as there is to undo, in the order of keeper_farewell(). */
 static void keeper_undo(struct keeper *k)
 {
-	if (k->bottle)
+	if (k->bottle) {
 		k->backend->kill(k->bottle);
+		k->backend->reap_bundle(k->bottle, true, NULL, 0);
+	}
 	keeper_bundle_free(&k->bundle);
 	if (k->bottle)
 		k->backend->release(k->bottle);
@@ -370,7 +365,7 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 			    .state = "starting",
 			    .started_ns = time_realtime_ns(),
 			    .exit_status = -1};
-	k.bundle.pidfd = k.bundle.control_fd = -1;
+	k.bundle.control_fd = -1;
 	k.agent.has_tty = s->has_tty;
 	k.is_detached = s->is_detached;
 	log_set_role("keeper");

@@ -5,7 +5,7 @@
  */
 #include "backend/keeper_int.h"
 
-#include "backend/native/wall.h"
+#include "backend/bundle_process.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -27,13 +27,10 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define BUNDLE_NAME	  "claude-bottle-bundle"
 #define BUNDLE_CONFIG_MAX (POLICY_JSON_MAX_BYTES + 65536)
 #define BUNDLE_COMMAND_MS 30000
 #define BUNDLE_KEY_SIZE	  65
 #define BUNDLE_RULES_MAX  (64u << 20)
-#define BUNDLE_UID_BASE	  1300000000u /* above what bottles' agents get */
-#define BUNDLE_ARGS_MAX	  12
 
 /* enum scan_kind, which the host's side does not include; the tests compare them. */
 enum bundle_secret_kind {
@@ -113,69 +110,12 @@ int keeper_secrets(const struct plan *p, struct err *e)
 	return ret;
 }
 
-/* --- the executable --- */
-
-static int bundle_open(const char *path, struct err *e)
-{
-	_cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
-	struct stat st;
-
-	if (fd < 0)
-		return err_errno(e, "open \"%s\"", path);
-	if (fstat(fd, &st) < 0)
-		return err_errno(e, "stat \"%s\"", path);
-	if (!S_ISREG(st.st_mode) || !(st.st_mode & 0111))
-		return err_set(e, -EACCES, "\"%s\" is not an executable file", path);
-	if (st.st_uid != 0 && st.st_uid != geteuid())
-		return err_set(e, -EPERM, "\"%s\" belongs to somebody else (uid %u)", path,
-			       (unsigned)st.st_uid);
-	if (st.st_mode & 0022)
-		return err_set(e, -EPERM, "\"%s\" can be written by others (mode %04o)", path,
-			       st.st_mode & 07777);
-	return take_fd(&fd);
-}
-
-int keeper_bundle_find(struct err *e)
-{
-	static const char *const beside[] = {"/" BUNDLE_NAME,
-					     "/../libexec/claude-bottle/" BUNDLE_NAME,
-					     "/../libexec/" BUNDLE_NAME};
-	const char *named = getenv("CLAUDE_BOTTLE_BUNDLE");
-	char self[PATH_MAX];
-	ssize_t n;
-	char *slash;
-
-	if (named && named[0])
-		return bundle_open(named, e);
-	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	if (n <= 0)
-		return err_errno(e, "find our own executable");
-	self[n] = '\0';
-	slash = strrchr(self, '/');
-	if (slash)
-		*slash = '\0';
-	for (size_t i = 0; i < ARRAY_LEN(beside); i++) {
-		_cleanup_free_ char *path = mem_printf("%s%s", self, beside[i]);
-
-		if (access(path, F_OK) == 0)
-			return bundle_open(path, e);
-	}
-	return err_set(e, -ENOENT, BUNDLE_NAME " is neither beside %s/claude-bottle nor in libexec",
-		       self);
-}
-
 /* --- the rules' cache --- */
-
-static _Noreturn void bundle_exec(int bundle_fd, char *const *argv, char *const *env)
-{
-	(void)syscall(SYS_execveat, bundle_fd, "", argv, env, AT_EMPTY_PATH);
-	_exit(127);
-}
 
 /* Runs one of the bundle's commands with its output in fd. True on status 0. */
 static bool bundle_run(int bundle_fd, const char *command, int fd)
 {
-	char *argv[] = {(char *)(uintptr_t)BUNDLE_NAME, (char *)(uintptr_t)command, NULL};
+	char *argv[] = {(char *)(uintptr_t)BUNDLE_PROGRAM, (char *)(uintptr_t)command, NULL};
 	char *env[] = {NULL};
 	int status = -1;
 	pid_t pid = fork();
@@ -267,26 +207,7 @@ int keeper_rules_open(int bundle_fd)
 
 /* --- start --- */
 
-/* As root the roles get uids of their own, which nobody else has. 0: this user namespace has none
- * to give, or we are not root. */
-static unsigned bundle_uid_base(void)
-{
-	struct str map;
-	uint32_t random = 0;
-	uid_t first, last;
-
-	if (geteuid() != 0 || getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random) ||
-	    io_read_file(AT_FDCWD, "/proc/self/uid_map", 65536, &map, NULL) < 0)
-		return 0;
-	first = BUNDLE_UID_BASE + (random & 0xfffffff0u) % 0x10000000u;
-	last = wall_map_has(map.p, first) && wall_map_has(map.p, first + 15) ? first : 0;
-	if (last == 0 && wall_pick_id(map.p, 0) > 64)
-		last = wall_pick_id(map.p, 0) - 32;
-	free((void *)(uintptr_t)map.p);
-	return last;
-}
-
-static int bundle_config(const struct plan *p, struct err *e)
+static int bundle_config(const struct plan *p, const struct backend_place *place, struct err *e)
 {
 	_cleanup_(buf_free) struct buf b, policy;
 	int ret;
@@ -302,10 +223,10 @@ static int bundle_config(const struct plan *p, struct err *e)
 	if (ret == 0)
 		ret = buf_append_str(&b, STR_LIT(",\"pinned\":"));
 	if (ret == 0)
-		ret = text_json(&b, str_of(p->pinned ? p->pinned : WALL_PINNED_DEFAULT));
+		ret = text_json(&b, str_of(place->pinned));
 	if (ret == 0)
 		ret = buf_printf(&b, ",\"supervised\":%s,\"uid_base\":%u,\"policy\":",
-				 p->is_supervised ? "true" : "false", bundle_uid_base());
+				 p->is_supervised ? "true" : "false", place->uid_base);
 	if (ret == 0)
 		ret = buf_append_str(&b, buf_str(&policy));
 	if (ret == 0)
@@ -315,55 +236,19 @@ static int bundle_config(const struct plan *p, struct err *e)
 	return io_memfd_sealed("config", buf_str(&b), e);
 }
 
-struct bundle_fds {
-	const char *name;
-	int fd;
-};
-
-static _Noreturn void bundle_child(int bundle_fd, const struct bundle_fds *fds, size_t n,
-				   const char *slug, pid_t parent)
+static int bundle_start(struct keeper_bundle *b, const struct keeper *k, int secrets_fd,
+			struct err *e)
 {
-	char *argv[BUNDLE_ARGS_MAX + 3], *env[4];
-	const char *asan = getenv("ASAN_OPTIONS");
-	size_t argc = 0, n_env = 0;
-	sigset_t none;
-
-	argv[argc++] = mem_strdup(BUNDLE_NAME);
-	argv[argc++] = mem_strdup("init");
-	for (size_t i = 0; i < n; i++) {
-		if (fds[i].fd < 0)
-			continue;
-		if (io_set_cloexec(fds[i].fd, false) < 0)
-			_exit(127);
-		argv[argc++] = mem_printf("%s=%d", fds[i].name, fds[i].fd);
-	}
-	argv[argc] = NULL;
-	env[n_env++] = mem_printf("CLAUDE_BOTTLE_SLUG=%s", slug);
-	if (asan)
-		env[n_env++] = mem_printf("ASAN_OPTIONS=%s", asan);
-	env[n_env] = NULL;
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	(void)signal(SIGPIPE, SIG_DFL);
-	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != parent)
-		_exit(127);
-	bundle_exec(bundle_fd, argv, env);
-}
-
-static int bundle_fork(struct keeper_bundle *b, const struct plan *p, int state_fd,
-		       const struct backend_listeners *l, int secrets_fd, struct err *e)
-{
-	_cleanup_close_ int bundle = keeper_bundle_find(e), config = -1, records = -1, rules = -1,
+	_cleanup_close_ int bundle = bundle_find(e), config = -1, records = -1, rules = -1,
 			    theirs = -1;
-	pid_t parent = getpid();
 	int pair[2];
 
 	if (bundle < 0)
 		return bundle;
-	config = bundle_config(p, e);
+	config = bundle_config(k->plan, &k->place, e);
 	if (config < 0)
 		return config;
-	records = openat(state_fd, "records.jsonl",
+	records = openat(k->state_fd, "records.jsonl",
 			 O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (records < 0)
 		return err_errno(e, "open records.jsonl");
@@ -372,21 +257,16 @@ static int bundle_fork(struct keeper_bundle *b, const struct plan *p, int state_
 		return err_errno(e, "socketpair");
 	b->control_fd = pair[0];
 	theirs = pair[1];
-	b->pid = fork();
-	if (b->pid < 0)
-		return err_errno(e, "fork");
-	if (b->pid == 0) {
-		const struct bundle_fds fds[] = {
-			{"config", config},	    {"secrets", secrets_fd},
-			{"control", theirs},	    {"records", records},
-			{"rules", rules},	    {"pipelock", l->pipelock_fd},
-			{"dns_udp", l->dns_udp_fd}, {"dns_tcp", l->dns_tcp_fd},
-		};
-
-		bundle_child(bundle, fds, ARRAY_LEN(fds), p->slug, parent);
-	}
-	b->pidfd = (int)syscall(SYS_pidfd_open, b->pid, 0);
-	return b->pidfd < 0 ? err_errno(e, "pidfd_open") : 0;
+	b->is_started = true;
+	return k->backend->start_bundle(k->bottle,
+					(const struct backend_fd[]){
+						{"config", config},
+						{"secrets", secrets_fd},
+						{"control", theirs},
+						{"records", records},
+						{"rules", rules},
+					},
+					5, e);
 }
 
 /* Takes one message; *event is a static string. */
@@ -408,7 +288,7 @@ static void bundle_take(struct keeper_bundle *b, struct str message, bool *is_re
 	json_decref(j);
 }
 
-void keeper_bundle_read(struct keeper_bundle *b)
+bool keeper_bundle_read(struct keeper_bundle *b)
 {
 	char message[BUNDLE_CONTROL_MAX];
 	bool ignored = false;
@@ -417,6 +297,7 @@ void keeper_bundle_read(struct keeper_bundle *b)
 	while ((got = io_recv_fds(b->control_fd, message, sizeof(message), NULL, NULL,
 				  MSG_DONTWAIT)) > 0)
 		bundle_take(b, str_slice(message, (size_t)got), &ignored);
+	return got == -EAGAIN;
 }
 
 int keeper_bundle_wait(struct keeper_bundle *b, int abort_fd, struct err *e)
@@ -453,19 +334,14 @@ int keeper_bundle_wait(struct keeper_bundle *b, int abort_fd, struct err *e)
 	}
 }
 
-int keeper_bundle_start(struct keeper_bundle *b, const struct plan *p, int state_fd,
-			struct backend_listeners *l, int secrets_fd, struct err *e)
+int keeper_bundle_start(struct keeper *k, int secrets_fd, struct err *e)
 {
-	int ret;
+	struct keeper_bundle *b = &k->bundle;
 
-	*b = (struct keeper_bundle){.pidfd = -1, .control_fd = -1};
-	b->pid_watch.fd = b->control_watch.fd = -1;
+	*b = (struct keeper_bundle){.control_fd = -1};
+	b->control_watch.fd = -1;
 	buf_init(&b->ca_pem, BUNDLE_CONTROL_MAX);
-	ret = bundle_fork(b, p, state_fd, l, secrets_fd, e);
-	close_fd(&l->pipelock_fd);
-	close_fd(&l->dns_udp_fd);
-	close_fd(&l->dns_tcp_fd);
-	return ret;
+	return bundle_start(b, k, secrets_fd, e);
 }
 
 void keeper_bundle_stop(struct keeper_bundle *b)
@@ -478,13 +354,6 @@ void keeper_bundle_stop(struct keeper_bundle *b)
 
 void keeper_bundle_free(struct keeper_bundle *b)
 {
-	if (b->pid > 0) {
-		(void)kill(b->pid, SIGKILL);
-		while (waitpid(b->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-		b->pid = 0;
-	}
-	close_fd(&b->pidfd);
 	close_fd(&b->control_fd);
 	buf_free(&b->ca_pem);
 }

@@ -21,12 +21,12 @@
 
 struct keeper;
 
-/* --- keeper_bundle.c: the bundle's init as our child --- */
+/* --- keeper_bundle.c: what the bundle's init is given, and what it says --- */
 
 struct keeper_bundle {
-	pid_t pid;
-	int pidfd, control_fd;
-	struct loop_watch pid_watch, control_watch;
+	int control_fd;
+	bool is_started; /* and not reaped */
+	struct loop_watch control_watch;
 	struct buf ca_pem;
 	char failure[512]; /* what init said before it went */
 };
@@ -34,20 +34,14 @@ struct keeper_bundle {
 /* The plan's secrets, placeholders and canary in the form that keyd reads, in a sealed memory file.
  * Runs the user's commands, so in the foreground. The fd, or -errno. */
 int keeper_secrets(const struct plan *p, struct err *e) _fallible_;
-/* Starts init. Takes the listeners' descriptors; closes them here, so that a dead bundle's port is
- * closed and not silent. */
-int keeper_bundle_start(struct keeper_bundle *b, const struct plan *p, int state_fd,
-			struct backend_listeners *listeners, int secrets_fd,
-			struct err *e) _fallible_;
+/* Gathers what init is given and has the backend start it. */
+int keeper_bundle_start(struct keeper *k, int secrets_fd, struct err *e) _fallible_;
 /* Waits for its "ready". Fails as soon as abort_fd reports an error (the CLI went away). */
 int keeper_bundle_wait(struct keeper_bundle *b, int abort_fd, struct err *e) _fallible_;
-/* One message of init's; what is worth telling goes into failure. */
-void keeper_bundle_read(struct keeper_bundle *b);
+/* What init says; what is worth telling goes into failure. False at the channel's end. */
+bool keeper_bundle_read(struct keeper_bundle *b);
 void keeper_bundle_stop(struct keeper_bundle *b);
 void keeper_bundle_free(struct keeper_bundle *b);
-/* Opens the bundle's executable, checked: a regular file of root's or ours that nobody else may
- * write. The fd, or -errno. */
-int keeper_bundle_find(struct err *e) _fallible_;
 /* The compiled rules of the cache, made when absent; -1 when there is none (the bundle then
  * compiles by itself). */
 int keeper_rules_open(int bundle_fd);
@@ -119,6 +113,7 @@ struct keeper {
 	const struct plan *plan;
 	const struct backend *backend;
 	struct bottle *bottle;
+	struct backend_place place;
 	struct keeper_bundle bundle;
 	struct loop *loop;
 	int state_fd, lock_fd, ready_fd, listen_fd;

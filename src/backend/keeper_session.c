@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -290,6 +291,11 @@ static void session_on_exit(struct loop_watch *w, uint32_t events)
 	s->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	s->has_exited = true;
 	if (s->is_agent) {
+		const char *broke =
+			s->k->backend->reason ? s->k->backend->reason(s->k->bottle) : NULL;
+
+		if (broke && !s->k->reason[0])
+			(void)snprintf(s->k->reason, sizeof(s->k->reason), "%s", broke);
 		/* Whatever it left running goes with it. */
 		s->k->backend->kill(s->k->bottle);
 		s->k->exit_status = s->status;

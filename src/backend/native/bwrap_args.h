@@ -2,7 +2,7 @@
  * host's process list shows neither the agent's environment nor its files. */
 #pragma once
 
-#include "backend/native/agent_env.h"
+#include "backend/agent_env.h"
 #include "backend/native/compartment.h"
 
 #define BWRAP_KEEP_MAX (AGENT_FILES_MAX + 8)

@@ -76,7 +76,7 @@ int compartment_prepare(struct compartment *c, const struct plan *p, const struc
 	c->cgroup = g;
 	c->home_dir = mem_printf("%s/home", state_dir);
 	c->ca_path = mem_printf("%s/ca.pem", state_dir);
-	c->env = agent_env_make(p);
+	c->env = agent_env_make(p, w->pinned);
 	if (mkdir(c->home_dir, 0700) < 0 && errno != EEXIST)
 		return err_errno(e, "make \"%s\"", c->home_dir);
 	ca = open(c->ca_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
@@ -460,7 +460,7 @@ int compartment_launch(struct compartment *c, struct backend_stdio *io, struct e
 
 	if (!l.bwrap)
 		return err_set(e, -ENOENT, "bubblewrap is not installed (package bubblewrap)");
-	ret = agent_files_make(files, &n_files, c->plan, e);
+	ret = agent_files_make(files, &n_files, c->plan, c->wall->pinned, e);
 	if (ret < 0)
 		return ret;
 	if (geteuid() == 0) {

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "backend/backend.h"
-#include "backend/native/agent_filter.h"
+#include "priv/agent_filter.h"
 #include "backend/native/cgroup.h"
 #include "backend/native/wall.h"
 #include "conf/plan.h"

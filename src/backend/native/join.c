@@ -7,7 +7,7 @@
  * The process in between (a pid namespace is entered by a child) makes its child the keeper's, so
  * that the keeper reaps it and its death signal follows the keeper.
  */
-#include "backend/native/agent_env.h"
+#include "backend/agent_env.h"
 #include "backend/native/compartment.h"
 
 #include "base/clean.h"

@@ -2,6 +2,7 @@
  * compartment. */
 #include "backend/native/native.h"
 
+#include "backend/bundle_process.h"
 #include "backend/native/compartment.h"
 #include "base/clean.h"
 #include "base/io.h"
@@ -9,18 +10,22 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
+#include <string.h>
 
-#define NATIVE_CANARY_MS 5000
+#define NATIVE_CANARY_MS      5000
+#define NATIVE_BUNDLE_FDS_MAX 16
 
 struct bottle {
 	const struct plan *plan;
 	struct wall wall;
 	struct cgroup cgroup;
 	struct compartment compartment;
+	struct bundle_process bundle;
 };
 
 static int native_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
-			  struct backend_listeners *listeners, struct err *e)
+			  struct backend_place *place, struct err *e)
 {
 	struct bottle *b = mem_zalloc(sizeof(*b));
 	int ret;
@@ -32,12 +37,40 @@ static int native_prepare(struct bottle **out, const struct plan *p, const char 
 	if (ret < 0)
 		return ret;
 	cgroup_make(&b->cgroup, p->slug, &p->limits);
-	ret = compartment_prepare(&b->compartment, p, &b->wall, &b->cgroup, state_dir, e);
-	if (ret < 0)
-		return ret;
-	listeners->pipelock_fd = take_fd(&b->wall.pipelock_fd);
-	listeners->dns_udp_fd = take_fd(&b->wall.dns_udp_fd);
-	listeners->dns_tcp_fd = take_fd(&b->wall.dns_tcp_fd);
+	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.pinned);
+	place->uid_base = bundle_uid_base();
+	return compartment_prepare(&b->compartment, p, &b->wall, &b->cgroup, state_dir, e);
+}
+
+/* The wall's sockets are closed here afterwards, so that a dead bundle's ports are closed too. */
+static int native_start_bundle(struct bottle *b, const struct backend_fd *fds, size_t n,
+			       struct err *e)
+{
+	struct backend_fd all[NATIVE_BUNDLE_FDS_MAX];
+	int ret;
+
+	if (n + 3 > NATIVE_BUNDLE_FDS_MAX)
+		return err_set(e, -E2BIG, "too many descriptors for the bundle");
+	memcpy(all, fds, n * sizeof(*fds));
+	all[n++] = (struct backend_fd){"pipelock", b->wall.pipelock_fd};
+	all[n++] = (struct backend_fd){"dns_udp", b->wall.dns_udp_fd};
+	all[n++] = (struct backend_fd){"dns_tcp", b->wall.dns_tcp_fd};
+	ret = bundle_process_start(&b->bundle, b->plan->slug, all, n, e);
+	close_fd(&b->wall.pipelock_fd);
+	close_fd(&b->wall.dns_udp_fd);
+	close_fd(&b->wall.dns_tcp_fd);
+	return ret;
+}
+
+static void native_reap_bundle(struct bottle *b, bool must_die, char *how, size_t how_size)
+{
+	bundle_process_reap(&b->bundle, must_die, how, how_size);
+}
+
+static int native_offer(char why[BACKEND_WHY_MAX], struct err *e)
+{
+	(void)e;
+	(void)snprintf(why, BACKEND_WHY_MAX, "namespaces of this host");
 	return 0;
 }
 
@@ -113,7 +146,10 @@ const struct backend backend_native = {
 	.name = "native",
 	.summary = "namespaces and bubblewrap on this host; no daemon, no root, no image",
 	.probe = native_probe,
+	.offer = native_offer,
 	.prepare = native_prepare,
+	.start_bundle = native_start_bundle,
+	.reap_bundle = native_reap_bundle,
 	.canary = native_canary,
 	.launch = native_launch,
 	.go = native_go,

@@ -90,22 +90,22 @@ static void test_bundle_checked(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(setenv("CLAUDE_BOTTLE_BUNDLE", path, 1), 0);
 	assert_int_equal(fchmod(fd, 0644), 0);
-	assert_int_equal(keeper_bundle_find(&e), -EACCES);
+	assert_int_equal(bundle_find(&e), -EACCES);
 	assert_int_equal(fchmod(fd, 0775), 0);
-	assert_int_equal(keeper_bundle_find(&e), -EPERM);
+	assert_int_equal(bundle_find(&e), -EPERM);
 	assert_int_equal(fchmod(fd, 0755), 0);
-	got = keeper_bundle_find(&e);
+	got = bundle_find(&e);
 	assert_true(got >= 0);
 	close(got);
 	if (geteuid() == 0) {
 		assert_int_equal(fchown(fd, 12345, 12345), 0);
-		assert_int_equal(keeper_bundle_find(&e), -EPERM);
+		assert_int_equal(bundle_find(&e), -EPERM);
 	}
 	unlink(path);
 	close(fd);
-	assert_int_equal(keeper_bundle_find(&e), -ENOENT);
+	assert_int_equal(bundle_find(&e), -ENOENT);
 	assert_int_equal(setenv("CLAUDE_BOTTLE_BUNDLE", "/tmp", 1), 0);
-	assert_int_equal(keeper_bundle_find(&e), -EACCES);
+	assert_int_equal(bundle_find(&e), -EACCES);
 }
 
 static void test_uid_base(void **state)

@@ -1,4 +1,4 @@
-#include "backend/native/agent_env.h"
+#include "backend/agent_env.h"
 
 #include "backend/native/wall.h"
 #include "base/clean.h"
@@ -43,10 +43,9 @@ static void env_put(struct env_list *l, const char *name, const char *value)
 	l->v[i] = mem_printf("%s=%s", name, value);
 }
 
-char **agent_env_make(const struct plan *p)
+char **agent_env_make(const struct plan *p, const char *pinned)
 {
 	const char *user = p->agent_uid == 0 ? "root" : "agent";
-	const char *pinned = p->pinned ? p->pinned : WALL_PINNED_DEFAULT;
 	_cleanup_free_ char *proxy = mem_printf("http://%s:%d", pinned, WALL_PORT_PIPELOCK);
 	_cleanup_free_ char *direct = mem_printf("localhost,127.0.0.1,::1,%s", pinned);
 	struct env_list l = {0};
@@ -148,9 +147,8 @@ int agent_ca_write(int fd, struct str ca_pem, struct err *e)
 }
 
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
-		     struct err *e)
+		     const char *pinned, struct err *e)
 {
-	const char *pinned = p->pinned ? p->pinned : WALL_PINNED_DEFAULT;
 	const char *user = p->agent_uid == 0 ? "root" : "agent";
 	const char *root = p->agent_uid == 0 ? "" : "root:x:0:0:root:/root:/usr/sbin/nologin\n";
 	const char *wheel = p->agent_uid == 0 ? "" : "root:x:0:\n";

@@ -4,7 +4,7 @@
  * each refused call; whoever reaches the end is allowed. Calls that reach the end whatever their
  * arguments are cached as allowed by the kernel (5.11+), so the length costs them nothing.
  */
-#include "backend/native/agent_filter.h"
+#include "priv/agent_filter.h"
 
 #include "base/clean.h"
 

@@ -15,7 +15,7 @@
 
 /* NULL-terminated "NAME=value"; the plan's own come last and win, but for the proxy and CA
  * variables, which are the bottle's. The caller frees with agent_env_free(). */
-char **agent_env_make(const struct plan *p);
+char **agent_env_make(const struct plan *p, const char *pinned);
 void agent_env_free(char **env);
 
 /* Like io_memfd_sealed(), with a number that no fixed descriptor of the child can have. */
@@ -33,7 +33,7 @@ struct agent_file {
 /* /etc/passwd, group, hosts, resolv.conf, nsswitch.conf, hostname and machine-id. The caller closes
  * with agent_files_free(). */
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
-		     struct err *e) _fallible_;
+		     const char *pinned, struct err *e) _fallible_;
 /* The CA bundle: the system's roots, then ca_pem. */
 int agent_ca_write(int fd, struct str ca_pem, struct err *e) _fallible_;
 void agent_files_free(struct agent_file *files, size_t n);
