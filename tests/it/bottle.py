@@ -62,10 +62,12 @@ def route(host, methods=("GET", "HEAD", "POST"), paths=None, ports=None, **more)
 
 
 class Home:
-    """A scratch home. uid: run as that ordinary user (the caller is root)."""
+    """A scratch home. uid: run as that ordinary user (the caller is root). docker_host: the engine
+    that its bottles are started with; without one their backend is native."""
 
-    def __init__(self, folder, uid=None, cache=None):
+    def __init__(self, folder, uid=None, cache=None, docker_host=None):
         self.folder, self.uid = str(folder), uid
+        self.backend, self.docker_host = "docker" if docker_host else "native", docker_host
         self.secrets = {}  # environment of the host's side only
         self.program = None  # another copy of the executable
         for sub in ("bottles", "agents"):
@@ -89,6 +91,8 @@ class Home:
     def env(self):
         out = {"HOME": self.folder, "XDG_CACHE_HOME": self.cache, "LANG": "C.UTF-8", "TERM": "xterm",
                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        # An engine that is not there, rather than whichever runs on this host.
+        out["DOCKER_HOST"] = self.docker_host or f"unix://{self.folder}/no-engine.sock"
         out.update(self.secrets)
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
             if name in os.environ:
@@ -101,7 +105,7 @@ class Home:
             egress["resolve"] = resolve
         if ca:
             egress["ca"] = ca
-        head = {"backend": "native", "egress": egress}
+        head = {"backend": self.backend, "egress": egress}
         head.update(more)
         path = f"{self.folder}/.claude-bottle/bottles/{name}.md"
         with open(path, "w") as f:

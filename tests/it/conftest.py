@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import bottle as bottle_module  # noqa: E402
+import engine as engine_module  # noqa: E402
 import standin  # noqa: E402
 
 # A shell that runs this in the background ignores these for all its children, and so would the
@@ -59,13 +60,14 @@ def upstream(authority):
 
 @pytest.fixture
 def make_home(scratch, rule_cache):
-    """make_home(uid=None): a scratch home; all of them are stopped, cleaned and removed at the end."""
+    """make_home(uid=None, engine=None): a scratch home; all of them are stopped, cleaned and removed at the end."""
     made = []
 
-    def make(uid=None):
+    def make(uid=None, engine=None):
         folder = tempfile.mkdtemp(prefix="h", dir=scratch)
         cache = rule_cache if uid is None else f"{folder}/.cache"
-        home = bottle_module.Home(folder, uid=uid, cache=cache)
+        home = bottle_module.Home(folder, uid=uid, cache=cache,
+                                  docker_host=engine.host if engine else None)
         made.append(home)
         return home
 
@@ -82,6 +84,33 @@ def home(make_home, upstream, authority):
                    resolve={"api.example.test": upstream.address}, ca=authority.path)
     h.write_agent("worker", "box")
     return h
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """A private Docker engine that all tests share. Those that break one take make_engine."""
+    why = engine_module.missing()
+    if why:
+        pytest.skip(why)
+    with engine_module.Engine() as e:
+        yield e
+
+
+@pytest.fixture
+def make_engine():
+    """make_engine(…): an Engine of the test's own; the options are its constructor's."""
+    why = engine_module.missing()
+    if why:
+        pytest.skip(why)
+    made = []
+
+    def make(**options):
+        made.append(engine_module.Engine(**options))
+        return made[-1]
+
+    yield make
+    for e in made:
+        e.close()
 
 
 @pytest.fixture(scope="session")
