@@ -13,10 +13,11 @@ $(BUILD)/build.ninja:
 
 help:
 	@echo 'make            build into $(BUILD)/'
-	@echo 'make demo       start a bottle against local upstreams and show what it stops'
+	@echo 'make demo       start a bottle against local upstreams and show what it stops;'
+	@echo '                BACKEND=docker: in containers (as root, with an engine of its own if none runs)'
 	@echo 'make check      every test; the last line is "N passed, N failed, N skipped"'
 	@echo 'make quick      unit and wire tests of the plain build only'
-	@echo 'make bench      figures as JSON lines, side by side with squid and mitmproxy'
+	@echo 'make bench      figures as JSON lines, side by side with squid, mitmproxy, docker run'
 	@echo 'make lint       layout, banned functions, cppcheck, what the host CLI links'
 	@echo 'make fuzz       every fuzz harness for FUZZ_SECONDS (60) each'
 	@echo 'make bootstrap  install the Debian packages that all of this needs (as root)'
@@ -27,8 +28,8 @@ bootstrap:
 	tools/bootstrap
 
 demo:
-	@tools/bootstrap build
-	@$(PYTHON) tools/demo
+	@tools/bootstrap build $(filter docker,$(BACKEND))
+	@$(PYTHON) tools/demo $(if $(BACKEND),--backend $(BACKEND))
 
 check:
 	@$(PYTHON) tools/check
@@ -37,7 +38,7 @@ quick: all
 	meson test -C $(BUILD) --suite quick
 
 bench:
-	@tools/bootstrap build bench
+	@tools/bootstrap build docker bench
 	@$(PYTHON) tests/bench/run
 
 lint: all

@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import bottle as bottle_module  # noqa: E402
 import engine as engine_module  # noqa: E402
+import images  # noqa: E402
 import standin  # noqa: E402
 
 # A shell that runs this in the background ignores these for all its children, and so would the
@@ -94,6 +95,24 @@ def engine():
         pytest.skip(why)
     with engine_module.Engine() as e:
         yield e
+
+
+@pytest.fixture(scope="session")
+def image_of(engine, scratch, rule_cache):
+    """image_of("shell"): the reference of that provider's image, which the shared engine then has, and
+    the bundle's too. Built at most once in a run, and kept for the next."""
+    images.load(engine)
+    known = {}
+
+    def of(provider):
+        if provider not in known:
+            home = bottle_module.Home(tempfile.mkdtemp(prefix="i", dir=scratch), cache=rule_cache,
+                                      docker_host=engine.host)
+            known.update(images.build(home, engine.host, provider))
+            images.save(engine, known.values())
+        return known[provider]
+
+    return of
 
 
 @pytest.fixture

@@ -481,9 +481,10 @@ def remove(folder, n, firewall, bridges=()):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep():
-    """Removes the engines whose owner died without closing them. Returns their folders."""
-    gone = []
+def engines():
+    """[(folder, N or None, Firewall, whether its owner lives)] of the engines on this host that the
+    caller's user has made."""
+    out = []
     for path in glob.glob(PREFIX + "*/owner"):
         folder = os.path.dirname(path)
         try:
@@ -495,23 +496,32 @@ def sweep():
             if os.path.exists(f"{folder}/argv"):
                 with open(f"{folder}/argv") as f:
                     n = json.load(f)["n"]
+            s = stat_of(owner["pid"])
+            out.append((folder, n, Firewall.from_json(owner["firewall"]),
+                        bool(s and s[1] == owner["start"])))
         except (OSError, ValueError, KeyError):
             continue
-        s = stat_of(owner["pid"])
-        if s and s[1] == owner["start"]:
-            continue
-        remove(folder, n, Firewall.from_json(owner["firewall"]))
-        gone.append(folder)
+    return out
+
+
+def sweep():
+    """Removes the engines whose owner died without closing them. Returns their folders."""
+    gone = []
+    for folder, n, firewall, lives in engines():
+        if not lives:
+            remove(folder, n, firewall)
+            gone.append(folder)
     return gone
 
 
-def leftovers():
-    """What of any private engine is on this host now, in words."""
+def leftovers(but_living=False):
+    """What of any private engine is on this host now, in words. but_living: not of those whose owner
+    lives, which is how another run beside this one is told from what was left behind."""
     out = []
     for pid in process_table():
         if any(PREFIX in a for a in cmdline(pid)) and \
                 os.path.basename(cmdline(pid)[0]) in ("dockerd", "containerd", "containerd-shim-runc-v2"):
-            out.append(f"process {pid}: {' '.join(cmdline(pid))[:120]}")
+            out.append(f"process {pid}: {' '.join(cmdline(pid))}")
     with open("/proc/self/mounts") as f:
         out += [f"mount {line.split()[1]}" for line in f if line.split()[1].startswith(PREFIX)]
     out += [f"interface {b}" for b in links() if re.fullmatch(r"cbe\d+", b)]
@@ -520,6 +530,11 @@ def leftovers():
             out.append(f"rule {table} {line}")
     out += [f"folder {d}" for d in glob.glob(PREFIX + "*")]
     out += [f"cgroup {d}" for d in glob.glob("/sys/fs/cgroup/*/cbe-*")]
+    if but_living:
+        for folder, n, _, lives in engines():
+            if lives:
+                name = os.path.basename(folder)
+                out = [s for s in out if name not in s and not re.search(rf"\bcbe{n}\b", s)]
     return out
 
 

@@ -63,3 +63,13 @@ def test_demo(ordinary, tmp_path, scratch):
     r = as_user(uid, ["/usr/bin/python3", f"{folder}/tools/demo"], env=env, cwd="/", timeout=120)
     assert r.returncode == 0, r.stdout + r.stderr
     assert r.stdout.count("yes") >= 5 and " no " not in r.stdout, r.stdout
+
+
+def test_demo_without_an_engine_says_so(ordinary, scratch):
+    uid, folder = ordinary
+    env = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": scratch, "LANG": "C.UTF-8",
+           "CLAUDE_BOTTLE_BUILD": f"{folder}/build", "DOCKER_HOST": f"unix://{scratch}/none.sock"}
+    r = as_user(uid, ["/usr/bin/python3", f"{folder}/tools/demo", "--backend", "docker"], env=env,
+                cwd="/", timeout=60)
+    assert r.returncode == 1 and r.stdout == ""
+    assert len(r.stderr.splitlines()) == 1 and f"{scratch}/none.sock" in r.stderr

@@ -1,0 +1,89 @@
+"""The images of the docker backend, kept between runs: a private engine begins empty, and making
+them from Debian's archive takes a minute. What is kept is loaded by name, and the names are hashes of
+what went in, so that what has changed since is built anew by `claude-bottle` itself.
+"""
+import json
+import os
+import sys
+
+from engine import api
+
+OURS = "claude-bottle/"
+
+
+def folder():
+    return os.environ.get("CLAUDE_BOTTLE_TEST_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "claude-bottle-tests")
+
+
+def references_at(host):
+    """{"claude-bottle/shell:0123": time it was made} of the engine's images that are ours."""
+    out = {}
+    for image in api(host, "GET", "/images/json")[1]:
+        for tag in image.get("RepoTags") or []:
+            if tag.startswith(OURS):
+                out[tag] = image["Created"]
+    return out
+
+
+def references(engine):
+    return references_at(engine.host)
+
+
+def newest(tags):
+    """Of each repository the last made: the older ones are of earlier inputs."""
+    by_name = {}
+    for tag, created in tags.items():
+        name = tag.partition(":")[0]
+        if name not in by_name or (created, tag) > by_name[name]:
+            by_name[name] = (created, tag)
+    return sorted(tag for _, tag in by_name.values())
+
+
+def load(engine):
+    """Loads what was kept. A cache that cannot be read is no reason to stop: all can be made."""
+    tar = f"{folder()}/images.tar"
+    if os.path.exists(tar):
+        r = engine.docker("load", "-q", "-i", tar, check=False, timeout=300)
+        if r.returncode != 0:
+            print(f"images: {tar} is not usable: {r.stderr.strip()}", file=sys.stderr)
+            for name in (tar, f"{folder()}/images.json"):
+                if os.path.exists(name):
+                    os.unlink(name)
+    engine.images_loaded = references(engine)
+
+
+def save(engine, used=None):
+    """Keeps the engine's images if they are others than those that were loaded. used: the tags that
+    this run needed; None: the newest of each name."""
+    now = references(engine)
+    keep = sorted(t for t in used if t in now) if used else newest(now)
+    try:
+        with open(f"{folder()}/images.json") as f:
+            if json.load(f) == keep:
+                return
+    except (OSError, ValueError):
+        pass
+    if not keep:
+        return
+    os.makedirs(folder(), exist_ok=True)
+    tar = f"{folder()}/images.tar"
+    r = engine.docker("save", "-o", f"{tar}.{os.getpid()}", *keep, check=False, timeout=300)
+    if r.returncode != 0:
+        print(f"images: not kept: {r.stderr.strip()}", file=sys.stderr)
+        if os.path.exists(f"{tar}.{os.getpid()}"):
+            os.unlink(f"{tar}.{os.getpid()}")
+        return
+    os.rename(f"{tar}.{os.getpid()}", tar)
+    with open(f"{folder()}/images.json", "w") as f:
+        json.dump(keep, f)
+
+
+def build(home, engine_host, provider):
+    """{"shell": reference, "bundle": …} after `claude-bottle image build`."""
+    for what in ("bundle", provider):
+        r = home.run("image", "build", what, timeout=900)
+        if r.returncode != 0:
+            raise AssertionError(f"image build {what}: {r.returncode}\n{r.stdout}\n{r.stderr}")
+    tags = newest(references_at(engine_host))
+    return {t.removeprefix(OURS).partition(":")[0]: t for t in tags}
