@@ -1,8 +1,9 @@
 /*
  * The bundle: how the host starts it, and what its init gives to each role.
  *
- * `claude-bottle-bundle init` takes everything through descriptors that it inherits, each named on
- * its command line as NAME=FD; it holds descriptors and never reads secrets' bytes.
+ * `claude-bottle-bundle init` takes everything through descriptors, each with a name; it holds
+ * descriptors and never reads secrets' bytes. As a child of the keeper it inherits them, and its
+ * command line names them as NAME=FD:
  *
  *   config=FD    sealed memory file: JSON, see bundle_config
  *   secrets=FD   sealed memory file: struct-free, length-prefixed values (keyd_secrets.h); read by
@@ -10,8 +11,21 @@
  *   control=FD   SOCK_SEQPACKET to the backend: status lines out, commands in
  *   records=FD   the bottle's records.jsonl, open for reading and append
  *   rules=FD     the compiled rule database from the cache, or absent
- *   pipelock=FD  listening stream sockets, made inside the wall (docker: bound by init)
+ *   reach=FD     SOCK_SEQPACKET to the keeper, for egress alone, where the host's loopback is not
+ *                the bundle's; or absent
+ *   pipelock=FD  listening stream socket, made inside the wall
  *   dns_udp=FD dns_tcp=FD
+ *
+ * As process 1 of a container it gets fds=PATH listen=ADDRESS instead. PATH is a SOCK_SEQPACKET
+ * socket of the keeper's, waited for up to 10 s. From there it receives one message per
+ * descriptor: the name (config, secrets, control, records, rules, reach, or log, which becomes
+ * standard output and error) with exactly that descriptor; then "end" with none. The listening
+ * sockets it makes itself, on the pinned address, which the interface may be given later: TCP 8888,
+ * UDP and TCP 53. Engine and image never see what is passed.
+ *
+ * As root it needs CAP_SETUID and CAP_SETGID (roles get uids of their own), CAP_KILL (to end them),
+ * CAP_SETPCAP (to take the others out of their bounding sets) and, where low ports are privileged,
+ * CAP_NET_BIND_SERVICE; it drops all but the first four.
  */
 #pragma once
 

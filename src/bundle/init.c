@@ -22,6 +22,8 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "base/timeutil.h"
+#include "bundle/init_argv.h"
+#include "bundle/init_fds.h"
 #include "bundle/role.h"
 #include "keyd/keyd_proto.h"
 #include "net/loop.h"
@@ -63,8 +65,7 @@ struct init {
 	struct loop *loop;
 	struct bundle_config config;
 	int self_fd; /* this executable */
-	int config_fd, secrets_fd, control_fd, records_fd, rules_fd, listen_fd, dns_udp_fd,
-		dns_tcp_fd;
+	struct init_fds given;
 	int record_channel[INIT_SENDERS][2]; /* [0] the sender's end, [1] record's */
 	int keyd_channel[INIT_SENDERS][2];   /* [0] the asker's end, [1] keyd's */
 	int egress_channel[2];		     /* [0] pipelock's end, [1] egress's */
@@ -89,8 +90,9 @@ static void init_tell(struct init *in, const char *event, const char *key, struc
 	if (buf_printf(&b, "{\"event\":\"%s\"", event) == 0 &&
 	    (!role || buf_printf(&b, ",\"role\":\"%s\",\"state\":\"restarted\"", role) == 0) &&
 	    buf_printf(&b, ",\"%s\":", key) == 0 && text_json(&b, text) == 0 &&
-	    buf_append(&b, "}", 1) == 0 && in->control_fd >= 0)
-		(void)io_send_fds(in->control_fd, b.p + b.from, buf_len(&b), NULL, 0, MSG_DONTWAIT);
+	    buf_append(&b, "}", 1) == 0 && in->given.control >= 0)
+		(void)io_send_fds(in->given.control, b.p + b.from, buf_len(&b), NULL, 0,
+				  MSG_DONTWAIT);
 	buf_free(&b);
 }
 
@@ -147,85 +149,37 @@ static void init_fail(struct init *in, const char *text)
 
 /* --- starting roles --- */
 
-struct init_argv {
-	char text[40][32];
-	char *argv[44];
-	int fds[40];
-	size_t n, n_fds;
-};
-
-static void init_say(struct init_argv *a, const char *name, unsigned value)
-{
-	(void)snprintf(a->text[a->n], sizeof(a->text[0]), "%s=%u", name, value);
-	a->argv[a->n + 3] = a->text[a->n];
-	a->n++;
-}
-
-static void init_give(struct init_argv *a, const char *name, int fd)
-{
-	if (fd < 0)
-		return;
-	/* Descriptors stay where they are; the child clears close-on-exec on these alone. */
-	init_say(a, name, (unsigned)fd);
-	a->fds[a->n_fds++] = fd;
-}
-
-static void init_give_numbered(struct init_argv *a, const char *name, unsigned number, int fd)
-{
-	char full[16];
-
-	(void)snprintf(full, sizeof(full), "%s%u", name, number);
-	init_give(a, full, fd);
-}
-
 static void init_give_all(struct init *in, enum bundle_role role, int ready_fd, struct init_argv *a)
 {
-	init_give(a, "config", in->config_fd);
-	init_give(a, "ready", ready_fd);
-	init_give(a, "record", in->record_channel[role][0]);
-	init_give(a, "keyd", in->keyd_channel[role][0]);
+	init_argv_give(a, "config", in->given.config);
+	init_argv_give(a, "ready", ready_fd);
+	init_argv_give(a, "record", in->record_channel[role][0]);
+	init_argv_give(a, "keyd", in->keyd_channel[role][0]);
 	switch (role) {
 	case BUNDLE_ROLE_RECORD:
-		init_give(a, "file", in->records_fd);
+		init_argv_give(a, "file", in->given.records);
 		for (unsigned s = 0; s < INIT_SENDERS; s++)
-			init_give_numbered(a, "from", s, in->record_channel[s][1]);
+			init_argv_give_numbered(a, "from", s, in->record_channel[s][1]);
 		break;
 	case BUNDLE_ROLE_KEYD:
-		init_give(a, "secrets", in->secrets_fd);
-		init_give(a, "state", in->state_fd);
+		init_argv_give(a, "secrets", in->given.secrets);
+		init_argv_give(a, "state", in->state_fd);
 		for (unsigned s = 0; s < INIT_SENDERS; s++)
-			init_give_numbered(a, "ask", s, in->keyd_channel[s][1]);
+			init_argv_give_numbered(a, "ask", s, in->keyd_channel[s][1]);
 		break;
 	case BUNDLE_ROLE_EGRESS:
-		init_give(a, "egress", in->egress_channel[1]);
+		init_argv_give(a, "egress", in->egress_channel[1]);
 		break;
 	case BUNDLE_ROLE_PIPELOCK:
-		init_give(a, "egress", in->egress_channel[0]);
-		init_give(a, "listen", in->listen_fd);
-		init_give(a, "dns_udp", in->dns_udp_fd);
-		init_give(a, "dns_tcp", in->dns_tcp_fd);
-		init_give(a, "rules", in->rules_fd);
+		init_argv_give(a, "egress", in->egress_channel[0]);
+		init_argv_give(a, "listen", in->given.pipelock);
+		init_argv_give(a, "dns_udp", in->given.dns_udp);
+		init_argv_give(a, "dns_tcp", in->given.dns_tcp);
+		init_argv_give(a, "rules", in->given.rules);
 		break;
 	case BUNDLE_ROLE_COUNT:
 		break;
 	}
-}
-
-_Noreturn static void init_become_role(struct init *in, struct init_argv *a, pid_t parent)
-{
-	static char *const no_environment[] = {NULL};
-	sigset_t none;
-
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent)
-		_exit(1);
-	for (size_t i = 0; i < a->n_fds; i++) {
-		if (io_set_cloexec(a->fds[i], false) < 0)
-			_exit(1);
-	}
-	(void)syscall(SYS_execveat, in->self_fd, "", a->argv, no_environment, AT_EMPTY_PATH);
-	_exit(127);
 }
 
 static void init_announce_life(struct init *in, unsigned role)
@@ -264,11 +218,9 @@ static int init_start_role(struct init *in, enum bundle_role role, struct err *e
 		return err_errno(e, "pipe");
 	r->life++;
 	init_announce_lives(in, role);
-	a.argv[0] = (char *)(uintptr_t) "claude-bottle-bundle";
-	a.argv[1] = (char *)(uintptr_t) "role";
-	a.argv[2] = (char *)(uintptr_t)bundle_role_name(role);
-	init_say(&a, "uid", in->config.uid_base ? in->config.uid_base + role : 0);
-	init_say(&a, "life", r->life);
+	init_argv_begin(&a, role);
+	init_argv_say(&a, "uid", in->config.uid_base ? in->config.uid_base + role : 0);
+	init_argv_say(&a, "life", r->life);
 	init_give_all(in, role, ready[1], &a);
 	r->is_ready = false;
 	r->pid = fork();
@@ -278,7 +230,7 @@ static int init_start_role(struct init *in, enum bundle_role role, struct err *e
 		return err_errno(e, "start %s", bundle_role_name(role));
 	}
 	if (r->pid == 0)
-		init_become_role(in, &a, parent);
+		init_argv_exec(&a, in->self_fd, parent);
 	(void)close(ready[1]);
 	r->pid_fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
 	if (r->pid_fd < 0) {
@@ -486,38 +438,49 @@ static void init_on_notice(struct loop_watch *w, uint32_t events)
 	}
 }
 
+/* As process 1 of a container init is the parent of whatever was left behind in there. */
+static void init_reap_strays(struct init *in)
+{
+	for (;;) {
+		siginfo_t child = {0};
+		bool is_role = false;
+
+		if (waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) < 0 || child.si_pid == 0)
+			return;
+		for (int r = 0; r < BUNDLE_ROLE_COUNT && !is_role; r++) {
+			is_role = in->roles[r].pid == child.si_pid;
+			if (is_role)
+				init_on_role_end(&in->roles[r].pid_watch, EPOLLIN);
+		}
+		if (!is_role)
+			(void)waitpid(child.si_pid, NULL, WNOHANG);
+	}
+}
+
 static void init_on_signal(struct loop *l, int signo, void *ctx)
 {
 	(void)l;
 	(void)ctx;
-	if (signo != SIGCHLD)
+	if (signo == SIGCHLD)
+		init_reap_strays(&init);
+	else
 		init_stop(&init, 0);
 }
 
 /* --- start --- */
 
-static int init_take_arguments(struct init *in, char **argv, struct err *e)
+static int init_take(struct init *in, char **argv, struct err *e)
 {
-	const struct {
-		const char *name;
-		int *fd;
-		bool is_needed;
-	} wanted[] = {
-		{"config", &in->config_fd, true},    {"control", &in->control_fd, true},
-		{"records", &in->records_fd, true},  {"pipelock", &in->listen_fd, true},
-		{"secrets", &in->secrets_fd, false}, {"rules", &in->rules_fd, false},
-		{"dns_udp", &in->dns_udp_fd, false}, {"dns_tcp", &in->dns_tcp_fd, false},
-	};
+	const char *address;
+	int ret = init_fds_take(&in->given, argv, &address, e);
 
-	for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
-		int ret = role_fd_argument(argv, wanted[i].name, wanted[i].fd, e);
-
-		if (ret == -ENOENT && !wanted[i].is_needed)
-			continue;
-		if (ret < 0)
-			return ret;
-	}
-	return bundle_config_load(&in->config, in->config_fd, e);
+	if (ret == 0)
+		ret = bundle_config_load(&in->config, in->given.config, e);
+	if (ret < 0 || !address)
+		return ret;
+	if (strcmp(address, in->config.pinned) != 0)
+		return err_set(e, -EINVAL, "listen=%.64s is not the pinned address", address);
+	return init_fds_listen(&in->given, address, e);
 }
 
 static int init_make_channels(struct init *in, struct err *e)
@@ -564,11 +527,24 @@ static int init_watch_all(struct init *in, struct err *e)
 	ret = loop_signals(in->loop, (int[]){SIGTERM, SIGINT, SIGHUP, SIGCHLD}, 4, init_on_signal,
 			   NULL, e);
 	if (ret == 0)
-		ret = loop_add(in->loop, &in->control_watch, in->control_fd, EPOLLIN, e);
+		ret = loop_add(in->loop, &in->control_watch, in->given.control, EPOLLIN, e);
 	if (ret == 0)
 		ret = loop_add(in->loop, &in->notice_watch, in->keyd_channel[INIT_SELF][0], EPOLLIN,
 			       e);
 	return ret;
+}
+
+static void init_on_early_signal(int signo)
+{
+	_exit(128 + signo);
+}
+
+/* Until the loop takes them. Process 1 of a container has no default actions: without a handler it
+ * would not hear that it shall end while it waits for its descriptors. */
+static void init_heed_signals(void)
+{
+	(void)signal(SIGTERM, init_on_early_signal);
+	(void)signal(SIGINT, init_on_early_signal);
 }
 
 int init_main(char **argv)
@@ -577,9 +553,8 @@ int init_main(char **argv)
 	int status;
 
 	memset(&init, 0, sizeof(init));
-	init.config_fd = init.secrets_fd = init.control_fd = init.records_fd = init.rules_fd = -1;
-	init.listen_fd = init.dns_udp_fd = init.dns_tcp_fd = -1;
-	if (init_take_arguments(&init, argv, &e) < 0 || init_make_channels(&init, &e) < 0 ||
+	init_heed_signals();
+	if (init_take(&init, argv, &e) < 0 || init_make_channels(&init, &e) < 0 ||
 	    init_watch_all(&init, &e) < 0)
 		die("%s", e.text);
 	/* Not before the roles: no-new-privs and an undumpable init are inherited only as they

@@ -85,7 +85,7 @@ static const struct {
 	int (*fn)(int argc, char **argv);
 	const char *help;
 } commands[] = {
-	{"init", main_init, "start a bundle from inherited descriptors (NAME=FD ...)"},
+	{"init", main_init, "start a bundle from descriptors (NAME=FD ..., or fds=SOCKET)"},
 	{"role", main_role, "what init re-executes itself as"},
 	{"compile-rules", main_compile_rules, "write the compiled scan rules to standard output"},
 	{"rules-key", main_rules_key, "print the name of the compiled rules' cache entry"},

@@ -40,7 +40,7 @@ bool role_by_name(struct str name, enum bundle_role *out)
 	return false;
 }
 
-static const char *role_argument(char *const *argv, const char *name)
+const char *role_argument(char *const *argv, const char *name)
 {
 	size_t n = strlen(name);
 

@@ -3,6 +3,8 @@
 
 #include "bundle/bundle.h"
 
+/* The value of "name=value", into argv; NULL when the name is absent. */
+const char *role_argument(char *const *argv, const char *name);
 /* "name=number" arguments. The descriptor becomes close-on-exec. -ENOENT when the name is absent,
  * -EINVAL when the value is not an open descriptor. */
 int role_fd_argument(char *const *argv, const char *name, int *fd, struct err *e) _fallible_;

@@ -37,6 +37,10 @@ static int priv_tie_to_parent(struct err *e)
 {
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
 		return err_errno(e, "PR_SET_DUMPABLE");
+	/* Process 1 of a container: its parent stands outside (0), is a thread that the engine may
+	 * let end at any time, and is not whom this process serves. */
+	if (parent_at_start == 0)
+		return 0;
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
 		return err_errno(e, "PR_SET_PDEATHSIG");
 	/* The parent may have died before the signal was asked for. */

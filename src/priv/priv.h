@@ -9,8 +9,8 @@
 
 #include <sys/types.h>
 
-/* No new privileges, not dumpable (no core, no ptrace by the same uid), parent-death SIGKILL,
- * umask 077, empty supplementary groups when root. */
+/* No new privileges, not dumpable (no core, no ptrace by the same uid), parent-death SIGKILL (where
+ * the parent is in the same pid namespace), umask 077, empty supplementary groups when root. */
 int priv_basics(struct err *e) _fallible_;
 /* Init: keeps only what it needs to start roles under their own uids and to end them. */
 int priv_keep_caps_of_init(struct err *e) _fallible_;

@@ -7,14 +7,17 @@
 #include "bundle/role.h"
 
 #include "base/clean.h"
+#include "base/io.h"
 #include "base/log.h"
 #include "keyd/keyd_proto.h"
 #include "priv/priv.h"
 #include "record/record.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -142,9 +145,13 @@ int pipelock_role_main(struct bundle_role_env *env)
 		die("%s", e.text);
 	bundle_role_ready(env);
 	for (;;) {
-		int fd = accept4(env->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		char command, answer;
+		int fd;
 
+		(void)io_wait(env->listen_fd, POLLIN, 1000);
+		fd = accept4(env->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0 && errno == EAGAIN)
+			continue;
 		if (fd < 0)
 			return 1;
 		if (recv(fd, &command, 1, 0) == 1) {

@@ -14,12 +14,18 @@
 #include "bundle/bundle.h"
 #include "record/record.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -56,42 +62,61 @@ static int listen_on(struct bundle *b)
 	return fd;
 }
 
-static void bundle_start(struct bundle *b)
+struct given {
+	int config, secrets, records, control;
+};
+
+static struct given bundle_given(struct bundle *b)
 {
-	char text[1024], secrets[256], args[5][32];
+	char text[1024], secrets[256];
 	struct bundle_secret_head head = {1 /* SCAN_KIND_SECRET */, 0, 0, 24};
-	int pair[2], config_fd, secrets_fd, records_fd;
 	struct err e = ERR_INIT;
+	struct given g;
+	int pair[2];
 
 	(void)snprintf(text, sizeof(text), config, geteuid() == 0 ? 61900u : 0u);
-	config_fd = io_memfd_sealed("config", str_of(text), &e);
+	g.config = io_memfd_sealed("config", str_of(text), &e);
 	memcpy(secrets, &head, sizeof(head));
 	memcpy(secrets + sizeof(head), "s3cr3t-value-of-the-test", 24);
-	secrets_fd = io_memfd_sealed("secrets", str_slice(secrets, sizeof(head) + 24), &e);
+	g.secrets = io_memfd_sealed("secrets", str_slice(secrets, sizeof(head) + 24), &e);
 	(void)snprintf(b->records, sizeof(b->records), "/tmp/cb-bundle-%d.jsonl", (int)getpid());
 	(void)unlink(b->records);
-	records_fd = open(b->records, O_RDWR | O_CREAT | O_APPEND, 0600);
+	g.records = open(b->records, O_RDWR | O_CREAT | O_APPEND, 0600);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	b->control = pair[0];
+	g.control = pair[1];
+	return g;
+}
+
+static void given_close(struct given *g)
+{
+	close(g->config);
+	close(g->secrets);
+	close(g->records);
+	close(g->control);
+}
+
+static void bundle_start(struct bundle *b)
+{
+	struct given g = bundle_given(b);
+	char args[5][32];
+
 	b->listen_fd = listen_on(b);
-	(void)snprintf(args[0], 32, "config=%d", config_fd);
-	(void)snprintf(args[1], 32, "secrets=%d", secrets_fd);
-	(void)snprintf(args[2], 32, "control=%d", pair[1]);
-	(void)snprintf(args[3], 32, "records=%d", records_fd);
+	(void)snprintf(args[0], 32, "config=%d", g.config);
+	(void)snprintf(args[1], 32, "secrets=%d", g.secrets);
+	(void)snprintf(args[2], 32, "control=%d", g.control);
+	(void)snprintf(args[3], 32, "records=%d", g.records);
 	(void)snprintf(args[4], 32, "pipelock=%d", b->listen_fd);
 	b->init = fork();
 	if (b->init == 0) {
-		close(pair[0]);
-		(void)fcntl(config_fd, F_SETFD, 0);
-		(void)fcntl(secrets_fd, F_SETFD, 0);
+		close(b->control);
+		(void)fcntl(g.config, F_SETFD, 0);
+		(void)fcntl(g.secrets, F_SETFD, 0);
 		(void)execl(fake_bundle, fake_bundle, "init", args[0], args[1], args[2], args[3],
 			    args[4], (char *)NULL);
 		_exit(127);
 	}
-	close(pair[1]);
-	close(config_fd);
-	close(secrets_fd);
-	close(records_fd);
-	b->control = pair[0];
+	given_close(&g);
 }
 
 /* The next control message that contains text; fails the test if none comes. */
@@ -342,6 +367,189 @@ static void test_filter_kill_is_named(void **state)
 	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
 }
 
+/* --- as process 1 of a container --- */
+
+/* init in pid and network namespaces of its own, told where its descriptors come from. False where
+ * that cannot be done. */
+static bool apart_spawn(struct bundle *b)
+{
+	char fds[128];
+
+	b->listen_fd = -1;
+	b->address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	(void)snprintf(b->address.sun_path, sizeof(b->address.sun_path), "/tmp/cb-bundle-%d.fds",
+		       (int)getpid());
+	(void)snprintf(fds, sizeof(fds), "fds=%s", b->address.sun_path);
+	(void)unlink(b->address.sun_path);
+	b->init = geteuid() != 0 ? -1
+				 : (pid_t)syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNET | SIGCHLD,
+						  NULL, NULL, NULL, 0);
+	if (b->init == 0) {
+		(void)execl(fake_bundle, fake_bundle, "init", fds, "listen=10.209.0.2",
+			    (char *)NULL);
+		_exit(127);
+	}
+	if (b->init < 0)
+		print_message("skipped: only root makes pid and network namespaces here\n");
+	return b->init > 0;
+}
+
+static bool apart_start(struct bundle *b)
+{
+	_cleanup_close_ int listener = -1, c = -1;
+	struct given g;
+
+	if (!apart_spawn(b))
+		return false;
+	g = bundle_given(b);
+	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&b->address, sizeof(b->address)), 0);
+	assert_int_equal(listen(listener, 1), 0);
+	assert_int_equal(io_wait(listener, POLLIN, 8000), 1);
+	c = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	assert_int_equal(io_send_fds(c, "config", 6, &g.config, 1, 0), 6);
+	assert_int_equal(io_send_fds(c, "secrets", 7, &g.secrets, 1, 0), 7);
+	assert_int_equal(io_send_fds(c, "control", 7, &g.control, 1, 0), 7);
+	assert_int_equal(io_send_fds(c, "records", 7, &g.records, 1, 0), 7);
+	assert_int_equal(io_send_fds(c, "end", 3, NULL, 0, 0), 3);
+	given_close(&g);
+	return true;
+}
+
+static int apart_namespace(struct bundle *b, const char *name)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)b->init, name);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* The address comes to the namespace only now; then one command to pipelock. */
+static char apart_obey(struct bundle *b, char what)
+{
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x0ad10002)};
+	struct ifreq up = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+	struct ifreq add = {.ifr_name = "lo:1"};
+	char answer = 0;
+	int fd;
+
+	memcpy(&add.ifr_addr, &sa, sizeof(sa));
+	sa.sin_port = htons(8888);
+	fd = setns(apart_namespace(b, "net"), CLONE_NEWNET) == 0
+		     ? socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)
+		     : -1;
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &up) < 0 || ioctl(fd, SIOCSIFADDR, &add) < 0 ||
+	    connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || send(fd, &what, 1, 0) != 1 ||
+	    io_wait(fd, POLLIN, 8000) != 1 || recv(fd, &answer, 1, 0) != 1)
+		return 0;
+	return answer;
+}
+
+static char apart_command(struct bundle *b, char what)
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(apart_obey(b, what));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return (char)WEXITSTATUS(status);
+}
+
+/* A process that is left behind in init's pid namespace and then ends: in the namespace its parent
+ * is process 1. */
+static void apart_leave_stray(struct bundle *b)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (setns(apart_namespace(b, "pid"), CLONE_NEWPID) < 0)
+			_exit(1);
+		pid = fork();
+		if (pid == 0 && fork() == 0)
+			(void)poll(NULL, 0, 50);
+		else if (pid > 0)
+			(void)waitpid(pid, NULL, 0);
+		_exit(pid < 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static int children_count(const struct bundle *b)
+{
+	char path[64];
+	_cleanup_fclose_ FILE *f = NULL;
+	int n = 0, pid;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)b->init, (int)b->init);
+	f = fopen(path, "re");
+	assert_non_null(f);
+	while (fscanf(f, "%d", &pid) == 1)
+		n++;
+	return n;
+}
+
+static void test_apart(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+	int n = 0;
+
+	(void)state;
+	if (!apart_start(&b))
+		skip();
+	expect_event(&b, "\"ready\"");
+	all_roles(&b, pids);
+	assert_int_equal(apart_command(&b, 'm'), '+');
+	for (int i = 0; i < 3; i++)
+		apart_leave_stray(&b);
+	for (int tries = 0; tries < 300 && (n = children_count(&b)) != BUNDLE_ROLE_COUNT; tries++)
+		(void)usleep(10000);
+	assert_int_equal(n, BUNDLE_ROLE_COUNT);
+	/* A role that ends is no stray. */
+	(void)kill(pids[BUNDLE_ROLE_EGRESS], SIGKILL);
+	expect_event(&b, "\"role\":\"egress\"");
+	all_roles(&b, pids);
+	(void)kill(b.init, SIGTERM);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	assert_int_equal(records_with(&b, "\"role-restarted\""), 1);
+}
+
+static void test_apart_killed(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	if (!apart_start(&b))
+		skip();
+	expect_event(&b, "\"ready\"");
+	all_roles(&b, pids);
+	(void)kill(b.init, SIGKILL);
+	expect_end(&b, SIGKILL, pids, BUNDLE_ROLE_COUNT);
+}
+
+/* Process 1 hears no signal that it has no handler for. */
+static void test_apart_ends_while_it_waits(void **state)
+{
+	struct bundle b = {.control = -1};
+	siginfo_t ended = {0};
+
+	(void)state;
+	if (!apart_spawn(&b))
+		skip();
+	/* Not before it is there. */
+	for (int tries = 0; tries < 300 && kill(b.init, SIGTERM) == 0; tries++) {
+		(void)usleep(10000);
+		if (waitid(P_PID, (id_t)b.init, &ended, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+		    ended.si_pid != 0)
+			break;
+	}
+	expect_end(&b, (128 + SIGTERM) << 8, NULL, 0);
+}
+
 static int remove_files(void **state)
 {
 	char path[64];
@@ -387,6 +595,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_restart_limit),
 		cmocka_unit_test(test_overstepping_role_is_killed),
 		cmocka_unit_test(test_filter_kill_is_named),
+		cmocka_unit_test(test_apart),
+		cmocka_unit_test(test_apart_killed),
+		cmocka_unit_test(test_apart_ends_while_it_waits),
 	};
 
 	if (argc != 2)

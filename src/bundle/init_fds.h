@@ -1,0 +1,28 @@
+/*
+ * What init is given, however it comes: named on the command line and inherited (a child of the
+ * keeper), or named and passed over a unix socket (process 1 of a container, whose engine never
+ * sees any of it).
+ */
+#pragma once
+
+#include "base/err.h"
+
+/* -1 where there is none. */
+struct init_fds {
+	int config, secrets, control, records, rules, reach;
+	int pipelock, dns_udp, dns_tcp; /* listening */
+};
+
+#define INIT_FDS_CONNECT_MS 10000 /* how long the socket may be absent or refuse */
+#define INIT_FDS_MESSAGE_MS 10000 /* from one message to the next */
+#define INIT_FDS_NAME_MAX   16
+
+/* The arguments: NAME=FD, or fds=PATH instead of all of them, and listen=ADDRESS instead of
+ * pipelock=, dns_udp= and dns_tcp=. listen_text is what stands in listen= (into argv), or NULL; its
+ * sockets are not made here (init_fds_listen). Descriptors are close-on-exec afterwards. */
+int init_fds_take(struct init_fds *f, char *const *argv, const char **listen_text,
+		  struct err *e) _fallible_;
+
+/* Makes the services' listening sockets on this IPv4 address, which the interface may get later:
+ * TCP 8888, UDP and TCP 53. An address that is not one host's is refused. */
+int init_fds_listen(struct init_fds *f, const char *address, struct err *e) _fallible_;
