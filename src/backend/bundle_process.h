@@ -1,17 +1,12 @@
-/* The bundle's executable on this host, and its init as a child process of the keeper: for backends
- * whose bundle runs outside of any container. */
+/* The bundle's init as a child process of the keeper: for backends whose bundle runs outside of any
+ * container. */
 #pragma once
 
 #include "backend/backend.h"
+#include "bundle/program.h"
 
-#define BUNDLE_PROGRAM	"claude-bottle-bundle"
 #define BUNDLE_UID_BASE 1300000000u /* above what bottles' agents get */
 
-/* Opens the bundle's executable, checked: a regular file of root's or ours that nobody else may
- * write. The fd (O_PATH), or -errno. */
-int bundle_find(struct err *e) _fallible_;
-/* In a child: becomes it. */
-_Noreturn void bundle_exec(int bundle_fd, char *const *argv, char *const *env);
 /* The roles' uids when the caller is root: nobody else has them. 0: this user namespace has none to
  * give, or we are not root. */
 unsigned bundle_uid_base(void);
