@@ -1,6 +1,7 @@
 #include "cli/leftovers.h"
 #include "cli/verbs.h"
 
+#include "backend/backend.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -61,42 +62,90 @@ static int report_text(const struct bottles_entry *b, const struct outcome *o, b
 			  bottles_is_ended(b) ? "ended" : "killed", processes);
 }
 
-static int clean_all(int bottles, const struct bottles_entry *list, size_t n, bool is_dry,
-		     bool is_json, struct buf *out)
+struct report {
+	bool is_dry, is_json, is_first;
+	int status;
+	struct buf out;
+};
+
+static int clean_bottles(int bottles, const struct bottles_entry *list, size_t n, struct report *rp)
 {
-	int status = CLI_OK, r = is_json ? buf_append(out, "[", 1) : 0;
-	bool is_first = true;
+	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		struct outcome o;
 
 		if (list[i].is_alive)
 			continue;
-		o = handle(bottles, &list[i], is_dry);
+		o = handle(bottles, &list[i], rp->is_dry);
 		/* It began to live between the look and the lock. */
 		if (o.lives)
 			continue;
-		if (is_json)
-			r = report_json(&list[i], &o, is_first, out);
-		else if (is_dry || o.is_removed)
-			r = report_text(&list[i], &o, is_dry, out);
-		is_first = false;
+		if (rp->is_json)
+			r = report_json(&list[i], &o, rp->is_first, &rp->out);
+		else if (rp->is_dry || o.is_removed)
+			r = report_text(&list[i], &o, rp->is_dry, &rp->out);
+		rp->is_first = false;
 		if (o.e.code)
-			status = cli_fail(&o.e);
+			rp->status = cli_fail(&o.e);
 	}
-	if (r == 0 && is_json)
-		r = buf_append_str(out, is_first ? STR_LIT("]\n") : STR_LIT("\n]\n"));
-	if (r == 0 && is_first && !is_json)
+	return r;
+}
+
+/* What is left of bottles whose folders are gone: somebody removed those by hand, or the backend
+ * could not be asked then. */
+static int sweep_backend(const struct backend *b, struct report *rp)
+{
+	struct err e = ERR_INIT;
+	size_t n = 0;
+	int r;
+
+	if (leftovers_sweep(b, rp->is_dry, &n, &e) < 0)
+		rp->status = cli_fail(&e);
+	if (n == 0)
+		return 0;
+	if (rp->is_json)
+		r = buf_printf(
+			&rp->out,
+			"%s{\"slug\":null,\"backend\":\"%s\",\"objects\":%zu,\"removed\":%s}",
+			rp->is_first ? "\n" : ",\n", b->name, n,
+			rp->is_dry || e.code ? "false" : "true");
+	else
+		r = buf_printf(&rp->out, "%s %zu object%s of %s that belong%s to no bottle\n",
+			       rp->is_dry ? "would remove" : "removed", n, n == 1 ? "" : "s",
+			       b->name, n == 1 ? "s" : "");
+	rp->is_first = false;
+	return r;
+}
+
+static int clean_all(int bottles, const struct bottles_entry *list, size_t n, struct report *rp)
+{
+	int r = rp->is_json ? buf_append(&rp->out, "[", 1) : 0;
+
+	rp->is_first = true;
+	if (r == 0)
+		r = clean_bottles(bottles, list, n, rp);
+	for (unsigned id = PLAN_BACKEND_UNSET + 1; r == 0 && id < PLAN_BACKEND_COUNT; id++) {
+		const struct backend *b = backend_find((enum plan_backend)id);
+
+		if (b)
+			r = sweep_backend(b, rp);
+	}
+	if (r == 0 && rp->is_json)
+		r = buf_append_str(&rp->out, rp->is_first ? STR_LIT("]\n") : STR_LIT("\n]\n"));
+	if (r == 0 && rp->is_first && !rp->is_json && rp->status == CLI_OK)
 		cli_note("nothing is left over");
-	return r == 0 ? status : CLI_FAILED;
+	return r == 0 ? rp->status : CLI_FAILED;
 }
 
 static int run(const struct cli_args *args)
 {
 	_cleanup_free_ struct bottles_entry *list = NULL;
 	_cleanup_close_ int bottles = -1;
+	struct report rp = {.is_dry = cli_has(args, OPT_DRY_RUN),
+			    .is_json = cli_has(args, OPT_JSON),
+			    .status = CLI_OK};
 	struct err e = ERR_INIT;
-	struct buf out;
 	int status;
 	size_t n;
 
@@ -104,12 +153,11 @@ static int run(const struct cli_args *args)
 		return cli_fail(&e);
 	if (n && cli_bottles_open(false, &bottles, &e) < 0)
 		return cli_fail(&e);
-	buf_init(&out, 4u << 20);
-	status = clean_all(bottles, list, n, cli_has(args, OPT_DRY_RUN), cli_has(args, OPT_JSON),
-			   &out);
-	if (cli_print(&out) != CLI_OK)
+	buf_init(&rp.out, 4u << 20);
+	status = clean_all(bottles, list, n, &rp);
+	if (cli_print(&rp.out) != CLI_OK)
 		status = CLI_FAILED;
-	buf_free(&out);
+	buf_free(&rp.out);
 	return status;
 }
 
@@ -118,7 +166,10 @@ const struct cli_verb cmd_cleanup = {
 	.fn = run,
 	.summary = "remove every trace of bottles that are not running",
 	.synopsis = "",
-	.description = "Processes, what the backend made, and the state folder with its records.\n",
+	.description =
+		"Processes, what the backend made, the agent's home and the state folder with its\n"
+		"records. What cannot be removed now, because an engine does not answer, is kept\n"
+		"for the next time.\n",
 	.options = options,
 	.n_options = ARRAY_LEN(options),
 };

@@ -1,3 +1,4 @@
+#include "cli/preflight.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 
@@ -16,6 +17,7 @@ struct finding {
 	struct backend_check checks[BACKEND_CHECKS_MAX];
 	size_t n;
 	bool is_usable;
+	bool is_chosen; /* by a start that names none */
 	struct err e;
 };
 
@@ -53,8 +55,10 @@ static int print_text(const struct finding *f, bool has_colour, struct buf *out)
 					   : TABLE_YELLOW,
 			  (const char *const[]){mark, c->name, c->text});
 	}
-	r = buf_printf(out, "%s%s: %s%s\n", has_colour ? table_colour_start(colour) : "",
-		       plan_backend_name(f->id), verdict_of(f), has_colour ? "\x1b[0m" : "");
+	r = buf_printf(out, "%s%s: %s%s%s%s%s\n", has_colour ? table_colour_start(colour) : "",
+		       plan_backend_name(f->id), verdict_of(f), has_colour ? "\x1b[0m" : "",
+		       f->backend ? " (" : "", f->backend ? f->backend->summary : "",
+		       f->backend ? ")" : "");
 	if (r == 0)
 		r = table_print(&t, has_colour, out);
 	if (r == 0 && f->e.text[0])
@@ -65,9 +69,10 @@ static int print_text(const struct finding *f, bool has_colour, struct buf *out)
 
 static int print_json(const struct finding *f, struct buf *out)
 {
-	int r = buf_printf(out, "{\"backend\":\"%s\",\"built\":%s,\"usable\":%s,\"reason\":",
-			   plan_backend_name(f->id), f->backend ? "true" : "false",
-			   f->is_usable ? "true" : "false");
+	int r = buf_printf(
+		out, "{\"backend\":\"%s\",\"built\":%s,\"usable\":%s,\"chosen\":%s,\"reason\":",
+		plan_backend_name(f->id), f->backend ? "true" : "false",
+		f->is_usable ? "true" : "false", f->is_chosen ? "true" : "false");
 
 	if (r == 0)
 		r = text_json(out, str_of(f->e.text));
@@ -108,6 +113,23 @@ static int print_all(const struct finding *list, size_t n, bool is_json, struct 
 	return r;
 }
 
+/* What a start would take that names none; in words for people. */
+static int choose(struct finding *list, size_t n, bool is_json, struct buf *out)
+{
+	struct preflight_choice c;
+	struct err e = ERR_INIT;
+	int r = preflight_choose(&c, NULL, PLAN_BACKEND_UNSET, &e);
+
+	if (r == 0)
+		r = preflight_check(&c, &e);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		list[i].is_chosen = list[i].id == c.backend;
+	if (is_json)
+		return 0;
+	return r == 0 ? buf_printf(out, "start takes %s: %s\n", plan_backend_name(c.backend), c.why)
+		      : buf_printf(out, "start fails: %s\n", e.text);
+}
+
 static int run(const struct cli_args *args)
 {
 	static struct finding list[PLAN_BACKEND_COUNT];
@@ -128,7 +150,8 @@ static int run(const struct cli_args *args)
 		is_usable |= list[n++].is_usable;
 	}
 	buf_init(&out, 1u << 20);
-	if (print_all(list, n, cli_has(args, OPT_JSON), &out) == 0)
+	if ((only != PLAN_BACKEND_UNSET || choose(list, n, cli_has(args, OPT_JSON), &out) == 0) &&
+	    print_all(list, n, cli_has(args, OPT_JSON), &out) == 0)
 		status = cli_print(&out);
 	buf_free(&out);
 	return status == CLI_OK && !is_usable ? CLI_FAILED : status;

@@ -1,4 +1,5 @@
 /* selftest: the escape suite on this host. */
+#include "cli/preflight.h"
 #include "cli/verbs.h"
 
 #include "selftest/selftest.h"
@@ -12,16 +13,19 @@ static const struct cli_option options[] = {
 
 static int run(const struct cli_args *args)
 {
-	struct selftest_options o = {.backend = args->values[OPT_BACKEND],
-				     .only = args->values[OPT_ONLY],
+	struct preflight_choice choice;
+	struct selftest_options o = {.only = args->values[OPT_ONLY],
 				     .is_json = cli_has(args, OPT_JSON)};
 	static struct selftest_report report;
 	struct err e = ERR_INIT;
 	struct buf out;
 	int status;
 
-	if (!o.backend)
-		o.backend = getenv("CLAUDE_BOTTLE_BACKEND");
+	if (preflight_choose(&choice, args->values[OPT_BACKEND], PLAN_BACKEND_UNSET, &e) < 0 ||
+	    preflight_check(&choice, &e) < 0)
+		return cli_fail(&e);
+	o.backend = plan_backend_name(choice.backend);
+	cli_note("backend %s: %s", o.backend, choice.why);
 	if (selftest_run(&o, &report, &e) < 0)
 		return cli_fail(&e);
 	if (report.n_probes == 0) {

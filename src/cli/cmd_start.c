@@ -4,22 +4,14 @@
  */
 #include "cli/bottles.h"
 #include "cli/client.h"
+#include "cli/launch.h"
 #include "cli/picker.h"
-#include "cli/preflight.h"
-#include "cli/session.h"
 #include "cli/verbs.h"
 
-#include "backend/backend.h"
-#include "backend/keeper.h"
 #include "base/io.h"
-#include "base/text.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/signalfd.h>
 
 /* A slug has random characters; a second try is for a clash, more would be something else. */
 #define CREATE_TRIES 3
@@ -121,64 +113,11 @@ static void note_leftovers(void)
 			 killed == 1 ? "" : "s");
 }
 
-/* One line from the keeper, or a signal. 0 once the agent runs. */
-static int wait_ready(int ready_fd, struct err *e)
+/* A folder with its lock, for a slug that nobody has; the plan is made anew for another one. */
+static int make_folder(const struct cli_args *args, struct plan *plan, char path[CLI_PATH_MAX],
+		       int *lock_fd, struct err *e)
 {
-	_cleanup_close_ int signals = -1;
-	char line[ERR_TEXT_MAX];
-	size_t n = 0;
-	sigset_t set, old;
-	int r = -EIO;
-
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGINT);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGHUP);
-	(void)sigprocmask(SIG_BLOCK, &set, &old);
-	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	for (;;) {
-		struct pollfd fds[] = {{.fd = ready_fd, .events = POLLIN},
-				       {.fd = signals, .events = POLLIN}};
-		ssize_t got;
-
-		if (poll(fds, ARRAY_LEN(fds), -1) < 0 && errno != EINTR) {
-			r = err_errno(e, "poll");
-			break;
-		}
-		if (fds[1].revents && !fds[0].revents) {
-			/* It is still pending and ends us below; the keeper then finds its end of
-			 * the pipe closed and takes all down again. */
-			r = err_set(e, -EINTR, "interrupted while the bottle was being made");
-			break;
-		}
-		got = read(ready_fd, line + n, sizeof(line) - 1 - n);
-		if (got < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		n += got > 0 ? (size_t)got : 0;
-		if (got <= 0 || n == sizeof(line) - 1 || memchr(line, '\n', n)) {
-			struct str reason = str_slice(line, n);
-
-			(void)str_cut(reason, '\n', &reason, &(bool){false});
-			r = str_eq(reason, STR_LIT("ok")) ? 0
-			    : reason.n ? err_set(e, -EIO, STR_FMT, STR_ARG(reason))
-				       : err_set(e, -EIO, "the keeper ended without a word");
-			break;
-		}
-	}
-	/* Blocked until the client has its handlers: who dies between "ok" and the attachment would
-	 * leave a bottle without an owner. */
-	if (r < 0)
-		(void)sigprocmask(SIG_SETMASK, &old, NULL);
-	return r;
-}
-
-static int spawn(const struct cli_args *args, struct plan *plan, bool has_tty, int *dir,
-		 struct err *e)
-{
-	_cleanup_close_ int lock_fd = -1, ready_fd = -1, bottles = -1;
-	struct keeper_start s = {
-		.plan = plan, .has_tty = has_tty, .is_detached = cli_has(args, OPT_DETACH)};
-	char path[CLI_PATH_MAX];
+	enum plan_backend backend = plan->backend;
 	int r = -EEXIST;
 
 	for (unsigned i = 0; i < CREATE_TRIES && (r == -EEXIST || r == -ESTALE); i++) {
@@ -189,38 +128,35 @@ static int spawn(const struct cli_args *args, struct plan *plan, bool has_tty, i
 			r = make_plan(args, plan, e);
 			if (r < 0)
 				return r;
+			plan->backend = backend;
 		}
-		r = bottles_create(plan->slug, path, &lock_fd, e);
+		r = bottles_create(plan->slug, path, lock_fd, e);
 	}
-	if (r < 0)
-		return r;
-	s.state_dir = path;
-	s.lock_fd = lock_fd;
-	client_window(&s.rows, &s.columns);
-	r = keeper_spawn(&s, &ready_fd, e);
-	if (r < 0) {
-		/* Nothing was begun: a secret could not be had, for one. */
-		if (cli_bottles_open(false, &bottles, NULL) == 0)
-			(void)!io_remove_tree(bottles, plan->slug, NULL);
-		return r;
-	}
-	r = wait_ready(ready_fd, e);
-	if (r < 0 && r != -EINTR)
-		cli_note("the log of this start: %s/log", path);
-	if (r < 0)
-		return r;
-	r = cli_bottles_open(false, &bottles, e);
-	if (r < 0)
-		return r;
-	*dir = openat(bottles, plan->slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return *dir < 0 ? err_errno(e, "open the state of %s", plan->slug) : 0;
+	return r;
 }
 
-static int print_detached(const struct plan *plan, bool is_json)
+static int run_session(const struct cli_args *args, struct plan *plan, bool has_tty)
 {
-	int n = is_json ? printf("{\"slug\":\"%s\"}\n", plan->slug) : printf("%s\n", plan->slug);
+	_cleanup_close_ int lock_fd = -1, dir = -1, bottles = -1;
+	struct launch l = {.plan = plan,
+			   .has_tty = has_tty,
+			   .is_detached = cli_has(args, OPT_DETACH),
+			   .is_json = cli_has(args, OPT_JSON)};
+	char path[CLI_PATH_MAX];
+	struct err e = ERR_INIT;
+	bool has_begun = false;
+	int r = make_folder(args, plan, path, &lock_fd, &e);
 
-	return n < 0 || fflush(stdout) != 0 ? CLI_FAILED : CLI_OK;
+	if (r < 0)
+		return cli_fail(&e);
+	l.state_path = path;
+	l.lock_fd = lock_fd;
+	r = launch_keeper(&l, &dir, &has_begun, &e);
+	/* Nothing was begun: a secret could not be had, for one. */
+	if (r < 0 && !has_begun && cli_bottles_open(false, &bottles, NULL) == 0)
+		(void)!io_remove_tree(bottles, plan->slug, NULL);
+	close_fd(&lock_fd);
+	return r < 0 ? cli_fail(&e) : launch_session(&l, dir);
 }
 
 static int check_usage(const struct cli_args *args)
@@ -236,26 +172,6 @@ static int check_usage(const struct cli_args *args)
 	if (cli_has(args, OPT_ASK) && !has_terminal)
 		return cli_misuse(args, "--ask needs a terminal");
 	return CLI_OK;
-}
-
-static int run_session(const struct cli_args *args, struct plan *plan, bool has_tty)
-{
-	_cleanup_close_ int dir = -1, sock = -1;
-	struct err e = ERR_INIT;
-	struct client_options o = {
-		.has_tty = has_tty, .may_detach = true, .forwards_signals = true, .owns = true};
-
-	if (spawn(args, plan, has_tty, &dir, &e) < 0)
-		return cli_fail(&e);
-	if (cli_has(args, OPT_DETACH))
-		return print_detached(plan, cli_has(args, OPT_JSON));
-	if (bottles_connect(dir, plan->slug, &sock, &e) < 0 ||
-	    client_send_attach(sock, has_tty, true, &e) < 0)
-		return cli_fail(&e);
-	o.sock = sock;
-	/* Headless on a terminal: the keys stay with the shell. */
-	o.input = has_tty || !isatty(STDIN_FILENO) ? CLIENT_INPUT_RELAYED : CLIENT_INPUT_ENDED;
-	return session_run(&o, plan->slug, dir);
 }
 
 static int run(const struct cli_args *args)
@@ -277,11 +193,8 @@ static int run(const struct cli_args *args)
 	plan.backend = choice.backend;
 	if (cli_has(args, OPT_DRY_RUN))
 		return print_plan(&plan, cli_has(args, OPT_JSON));
-	if (!backend_find(plan.backend)) {
-		cli_note("backend %s (%s) is not in this build (see \"claude-bottle doctor\")",
-			 plan_backend_name(plan.backend), choice.why);
-		return CLI_FAILED;
-	}
+	if (preflight_check(&choice, &e) < 0)
+		return cli_fail(&e);
 	cli_note("backend %s: %s", plan_backend_name(plan.backend), choice.why);
 	note_leftovers();
 	if (!is_headless)
@@ -289,6 +202,8 @@ static int run(const struct cli_args *args)
 	if (!cli_has(args, OPT_YES) && !is_headless && isatty(STDIN_FILENO) &&
 	    (cli_has(args, OPT_ASK) || preflight_is_foreign(&plan)) && !preflight_ask(&plan))
 		return CLI_FAILED;
+	if (launch_ensure(&plan, &e) < 0)
+		return cli_fail(&e);
 	return run_session(args, &plan, has_tty);
 }
 

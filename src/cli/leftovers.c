@@ -78,13 +78,50 @@ size_t leftovers_kill(const char *slug, bool is_dry)
 	return total;
 }
 
+/* It has not been said which backend made it: each is asked to look. One that this host does not
+ * offer, an engine that is not there for one, cannot look; what it may have made carries the state
+ * folder's path, and is found by leftovers_sweep() once it is there. */
+static int clean_by_all(const char *slug, const char *path, struct err *e)
+{
+	for (unsigned id = PLAN_BACKEND_UNSET + 1; id < PLAN_BACKEND_COUNT; id++) {
+		const struct backend *b = backend_find((enum plan_backend)id);
+		char why[BACKEND_WHY_MAX];
+		struct err own = ERR_INIT;
+		int r = b && b->cleanup ? b->cleanup(slug, path, &own) : 0;
+
+		if (r == 0 || (b->sweep && b->offer(why, NULL) < 0))
+			continue;
+		if (e)
+			*e = own;
+		return err_prefix(e, "%s", slug);
+	}
+	return 0;
+}
+
+static int clean_by_backend(const struct bottles_entry *b, const char *path, struct err *e)
+{
+	const struct backend *backend;
+	enum plan_backend id;
+	int r;
+
+	if (!b->backend[0])
+		return clean_by_all(b->slug, path, e);
+	r = plan_backend_parse(str_of(b->backend), &id, e);
+	if (r < 0)
+		return err_prefix(e, "%s", b->slug);
+	backend = backend_find(id);
+	if (!backend)
+		return err_set(e, -ENOSYS, "%s was made by backend %s, which is not in this build",
+			       b->slug, b->backend);
+	r = backend->cleanup ? backend->cleanup(b->slug, path, e) : 0;
+	return r < 0 ? err_prefix(e, "%s is kept until %s can be asked", b->slug, b->backend) : 0;
+}
+
 int leftovers_remove(int bottles_dir, const struct bottles_entry *b, size_t *n_processes,
 		     struct err *e)
 {
 	_cleanup_close_ int lock = -1;
-	enum plan_backend id = PLAN_BACKEND_UNSET;
 	char root[CLI_PATH_MAX], path[CLI_PATH_MAX + CLI_SLUG_MAX + 1];
-	const struct backend *backend = NULL;
 	int r;
 
 	*n_processes = 0;
@@ -96,18 +133,20 @@ int leftovers_remove(int bottles_dir, const struct bottles_entry *b, size_t *n_p
 		return r;
 	(void)snprintf(path, sizeof(path), "%s/%s", root, b->slug);
 	*n_processes = leftovers_kill(b->slug, false);
-	if (b->backend[0] && plan_backend_parse(str_of(b->backend), &id, e) == 0)
-		backend = backend_find(id);
-	if (b->backend[0] && !backend)
-		return err_set(e, -ENOSYS, "%s was made by backend %s, which is not in this build",
-			       b->slug, b->backend);
-	/* Killed before it could write its backend down: only native makes anything before that. */
-	if (!backend)
-		backend = backend_find(PLAN_BACKEND_NATIVE);
-	if (backend && backend->cleanup) {
-		r = backend->cleanup(b->slug, path, e);
-		if (r < 0)
-			return r;
-	}
-	return io_remove_tree(bottles_dir, b->slug, e);
+	r = clean_by_backend(b, path, e);
+	return r < 0 ? r : io_remove_tree(bottles_dir, b->slug, e);
+}
+
+int leftovers_sweep(const struct backend *b, bool is_dry, size_t *n, struct err *e)
+{
+	char root[CLI_PATH_MAX], why[BACKEND_WHY_MAX];
+	int r;
+
+	*n = 0;
+	if (!b->sweep || b->offer(why, NULL) < 0)
+		return 0;
+	r = cli_bottles_path(root, e);
+	if (r == 0)
+		r = b->sweep(root, is_dry, n, e);
+	return r < 0 ? err_prefix(e, "backend %s", b->name) : 0;
 }

@@ -10,31 +10,6 @@
 
 #define HOSTS_SHOWN 12
 
-int preflight_choose(struct preflight_choice *out, const char *flag, enum plan_backend manifest,
-		     struct err *e)
-{
-	const char *variable = getenv("CLAUDE_BOTTLE_BACKEND");
-	const char *given = flag ? flag : variable && variable[0] ? variable : NULL;
-	int r;
-
-	if (given) {
-		r = plan_backend_parse(str_of(given), &out->backend, e);
-		if (r < 0)
-			return err_prefix(e, "%s", flag ? "--backend" : "CLAUDE_BOTTLE_BACKEND");
-		(void)snprintf(out->why, sizeof(out->why), "%s",
-			       flag ? "named by --backend" : "named by CLAUDE_BOTTLE_BACKEND");
-		return 0;
-	}
-	out->backend = manifest;
-	(void)snprintf(out->why, sizeof(out->why), "named by the manifest");
-	if (manifest == PLAN_BACKEND_UNSET) {
-		out->backend = PLAN_BACKEND_NATIVE;
-		(void)snprintf(out->why, sizeof(out->why),
-			       "none is named, and docker is not in this build");
-	}
-	return 0;
-}
-
 static int print_methods(const struct policy_route *r, struct buf *out)
 {
 	const uint32_t all = (UINT32_C(1) << POLICY_METHOD_COUNT) - 1;

@@ -217,11 +217,14 @@ def test_doctor_names_every_backend(bare):
     assert list(found) == ["native", "docker", "smolmachines", "qemu"]
     assert r.returncode == (0 if any(d["usable"] for d in found.values()) else 1)
     for d in found.values():
-        assert set(d) == {"backend", "built", "usable", "reason", "checks"}
+        assert set(d) == {"backend", "built", "usable", "chosen", "reason", "checks"}
         for c in d["checks"]:
             assert c["name"] and c["text"]
     assert not found["docker"]["built"] and not found["docker"]["usable"]
+    chosen = [d["backend"] for d in found.values() if d["chosen"]]
+    assert len(chosen) == (1 if any(d["usable"] for d in found.values()) else 0)
     text = bare.run("doctor").stdout
+    assert text.startswith(f"start takes {chosen[0]}: " if chosen else "start fails: ")
     assert "docker: not in this build" in text
     only = bare.run("doctor", "--backend", "docker", "--json")
     assert only.returncode == 1 and len(json.loads(only.stdout)) == 1

@@ -227,31 +227,6 @@ static void test_picker(void **state)
 	buf_free(&out);
 }
 
-static void test_backend_choice(void **state)
-{
-	struct preflight_choice c;
-	struct err e = ERR_INIT;
-
-	(void)state;
-	(void)unsetenv("CLAUDE_BOTTLE_BACKEND");
-	assert_int_equal(preflight_choose(&c, NULL, PLAN_BACKEND_UNSET, &e), 0);
-	assert_int_equal(c.backend, PLAN_BACKEND_NATIVE);
-	assert_int_equal(preflight_choose(&c, NULL, PLAN_BACKEND_QEMU, &e), 0);
-	assert_int_equal(c.backend, PLAN_BACKEND_QEMU);
-	(void)setenv("CLAUDE_BOTTLE_BACKEND", "docker", 1);
-	assert_int_equal(preflight_choose(&c, NULL, PLAN_BACKEND_QEMU, &e), 0);
-	assert_int_equal(c.backend, PLAN_BACKEND_DOCKER);
-	assert_string_equal(c.why, "named by CLAUDE_BOTTLE_BACKEND");
-	assert_int_equal(preflight_choose(&c, "native", PLAN_BACKEND_QEMU, &e), 0);
-	assert_int_equal(c.backend, PLAN_BACKEND_NATIVE);
-	/* A name that is wrong is an error, never a fallback. */
-	(void)setenv("CLAUDE_BOTTLE_BACKEND", "dokcer", 1);
-	assert_true(preflight_choose(&c, NULL, PLAN_BACKEND_NATIVE, &e) < 0);
-	(void)setenv("CLAUDE_BOTTLE_BACKEND", "", 1);
-	assert_int_equal(preflight_choose(&c, NULL, PLAN_BACKEND_UNSET, &e), 0);
-	(void)unsetenv("CLAUDE_BOTTLE_BACKEND");
-}
-
 static void test_preflight_names_no_value(void **state)
 {
 	static char host[] = "api.example.test", env[] = "API_TOKEN", agent[] = "web",
@@ -301,7 +276,6 @@ int main(void)
 		cmocka_unit_test(test_slugs),
 		cmocka_unit_test(test_table_aligns_and_shows_what_hides),
 		cmocka_unit_test(test_picker),
-		cmocka_unit_test(test_backend_choice),
 		cmocka_unit_test(test_preflight_names_no_value),
 	};
 
