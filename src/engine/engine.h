@@ -49,14 +49,18 @@ int engine_connect(struct engine *en, int timeout_ms, struct err *e) _fallible_;
 /* ENGINE_OK … are what callers decide on; everything else is -EIO with the engine's own words. As
  * codes of struct err: -ENOENT 404, -EEXIST 409 (a name or a state clashes), -EACCES 403, -EINVAL
  * 400, -ENOSPC (a full disk, by the engine's text), -ECONNREFUSED / -EPIPE (the engine is gone),
- * -ETIMEDOUT. The text is one line: "the Docker engine: <what it said>", control bytes made visible
- * (text_visible), its length bounded. */
+ * -ETIMEDOUT, -EPROTO (what answers is not an engine). The text is one line: "the Docker engine:
+ * <what>: <what it said>", control bytes made visible (text_visible), its length bounded. */
 
 struct engine_call {
 	int fd;	       /* -1: none under way */
 	char what[64]; /* "create container", for errors */
+	/* Until the answer begins. engine_begin() sets ENGINE_TIMEOUT_MS; change it after that, < 0
+	 * for no limit (an answer to "wait" begins at once and ends when the container does: its
+	 * body has as long, too, and at least ENGINE_TIMEOUT_MS). */
 	int timeout_ms;
 	/* private */
+	int method;
 	struct buf in;
 	unsigned status;
 };
@@ -97,9 +101,9 @@ int engine_put(const struct engine *en, const char *path, struct str body, const
 
 /* --- hijacked streams --- */
 
-/* Attach and exec-start: after the engine's 101 (or 200, older ones) the connection is the
- * process's standard streams. *fd is that connection; *early has what came with the head already.
- */
+/* Attach and exec-start: after the engine's 200 the connection is the process's standard streams
+ * (no upgrade is asked for; why, is in hijack.c). *fd is that connection, not blocking; *early has
+ * what came with the head already. */
 int engine_hijack(const struct engine *en, const char *path, const json_t *body, const char *what,
 		  int *fd, struct buf *early, struct err *e) _fallible_;
 
