@@ -192,7 +192,7 @@ int engine_answer_eof(struct engine_answer *a)
 
 /* --- waiting for it --- */
 
-static int fail_parse(const struct engine_answer *a, const char *what, struct err *e)
+int engine_fail_parse(const struct engine_answer *a, const char *what, struct err *e)
 {
 	return engine_fail(e, -EPROTO, what, "its answer is not HTTP as it should be (%s)",
 			   http1_reason_name(a->reason));
@@ -226,7 +226,7 @@ int engine_answer_head(struct engine_answer *a, int fd, struct buf *in, const ch
 		int ret = engine_answer_next(a, in, &data);
 
 		if (ret < 0)
-			return fail_parse(a, what, e);
+			return engine_fail_parse(a, what, e);
 		if (ret > 0)
 			continue;
 		ret = answer_fill(fd, in, what, deadline_ns, e);
@@ -245,7 +245,7 @@ int engine_answer_body(struct engine_answer *a, int fd, struct buf *in, struct s
 		int ret = engine_answer_next(a, in, data);
 
 		if (ret < 0)
-			return fail_parse(a, what, e);
+			return engine_fail_parse(a, what, e);
 		if (data->n > 0)
 			return 1;
 		if (ret > 0)

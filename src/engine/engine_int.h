@@ -80,6 +80,8 @@ void engine_answer_init(struct engine_answer *a, enum http1_method method);
 int engine_answer_next(struct engine_answer *a, struct buf *in, struct str *data) _fallible_;
 /* The connection's end: 0 if the answer is complete by it, -EPIPE. */
 int engine_answer_eof(struct engine_answer *a) _fallible_;
+/* That it is malformed, and why. */
+int engine_fail_parse(const struct engine_answer *a, const char *what, struct err *e);
 static inline bool engine_answer_is_good(const struct engine_answer *a)
 {
 	return (a->status >= 200 && a->status <= 299) || a->status == 304;
