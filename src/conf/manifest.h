@@ -34,6 +34,7 @@ struct manifest_bottle {
 	char **expose;
 	size_t n_expose, cap_expose;
 	struct plan_limits limits;
+	bool has_writable_root;
 	struct manifest_route *routes;
 	size_t n_routes, cap_routes;
 	struct policy_resolve *resolve;

@@ -133,6 +133,18 @@ static int read_canary(struct schema_ctx *c, const struct yaml_node *n, void *ou
 	return schema_bool(c, n, "canary", &b->wants_canary);
 }
 
+static int read_root(struct schema_ctx *c, const struct yaml_node *n, void *out)
+{
+	static const char *const names[] = {"read-only", "writable"};
+	struct manifest_bottle *b = out;
+	size_t i = 0;
+	int ret = schema_choice(c, n, "root", names, ARRAY_LEN(names), &i);
+
+	if (ret == 0)
+		b->has_writable_root = i == 1;
+	return ret;
+}
+
 /* --- limits --- */
 
 static int read_memory(struct schema_ctx *c, const struct yaml_node *n, void *out)
@@ -315,6 +327,7 @@ int manifest_read_bottle(struct schema_ctx *c, const struct yaml_node *root,
 		{"env", read_env},
 		{"expose", read_expose},
 		{"limits", read_limits},
+		{"root", read_root},
 		{"egress", read_egress},
 		{"canary", read_canary},
 		{"description", schema_ignore},

@@ -383,6 +383,7 @@ static void fill_from_bottle(struct plan *p, struct manifest_bottle *b,
 	p->provider = mem_strdup(provider->name);
 	p->backend = b->backend;
 	p->limits = b->limits;
+	p->has_writable_root = b->has_writable_root;
 	take_list(&p->expose, &p->n_expose, &b->expose, &b->n_expose);
 	take_list(&p->sources, &p->n_sources, &b->sources, &b->n_sources);
 	for (size_t i = 0; i < b->n_env; i++)

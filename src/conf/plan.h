@@ -56,6 +56,7 @@ struct plan {
 	char **expose; /* host folders bound read-only at the same path (native) */
 	size_t n_expose;
 	struct plan_limits limits;
+	bool has_writable_root; /* the agent may change its root file system; else only its home */
 	struct policy policy;
 	struct plan_secret *secrets; /* number N is the credential N of policy routes' auth */
 	size_t n_secrets;

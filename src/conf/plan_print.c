@@ -202,6 +202,8 @@ int plan_print_text(const struct plan *plan, struct buf *out)
 	}
 	if (plan->canary)
 		put(&p, "A canary is planted: whatever carries it out is stopped\n");
+	put(&p, "Root file system: %s\n",
+	    plan->has_writable_root ? "writable, kept with the bottle" : "read-only");
 	put_limits(&p, &plan->limits);
 	for (size_t i = 0; i < plan->n_warnings; i++) {
 		put(&p, "Note: ");
@@ -286,6 +288,7 @@ int plan_print_json(const struct plan *plan, struct buf *out)
 	json_string(&p, "prompt", plan->prompt);
 	json_env(&p, plan);
 	json_list(&p, "expose", plan->expose, plan->n_expose);
+	json_string(&p, "root", plan->has_writable_root ? "writable" : "read-only");
 	json_limits(&p, &plan->limits);
 	json_secrets(&p, plan);
 	json_list(&p, "sources", plan->sources, plan->n_sources);

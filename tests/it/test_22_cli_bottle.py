@@ -107,6 +107,16 @@ def test_a_backend_that_is_not_there_is_no_reason_for_another(closed):
     assert r.returncode == 0 and "backend native: named by --backend" in r.stderr
 
 
+def test_a_writable_root_is_not_to_be_had_natively(closed):
+    closed.write_bottle("box", root="writable")
+    assert json.loads(closed.run("start", "worker", "--dry-run", "--json").stdout)["root"] == "writable"
+    r = closed.run("start", "worker", "--headless", "--", "true")
+    assert r.returncode == 1 and "root: writable cannot be had natively" in r.stderr
+    assert not any(b["alive"] for b in states(closed).values())
+    closed.write_bottle("box", root="read-only")
+    assert closed.start("true").returncode == 0
+
+
 def test_manifest_errors_say_where(closed):
     path = closed.write_bottle("box", egres={})
     r = closed.run("start", "worker", "--headless")

@@ -32,34 +32,48 @@
 #define COMPARTMENT_FILES      16384	  /* RLIMIT_NOFILE unless the plan says less */
 #define COMPARTMENT_FSIZE_MIN  (1u << 20) /* bubblewrap itself writes /etc under this limit */
 
-/* The planted canary: whatever leaves the bottle with this in it was stolen. Folders are made and
- * opened one by one; nobody else has a name in here yet, but a link is never followed. */
+/* A folder of the agent's home, made when absent. In a home that was used before, names are the
+ * agent's: a link is never followed, and what is there may be anything. */
+static int compartment_plant_folder(int at, const char *name, const struct compartment *c,
+				    struct err *e)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+		return err_errno(e, "make \"%s\" in the agent's home", name);
+	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(e, "open \"%s\" in the agent's home", name);
+	if (geteuid() == 0 && fchown(fd, c->wall->uid, c->wall->gid) < 0)
+		return err_errno(e, "give \"%s\" to the agent", name);
+	return take_fd(&fd);
+}
+
+/* The planted canary: whatever leaves the bottle with this in it was stolen. */
 static int compartment_plant(int home, const struct compartment *c, struct err *e)
 {
 	_cleanup_close_ int config = -1, deploy = -1, file = -1;
 	_cleanup_free_ char *text = NULL;
-	bool is_root = geteuid() == 0;
 
 	if (!c->plan->canary)
 		return 0;
-	if (mkdirat(home, ".config", 0700) < 0 && errno != EEXIST)
-		return err_errno(e, "make .config");
-	config = openat(home, ".config", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (config < 0 || (mkdirat(config, "deploy", 0700) < 0 && errno != EEXIST))
-		return err_errno(e, "make .config/deploy");
-	deploy = openat(config, "deploy", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	config = compartment_plant_folder(home, ".config", c, e);
+	if (config < 0)
+		return config;
+	deploy = compartment_plant_folder(config, "deploy", c, e);
 	if (deploy < 0)
-		return err_errno(e, "open .config/deploy");
-	file = openat(deploy, "credentials", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+		return deploy;
+	/* Never into a file that is there: attack: a pipe left by an earlier run would hold the
+	 * start for ever, a hard link would have another file of the agent's written. */
+	(void)unlinkat(deploy, "credentials", 0);
+	file = openat(deploy, "credentials", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
 		      0600);
 	if (file < 0)
 		return err_errno(e, "make the canary's file");
 	text = mem_printf("[default]\ndeploy_token = %s\n", c->plan->canary);
 	if (io_write_all(file, text, strlen(text)) < 0)
 		return err_set(e, -EIO, "write the canary's file");
-	if (is_root && (fchown(config, c->wall->uid, c->wall->gid) < 0 ||
-			fchown(deploy, c->wall->uid, c->wall->gid) < 0 ||
-			fchown(file, c->wall->uid, c->wall->gid) < 0))
+	if (geteuid() == 0 && fchown(file, c->wall->uid, c->wall->gid) < 0)
 		return err_errno(e, "give the canary's file to the agent");
 	return 0;
 }
@@ -79,6 +93,9 @@ int compartment_prepare(struct compartment *c, const struct plan *p, const struc
 	c->env = agent_env_make(p, w->pinned);
 	if (mkdir(c->home_dir, 0700) < 0 && errno != EEXIST)
 		return err_errno(e, "make \"%s\"", c->home_dir);
+	/* The agent may have closed it to itself, and with that, where we are not root, to us. */
+	if (chmod(c->home_dir, 0700) < 0)
+		return err_errno(e, "open \"%s\"", c->home_dir);
 	ca = open(c->ca_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (ca < 0 || fchmod(ca, 0644) < 0)
 		return err_errno(e, "make \"%s\"", c->ca_path);

@@ -27,13 +27,20 @@ struct bottle {
 static int native_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
 			  struct backend_place *place, struct err *e)
 {
+	_cleanup_free_ char *home = mem_printf("%s/home", state_dir);
 	struct bottle *b = mem_zalloc(sizeof(*b));
 	int ret;
 
 	*out = b;
 	b->plan = p;
+	b->wall = WALL_INIT;
 	b->compartment = COMPARTMENT_INIT;
-	ret = wall_make(&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, e);
+	/* It is the host's own. */
+	if (p->has_writable_root)
+		return err_set(e, -EINVAL,
+			       "root: writable cannot be had natively, where the root is the "
+			       "host's; leave it out, or use a backend with images");
+	ret = wall_make(&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home, e);
 	if (ret < 0)
 		return ret;
 	cgroup_make(&b->cgroup, p->slug, &p->limits);

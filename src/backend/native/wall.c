@@ -21,6 +21,7 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define WALL_TIMEOUT_MS 10000
@@ -84,9 +85,20 @@ uid_t wall_pick_id(const char *map, uint32_t random)
 	return best;
 }
 
-static int wall_pick_ids(struct wall *w, struct err *e)
+/* The id that the agent's home belongs to already, in a bottle that is resumed, goes before a new
+ * one; but only one that bottles have. Attack: a home that was put there by hand would have the
+ * agent run as its owner. 0: it cannot be had. */
+static uid_t wall_keep_id(const char *map, uid_t old, uid_t picked)
+{
+	if (old == 0 || old == picked)
+		return picked;
+	return old - WALL_ID_BASE < 1u << WALL_ID_BITS && wall_map_has(map, old) ? old : 0;
+}
+
+static int wall_pick_ids(struct wall *w, const char *home, struct err *e)
 {
 	static const char *const maps[] = {"/proc/self/uid_map", "/proc/self/gid_map"};
+	struct stat st = {0};
 	uint32_t random = 0;
 	uid_t ids[2];
 
@@ -96,6 +108,8 @@ static int wall_pick_ids(struct wall *w, struct err *e)
 		return 0;
 	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
 		return err_errno(e, "random bytes");
+	if (home && lstat(home, &st) < 0 && errno != ENOENT)
+		return err_errno(e, "stat \"%s\"", home);
 	for (size_t i = 0; i < 2; i++) {
 		struct str text;
 		int ret = io_read_file(AT_FDCWD, maps[i], 65536, &text, e);
@@ -103,12 +117,18 @@ static int wall_pick_ids(struct wall *w, struct err *e)
 		if (ret < 0)
 			return ret;
 		ids[i] = wall_pick_id(text.p, random);
-		free((void *)(uintptr_t)text.p);
 		if (ids[i] == 0)
-			return err_set(
-				e, -EPERM,
-				"%s maps no id but root: the agent would have to run as root",
-				maps[i]);
+			ret = err_set(e, -EPERM,
+				      "%s maps no id but root: the agent would have to run as root",
+				      maps[i]);
+		else
+			ids[i] = wall_keep_id(text.p, i ? st.st_gid : st.st_uid, ids[i]);
+		free((void *)(uintptr_t)text.p);
+		if (ret < 0)
+			return ret;
+		if (ids[i] == 0)
+			return err_set(e, -EPERM, "\"%s\" belongs to ids that are no bottle's",
+				       home);
 	}
 	w->uid = ids[0];
 	w->gid = ids[1];
@@ -297,7 +317,7 @@ static int wall_receive(struct wall *w, int sock, struct err *e)
 	return 0;
 }
 
-int wall_make(struct wall *w, const char *pinned, struct err *e)
+int wall_make(struct wall *w, const char *pinned, const char *home, struct err *e)
 {
 	_cleanup_close_ int ours = -1, theirs = -1;
 	int pair[2], ret;
@@ -306,7 +326,7 @@ int wall_make(struct wall *w, const char *pinned, struct err *e)
 	*w = WALL_INIT;
 	if (!str_to_cstr(w->pinned, sizeof(w->pinned), str_of(pinned)))
 		return err_set(e, -EINVAL, "pinned address too long");
-	ret = wall_pick_ids(w, e);
+	ret = wall_pick_ids(w, home, e);
 	if (ret < 0)
 		return ret;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)

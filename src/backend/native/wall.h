@@ -30,8 +30,9 @@ struct wall {
 #define WALL_INIT ((struct wall){-1, -1, -1, -1, -1, 0, 0, ""})
 
 /* Picks the uid, makes the namespaces, verifies them from inside. About 2 ms. pinned is an IPv4
- * address. On failure nothing is left behind and *e says what the host lacks. */
-int wall_make(struct wall *w, const char *pinned, struct err *e) _fallible_;
+ * address. home: the agent's home, whose owner the agent is again when it is there already; or
+ * NULL. On failure nothing is left behind and *e says what the host lacks. */
+int wall_make(struct wall *w, const char *pinned, const char *home, struct err *e) _fallible_;
 /* Closes every descriptor that is still here; the namespaces go with their last user. */
 void wall_free(struct wall *w);
 /* setns() into the wall and takes its uid: for a child that is about to become the agent. The

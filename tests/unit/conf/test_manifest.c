@@ -153,6 +153,9 @@ static void test_refused(void **state)
 		{"env: {https_proxy: x}\n", 2, 7, "set by the bottle itself"},
 		{"env: {A: }\n", 2, 10, "must be text, not nothing"},
 		{"env: {A: [x]}\n", 2, 10, "must be text, not a list"},
+		{"root: rw\n", 2, 7, "known are read-only, writable"},
+		{"root: writeable\n", 2, 7, "did you mean \"writable\"?"},
+		{"root: true\n", 2, 7, "root cannot be \"true\""},
 		{"limits: {memory: 2}\n", 2, 18, "must be a size"},
 		{"limits: {memory: 2X}\n", 2, 18, "must be a size"},
 		{"limits: {memory: 0G}\n", 2, 18, "must be a size"},
@@ -246,6 +249,7 @@ static const char all_keys[] =
 	"description: {any: thing}\n"
 	"supervise: false\n"
 	"canary: false\n"
+	"root: writable\n"
 	"env: {A: child, C: 8080}\n"
 	"expose: [~/src, ~/src/]\n"
 	"limits: {memory: 2GiB, processes: 64, files: 256, cpu: 0.25, file_size: 512M}\n"
@@ -296,6 +300,7 @@ static void test_all_keys_and_extends(void **state)
 	assert_int_equal(b.backend, PLAN_BACKEND_DOCKER);
 	assert_string_equal(b.provider, "shell");
 	assert_false(b.wants_canary);
+	assert_true(b.has_writable_root);
 	assert_int_equal(b.n_env, 3);
 	assert_string_equal(b.env[0].value, "child");
 	assert_string_equal(b.env[1].value, "base");
@@ -325,7 +330,7 @@ static void test_all_keys_and_extends(void **state)
 	assert_string_equal(r->auth.header, "authorization");
 	assert_string_equal(r->auth.user, "me");
 	assert_int_equal(r->on_match, POLICY_MATCH_REDACT);
-	assert_int_equal(r->origin_line, 15);
+	assert_int_equal(r->origin_line, 16);
 	assert_non_null(strstr(r->origin_file, "/b.md"));
 	assert_string_equal(b.routes[1].env, "TOK");
 	assert_non_null(strstr(b.routes[1].secret.file, "/home/tok"));
