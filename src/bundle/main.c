@@ -4,6 +4,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "guest/guest.h"
 #include "keyd/keyd_proto.h"
 #include "probe/canary.h"
 #include "probe/probe.h"
@@ -91,6 +92,7 @@ static const struct {
 	{"rules-key", main_rules_key, "print the name of the compiled rules' cache entry"},
 	{"probe", probe_main, "attack, from inside a bottle (claude-bottle selftest)"},
 	{"canary", canary_main, "witness, on the host (claude-bottle selftest)"},
+	{"guest", guest_main, "inside an agent's container: its first process, and what closes it"},
 	{"version", main_version, "print the version"},
 };
 

@@ -1,19 +1,24 @@
 /*
  * Inside an agent's compartment whose kernel namespaces somebody else has made (a container, later
  * a virtual machine): commands of claude-bottle-bundle, which is mounted there read-only as
- * GUEST_FOLDER "/bundle".
+ * GUEST_BUNDLE. It needs nothing of the image, no shell, no C library, no file.
  *
- *   guest init    process 1, as the agent's user: connects to the keeper at GUEST_SOCKET, runs the
- *                 canary when told, then starts the agent and is its init: reaps, passes signals on
- * to the agent's process group, ends with its status when it ends. guest exec -- ARGV   what is
- * started beside the agent: the same limits and filter, a session of its own, then ARGV. 127 not
- * found, 126 not executable. guest close PINNED   with CAP_NET_ADMIN in the compartment's network
- * namespace, before the agent begins: takes the default routes away, so that what is not the bundle
- * is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER) unreachable. Idempotent.
- * Prints nothing; status 0 or 1 with one line.
+ *   guest init            process 1, as the agent's user: connects to the keeper at GUEST_SOCKET,
+ *       runs the canary when told, then starts the agent and is its init: reaps, passes signals on
+ *       to the agent's process group, ends with its status (128 + signal) when it ends. 125: the
+ *       agent was never started (no keeper, a keeper that went away, a wall that does not hold).
+ *   guest exec -- ARGV    what is started beside the agent: the limits of process 1, the same
+ *       filter, a session of its own, $HOME, then ARGV. 127 not found, 126 not executable, 125 not
+ *       tried.
+ *   guest close PINNED    with CAP_NET_ADMIN in the compartment's network namespace, before the
+ *       agent begins: leaves the bundle's address as the only one that has a route, so that all
+ *       else is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER) unreachable.
+ *       Idempotent. Prints nothing; status 0, or 1 with one line.
  *
  * Before "go" nothing else runs in the compartment, so the first to connect is guest init. After it
  * the socket is closed: the agent could do nothing with it but end itself.
+ *
+ * The keeper's half is guest_host.h.
  */
 #pragma once
 
@@ -24,26 +29,75 @@
 #define GUEST_SOCKET	 GUEST_FOLDER "/run/keeper.sock" /* SOCK_SEQPACKET */
 #define GUEST_RESOLVER	 "127.0.0.11"
 #define GUEST_CONNECT_MS 10000
+#define GUEST_NOT_RUN	 125
 
 /*
  * Messages, one datagram each: a letter, and with a letter from the keeper one sealed memory file
- * (SCM_RIGHTS) that holds a JSON object of at most GUEST_JSON_MAX bytes.
+ * (SCM_RIGHTS) that holds a JSON object of at most GUEST_JSON_MAX bytes. Unknown keys are refused.
  *
- *   guest -> keeper  'h'              here: connected, nothing run yet
- *   keeper -> guest  'c' + struct guest_canary as JSON:
- *        {"pinned":"10.210.0.2","answers":[8888],"closed":[{"address":"…","port":N,"what":"…"}]}
- *        Each of answers must answer HTTP within 5 s (it may start meanwhile: refused is tried
- * again); each of closed must refuse or be unreachable within GUEST_CLOSED_MS, by TCP, and not
- * answer a UDP question either. Besides, without being told: no default route, no engine resolver,
- * no interface but lo and the wall's, no IPv6 address but ::1, egress's port 9099 closed. guest ->
- * keeper  'k'              the wall holds 'n' + text       it does not: which and why, one line
- *   keeper -> guest  'g' +
- * {"argv":[…],"tty":bool,"files":[{"path":".config/x","mode":384,"text":"…"}],
- *                    "limits":{"files":N,"file_size_bytes":N,"processes":N},"exposed":…}
- *        files are written below $HOME, never through a link, missing folders made 0700.
- *   guest -> keeper  's'              the agent's process exists; or 'n' + text
+ *   guest -> keeper  'h'         here: connected, nothing run yet
+ *   keeper -> guest  'c'         {"pinned":"10.210.0.2","answers":[8888],
+ *                                 "closed":[{"address":"...","port":N,"what":"..."}]}
+ *       Each of answers must answer HTTP within GUEST_ANSWER_MS (it may start meanwhile: refused
+ *       is tried again); each of closed must refuse or be unreachable within GUEST_CLOSED_MS, by
+ *       TCP, where silence is a failure, and not answer a UDP question either. Besides, without
+ *       being told: no route but the one to pinned, no engine resolver, no interface up but lo and
+ *       the wall's, no IPv6 address but ::1, egress's port 9099 closed.
+ *   guest -> keeper  'k'         the wall holds
+ *                    'n' + text  it does not: which and why, one line; "go" is refused after it
+ *   keeper -> guest  'g'         {"argv":["..."],"tty":false,
+ *                                 "files":[{"path":".config/x","mode":384,"text":"..."}],
+ *                                 "limits":{"files":N,"file_size_bytes":N,"processes":N}}
+ *       files are written below $HOME, never through a link, missing folders made 0700, what is
+ *       there replaced. A limit of 0 is none.
+ *   guest -> keeper  's'         the agent's process exists: it runs, or could not be executed and
+ *                                ends with 127 or 126, as a shell's command would
+ *                    'n' + text  it could not be started; guest init ends with GUEST_NOT_RUN
  */
-#define GUEST_JSON_MAX	(4u << 20)
-#define GUEST_CLOSED_MS 300
+#define GUEST_JSON_MAX	  (4u << 20)
+#define GUEST_TEXT_MAX	  640
+#define GUEST_CLOSED_MS	  300
+#define GUEST_ANSWER_MS	  5000
+#define GUEST_PORT_EGRESS 9099
+#define GUEST_ANSWERS_MAX 16
+#define GUEST_CLOSED_MAX  64
+#define GUEST_FILES_MAX	  64
+#define GUEST_PATH_MAX	  512 /* of a file, below $HOME */
+#define GUEST_ARGV_MAX	  1024
+
+struct guest_target {
+	const char *address; /* IPv4 or IPv6 */
+	unsigned port;
+	const char *what; /* for the line that says that it is open; may be NULL */
+};
+
+struct guest_canary {
+	const char *pinned;
+	const unsigned *answers; /* TCP ports of pinned */
+	size_t n_answers;
+	const struct guest_target *closed;
+	size_t n_closed;
+};
+
+struct guest_file {
+	const char *path; /* relative, no "..", below $HOME */
+	unsigned mode;	  /* of 0777 */
+	struct str text;  /* UTF-8 */
+};
+
+/* Resource limits of each process (setrlimit(2)), 0: as the container has it. processes counts all
+ * of the user's in its user namespace, which in a container without one of its own means the whole
+ * host's: leave it 0 where a cgroup counts. */
+struct guest_limits {
+	uint64_t files, file_size_bytes, processes;
+};
+
+struct guest_go {
+	char *const *argv; /* NULL-terminated */
+	bool has_tty;
+	const struct guest_file *files;
+	size_t n_files;
+	struct guest_limits limits;
+};
 
 int guest_main(int argc, char **argv);

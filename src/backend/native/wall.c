@@ -7,9 +7,9 @@
  */
 #include "backend/native/wall.h"
 
-#include "backend/native/rtnl.h"
 #include "base/clean.h"
 #include "base/io.h"
+#include "net/rtnl.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

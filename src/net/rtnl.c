@@ -1,9 +1,8 @@
-#include "backend/native/rtnl.h"
+#include "net/rtnl.h"
 
 #include "base/clean.h"
 
 #include <errno.h>
-#include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
 
@@ -16,8 +15,7 @@ static int rtnl_open(struct err *e)
 	return fd < 0 ? err_errno(e, "open a netlink socket") : fd;
 }
 
-/* Sends one request and waits for its acknowledgement. */
-static int rtnl_request(struct nlmsghdr *request, const char *what, struct err *e)
+int rtnl_request(struct nlmsghdr *request, const char *what, struct err *e)
 {
 	_cleanup_close_ int fd = rtnl_open(e);
 	_Alignas(struct nlmsghdr) char reply[4096];
@@ -84,11 +82,12 @@ int rtnl_loopback_add(struct in_addr address, struct err *e)
 	return rtnl_request(&request.h, "add the pinned address to lo", e);
 }
 
-static int rtnl_check_link(const struct nlmsghdr *h, struct err *e)
+static int rtnl_check_link(void *ctx, const struct nlmsghdr *h, struct err *e)
 {
 	const struct ifinfomsg *link = NLMSG_DATA(h);
 	char name[IF_NAMESIZE] = "?";
 
+	(void)ctx;
 	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*link)))
 		return err_set(e, -EPROTO, "short link message");
 	if ((link->ifi_flags & IFF_LOOPBACK) || !(link->ifi_flags & IFF_UP))
@@ -98,12 +97,13 @@ static int rtnl_check_link(const struct nlmsghdr *h, struct err *e)
 		       name);
 }
 
-static int rtnl_check_route(const struct nlmsghdr *h, struct err *e)
+static int rtnl_check_route(void *ctx, const struct nlmsghdr *h, struct err *e)
 {
 	struct rtmsg *route = NLMSG_DATA(h);
 	unsigned loopback = if_nametoindex("lo");
 	size_t left;
 
+	(void)ctx;
 	if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*route)))
 		return err_set(e, -EPROTO, "short route message");
 	left = h->nlmsg_len - NLMSG_LENGTH(sizeof(*route));
@@ -123,9 +123,7 @@ static int rtnl_check_route(const struct nlmsghdr *h, struct err *e)
 	return 0;
 }
 
-/* Every message of a dump goes to check; the first refusal ends it. */
-static int rtnl_dump(uint16_t type, int (*check)(const struct nlmsghdr *, struct err *),
-		     struct err *e)
+int rtnl_dump(uint16_t type, unsigned char family, rtnl_message_fn fn, void *ctx, struct err *e)
 {
 	_cleanup_close_ int fd = rtnl_open(e);
 	_cleanup_free_ char *reply = malloc(RTNL_REPLY_MAX);
@@ -136,7 +134,7 @@ static int rtnl_dump(uint16_t type, int (*check)(const struct nlmsghdr *, struct
 		.h = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct rtgenmsg)),
 		      .nlmsg_type = type,
 		      .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-		.any = {.rtgen_family = AF_UNSPEC},
+		.any = {.rtgen_family = family},
 	};
 
 	if (fd < 0)
@@ -154,12 +152,15 @@ static int rtnl_dump(uint16_t type, int (*check)(const struct nlmsghdr *, struct
 		     h = NLMSG_NEXT(h, left)) {
 			int ret;
 
+			if (h->nlmsg_flags & NLM_F_DUMP_INTR)
+				return err_set(e, -EAGAIN,
+					       "links and routes changed while they were read");
 			if (h->nlmsg_type == NLMSG_DONE)
 				return 0;
 			if (h->nlmsg_type == NLMSG_ERROR)
 				return err_set(e, -EPROTO,
 					       "the kernel refuses to list links and routes");
-			ret = check(h, e);
+			ret = fn(ctx, h, e);
 			if (ret < 0)
 				return ret;
 		}
@@ -168,9 +169,25 @@ static int rtnl_dump(uint16_t type, int (*check)(const struct nlmsghdr *, struct
 	}
 }
 
+struct rtattr *rtnl_attribute(const struct nlmsghdr *h, size_t head_bytes, unsigned short type,
+			      size_t payload_min)
+{
+	struct rtattr *a = (void *)((char *)NLMSG_DATA(h) + NLMSG_ALIGN(head_bytes));
+	size_t left;
+
+	if (h->nlmsg_len < NLMSG_SPACE(head_bytes))
+		return NULL;
+	left = h->nlmsg_len - NLMSG_SPACE(head_bytes);
+	for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
+		if (a->rta_type == type && RTA_PAYLOAD(a) >= payload_min)
+			return a;
+	}
+	return NULL;
+}
+
 int rtnl_verify_sealed(struct err *e)
 {
-	int ret = rtnl_dump(RTM_GETLINK, rtnl_check_link, e);
+	int ret = rtnl_dump(RTM_GETLINK, AF_UNSPEC, rtnl_check_link, NULL, e);
 
-	return ret < 0 ? ret : rtnl_dump(RTM_GETROUTE, rtnl_check_route, e);
+	return ret < 0 ? ret : rtnl_dump(RTM_GETROUTE, AF_UNSPEC, rtnl_check_route, NULL, e);
 }

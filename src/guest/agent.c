@@ -1,0 +1,142 @@
+#include "guest/guest_int.h"
+
+#include "base/clean.h"
+#include "base/text.h"
+#include "priv/agent_filter.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+int agent_isolate(struct err *e)
+{
+	/* Nobody of the same user may trace this process, or open what /proc shows of it. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return err_errno(e, "PR_SET_DUMPABLE");
+	/* A runtime that leaks a descriptor of the host's would give the agent the host
+	 * (CVE-2024-21626); the same for a working folder outside of this root. */
+	if (close_range(3, ~0u, 0) < 0)
+		return err_errno(e, "close what was inherited");
+	if (chdir("/") < 0)
+		return err_errno(e, "chdir /");
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_errno(e, "PR_SET_NO_NEW_PRIVS");
+	(void)umask(077);
+	return 0;
+}
+
+/* --- limits --- */
+
+static int limit_set(__rlimit_resource_t what, uint64_t value, struct err *e)
+{
+	struct rlimit l;
+
+	if (getrlimit(what, &l) < 0)
+		return err_errno(e, "getrlimit");
+	/* Never above what the container allows. */
+	if (l.rlim_max != RLIM_INFINITY && value > l.rlim_max)
+		value = l.rlim_max;
+	l.rlim_cur = l.rlim_max = value;
+	return setrlimit(what, &l) < 0 ? err_errno(e, "setrlimit") : 0;
+}
+
+int agent_limit(const struct guest_limits *l, struct err *e)
+{
+	int ret = limit_set(RLIMIT_CORE, 0, e);
+
+	if (ret == 0 && l->files > 0)
+		ret = limit_set(RLIMIT_NOFILE, l->files, e);
+	if (ret == 0 && l->file_size_bytes > 0)
+		ret = limit_set(RLIMIT_FSIZE, l->file_size_bytes, e);
+	if (ret == 0 && l->processes > 0)
+		ret = limit_set(RLIMIT_NPROC, l->processes, e);
+	return ret;
+}
+
+int agent_limit_as_init(struct err *e)
+{
+	static const __rlimit_resource_t all[] = {RLIMIT_NOFILE, RLIMIT_FSIZE, RLIMIT_NPROC};
+	int ret = limit_set(RLIMIT_CORE, 0, e);
+
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(all); i++) {
+		struct rlimit l;
+
+		if (prlimit(1, all[i], NULL, &l) < 0)
+			return err_errno(e, "ask for the limits of process 1");
+		ret = limit_set(all[i], l.rlim_max, e);
+	}
+	return ret;
+}
+
+/* --- the last steps --- */
+
+/* The container has none; this holds when somebody has started it with some. As no_new_privs is
+ * set, root's are not given back by execve(). */
+static int agent_drop_caps(struct err *e)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2];
+
+	memset(none, 0, sizeof(none));
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
+		return err_errno(e, "PR_CAP_AMBIENT");
+	if (syscall(SYS_capset, &head, none) < 0)
+		return err_errno(e, "capset");
+	return 0;
+}
+
+static void agent_default_signals(void)
+{
+	sigset_t none;
+
+	for (int signo = 1; signo < NSIG; signo++)
+		(void)signal(signo, SIG_DFL);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int agent_become(char *const *argv, bool *is_exec, struct err *e)
+{
+	const char *home = getenv("HOME");
+	struct agent_filter filter;
+	int ret = agent_filter_build(&filter, e);
+
+	*is_exec = false;
+	if (ret == 0)
+		ret = agent_drop_caps(e);
+	if (ret < 0)
+		return ret;
+	/* An image without that folder: whatever runs will say so itself. */
+	if ((!home || chdir(home) < 0) && chdir("/") < 0)
+		return err_errno(e, "chdir");
+	(void)umask(022);
+	agent_default_signals();
+	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+		return err_errno(e, "close_range");
+	ret = agent_filter_apply(&filter, e);
+	if (ret < 0)
+		return ret;
+	(void)execvp(argv[0], argv);
+	*is_exec = true;
+	return err_errno(e, "cannot run \"%s\"", argv[0]);
+}
+
+int agent_exec_status(int code)
+{
+	return code == -ENOENT ? 127 : 126;
+}
+
+void agent_complain(const struct err *e)
+{
+	char text[GUEST_TEXT_MAX];
+
+	text_visible_cstr(text, sizeof(text), str_of(e->text));
+	(void)fprintf(stderr, "claude-bottle: %s\n", text);
+	(void)fflush(stderr);
+}

@@ -1,0 +1,64 @@
+/* Between the files of the guest's half. */
+#pragma once
+
+#include "base/err.h"
+#include "guest/guest.h"
+
+#include <jansson.h>
+
+#define GUEST_DETAIL_MAX 256
+
+/* --- orders.c: what the keeper says --- */
+
+/* A message of the keeper's. The struct's pointers live as long as json. */
+struct orders {
+	char letter; /* 'c' or 'g'; 0: the keeper has hung up */
+	json_t *json;
+	union {
+		struct guest_canary canary;
+		struct guest_go go;
+	};
+	/* private: what canary and go point to */
+	unsigned answers[GUEST_ANSWERS_MAX];
+	struct guest_target closed[GUEST_CLOSED_MAX];
+	struct guest_file files[GUEST_FILES_MAX];
+	char *argv[GUEST_ARGV_MAX + 1];
+};
+
+/* Reads the message that waits on sock. Anything but a hang-up or a well-formed message is an
+ * error. orders_free() in any case. */
+int orders_receive(int sock, struct orders *o, struct err *e) _fallible_;
+void orders_free(struct orders *o);
+
+/* --- canary.c --- */
+
+/* 0 if the wall holds; else *e says what does not. Blocks as long as guest.h says. */
+int canary_check(const struct guest_canary *c, struct err *e) _fallible_;
+
+/* --- files.c --- */
+
+/* Writes them below $HOME, as the calling user. */
+int files_write(const char *home, const struct guest_file *files, size_t n,
+		struct err *e) _fallible_;
+
+/* --- agent.c: the last steps of whoever becomes agent code --- */
+
+/* The first thing that guest init and guest exec do: closed to the agent's eyes, no descriptor of
+ * the container runtime's, no way to more privileges. */
+int agent_isolate(struct err *e) _fallible_;
+int agent_limit(const struct guest_limits *l, struct err *e) _fallible_;
+/* The limits that process 1 has. */
+int agent_limit_as_init(struct err *e) _fallible_;
+/* Executes argv with the filter on, from $HOME. Returns only with an error: *is_exec if execvp()
+ * itself said so. */
+int agent_become(char *const *argv, bool *is_exec, struct err *e);
+/* What a shell would return for it. */
+int agent_exec_status(int code);
+/* One line on standard error, "claude-bottle: ...". */
+void agent_complain(const struct err *e);
+
+/* --- the commands --- */
+
+/* The status that process 1 is to end with. */
+int init_run(const char *socket_path);
+int close_run(const char *pinned, struct err *e) _fallible_;

@@ -1,0 +1,269 @@
+/*
+ * The keeper is trusted, but what it hands over must be exactly what the contract says: an order
+ * that is not understood to its last key is not carried out.
+ */
+#include "guest/guest_int.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define ORDERS_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+
+static int orders_bad(struct err *e, const char *what)
+{
+	return err_set(e, -EPROTO, "the keeper's order makes no sense: %s", what);
+}
+
+/* --- one value --- */
+
+static int orders_known_keys(json_t *j, const char *const *known, struct err *e)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(j, key, value)
+	{
+		size_t i = 0;
+
+		while (known[i] && strcmp(known[i], key) != 0)
+			i++;
+		if (!known[i])
+			return orders_bad(e, "an unknown key");
+	}
+	return 0;
+}
+
+static int orders_number(const json_t *j, const char *key, uint64_t max, uint64_t *out,
+			 struct err *e)
+{
+	const json_t *v = json_object_get(j, key);
+
+	if (!json_is_integer(v) || json_integer_value(v) < 0 ||
+	    (uint64_t)json_integer_value(v) > max)
+		return orders_bad(e, key);
+	*out = (uint64_t)json_integer_value(v);
+	return 0;
+}
+
+static bool orders_is_address(const char *text)
+{
+	struct in6_addr ignored;
+
+	return text && (inet_pton(AF_INET, text, &ignored) == 1 ||
+			inet_pton(AF_INET6, text, &ignored) == 1);
+}
+
+/* --- the canary's --- */
+
+static int orders_parse_answers(struct orders *o, const json_t *list, struct err *e)
+{
+	if (!json_is_array(list) || json_array_size(list) > GUEST_ANSWERS_MAX)
+		return orders_bad(e, "answers");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_int_t port = json_integer_value(json_array_get(list, i));
+
+		if (port < 1 || port > 65535)
+			return orders_bad(e, "answers");
+		o->answers[i] = (unsigned)port;
+	}
+	o->canary.answers = o->answers;
+	o->canary.n_answers = json_array_size(list);
+	return 0;
+}
+
+static int orders_parse_closed(struct orders *o, const json_t *list, struct err *e)
+{
+	static const char *const known[] = {"address", "port", "what", NULL};
+
+	if (!json_is_array(list) || json_array_size(list) > GUEST_CLOSED_MAX)
+		return orders_bad(e, "closed");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_t *j = json_array_get(list, i);
+		struct guest_target *t = &o->closed[i];
+		uint64_t port;
+
+		if (!json_is_object(j) || orders_known_keys(j, known, e) < 0 ||
+		    orders_number(j, "port", 65535, &port, e) < 0)
+			return orders_bad(e, "closed");
+		t->address = json_string_value(json_object_get(j, "address"));
+		t->port = (unsigned)port;
+		t->what = json_string_value(json_object_get(j, "what"));
+		if (!orders_is_address(t->address) || port == 0)
+			return orders_bad(e, "closed");
+	}
+	o->canary.closed = o->closed;
+	o->canary.n_closed = json_array_size(list);
+	return 0;
+}
+
+static int orders_parse_canary(struct orders *o, struct err *e)
+{
+	static const char *const known[] = {"pinned", "answers", "closed", NULL};
+	struct in_addr ignored;
+	int ret = orders_known_keys(o->json, known, e);
+
+	if (ret < 0)
+		return ret;
+	o->canary.pinned = json_string_value(json_object_get(o->json, "pinned"));
+	if (!o->canary.pinned || inet_pton(AF_INET, o->canary.pinned, &ignored) != 1)
+		return orders_bad(e, "pinned");
+	ret = orders_parse_answers(o, json_object_get(o->json, "answers"), e);
+	return ret < 0 ? ret : orders_parse_closed(o, json_object_get(o->json, "closed"), e);
+}
+
+/* --- the agent's --- */
+
+static int orders_parse_argv(struct orders *o, const json_t *list, struct err *e)
+{
+	size_t n = json_array_size(list);
+
+	if (n == 0 || n > GUEST_ARGV_MAX)
+		return orders_bad(e, "argv");
+	for (size_t i = 0; i < n; i++) {
+		/* jansson has refused \u0000, so a string is what a C string is. */
+		o->argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i));
+		if (!o->argv[i])
+			return orders_bad(e, "argv");
+	}
+	o->argv[n] = NULL;
+	o->go.argv = o->argv;
+	return o->argv[0][0] == '\0' ? orders_bad(e, "argv") : 0;
+}
+
+/* Relative, every part a real name: what files_write() walks down. */
+static bool orders_is_path(const char *path)
+{
+	struct str rest = str_of(path), part;
+	bool more = true;
+
+	if (!path || rest.n == 0 || rest.n > GUEST_PATH_MAX)
+		return false;
+	while (more) {
+		rest = str_cut(rest, '/', &part, &more);
+		if (part.n == 0 || str_eq(part, STR_LIT(".")) || str_eq(part, STR_LIT("..")))
+			return false;
+	}
+	return true;
+}
+
+static int orders_parse_files(struct orders *o, const json_t *list, struct err *e)
+{
+	static const char *const known[] = {"path", "mode", "text", NULL};
+
+	if (!json_is_array(list) || json_array_size(list) > GUEST_FILES_MAX)
+		return orders_bad(e, "files");
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_t *j = json_array_get(list, i), *text = json_object_get(j, "text");
+		struct guest_file *f = &o->files[i];
+		uint64_t mode;
+
+		if (!json_is_object(j) || orders_known_keys(j, known, e) < 0 ||
+		    orders_number(j, "mode", 0777, &mode, e) < 0 || !json_is_string(text))
+			return orders_bad(e, "files");
+		f->path = json_string_value(json_object_get(j, "path"));
+		f->mode = (unsigned)mode;
+		f->text = str_slice(json_string_value(text), json_string_length(text));
+		if (!orders_is_path(f->path))
+			return orders_bad(e, "files");
+	}
+	o->go.files = o->files;
+	o->go.n_files = json_array_size(list);
+	return 0;
+}
+
+static int orders_parse_go(struct orders *o, struct err *e)
+{
+	static const char *const known[] = {"argv", "tty", "files", "limits", NULL};
+	static const char *const known_limits[] = {"files", "file_size_bytes", "processes", NULL};
+	json_t *tty = json_object_get(o->json, "tty");
+	json_t *limits = json_object_get(o->json, "limits");
+	struct guest_limits *l = &o->go.limits;
+	int ret = orders_known_keys(o->json, known, e);
+
+	if (ret == 0)
+		ret = orders_parse_argv(o, json_object_get(o->json, "argv"), e);
+	if (ret == 0 && !json_is_boolean(tty))
+		ret = orders_bad(e, "tty");
+	o->go.has_tty = json_is_true(tty);
+	if (ret == 0)
+		ret = orders_parse_files(o, json_object_get(o->json, "files"), e);
+	if (ret == 0 && !json_is_object(limits))
+		ret = orders_bad(e, "limits");
+	if (ret == 0)
+		ret = orders_known_keys(limits, known_limits, e);
+	if (ret == 0)
+		ret = orders_number(limits, "files", INT64_MAX, &l->files, e);
+	if (ret == 0)
+		ret = orders_number(limits, "file_size_bytes", INT64_MAX, &l->file_size_bytes, e);
+	return ret < 0 ? ret : orders_number(limits, "processes", INT64_MAX, &l->processes, e);
+}
+
+/* --- the message --- */
+
+static int orders_read_json(int fd, json_t **out, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	json_error_t ignored;
+	struct stat st;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	/* Unsealed, it could change between the look and the use. */
+	if (seals < 0 || (seals & ORDERS_SEALS) != ORDERS_SEALS)
+		return orders_bad(e, "its memory file is not sealed");
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, "look at the keeper's order");
+	if (st.st_size > (off_t)GUEST_JSON_MAX)
+		return orders_bad(e, "it is too long");
+	text = malloc((size_t)st.st_size + 1);
+	if (!text)
+		return err_set(e, -ENOMEM, "no memory for the keeper's order");
+	for (off_t n = 0; n < st.st_size;) {
+		ssize_t got = pread(fd, text + n, (size_t)(st.st_size - n), n);
+
+		if (got <= 0)
+			return err_set(e, -EIO, "read the keeper's order");
+		n += got;
+	}
+	*out = json_loadb(text, (size_t)st.st_size, JSON_REJECT_DUPLICATES, &ignored);
+	return json_is_object(*out) ? 0 : orders_bad(e, "it is not a JSON object");
+}
+
+int orders_receive(int sock, struct orders *o, struct err *e)
+{
+	_cleanup_close_ int file = -1;
+	size_t n_fds = 1;
+	char letter[2];
+	ssize_t got;
+	int ret;
+
+	memset(o, 0, sizeof(*o));
+	got = io_recv_fds(sock, letter, sizeof(letter), &file, &n_fds, 0);
+	if (got == 0 || got == -ECONNRESET)
+		return 0;
+	if (got < 0)
+		return err_set(e, (int)got, "the keeper's message cannot be taken");
+	if (n_fds == 0)
+		file = -1;
+	if (got != 1 || n_fds != 1)
+		return orders_bad(e, "not one letter and one file");
+	if (letter[0] != 'c' && letter[0] != 'g')
+		return orders_bad(e, "an unknown letter");
+	ret = orders_read_json(file, &o->json, e);
+	if (ret < 0)
+		return ret;
+	ret = letter[0] == 'c' ? orders_parse_canary(o, e) : orders_parse_go(o, e);
+	if (ret == 0)
+		o->letter = letter[0];
+	return ret;
+}
+
+void orders_free(struct orders *o)
+{
+	json_decref(o->json);
+	o->json = NULL;
+}
