@@ -18,7 +18,7 @@ int engine_begin(struct engine_call *c, const struct engine *en, const char *met
 
 	*c = (struct engine_call){.fd = -1, .timeout_ms = ENGINE_TIMEOUT_MS};
 	(void)snprintf(c->what, sizeof(c->what), "%s", what);
-	c->method = engine_method(method);
+	c->method = (int)engine_method(method);
 	if (body) {
 		text = json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY);
 		if (!text)
@@ -47,7 +47,7 @@ static int call_read(struct engine_call *c, struct buf *body, struct err *e)
 	uint64_t deadline_ns;
 	int ret;
 
-	engine_answer_init(&a, c->method);
+	engine_answer_init(&a, (enum http1_method)c->method);
 	ret = engine_answer_head(&a, c->fd, &c->in, c->what, engine_deadline(c->timeout_ms), e);
 	if (ret < 0)
 		return ret;
