@@ -12,6 +12,7 @@ extern const struct cli_verb cmd_logs;
 extern const struct cli_verb cmd_cleanup;
 extern const struct cli_verb cmd_doctor;
 extern const struct cli_verb cmd_init;
+extern const struct cli_verb cmd_image;
 extern const struct cli_verb cmd_policy;
 extern const struct cli_verb cmd_selftest;
 extern const struct cli_verb cmd_completion;
