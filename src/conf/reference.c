@@ -201,3 +201,10 @@ int reference_check_new(struct str text, struct err *e)
 		return refuse(e, text, "that is an image's id, not a name");
 	return 0;
 }
+
+struct str reference_version(const struct reference *r)
+{
+	if (r->digest.n > 0)
+		return r->digest;
+	return r->tag.n > 0 ? r->tag : STR_LIT("latest");
+}

@@ -18,6 +18,8 @@ struct reference {
 
 /* -EINVAL with what is wrong and what was expected. */
 int reference_parse(struct str text, struct reference *out, struct err *e) _fallible_;
+/* What it means in requests to an engine: the digest, the tag, or "latest". */
+struct str reference_version(const struct reference *r);
 /* For an image that is to be made: also without a digest, which only an image that is there has,
  * and not of a form that an engine reads as an image's id. */
 int reference_check_new(struct str text, struct err *e) _fallible_;

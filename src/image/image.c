@@ -5,7 +5,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/timeutil.h"
-#include "image/reference.h"
+#include "conf/reference.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -64,7 +64,7 @@ static int image_name(const struct engine *en, const char *id, const char *refer
 {
 	_cleanup_(buf_free) struct buf path;
 	struct reference r;
-	int ret = reference_parse(&r, str_of(reference), e);
+	int ret = reference_parse(str_of(reference), &r, e);
 
 	buf_init(&path, IMAGE_PATH_MAX);
 	if (ret < 0)
@@ -311,7 +311,7 @@ static int find_named(const struct engine *en, const char *named, struct referen
 {
 	_cleanup_free_ char *full = NULL;
 	struct err own = ERR_INIT;
-	int ret = reference_parse(r, str_of(named), e);
+	int ret = reference_parse(str_of(named), r, e);
 
 	*out = (struct image_info){0};
 	if (ret < 0)

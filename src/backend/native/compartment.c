@@ -465,7 +465,8 @@ int compartment_launch(struct compartment *c, struct backend_stdio *io, struct e
 
 	if (!l.bwrap)
 		return err_set(e, -ENOENT, "bubblewrap is not installed (package bubblewrap)");
-	ret = agent_files_make(files, &n_files, c->plan, c->wall->pinned, e);
+	ret = agent_files_make(files, &n_files, c->plan, c->wall->pinned, c->plan->agent_uid,
+			       c->plan->agent_uid, e);
 	if (ret < 0)
 		return ret;
 	if (geteuid() == 0) {
