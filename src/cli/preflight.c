@@ -122,6 +122,8 @@ int preflight_print(const struct plan *p, bool has_colour, struct buf *out)
 			   has_colour ? table_colour_start(TABLE_BOLD) : "", p->slug,
 			   has_colour ? "\x1b[0m" : "", p->agent, p->bottle);
 
+	if (r == 0 && p->image)
+		r = buf_printf(out, "image   %s\n", p->image);
 	if (r == 0)
 		r = print_command(p, out);
 	if (r == 0)
