@@ -79,33 +79,6 @@ static int compartment_plant(int home, const struct compartment *c, struct err *
 	return 0;
 }
 
-/* The agent's home, made when absent. It may be one that was used before: the agent may have closed
- * it to itself, and with that, where we are not root, to us. A link is never followed. */
-static int compartment_open_home(const struct compartment *c, struct err *e)
-{
-	_cleanup_close_ int path = -1, home = -1;
-	struct stat st;
-	char self[64];
-
-	if (mkdir(c->home_dir, 0700) < 0 && errno != EEXIST)
-		return err_errno(e, "make \"%s\"", c->home_dir);
-	path = open(c->home_dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (path < 0 || fstat(path, &st) < 0)
-		return err_errno(e, "open \"%s\"", c->home_dir);
-	if (geteuid() != 0 && st.st_uid != geteuid())
-		return err_set(e, -EPERM, "\"%s\" belongs to uid %u, not to us (uid %u)",
-			       c->home_dir, (unsigned)st.st_uid, (unsigned)geteuid());
-	(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", path);
-	if (chmod(self, 0700) < 0)
-		return err_errno(e, "open \"%s\"", c->home_dir);
-	home = openat(path, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (home < 0)
-		return err_errno(e, "open \"%s\"", c->home_dir);
-	if (geteuid() == 0 && fchown(home, c->wall->uid, c->wall->gid) < 0)
-		return err_errno(e, "give \"%s\" to the agent", c->home_dir);
-	return take_fd(&home);
-}
-
 int compartment_prepare(struct compartment *c, const struct plan *p, const struct wall *w,
 			const struct cgroup *g, const char *state_dir, struct err *e)
 {
@@ -123,28 +96,12 @@ int compartment_prepare(struct compartment *c, const struct plan *p, const struc
 	ca = open(c->ca_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (ca < 0 || fchmod(ca, 0644) < 0)
 		return err_errno(e, "make \"%s\"", c->ca_path);
-<<<<<<< HEAD
 	home = agent_home_open(c->home_dir, w->uid, w->gid, e);
 	if (home < 0)
 		return home;
 	ret = agent_expose_check(p, e);
 	if (ret < 0)
 		return ret;
-=======
-	home = compartment_open_home(c, e);
-	if (home < 0)
-		return home;
-	for (size_t i = 0; i < p->n_expose; i++) {
-		const char *path = p->expose[i];
-
-		if (path[0] != '/' || path[1] == '\0' || strstr(path, "/../") ||
-		    str_starts(str_of(path), STR_LIT("/proc/")) ||
-		    str_starts(str_of(path), STR_LIT("/dev/")))
-			return err_set(e, -EINVAL, "\"%s\" cannot be exposed", path);
-		if (access(path, F_OK) < 0)
-			return err_errno(e, "expose \"%s\"", path);
-	}
->>>>>>> h-resume
 	if (compartment_plant(home, c, e) < 0)
 		return e ? e->code : -EIO;
 	return agent_filter_build(&c->filter, e);
