@@ -270,33 +270,50 @@ void scratch_close(struct scratch *s)
 	s->root[0] = '\0';
 }
 
+/* What else of our environment the runs get: where the engine is, and which bundle is tried. */
+static const char *const run_passed[] = {"CLAUDE_BOTTLE_BUNDLE", "DOCKER_HOST", "DOCKER_CONTEXT",
+					 "DOCKER_CONFIG", "XDG_RUNTIME_DIR"};
+#define RUN_ENV_MAX 16
+
+static char *env_path(const char *name, const char *value, const char *base, const char *below)
+{
+	return value && value[0] ? mem_printf("%s=%s", name, value)
+				 : mem_printf("%s=%s/%s", name, base, below);
+}
+
+static void run_env(const struct scratch *s, char *env[RUN_ENV_MAX])
+{
+	const char *home = getenv("HOME") ? getenv("HOME") : s->root;
+	size_t n = 0;
+
+	env[n++] = mem_printf("HOME=%s/home", s->root);
+	env[n++] = mem_printf("XDG_STATE_HOME=%s/state", s->root);
+	env[n++] = mem_strdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	env[n++] = mem_strdup("LANG=C.UTF-8");
+	/* The compiled rules are the same for all, and so is the engine: the user's own. */
+	env[n++] = env_path("XDG_CACHE_HOME", getenv("XDG_CACHE_HOME"), home, ".cache");
+	for (size_t i = 0; i < ARRAY_LEN(run_passed); i++) {
+		const char *value = getenv(run_passed[i]);
+
+		if (strcmp(run_passed[i], "DOCKER_CONFIG") == 0)
+			env[n++] = env_path(run_passed[i], value, home, ".docker");
+		else if (value && value[0])
+			env[n++] = mem_printf("%s=%s", run_passed[i], value);
+	}
+	env[n] = NULL;
+}
+
 _Noreturn static void run_child(const struct scratch *s, char *const *argv, int out, int err)
 {
-	_cleanup_free_ char *home = mem_printf("HOME=%s/home", s->root);
-	_cleanup_free_ char *state = mem_printf("XDG_STATE_HOME=%s/state", s->root);
 	_cleanup_free_ char *work = mem_printf("%s/work", s->root);
-	const char *user_home = getenv("HOME"), *cache_home = getenv("XDG_CACHE_HOME");
-	const char *bundle = getenv("CLAUDE_BOTTLE_BUNDLE");
-	/* The compiled rules are the same for all: use the user's own. */
-	_cleanup_free_ char *cache = cache_home ? mem_printf("XDG_CACHE_HOME=%s", cache_home)
-						: mem_printf("XDG_CACHE_HOME=%s/.cache",
-							     user_home ? user_home : s->root);
-	_cleanup_free_ char *bundle_text =
-		mem_printf("CLAUDE_BOTTLE_BUNDLE=%s", bundle ? bundle : "");
-	char *env[] = {home,
-		       state,
-		       cache,
-		       (char *)(uintptr_t) "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/"
-					   "bin:/sbin:/bin",
-		       (char *)(uintptr_t) "LANG=C.UTF-8",
-		       bundle ? bundle_text : NULL,
-		       NULL};
+	char *env[RUN_ENV_MAX];
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	(void)dup2(null, STDIN_FILENO);
 	(void)dup2(out, STDOUT_FILENO);
 	(void)dup2(err, STDERR_FILENO);
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	run_env(s, env);
 	if (chdir(work) == 0)
 		(void)execve(argv[0], argv, env);
 	_exit(127);
