@@ -20,11 +20,7 @@
 #include "base/mem.h"
 #include "cli/changes.h"
 #include "cli/logs.h"
-
-#define backend_find fake_find
-/* NOLINTBEGIN(bugprone-suspicious-include) */
-#include "cli/cmd_commit.c"
-/* NOLINTEND(bugprone-suspicious-include) */
+#include "cli/runs.h"
 
 #define SLUG "a-1"
 
@@ -588,110 +584,6 @@ static void test_changes_cap(void **s)
 		free(many[i].host);
 }
 
-/* --- commit --- */
-
-static const char *answer;
-static char asked_name[BACKEND_REFERENCE_MAX], asked_dir[CLI_PATH_MAX];
-static bool was_locked;
-
-static int fake_commit(const char *slug, const char *state_dir, const char *name,
-		       char reference[BACKEND_REFERENCE_MAX], struct err *e)
-{
-	struct bottles_entry b;
-	int bottles;
-
-	assert_string_equal(slug, SLUG);
-	(void)snprintf(asked_name, sizeof(asked_name), "%s", name);
-	(void)snprintf(asked_dir, sizeof(asked_dir), "%s", state_dir);
-	assert_int_equal(cli_bottles_open(false, &bottles, NULL), 0);
-	assert_int_equal(bottles_load(bottles, slug, &b, NULL), 0);
-	was_locked = b.is_alive;
-	(void)close(bottles);
-	if (!answer)
-		return err_set(e, -ECONNREFUSED, "no engine answers");
-	(void)snprintf(reference, BACKEND_REFERENCE_MAX, "%s", answer);
-	return 0;
-}
-
-static const struct backend imaging = {.name = "docker", .commit = fake_commit};
-static const struct backend plain = {.name = "native"};
-
-const struct backend *fake_find(enum plan_backend b)
-{
-	return b == PLAN_BACKEND_DOCKER ? &imaging : b == PLAN_BACKEND_NATIVE ? &plain : NULL;
-}
-
-static int commit_of(const char *json, char reference[BACKEND_REFERENCE_MAX], struct err *e)
-{
-	struct bottles_entry b;
-	int bottles, r;
-
-	*e = ERR_INIT;
-	write_state("bottle.json", json);
-	assert_int_equal(cli_bottles_open(false, &bottles, NULL), 0);
-	assert_int_equal(bottles_load(bottles, SLUG, &b, NULL), 0);
-	r = commit(&b, "claude-bottle/snapshot:" SLUG, reference, e);
-	(void)close(bottles);
-	return r;
-}
-
-static void test_commit(void **s)
-{
-	_cleanup_free_ char *path = mem_printf("%s/" SLUG, state);
-	_cleanup_free_ char *refusal =
-		mem_printf("backend native keeps no image: the home in %s/home is all there is; "
-			   "claude-bottle resume " SLUG,
-			   path);
-	char reference[BACKEND_REFERENCE_MAX];
-	struct err e;
-
-	(void)s;
-	answer = "claude-bottle/snapshot:" SLUG;
-	assert_int_equal(commit_of("{\"backend\":\"docker\"}", reference, &e), 0);
-	assert_string_equal(reference, answer);
-	assert_string_equal(asked_name, "claude-bottle/snapshot:" SLUG);
-	assert_string_equal(asked_dir, path);
-	assert_true(was_locked);
-	answer = NULL;
-	assert_int_equal(commit_of("{\"backend\":\"docker\"}", reference, &e), -ECONNREFUSED);
-	assert_string_equal(e.text, SLUG ": no engine answers");
-	answer = "\x1b[2J";
-	assert_int_equal(commit_of("{\"backend\":\"docker\"}", reference, &e), -EINVAL);
-	assert_non_null(strstr(e.text, "backend docker answers: \"\\x1b[2J\" is not"));
-	answer = "";
-	assert_int_equal(commit_of("{\"backend\":\"docker\"}", reference, &e), -EINVAL);
-	assert_int_equal(commit_of("{\"backend\":\"native\"}", reference, &e), -ENOTSUP);
-	assert_string_equal(e.text, refusal);
-	assert_int_equal(commit_of("{\"backend\":\"qemu\"}", reference, &e), -ENOSYS);
-	assert_string_equal(e.text, SLUG " was made by backend qemu, which is not in this build");
-	assert_int_equal(commit_of("{\"backend\":\"x\"}", reference, &e), -EINVAL);
-	assert_int_equal(commit_of("{}", reference, &e), -ENOENT);
-}
-
-static void check_verb(const char *slug, const char *name, int status)
-{
-	struct cli_args a = {
-		.verb = &cmd_commit, .positionals = {slug, name}, .n_positionals = name ? 2 : 1};
-
-	asked_name[0] = '\0';
-	assert_int_equal(cmd_commit.fn(&a), status);
-}
-
-static void test_commit_names(void **s)
-{
-	(void)s;
-	write_state("bottle.json", "{\"backend\":\"docker\"}");
-	answer = "x:1";
-	check_verb(SLUG, NULL, CLI_OK);
-	assert_string_equal(asked_name, "claude-bottle/snapshot:" SLUG);
-	check_verb("a-", "registry.example:5000/x:1", CLI_OK);
-	assert_string_equal(asked_name, "registry.example:5000/x:1");
-	check_verb(SLUG, "--rm", CLI_USAGE);
-	check_verb(SLUG, "X", CLI_USAGE);
-	assert_string_equal(asked_name, "");
-	check_verb("nobody", NULL, CLI_FAILED);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -706,8 +598,6 @@ int main(void)
 		cmocka_unit_test(test_changes_of_a_route),
 		cmocka_unit_test(test_changes_around_routes),
 		cmocka_unit_test(test_changes_cap),
-		cmocka_unit_test(test_commit),
-		cmocka_unit_test(test_commit_names),
 	};
 
 	return cmocka_run_group_tests(tests, make_home, remove_home);
