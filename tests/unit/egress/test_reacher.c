@@ -133,8 +133,11 @@ static void make_policy(struct fixture *f)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct resolver_config config = {
-		.own = &f->own, .n_servers = 1, .policy = &f->policy, .servers = &f->stub.address};
+	struct resolver_config config = {.own = &f->own,
+					 .n_servers = 1,
+					 .total_ms = 3500,
+					 .policy = &f->policy,
+					 .servers = &f->stub.address};
 	struct err e = ERR_INIT;
 
 	(void)signal(SIGPIPE, SIG_IGN);
