@@ -20,8 +20,6 @@
 #define BASE_TAIL_MAX 512
 #define BASE_STEP     "image base"
 
-static const char base_dockerfile[] = "FROM " IMAGE_BASE_PULLED_NAME ":" IMAGE_BASE_PULLED_TAG "\n";
-
 struct bootstrap {
 	pid_t pid;
 	int out_fd;  /* the tar, from its standard output */
@@ -191,6 +189,7 @@ int image_base_make(const struct image_job *job, char id[IMAGE_ID_MAX], struct e
 {
 	struct str name = STR_LIT(IMAGE_BASE_PULLED_NAME), tag = STR_LIT(IMAGE_BASE_PULLED_TAG);
 	struct err of_pull = ERR_INIT;
+	struct image_info pulled;
 	int ret;
 
 	progress_tell(job->progress, BASE_STEP, "look for a registry", 0, 0);
@@ -198,7 +197,10 @@ int image_base_make(const struct image_job *job, char id[IMAGE_ID_MAX], struct e
 	if (ret == 0)
 		ret = image_pull(job->en, name, tag, job->progress, &of_pull);
 	if (ret == 0)
-		return image_build_one(job, IMAGE_BASE, base_dockerfile, id, e);
+		ret = image_inspect(job->en, IMAGE_BASE_PULLED_NAME ":" IMAGE_BASE_PULLED_TAG,
+				    &pulled, NULL, &of_pull);
+	if (ret == 0)
+		return image_build_one(job, IMAGE_BASE, pulled.id, id, e);
 	/* The engine is gone, or full: what comes next would only say it again. */
 	if (ret == -ECONNREFUSED || ret == -EPIPE || ret == -ENOSPC) {
 		if (e)

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/utsname.h>
 
 #define BUILD_PATH_MAX 8192
 #define HOST_CA_NAME   ".host-ca.crt"
@@ -33,15 +32,14 @@ static int add_host_ca(int fd, struct err *e)
 }
 
 /* The whole in memory: its largest part, the executable, was there already. */
-static int make_context(const struct image_job *job, const struct image_template *t,
-			const char *dockerfile, struct err *e)
+static int make_context(const struct image_job *job, const struct image_template *t, struct err *e)
 {
 	_cleanup_close_ int fd = memfd_create("context", MFD_CLOEXEC);
 	int ret;
 
 	if (fd < 0)
 		return err_errno(e, "make a build's context");
-	ret = tar_file(fd, "Dockerfile", 0644, str_of(dockerfile), e);
+	ret = tar_file(fd, "Dockerfile", 0644, str_of(t->dockerfile), e);
 	if (ret == 0 && t->file_name)
 		ret = tar_file(fd, t->file_name, 0644, str_of(t->file), e);
 	if (ret == 0 && t->has_program)
@@ -68,8 +66,7 @@ static int add_query(struct buf *path, const char *name, const json_t *value, st
 	return 0;
 }
 
-static int make_path(const struct image_job *job, enum image_kind kind, struct buf *path,
-		     struct err *e)
+static int make_path(enum image_kind kind, const char *below, struct buf *path, struct err *e)
 {
 	const struct image_template *t = &image_templates[kind];
 	_cleanup_(json_unref) json_t *args = json_object();
@@ -79,9 +76,11 @@ static int make_path(const struct image_job *job, enum image_kind kind, struct b
 	int ret;
 
 	image_host_proxies(args);
-	if (t->below >= 0)
-		(void)json_object_set_new(args, "BASE",
-					  json_string(job->names->reference[t->below]));
+	/* By its bare digits: an id is never pulled. A name that went away in between would be,
+	 * from whoever has it in a public registry. */
+	if (str_starts(str_of(below), STR_LIT("sha256:")))
+		below += 7;
+	(void)json_object_set_new(args, "BASE", json_string(below));
 	if (t->needs_host && image_host_registry(registry))
 		(void)json_object_set_new(args, "NPM_REGISTRY", json_string(registry));
 	if (buf_printf(path, "/build?rm=1&forcerm=1&nocache=1") < 0)
@@ -102,7 +101,7 @@ static void drop_steps(const struct engine *en, const struct image_said *s)
 	}
 }
 
-int image_build_one(const struct image_job *job, enum image_kind kind, const char *dockerfile,
+int image_build_one(const struct image_job *job, enum image_kind kind, const char *below,
 		    char id[IMAGE_ID_MAX], struct err *e)
 {
 	const struct image_template *t = &image_templates[kind];
@@ -115,10 +114,10 @@ int image_build_one(const struct image_job *job, enum image_kind kind, const cha
 	buf_init(&path, BUILD_PATH_MAX);
 	image_said_init(&said, t->name, job->progress, job->log);
 	(void)snprintf(what, sizeof(what), "build image %s", t->name);
-	ret = make_path(job, kind, &path, e);
+	ret = make_path(kind, below, &path, e);
 	if (ret < 0)
 		return ret;
-	context = make_context(job, t, dockerfile ? dockerfile : t->dockerfile, e);
+	context = make_context(job, t, e);
 	if (context < 0)
 		return context;
 	ret = buf_append(&path, "", 1);

@@ -13,127 +13,12 @@
 #include <sys/file.h>
 #include <sys/utsname.h>
 
-#define IMAGE_REGISTRY_MS 10000
-#define IMAGE_PATH_MAX	  1024
-#define IMAGE_LOCK_MS	  (30 * 60 * 1000) /* longer than a build on a slow line */
-#define IMAGE_LOCK_STEP	  200000	   /* us */
-
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
-
-/* --- calls --- */
-
-int image_inspect(const struct engine *en, const char *ref, struct image_info *out, json_t **whole,
-		  struct err *e)
-{
-	_cleanup_free_ char *path = mem_printf("/images/%s/json", ref);
-	_cleanup_(json_unref) json_t *image = NULL;
-	const char *id;
-	int ret = engine_do(en, "GET", path, NULL, "inspect image", &image, e);
-
-	if (ret < 0)
-		return ret;
-	id = json_string_value(json_object_get(image, "Id"));
-	if (!id || strlen(id) >= sizeof(out->id))
-		return err_set(e, -EPROTO, "the Docker engine: inspect image: it has no id");
-	if (out) {
-		(void)snprintf(out->reference, sizeof(out->reference), "%s", ref);
-		(void)snprintf(out->id, sizeof(out->id), "%s", id);
-		out->size_bytes = (uint64_t)json_integer_value(json_object_get(image, "Size"));
-	}
-	if (whole)
-		*whole = take_ptr(&image);
-	return 0;
-}
-
-void image_drop(const struct engine *en, const char *id)
-{
-	_cleanup_free_ char *path = mem_printf("/images/%s", id);
-	_cleanup_(json_unref) json_t *image = NULL;
-
-	/* One with a name belongs to somebody; its only name would go with it. */
-	if (image_inspect(en, id, NULL, &image, NULL) < 0 ||
-	    json_array_size(json_object_get(image, "RepoTags")) > 0)
-		return;
-	(void)!engine_do(en, "DELETE", path, NULL, "remove image", NULL, NULL);
-}
-
-static int image_name(const struct engine *en, const char *id, const char *reference, struct err *e)
-{
-	_cleanup_(buf_free) struct buf path;
-	struct reference r;
-	int ret = reference_parse(str_of(reference), &r, e);
-
-	buf_init(&path, IMAGE_PATH_MAX);
-	if (ret < 0)
-		return ret;
-	if (buf_printf(&path, "/images/%s/tag?repo=", id) < 0 || engine_escape(&path, r.name) < 0 ||
-	    buf_printf(&path, "&tag=") < 0 || engine_escape(&path, r.tag) < 0 ||
-	    buf_append(&path, "", 1) < 0)
-		return err_set(e, -ENOBUFS, "the image's name is too long");
-	return engine_do(en, "POST", buf_str(&path).p, NULL, "name image", NULL, e);
-}
-
-int image_registry_answers(const struct engine *en, struct str name, struct str version,
-			   struct err *e)
-{
-	_cleanup_free_ char *path =
-		mem_printf("/distribution/" STR_FMT "%s" STR_FMT "/json", STR_ARG(name),
-			   str_chr(version, ':') < version.n ? "@" : ":", STR_ARG(version));
-	struct engine_call c;
-	int ret = engine_begin(&c, en, "GET", path, NULL, "ask the registry", e);
-
-	if (ret < 0)
-		return ret;
-	c.timeout_ms = IMAGE_REGISTRY_MS;
-	return engine_end(&c, NULL, e);
-}
-
-struct pull {
-	const struct progress *progress;
-	char step[64];
-};
-
-static int on_pull(void *ctx, const json_t *event)
-{
-	const json_t *detail = json_object_get(event, "progressDetail");
-	const char *status = json_string_value(json_object_get(event, "status"));
-	const char *layer = json_string_value(json_object_get(event, "id"));
-	struct pull *p = ctx;
-	char text[160];
-
-	(void)snprintf(text, sizeof(text), "%.64s%s%.64s", status ? status : "", layer ? " " : "",
-		       layer ? layer : "");
-	progress_tell(p->progress, p->step, text,
-		      (uint64_t)json_integer_value(json_object_get(detail, "current")),
-		      (uint64_t)json_integer_value(json_object_get(detail, "total")));
-	return 0;
-}
-
-int image_pull(const struct engine *en, struct str name, struct str version,
-	       const struct progress *progress, struct err *e)
-{
-	struct pull p = {.progress = progress};
-	_cleanup_(buf_free) struct buf path;
-
-	buf_init(&path, IMAGE_PATH_MAX);
-	(void)snprintf(p.step, sizeof(p.step), "pull %.*s", (int)(name.n > 48 ? 48 : name.n),
-		       name.p);
-	/* Without a tag all of a repository would come. */
-	if (buf_printf(&path, "/images/create?fromImage=") < 0 || engine_escape(&path, name) < 0 ||
-	    buf_printf(&path, "&tag=") < 0 || engine_escape(&path, version) < 0 ||
-	    buf_append(&path, "", 1) < 0)
-		return err_set(e, -ENOBUFS, "the image's name is too long");
-	progress_tell(progress, p.step, "", 0, 0);
-	return engine_stream(en, "POST", buf_str(&path).p, -1, NULL, NULL, "pull image", on_pull,
-			     &p, e);
-}
+#define IMAGE_LOCK_MS	(30 * 60 * 1000) /* longer than a build on a slow line */
+#define IMAGE_LOCK_STEP 200000		 /* us */
 
 /* --- names --- */
 
-static int names_for(struct image_names *out, struct image_program *program, bool has_program,
+int image_names_here(struct image_names *out, struct image_program *program, bool has_program,
 		     struct err *e)
 {
 	struct utsname host;
@@ -173,7 +58,7 @@ static int find_kind(const struct engine *en, enum image_kind kind, struct image
 {
 	_cleanup_(image_program_free) struct image_program program;
 	struct image_names names;
-	int ret = names_for(&names, &program, image_templates[kind].has_program, e);
+	int ret = image_names_here(&names, &program, image_templates[kind].has_program, e);
 
 	*out = (struct image_info){0};
 	return ret < 0 ? ret : find(en, kind, &names, out, e);
@@ -181,9 +66,7 @@ static int find_kind(const struct engine *en, enum image_kind kind, struct image
 
 /* --- making --- */
 
-/* One build of a user's at a time: a second one of the same would only do it again, and finds it
- * made when its turn comes. Two users' builds do not wait for each other, and need not. */
-static int lock_builds(const struct progress *p)
+int image_lock(const struct progress *p)
 {
 	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
 	_cleanup_free_ char *folder = NULL, *path = NULL;
@@ -209,6 +92,20 @@ static int lock_builds(const struct progress *p)
 	return take_fd(&fd);
 }
 
+/* Away with what a rebuild has taken the name from. While a container uses it, it keeps a name of
+ * ours, by which "image remove" finds it later: one without could be a user's own, since those that
+ * stand on ours inherit the labels. */
+static void put_aside(const struct engine *en, enum image_kind kind, const char *id)
+{
+	const char *digits = str_starts(str_of(id), STR_LIT("sha256:")) ? id + 7 : id;
+	_cleanup_free_ char *name = mem_printf(IMAGE_OURS "%s:replaced-%.*s", image_kind_name(kind),
+					       IMAGE_TAG_DIGITS, digits);
+	_cleanup_free_ char *path = mem_printf("/images/%s", name);
+
+	if (image_name(en, id, name, NULL) == 0)
+		(void)!engine_do(en, "DELETE", path, NULL, "remove image", NULL, NULL);
+}
+
 /* Names what was built, unless somebody else was faster: then theirs is taken. */
 static int take_name(const struct image_job *job, enum image_kind kind, bool must_replace,
 		     const char *id, struct image_info *out, struct err *e)
@@ -228,7 +125,7 @@ static int take_name(const struct image_job *job, enum image_kind kind, bool mus
 		return ret;
 	}
 	if (before.id[0] && strcmp(before.id, id) != 0)
-		image_drop(job->en, before.id);
+		put_aside(job->en, kind, before.id);
 	return image_inspect(job->en, reference, out, NULL, e);
 }
 
@@ -250,7 +147,7 @@ static int make(const struct image_job *job, enum image_kind kind, struct image_
 		ret = make(job, (enum image_kind)t->below, b, &below, e);
 		if (ret < 0)
 			return ret;
-		ret = image_build_one(job, kind, NULL, id, e);
+		ret = image_build_one(job, kind, below.id, id, e);
 	} else {
 		ret = image_base_make(job, id, e);
 	}
@@ -269,7 +166,7 @@ int image_make(const struct engine *en, enum image_kind kind, struct image_build
 	struct image_job job = {
 		.en = en, .names = &names, .program = &program, .progress = p, .log = b->log};
 	struct err own = ERR_INIT;
-	int ret = names_for(&names, &program, image_templates[kind].has_program, e);
+	int ret = image_names_here(&names, &program, image_templates[kind].has_program, e);
 
 	*out = (struct image_info){0};
 	if (ret < 0)
@@ -279,7 +176,7 @@ int image_make(const struct engine *en, enum image_kind kind, struct image_build
 		if (ret == 0)
 			return 0;
 	}
-	lock = lock_builds(p);
+	lock = image_lock(p);
 	return make(&job, kind, b, out, e);
 }
 

@@ -6,6 +6,7 @@
 #include "base/clean.h"
 
 #define IMAGE_OURS	  "claude-bottle/"
+#define IMAGE_STAGE	  "stage" /* the label of what is not whole */
 #define IMAGE_TAG_DIGITS  16
 #define IMAGE_PROGRAM_MAX (512u << 20)
 #define IMAGE_CA_MAX	  (4u << 20)
@@ -16,7 +17,7 @@
 
 struct image_template {
 	const char *name;
-	const char *dockerfile;	      /* NULL: base, which base.c makes */
+	const char *dockerfile;
 	const char *file_name, *file; /* a further file of the context, or NULL */
 	int below;		      /* an enum image_kind, or -1 */
 	bool has_program;	      /* the bundle's executable is in the context */
@@ -30,12 +31,16 @@ extern const char *const image_base_recipe[];
 #define IMAGE_BASE_PULLED_TAG  "bookworm-slim"
 
 /* The references of kind and of all that it stands on. */
+struct image_program;
 struct image_names {
 	char reference[IMAGE_KIND_COUNT][IMAGE_REFERENCE_MAX];
 };
 /* program_hash: of the bundle's executable; may be NULL where no kind that is asked for has it. */
 int image_names_make(struct image_names *out, const char *version, const char *machine,
 		     const char *program_hash, struct err *e) _fallible_;
+/* The same of this program on this machine; program is the caller's to free, also on failure. */
+int image_names_here(struct image_names *out, struct image_program *program, bool has_program,
+		     struct err *e) _fallible_;
 int image_sha256(struct str data, char hex[65], struct err *e) _fallible_;
 
 /* --- the bundle's executable (program.c) --- */
@@ -73,8 +78,8 @@ struct image_said {
 	struct buf *log; /* or NULL */
 	char line[SAID_LINE_MAX];
 	size_t n_line;
-	bool is_cut; /* the line was longer */
-	char last[SAID_LINE_MAX];
+	/* Of the step: its last line, and the first that complains. */
+	char last[SAID_LINE_MAX], why[SAID_LINE_MAX];
 	char step[32]; /* for progress */
 	unsigned n_step, n_steps;
 	char ids[SAID_IDS_MAX][16]; /* of what the steps have left */
@@ -97,18 +102,26 @@ struct image_job {
 	const struct progress *progress;
 	struct buf *log;
 };
-/* Builds kind out of its template, or dockerfile when that is not NULL; id is the new image's,
- * which has no name yet. Nothing is left of one that fails, nor of its stages. */
-int image_build_one(const struct image_job *job, enum image_kind kind, const char *dockerfile,
+/* Builds kind out of its template on the image with the id below; id is the new image's, which has
+ * no name yet. Nothing is left of one that fails, nor of its stages. */
+int image_build_one(const struct image_job *job, enum image_kind kind, const char *below,
 		    char id[IMAGE_ID_MAX], struct err *e) _fallible_;
 int image_base_make(const struct image_job *job, char id[IMAGE_ID_MAX], struct err *e) _fallible_;
 
-/* --- calls of the engine (image.c) --- */
+/* One build of a user's at a time: a second one of the same would only do it again, and finds it
+ * made when its turn comes. Two users' builds do not wait for each other, and need not. The lock,
+ * or -1 where there is none to be had: then it goes without. */
+int image_lock(const struct progress *p);
+
+/* --- calls of the engine (calls.c) --- */
 
 /* ref: a reference that was parsed, or an id. */
 int image_inspect(const struct engine *en, const char *ref, struct image_info *out, json_t **whole,
 		  struct err *e) _fallible_;
-/* The image and those below it that have no name; what is in use stays. */
+/* Gives the image of this id a reference of ours. */
+int image_name(const struct engine *en, const char *id, const char *reference,
+	       struct err *e) _fallible_;
+/* The image, unless it has a name, and those below it that have none; what is in use stays. */
 void image_drop(const struct engine *en, const char *id);
 int image_pull(const struct engine *en, struct str name, struct str version,
 	       const struct progress *p, struct err *e) _fallible_;

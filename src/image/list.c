@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/utsname.h>
 
 #define LIST_PATH	"/images/json?filters=%7B%22label%22%3A%5B%22" IMAGE_LABEL "%22%5D%7D"
 #define LIST_CONTAINERS "/containers/json?all=1"
@@ -68,8 +67,8 @@ static void list_add(struct listing *l, const json_t *image, const char *referen
 	l->n++;
 }
 
-/* One entry for each of its names that is ours; a user's own image built on one of ours inherits
- * the label, but no name. */
+/* One entry for each of its names that is ours. A user's own image built on one of ours inherits
+ * the label, so that without a name only a stage is surely ours. */
 static void list_image(struct listing *l, const json_t *image)
 {
 	const json_t *tags = json_object_get(image, "RepoTags"), *tag;
@@ -86,7 +85,8 @@ static void list_image(struct listing *l, const json_t *image)
 		if (strncmp(name, IMAGE_OURS, strlen(IMAGE_OURS)) == 0 && l->n < IMAGE_LIST_MAX)
 			list_add(l, image, name);
 	}
-	if (!has_name && l->n < IMAGE_LIST_MAX)
+	if (!has_name && l->n < IMAGE_LIST_MAX &&
+	    strcmp(text_of(json_object_get(image, "Labels"), IMAGE_LABEL), IMAGE_STAGE) == 0)
 		list_add(l, image, "");
 }
 
@@ -105,19 +105,13 @@ int image_list(const struct engine *en, struct image_entry **list, size_t *n, st
 	_cleanup_(json_unref) json_t *images = NULL, *containers = NULL;
 	struct image_names names;
 	struct listing l = {.names = &names};
-	struct utsname host;
 	const json_t *image;
 	size_t i;
 	int ret;
 
 	*list = NULL;
 	*n = 0;
-	if (uname(&host) < 0)
-		return err_errno(e, "ask for the machine's architecture");
-	ret = image_program_load(&program, e);
-	if (ret == 0)
-		ret = image_names_make(&names, CLAUDE_BOTTLE_VERSION, host.machine, program.hash,
-				       e);
+	ret = image_names_here(&names, &program, true, e);
 	if (ret == 0)
 		ret = engine_do(en, "GET", LIST_PATH, NULL, "list images", &images, e);
 	if (ret == 0)

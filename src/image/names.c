@@ -11,8 +11,11 @@
 /* Changes when what is made of the same inputs changes. */
 #define NAMES_FORMAT "claude-bottle image 1"
 
+/* Of a Debian that was pulled. */
+static const char base_dockerfile[] = "ARG BASE\nFROM ${BASE}\n";
+
 const struct image_template image_templates[IMAGE_KIND_COUNT] = {
-	[IMAGE_BASE] = {.name = "base", .below = -1},
+	[IMAGE_BASE] = {.name = "base", .dockerfile = base_dockerfile, .below = -1},
 	[IMAGE_TOOLS] = {.name = "tools",
 			 .dockerfile = template_tools,
 			 .file_name = "gather",
@@ -104,9 +107,9 @@ static int add_inputs(struct buf *b, const struct image_template *t, const char 
 		bad |= add(b, t->file_name, t->file);
 	if (t->has_program)
 		bad |= add(b, "program", program_hash);
-	for (size_t i = 0; !t->dockerfile && image_base_recipe[i]; i++)
+	for (size_t i = 0; t->below < 0 && image_base_recipe[i]; i++)
 		bad |= add(b, "argument", image_base_recipe[i]);
-	if (!t->dockerfile)
+	if (t->below < 0)
 		bad |= add(b, "pulled", IMAGE_BASE_PULLED_NAME ":" IMAGE_BASE_PULLED_TAG);
 	return bad;
 }

@@ -54,7 +54,7 @@ static void take_step(struct image_said *s, struct str line)
 		return;
 	s->n_step = (unsigned)n;
 	s->n_steps = (unsigned)of;
-	s->last[0] = '\0';
+	s->last[0] = s->why[0] = '\0';
 	tell(s, str_trim(what));
 }
 
@@ -88,6 +88,14 @@ static struct str without_colour(char *p, size_t n)
 	return str_slice(p, to);
 }
 
+/* The first that a program says of its failure tells more than what it adds: apt's and curl's last
+ * lines are advice. */
+static bool complains(struct str line)
+{
+	return str_starts(line, STR_LIT("E: ")) || str_starts(line, STR_LIT("curl: (")) ||
+	       str_starts(line, STR_LIT("fatal: "));
+}
+
 static void take_line(struct image_said *s)
 {
 	static const struct str ours[] = {
@@ -113,6 +121,9 @@ static void take_line(struct image_said *s)
 			return;
 	}
 	text_visible_cstr(s->last, sizeof(s->last), line);
+	if (!s->why[0] && complains(line))
+		memcpy(s->why, s->last, sizeof(s->why));
+
 	tell(s, str_of(s->last));
 }
 
@@ -147,6 +158,7 @@ int image_said_event(void *said, const json_t *event)
 void image_said_fail(const struct image_said *s, struct err *e)
 {
 	static const struct str mark = STR_LIT("returned a non-zero code: ");
+	const char *reason = s->why[0] ? s->why : s->last;
 	struct str text, status;
 	char own[ERR_TEXT_MAX], what[96];
 	size_t at;
@@ -160,13 +172,13 @@ void image_said_fail(const struct image_said *s, struct err *e)
 	code = e->code;
 	(void)snprintf(what, sizeof(what), s->n_steps ? "%s, step %u/%u" : "%s", s->name, s->n_step,
 		       s->n_steps);
-	if (at == text.n || !s->last[0]) {
+	if (at == text.n || !reason[0]) {
 		(void)err_prefix(e, "the image %s could not be built", what);
 		return;
 	}
-	if (strcasestr(s->last, "no space left on device"))
+	if (strcasestr(reason, "no space left on device"))
 		code = -ENOSPC;
 	status = str_sub(text, at + mark.n, text.n);
 	(void)err_set(e, code, "the image %s could not be built: %.500s (status " STR_FMT ")", what,
-		      s->last, STR_ARG(str_sub(status, 0, 3)));
+		      reason, STR_ARG(str_sub(status, 0, 3)));
 }
