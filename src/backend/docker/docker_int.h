@@ -65,6 +65,13 @@ struct docker_kept_fd {
 	int fd;
 };
 
+/* A process beside the agent: its relay, and the number by which process 1 finds it. */
+#define DOCKER_EXECS 64
+struct docker_exec {
+	pid_t relay;
+	unsigned number;
+};
+
 struct bottle {
 	const struct plan *plan;
 	struct engine engine;
@@ -91,6 +98,8 @@ struct bottle {
 	int fail_fds[2]; /* where relays write why they lost the engine; ours, theirs */
 	pid_t relay_pid; /* child: stands for the agent */
 	bool has_tty;
+	struct docker_exec execs[DOCKER_EXECS];
+	unsigned n_execs; /* ever */
 	char reason[512]; /* what broke */
 	char note[160];
 };
@@ -101,6 +110,9 @@ struct bottle {
 json_t *docker_labels(const struct bottle *b, const char *role);
 /* PREFIX SLUG [-suffix] */
 char *docker_name(const char *slug, const char *suffix);
+/* The "Id" of an answer. */
+int docker_take_id(const json_t *answer, const char *what, char id[DOCKER_ID_SIZE],
+		   struct err *e) _fallible_;
 /* Both networks at once; picks the range. */
 int docker_make_networks(struct bottle *b, struct err *e) _fallible_;
 /* Takes spec. id: DOCKER_ID_SIZE bytes. */

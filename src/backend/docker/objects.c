@@ -37,7 +37,7 @@ json_t *docker_labels(const struct bottle *b, const char *role)
 }
 
 /* The Id of an answer. */
-static int take_id(const json_t *answer, const char *what, char *id, struct err *e)
+int docker_take_id(const json_t *answer, const char *what, char id[DOCKER_ID_SIZE], struct err *e)
 {
 	const char *text = json_string_value(json_object_get(answer, "Id"));
 	size_t n = text ? strlen(text) : 0;
@@ -80,7 +80,7 @@ static int network_end(struct engine_call *c, char *id, struct err *e)
 	_cleanup_json_ json_t *answer = NULL;
 	int ret = engine_end(c, &answer, e);
 
-	return ret < 0 ? ret : take_id(answer, c->what, id, e);
+	return ret < 0 ? ret : docker_take_id(answer, c->what, id, e);
 }
 
 static int networks_try(struct bottle *b, struct err *e)
@@ -190,7 +190,7 @@ int docker_make_container(struct bottle *b, json_t *spec, const char *suffix, co
 		text_visible_cstr(shown, sizeof(shown), str_of(text ? text : ""));
 		log_warn("the Docker engine: %s: %s", what, shown);
 	}
-	return take_id(answer, what, id, e);
+	return docker_take_id(answer, what, id, e);
 }
 
 int docker_make_bundle(struct bottle *b, struct err *e)
@@ -350,7 +350,7 @@ static int remove_listed(const struct engine *en, const struct docker_which *w, 
 		struct err own = ERR_INIT;
 		int ret;
 
-		if (!is_wanted(object, w) || take_id(object, "list", id, NULL) < 0)
+		if (!is_wanted(object, w) || docker_take_id(object, "list", id, NULL) < 0)
 			continue;
 		(*n)++;
 		if (w->is_dry)

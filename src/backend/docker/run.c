@@ -292,12 +292,14 @@ int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 
 /* --- beside the agent --- */
 
-static json_t *exec_spec(const struct bottle *b, char *const *argv, bool has_tty)
+static json_t *exec_spec(const struct bottle *b, unsigned number, char *const *argv, bool has_tty)
 {
-	json_t *cmd = json_pack("[s, s, s, s]", GUEST_BUNDLE, "guest", "exec", "--");
-	char user[32];
+	char user[32], id[32];
+	json_t *cmd;
 
 	(void)snprintf(user, sizeof(user), "%u:%u", (unsigned)b->uid, (unsigned)b->gid);
+	(void)snprintf(id, sizeof(id), "id=%u", number);
+	cmd = json_pack("[s, s, s, s, s]", GUEST_BUNDLE, "guest", "exec", id, "--");
 	for (; cmd && *argv; argv++) {
 		if (json_array_append_new(cmd, json_string(*argv)) < 0) {
 			json_decref(cmd);
@@ -309,41 +311,47 @@ static json_t *exec_spec(const struct bottle *b, char *const *argv, bool has_tty
 			 "Cmd", cmd);
 }
 
+/* Those of the keeper's that live are fewer than there are places, so that the oldest is done. */
+static void remember_exec(struct bottle *b, pid_t relay, unsigned number)
+{
+	b->execs[number % DOCKER_EXECS] = (struct docker_exec){.relay = relay, .number = number};
+}
+
 int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
 		struct err *e)
 {
-	_cleanup_json_ json_t *spec = exec_spec(b, argv, io->has_tty), *answer = NULL;
+	unsigned number = b->n_execs % GUEST_EXEC_MAX + 1;
+	_cleanup_json_ json_t *spec = exec_spec(b, number, argv, io->has_tty), *answer = NULL;
 	char path[RUN_PATH_MAX], id[DOCKER_ID_SIZE];
-	const char *text;
 	int ret;
 
 	if (!spec)
 		return err_set(e, -EILSEQ, "the command is not UTF-8");
 	(void)snprintf(path, sizeof(path), "/containers/%s/exec", b->agent_id);
 	ret = engine_do(&b->engine, "POST", path, spec, "make exec", &answer, e);
+	if (ret == 0)
+		ret = docker_take_id(answer, "make exec", id, e);
+	if (ret == 0)
+		ret = open_relay(b, id, io, pid, e);
 	if (ret < 0)
 		return ret;
-	text = json_string_value(json_object_get(answer, "Id"));
-	if (!text || strlen(text) >= sizeof(id) || strspn(text, "0123456789abcdef") != strlen(text))
-		return err_set(e, -EPROTO, "the Docker engine: make exec: its answer has no id");
-	(void)snprintf(id, sizeof(id), "%s", text);
-	return open_relay(b, id, io, pid, e);
+	b->n_execs++;
+	remember_exec(b, *pid, number);
+	return 0;
 }
 
+/* Through process 1, which needs no engine for it. */
 int docker_signal(struct bottle *b, pid_t pid, int signo)
 {
-	char path[RUN_PATH_MAX];
-	struct engine_call c;
-	int ret;
+	unsigned number = 0;
 
-	if (pid != b->relay_pid)
+	for (size_t i = 0; i < DOCKER_EXECS && pid != b->relay_pid; i++) {
+		if (b->execs[i].relay == pid)
+			number = b->execs[i].number;
+	}
+	if (b->guest_fd < 0 || (pid != b->relay_pid && number == 0))
 		return -ESRCH;
-	(void)snprintf(path, sizeof(path), "/containers/%s/kill?signal=%d", b->agent_id, signo);
-	ret = engine_begin(&c, &b->engine, "POST", path, NULL, "signal the agent", NULL);
-	if (ret < 0)
-		return ret;
-	c.timeout_ms = RUN_KILL_MS;
-	return engine_end(&c, NULL, NULL);
+	return guest_signal(b->guest_fd, number, signo, NULL);
 }
 
 /* Its first process ends when the keeper's end of their connection does, with or without an engine

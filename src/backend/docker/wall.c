@@ -73,6 +73,11 @@ static int close_by_container(struct bottle *b, struct err *e)
 
 int docker_close_network(struct bottle *b, struct err *e)
 {
+	int ret = guest_close_from_host(b->guest_fd, b->range.pinned, e);
+
+	if (ret != -ENOTSUP)
+		return ret;
+	*e = ERR_INIT;
 	return close_by_container(b, e);
 }
 
