@@ -183,6 +183,9 @@ int engine_stream(const struct engine *en, const char *method, const char *path,
 	buf_init(&s.refused, ENGINE_ERROR_BODY_MAX);
 	engine_events_init(&s.events);
 	engine_answer_init(&s.answer, engine_method(method));
+	/* Once for all that follows; see engine_write_head(). */
+	if (!buf_reserve(&s.up, STREAM_CHUNK_HEAD + STREAM_CHUNK_BYTES + 2))
+		return engine_fail(e, -ENOMEM, what, "no memory");
 	ret = engine_write_head(&s.up, en, &r, what, e);
 	if (ret < 0)
 		return ret;
