@@ -104,7 +104,9 @@ static int stream_read(struct stream *s, struct err *e)
 
 	if (got == -EAGAIN)
 		return 0;
-	if (got < 0)
+	/* An engine that refuses and closes while more was sent to it leaves its words, then a
+	 * reset. */
+	if (got < 0 && (!s->answer.has_head || engine_answer_is_good(&s->answer)))
 		return engine_fail_io(e, (int)got, s->what);
 	do {
 		struct str data;
@@ -115,7 +117,7 @@ static int stream_read(struct stream *s, struct err *e)
 		if (data.n > 0 && stream_take(s, data, e) < 0)
 			return e ? e->code : -EIO;
 	} while (ret > 0);
-	if (got == 0 && engine_answer_eof(&s->answer) < 0) {
+	if (got <= 0 && engine_answer_eof(&s->answer) < 0) {
 		/* An error's text need not be whole. */
 		if (s->answer.has_head && !engine_answer_is_good(&s->answer))
 			s->answer.is_done = true;
