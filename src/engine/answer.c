@@ -266,9 +266,8 @@ int engine_answer_body(struct engine_answer *a, int fd, struct buf *in, struct s
 }
 
 int engine_answer_refused(struct engine_answer *a, int fd, struct buf *in, const char *what,
-			  struct err *e)
+			  uint64_t deadline_ns, struct err *e)
 {
-	uint64_t deadline_ns = engine_deadline(ENGINE_TIMEOUT_MS);
 	_cleanup_(buf_free) struct buf body;
 	int ret = 1;
 

@@ -63,6 +63,7 @@ struct engine_call {
 	int method;
 	struct buf in;
 	unsigned status;
+	uint64_t until_ns; /* of the whole call, or 0 */
 };
 
 /* Sends method and path (below /vX.Y, percent-encoded by the caller through engine_escape()) with

@@ -45,7 +45,8 @@ static int attach_container(const struct engine_relay *r, struct engine_relay_jo
 				 engine_deadline(ENGINE_TIMEOUT_MS), e);
 	if (ret == 0 && !engine_answer_is_good(job->wait))
 		ret = engine_answer_refused(job->wait, job->wait_fd, job->wait_in,
-					    "wait for the container", e);
+					    "wait for the container",
+					    engine_deadline(ENGINE_TIMEOUT_MS), e);
 	return ret;
 }
 

@@ -236,6 +236,7 @@ int engine_fetch(const struct engine *en, const char *path, int out_fd, uint64_t
 	if (ret < 0)
 		return ret;
 	if (!engine_answer_is_good(&a))
-		return engine_answer_refused(&a, fd, &in, what, e);
+		return engine_answer_refused(&a, fd, &in, what, engine_deadline(ENGINE_TIMEOUT_MS),
+					     e);
 	return fetch_body(&a, fd, &in, out_fd, max_bytes, what, e);
 }
