@@ -37,6 +37,7 @@ struct relay {
 	struct engine_demux demux;
 	bool is_in_done, is_up_shut; /* no more input; the stream was told */
 	bool is_stream_done;
+	bool is_alive; /* the stream has brought something */
 	bool has_exit; /* status is known, or that it never will be */
 	int status;
 	uint64_t drain_ns; /* after the exit: when a silent stream is given up */
@@ -139,11 +140,14 @@ static void stream_read(struct relay *r)
 	if (got == -EAGAIN)
 		return;
 	r->drain_ns = engine_deadline(RELAY_DRAIN_MS);
-	if (got <= 0)
+	if (got <= 0) {
 		r->is_stream_done = true;
+		return;
+	}
 	/* It lives: its terminal is there. */
-	else if (r->resize_at_ns != UINT64_MAX)
+	if (!r->is_alive && r->resize_at_ns != UINT64_MAX)
 		r->resize_at_ns = 0;
+	r->is_alive = true;
 }
 
 static void stream_write(struct relay *r)
