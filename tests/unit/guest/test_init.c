@@ -394,7 +394,7 @@ static const char look_around[] =
 	"/proc/self/status | tr '\\n' ' '; umask; pwd; cat /proc/self/limits | "
 	"grep -E '(core file|open files|Max file) ' | tr -s ' ' | cut -d' ' -f 2-5\n"
 	"unshare -U true 2>&1 | grep -o 'Operation not permitted'\n"
-	"kill -KILL 1; kill -STOP 1; kill -SEGV 1; echo still\n";
+	"for s in KILL STOP SEGV BUS FPE ILL TRAP SYS ABRT; do kill -$s 1; done; echo still\n";
 
 static void expect_isolated(void)
 {
@@ -670,7 +670,8 @@ static void test_exec_signal(void **state)
 	assert_null(strstr(c.said, "fooled"));
 	assert_null(strstr(c.said, "agent"));
 	/* All of them end with the keeper. */
-	two = exec_start("id=3", "sleep 1000");
+	two = exec_start("id=3", "echo ready-3; sleep 1000");
+	expect_said("ready-3");
 	close_fd(&c.conn);
 	expect_dead_soon(GUEST_HUNG_UP);
 	assert_int_equal(exec_status(two), 128 + SIGKILL);
