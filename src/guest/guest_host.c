@@ -5,10 +5,12 @@
 #include "base/text.h"
 #include "base/timeutil.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -224,11 +226,40 @@ int guest_canary(int conn_fd, const struct guest_canary *c, int timeout_ms, int 
 
 int guest_go(int conn_fd, const struct guest_go *g, int timeout_ms, int abort_fd, struct err *e)
 {
+	size_t n_argv = 0;
 	int ret;
 
+	while (n_argv <= GUEST_ARGV_MAX && g->argv[n_argv])
+		n_argv++;
+	if (n_argv == 0 || n_argv > GUEST_ARGV_MAX)
+		return err_set(e, -E2BIG, "the agent's command needs 1 to %u words",
+			       GUEST_ARGV_MAX);
 	if (g->n_files > GUEST_FILES_MAX)
 		return err_set(e, -E2BIG, "more files than the agent's home can be given");
+	for (size_t i = 0; i < g->n_files; i++) {
+		if (g->files[i].text.n > 0 && memchr(g->files[i].text.p, 0, g->files[i].text.n))
+			return err_set(e, -EILSEQ, "\"%s\" for the agent's home is not text",
+				       g->files[i].path);
+	}
 	ret = host_order(conn_fd, 'g', host_go_json(g), e);
 	return ret < 0 ? ret
 		       : host_verdict(conn_fd, abort_fd, timeout_ms, 's', "start the agent", e);
+}
+
+int guest_signal(int conn_fd, unsigned exec, int signo, struct err *e)
+{
+	unsigned char message[GUEST_PASS_BYTES] = {'p', (unsigned char)signo};
+	uint32_t number = htonl(exec);
+	ssize_t put;
+
+	if (signo < 1 || signo > SIGRTMAX || exec > GUEST_EXEC_MAX)
+		return err_set(e, -EINVAL, "there is no signal %d, or no command %u in the bottle",
+			       signo, exec);
+	memcpy(message + 2, &number, sizeof(number));
+	put = io_send_fds(conn_fd, message, sizeof(message), NULL, 0, MSG_DONTWAIT);
+	if (put == (ssize_t)sizeof(message))
+		return 0;
+	if (put == -EAGAIN)
+		return err_set(e, -EAGAIN, "the container's first process does not keep up");
+	return err_set(e, -EPIPE, "the container's first process went away");
 }

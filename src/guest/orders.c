@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #define ORDERS_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
@@ -85,6 +86,7 @@ static int orders_parse_closed(struct orders *o, const json_t *list, struct err 
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		json_t *j = json_array_get(list, i);
 		struct guest_target *t = &o->closed[i];
+		const json_t *what;
 		uint64_t port;
 
 		if (!json_is_object(j) || orders_known_keys(j, known, e) < 0 ||
@@ -92,8 +94,9 @@ static int orders_parse_closed(struct orders *o, const json_t *list, struct err 
 			return orders_bad(e, "closed");
 		t->address = json_string_value(json_object_get(j, "address"));
 		t->port = (unsigned)port;
-		t->what = json_string_value(json_object_get(j, "what"));
-		if (!orders_is_address(t->address) || port == 0)
+		what = json_object_get(j, "what");
+		t->what = json_string_value(what);
+		if (!orders_is_address(t->address) || port == 0 || (what && !t->what))
 			return orders_bad(e, "closed");
 	}
 	o->canary.closed = o->closed;
@@ -260,6 +263,27 @@ int orders_receive(int sock, struct orders *o, struct err *e)
 	if (ret == 0)
 		o->letter = letter[0];
 	return ret;
+}
+
+int orders_receive_pass(int sock, struct orders_pass *p, struct err *e)
+{
+	unsigned char message[GUEST_PASS_BYTES + 1];
+	uint32_t exec;
+	ssize_t got = io_recv_fds(sock, message, sizeof(message), NULL, NULL, 0);
+
+	*p = (struct orders_pass){.signo = 0};
+	if (got == 0 || got == -ECONNRESET)
+		return 0;
+	if (got < 0)
+		return err_set(e, (int)got, "the keeper's message cannot be taken");
+	if (got != GUEST_PASS_BYTES || message[0] != 'p')
+		return orders_bad(e, "no signal to pass on");
+	memcpy(&exec, message + 2, sizeof(exec));
+	exec = ntohl(exec);
+	if (message[1] == 0 || message[1] > SIGRTMAX || exec > GUEST_EXEC_MAX)
+		return orders_bad(e, "no such signal");
+	*p = (struct orders_pass){.exec = exec, .signo = message[1]};
+	return 1;
 }
 
 void orders_free(struct orders *o)

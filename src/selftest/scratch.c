@@ -282,24 +282,35 @@ void scratch_close(struct scratch *s)
 	s->root[0] = '\0';
 }
 
-/* Nothing of the user's but what the product needs: the compiled rules, which are the same for
- * all, and which engine is meant. */
-static void make_environment(const struct scratch *s, char *env[static 9])
+/* What else of our environment the runs get: where the engine is, and which bundle is tried. */
+static const char *const run_passed[] = {"CLAUDE_BOTTLE_BUNDLE", "DOCKER_HOST", "DOCKER_CONTEXT",
+					 "DOCKER_CONFIG", "XDG_RUNTIME_DIR"};
+#define RUN_ENV_MAX 16
+
+static char *env_path(const char *name, const char *value, const char *base, const char *below)
 {
-	const char *home = getenv("HOME"), *cache = getenv("XDG_CACHE_HOME");
-	static const char *const passed[] = {"CLAUDE_BOTTLE_BUNDLE", "DOCKER_HOST",
-					     "XDG_RUNTIME_DIR"};
+	return value && value[0] ? mem_printf("%s=%s", name, value)
+				 : mem_printf("%s=%s/%s", name, base, below);
+}
+
+static void run_env(const struct scratch *s, char *env[RUN_ENV_MAX])
+{
+	const char *home = getenv("HOME") ? getenv("HOME") : s->root;
 	size_t n = 0;
 
 	env[n++] = mem_printf("HOME=%s/home", s->root);
 	env[n++] = mem_printf("XDG_STATE_HOME=%s/state", s->root);
-	env[n++] = cache ? mem_printf("XDG_CACHE_HOME=%s", cache)
-			 : mem_printf("XDG_CACHE_HOME=%s/.cache", home ? home : s->root);
 	env[n++] = mem_strdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
 	env[n++] = mem_strdup("LANG=C.UTF-8");
-	for (size_t i = 0; i < ARRAY_LEN(passed); i++) {
-		if (getenv(passed[i]))
-			env[n++] = mem_printf("%s=%s", passed[i], getenv(passed[i]));
+	/* The compiled rules are the same for all, and so is the engine: the user's own. */
+	env[n++] = env_path("XDG_CACHE_HOME", getenv("XDG_CACHE_HOME"), home, ".cache");
+	for (size_t i = 0; i < ARRAY_LEN(run_passed); i++) {
+		const char *value = getenv(run_passed[i]);
+
+		if (strcmp(run_passed[i], "DOCKER_CONFIG") == 0)
+			env[n++] = env_path(run_passed[i], value, home, ".docker");
+		else if (value && value[0])
+			env[n++] = mem_printf("%s=%s", run_passed[i], value);
 	}
 	env[n] = NULL;
 }
@@ -308,13 +319,14 @@ _Noreturn static void run_child(const struct scratch *s, char *const *argv, int 
 				int err)
 {
 	_cleanup_free_ char *work = mem_printf("%s/work", s->root);
-	char *env[9];
+	char *env[RUN_ENV_MAX];
 
-	make_environment(s, env);
+	run_env(s, env);
 	(void)dup2(in, STDIN_FILENO);
 	(void)dup2(out, STDOUT_FILENO);
 	(void)dup2(err, STDERR_FILENO);
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	run_env(s, env);
 	if (chdir(work) == 0)
 		(void)execve(argv[0], argv, env);
 	_exit(127);
@@ -347,50 +359,46 @@ int scratch_spawn(const struct scratch *s, char *const *argv, const char *name,
 	return 0;
 }
 
-/* True when it has ended, with its status. */
-static bool wait_until(struct scratch_process *p, int timeout_ms, int *status)
+/* True when it has ended; its status is kept. */
+static bool wait_until(struct scratch_process *p, int timeout_ms)
 {
-	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, p->pid, 0);
+	_cleanup_close_ int pidfd = p->pid > 0 ? (int)syscall(SYS_pidfd_open, p->pid, 0) : -1;
+	int status = 0;
 
+	if (p->pid <= 0)
+		return true;
 	if (pidfd >= 0 && io_wait(pidfd, POLLIN, timeout_ms) != 1)
 		return false;
-	(void)waitpid(p->pid, status, 0);
+	(void)waitpid(p->pid, &status, 0);
 	p->pid = 0;
+	p->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 	close_fd(&p->stdin_fd);
 	return true;
 }
 
 void scratch_end(struct scratch_process *p)
 {
-	int status;
-
 	if (p->pid <= 0)
 		return;
 	(void)kill(p->pid, SIGTERM);
-	if (!wait_until(p, END_MS, &status)) {
+	if (!wait_until(p, END_MS)) {
 		(void)kill(p->pid, SIGKILL);
-		(void)wait_until(p, -1, &status);
+		(void)wait_until(p, -1);
 	}
 }
 
 bool scratch_is_running(struct scratch_process *p)
 {
-	int status;
-
-	return p->pid > 0 && !wait_until(p, 0, &status);
+	return !wait_until(p, 0);
 }
 
 int scratch_wait(struct scratch_process *p, unsigned timeout_s, struct err *e)
 {
-	int status = 0;
-
-	if (p->pid <= 0)
-		return err_set(e, -ECHILD, "%s has ended already", p->name);
-	if (!wait_until(p, (int)timeout_s * 1000, &status)) {
+	if (!wait_until(p, (int)timeout_s * 1000)) {
 		scratch_end(p);
 		return err_set(e, -ETIMEDOUT, "%s did not end within %u s", p->name, timeout_s);
 	}
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	return p->status;
 }
 
 int scratch_output(const struct scratch *s, const char *name, struct str *out, struct err *e)

@@ -35,6 +35,7 @@ int scratch_run(const struct scratch *s, char *const *argv, const char *name, un
 struct scratch_process {
 	pid_t pid;    /* 0: none, or it has ended */
 	int stdin_fd; /* what is written here it reads */
+	int status;   /* once it has ended: its exit status, or 128 + signal */
 	char name[32];
 };
 

@@ -117,6 +117,15 @@ def test_a_writable_root_is_not_to_be_had_natively(closed):
     assert closed.start("true").returncode == 0
 
 
+def test_an_image_is_not_to_be_had_natively(closed):
+    closed.write_bottle("box", image="registry.example:5000/tools/agent:1")
+    r = closed.run("start", "worker", "--dry-run")
+    assert "Image: registry.example:5000/tools/agent:1\n" in r.stdout
+    r = closed.run("start", "worker", "--headless", "--", "true")
+    assert r.returncode == 1 and "claude-bottle: image cannot be had natively" in r.stderr
+    assert not any(b["alive"] for b in states(closed).values())
+
+
 def test_manifest_errors_say_where(closed):
     path = closed.write_bottle("box", egres={})
     r = closed.run("start", "worker", "--headless")

@@ -40,9 +40,15 @@ static int native_prepare(struct bottle **out, const struct plan *p, const char 
 		return err_set(e, -EINVAL,
 			       "root: writable cannot be had natively, where the root is the "
 			       "host's; leave it out, or use a backend with images");
+	if (p->image)
+		return err_set(e, -EINVAL,
+			       "image cannot be had natively, where the root is the host's; leave "
+			       "it out, or use a backend with images");
 	ret = wall_make(&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home, e);
 	if (ret < 0)
 		return ret;
+	/* A killed run's would keep the limits of that run. */
+	cgroup_remove_slug(p->slug);
 	cgroup_make(&b->cgroup, p->slug, &p->limits);
 	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.pinned);
 	place->uid_base = bundle_uid_base();

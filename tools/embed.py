@@ -1,4 +1,4 @@
-"""Writes the completion scripts as a C header: embed.py OUT NAME=FILE…"""
+"""Writes text files as a C header of strings: embed.py OUT NAME=FILE…"""
 import sys
 
 with open(sys.argv[1], "w") as out:

@@ -1,0 +1,73 @@
+/* The bundle's executable as it goes into its image. */
+#include "image/image_int.h"
+
+#include "base/io.h"
+#include "base/mem.h"
+#include "bundle/program.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+/* Debian's strip may not be there, and half of what it takes away is at the end of the file. */
+size_t image_program_trim(char *data, size_t n)
+{
+	Elf64_Ehdr head;
+	uint64_t end = 0;
+
+	if (n < sizeof(head))
+		return n;
+	memcpy(&head, data, sizeof(head));
+	if (memcmp(head.e_ident, ELFMAG, SELFMAG) != 0 || head.e_ident[EI_CLASS] != ELFCLASS64 ||
+	    head.e_phentsize != sizeof(Elf64_Phdr) || head.e_phoff > n ||
+	    head.e_phnum > (n - head.e_phoff) / sizeof(Elf64_Phdr))
+		return n;
+	for (size_t i = 0; i < head.e_phnum; i++) {
+		Elf64_Phdr p;
+
+		memcpy(&p, data + head.e_phoff + i * sizeof(p), sizeof(p));
+		if (p.p_filesz > n || p.p_offset > n - p.p_filesz)
+			return n;
+		if (p.p_offset + p.p_filesz > end)
+			end = p.p_offset + p.p_filesz;
+	}
+	if (end < head.e_phoff + head.e_phnum * sizeof(Elf64_Phdr) || head.e_shoff < end)
+		return n;
+	head.e_shoff = 0;
+	head.e_shnum = head.e_shstrndx = 0;
+	memcpy(data, &head, sizeof(head));
+	return end;
+}
+
+int image_program_load(struct image_program *out, struct err *e)
+{
+	_cleanup_close_ int found = -1, fd = -1;
+	char path[48];
+	struct str text;
+	int ret;
+
+	*out = (struct image_program){0};
+	found = bundle_find(e);
+	if (found < 0)
+		return found;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", found);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(e, "open " BUNDLE_PROGRAM);
+	ret = io_read_all(fd, IMAGE_PROGRAM_MAX, &text, e);
+	if (ret < 0)
+		return err_prefix(e, BUNDLE_PROGRAM), ret;
+	out->data = (char *)text.p;
+	out->n = image_program_trim(out->data, text.n);
+	ret = image_sha256(str_slice(out->data, out->n), out->hash, e);
+	if (ret < 0)
+		image_program_free(out);
+	return ret;
+}
+
+void image_program_free(struct image_program *p)
+{
+	free(p->data);
+	*p = (struct image_program){0};
+}
