@@ -115,8 +115,9 @@ static void listen_bear_witness(const struct probe_env *env, uint16_t port)
 	if (fork() != 0)
 		return;
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	request = mem_printf("CONNECT %s.other.selftest.example:443 HTTP/1.1\r\nHost: x\r\n\r\n",
-			     recorded);
+	request = mem_printf("CONNECT %s.other.selftest.example:443 HTTP/1.1\r\n"
+			     "Host: %s.other.selftest.example:443\r\n\r\n",
+			     recorded, recorded);
 	probe_ask_proxy(env, str_of(request), &r);
 	fd = probe_connect("127.0.0.1", port, 1000);
 	if (fd >= 0)

@@ -346,22 +346,31 @@ static void run_proxy_user(const struct probe_env *env, const char *id)
 	probe_want_tunnel(&with, id, "twin", OK_443, OK, "GET /%T" HEAD_OK "\r\n");
 }
 
-/* A name below an allowed wildcard: the authority that is asked about it reads it. */
+/* A name below an allowed wildcard: the authority that is asked about it reads it. A token looks
+ * like a secret there, so the twin's name is its own. */
 static void run_connect_name(const struct probe_env *env, const char *id)
 {
-	char token[PROBE_TOKEN_SIZE];
-	_cleanup_free_ char *secret = NULL, *hex = NULL, *name = NULL, *authority = NULL;
+	char token[PROBE_TOKEN_SIZE], detail[220];
+	static struct probe_reply r;
+	_cleanup_free_ char *secret = NULL, *hex = NULL, *name = NULL, *request = NULL;
+	_cleanup_free_ char *authority = NULL, *twin = NULL, *twin_name = NULL,
+			    *twin_authority = NULL, *twin_request = NULL;
 
 	probe_token(env, id, "secret", token);
 	secret = dlp_shaped_secret(token);
 	hex = dlp_hex(secret, "");
 	name = mem_printf("%.60s.%%T.wild.selftest.example", hex);
 	authority = mem_printf("%s:443", name);
-	probe_try_tunnel(env, id, "secret", authority, name,
-			 "GET / HTTP/1.1\r\nHost: wild.selftest.example\r\n\r\n");
-	probe_want_tunnel(env, id, "twin", "garden.%T.wild.selftest.example:443",
-			  "garden.%T.wild.selftest.example",
-			  "GET / HTTP/1.1\r\nHost: wild.selftest.example\r\n\r\n");
+	request = mem_printf("GET / HTTP/1.1\r\nHost: %s\r\n\r\n", name);
+	probe_try_tunnel(env, id, "secret", authority, name, request);
+	twin = mem_printf("%s-%.6s-%s", env->is_control ? "meadow" : "garden", env->nonce,
+			  env->uid);
+	twin_name = mem_printf("%s.wild.selftest.example", twin);
+	twin_authority = mem_printf("%s:443", twin_name);
+	twin_request = mem_printf("GET / HTTP/1.1\r\nHost: %s\r\n\r\n", twin_name);
+	probe_ask_tunnel(env, twin_authority, twin_name, str_of(twin_request), &r);
+	probe_describe_reply(&r, detail, sizeof(detail));
+	probe_report_wanted(id, "twin", twin, 0, detail);
 }
 
 /* The bundle's resolver passes nothing on, whatever the name is made of. */
