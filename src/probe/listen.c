@@ -109,7 +109,7 @@ static void listen_bear_witness(const struct probe_env *env, uint16_t port)
 	_cleanup_close_ int fd = -1;
 
 	probe_token(env, "N15", "listener-hears", heard);
-	probe_token(env, "N10", "sibling-records", recorded);
+	probe_plain_token(env, "own", recorded);
 	probe_report_wanted("N15", "listener-hears", heard, 0, "the sibling's own words");
 	probe_report_wanted("N10", "sibling-records", recorded, 0, "the sibling's own request");
 	if (fork() != 0)

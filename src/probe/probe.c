@@ -46,6 +46,12 @@ void probe_token(const struct probe_env *env, const char *id, const char *label,
 	text_hex(out + 3, digest, 12);
 }
 
+void probe_plain_token(const struct probe_env *env, const char *word, char out[PROBE_TOKEN_SIZE])
+{
+	(void)snprintf(out, PROBE_TOKEN_SIZE, "%s-%s-%.16s-%.6s", word,
+		       env->is_control ? "outside" : "inside", env->uid, env->nonce);
+}
+
 static void probe_print(const char *id, const char *label, const char *token, const char *what,
 			uint64_t us, const char *detail)
 {

@@ -350,11 +350,11 @@ static void run_proxy_user(const struct probe_env *env, const char *id)
  * like a secret there, so the twin's name is its own. */
 static void run_connect_name(const struct probe_env *env, const char *id)
 {
-	char token[PROBE_TOKEN_SIZE], detail[220];
+	char token[PROBE_TOKEN_SIZE], twin[PROBE_TOKEN_SIZE], detail[220];
 	static struct probe_reply r;
 	_cleanup_free_ char *secret = NULL, *hex = NULL, *name = NULL, *request = NULL;
-	_cleanup_free_ char *authority = NULL, *twin = NULL, *twin_name = NULL,
-			    *twin_authority = NULL, *twin_request = NULL;
+	_cleanup_free_ char *authority = NULL, *twin_name = NULL, *twin_authority = NULL,
+			    *twin_request = NULL;
 
 	probe_token(env, id, "secret", token);
 	secret = dlp_shaped_secret(token);
@@ -363,8 +363,7 @@ static void run_connect_name(const struct probe_env *env, const char *id)
 	authority = mem_printf("%s:443", name);
 	request = mem_printf("GET / HTTP/1.1\r\nHost: %s\r\n\r\n", name);
 	probe_try_tunnel(env, id, "secret", authority, name, request);
-	twin = mem_printf("%s-%.6s-%s", env->is_control ? "meadow" : "garden", env->nonce,
-			  env->uid);
+	probe_plain_token(env, "garden", twin);
 	twin_name = mem_printf("%s.wild.selftest.example", twin);
 	twin_authority = mem_printf("%s:443", twin_name);
 	twin_request = mem_printf("GET / HTTP/1.1\r\nHost: %s\r\n\r\n", twin_name);
