@@ -94,14 +94,12 @@ int scene_run(int ns, int (*fn)(void *ctx), void *ctx)
 static int run_ip(void *arguments)
 {
 	char text[256], *argv[24] = {(char *)(uintptr_t) "ip"}, *save = NULL;
-	int null = open("/dev/null", O_WRONLY), n = 1;
+	int n = 1;
 
 	(void)snprintf(text, sizeof(text), "%s", (const char *)arguments);
 	for (char *word = strtok_r(text, " ", &save); word && n < 23;
 	     word = strtok_r(NULL, " ", &save))
 		argv[n++] = word;
-	if (getenv("SCENE_QUIET"))
-		(void)dup2(null, 2);
 	(void)execvp("ip", argv);
 	(void)execv("/usr/sbin/ip", argv);
 	(void)execv("/sbin/ip", argv);

@@ -392,7 +392,7 @@ static const char look_around[] =
 	"ls -l /proc/self/fd | grep -c ' -> '\n" /* 0, 1, 2, and the folder itself */
 	"grep -E '^(CapInh|CapPrm|CapEff|CapAmb|NoNewPrivs|Seccomp|SigBlk|SigIgn):' "
 	"/proc/self/status | tr '\\n' ' '; umask; pwd; cat /proc/self/limits | "
-	"grep -E '(core file|open files|Max file) ' | tr -s ' ' | cut -d' ' -f 2-5\n"
+	"grep -E '(core file|open files|Max file|Max processes) ' | tr -s ' ' | cut -d' ' -f 2-5\n"
 	"unshare -U true 2>&1 | grep -o 'Operation not permitted'\n"
 	"for s in KILL STOP SEGV BUS FPE ILL TRAP SYS ABRT; do kill -$s 1; done; echo still\n";
 
@@ -439,12 +439,13 @@ static void go_with(const struct guest_limits *limits, const struct guest_file *
 
 static void test_limits(void **state)
 {
-	struct guest_limits limits = {.files = 77, .file_size_bytes = 4096};
+	struct guest_limits limits = {.files = 77, .file_size_bytes = 4096, .processes = 4321};
 
 	(void)state;
 	go_with(&limits, NULL, 0);
 	expect_said("open files 77 77");
 	expect_said("file size 4096 4096");
+	expect_said("processes 4321 4321");
 	container_free(&c);
 	/* Never more than the container has. */
 	limits = (struct guest_limits){.files = INT64_MAX};
