@@ -166,7 +166,7 @@ static json_t *spec_agent_tmpfs(const struct bottle *b)
 				   "rw,nosuid,nodev,mode=755,size=64m");
 }
 
-static json_t *spec_strings(char *const *list)
+json_t *docker_strings(char *const *list)
 {
 	json_t *out = json_array();
 
@@ -195,10 +195,10 @@ json_t *docker_spec_agent(const struct bottle *b)
 	(void)json_object_set_new(host_config, "Dns", json_pack("[s]", b->wall.bundle));
 	(void)snprintf(user, sizeof(user), "%u:%u", (unsigned)b->uid, (unsigned)b->gid);
 	return json_pack(
-		"{s:s, s:[s], s:[s, s], s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:b, s:b, s:b, "
+		"{s:s, s:[s], s:[s, s], s:s, s:[s], s:o, s:o, s:o, s:s, s:s, s:b, s:b, s:b, s:b, "
 		"s:b, s:b}",
 		"Image", b->agent_image.id, "Entrypoint", GUEST_BUNDLE, "Cmd", "guest", "init",
-		"User", user, "Env", spec_strings(b->env), "Labels", docker_labels(b, "agent"),
+		"User", user, "Env", "HOME=" AGENT_HOME, "Labels", docker_labels(b, "agent"),
 		"HostConfig", host_config, "NetworkingConfig",
 		spec_endpoint(b->wall.id, b->wall.agent), "Hostname", b->plan->slug, "WorkingDir",
 		"/", "Tty", (int)b->has_tty, "OpenStdin", 1, "StdinOnce", 1, "AttachStdin", 1,
