@@ -244,7 +244,8 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	if (ret == 0)
 		ret = keeper_make_loop(k, e);
 	if (ret == 0)
-		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, &k->place, e);
+		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, s->has_tty, &k->place,
+					  e);
 	if (ret == 0 && k->backend->note)
 		(void)snprintf(k->limits, sizeof(k->limits), "%s", k->backend->note(k->bottle));
 	if (ret == 0)

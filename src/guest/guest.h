@@ -28,15 +28,16 @@
 
 #include "base/err.h"
 
-#define GUEST_FOLDER	 "/.claude-bottle"
-#define GUEST_BUNDLE	 GUEST_FOLDER "/bundle"
-#define GUEST_SOCKET	 GUEST_FOLDER "/run/keeper.sock" /* SOCK_SEQPACKET */
-#define GUEST_RESOLVER	 "127.0.0.11"
-#define GUEST_CONNECT_MS 10000
-#define GUEST_NOT_RUN	 125
-#define GUEST_HUNG_UP	 137 /* as if killed, which the agent was */
-#define GUEST_EXEC_MARK	 "CLAUDE_BOTTLE_EXEC"
-#define GUEST_EXEC_MAX	 999999999u
+#define GUEST_FOLDER	  "/.claude-bottle"
+#define GUEST_BUNDLE	  GUEST_FOLDER "/bundle"
+#define GUEST_SOCKET_NAME "keeper.sock"
+#define GUEST_SOCKET	  GUEST_FOLDER "/run/" GUEST_SOCKET_NAME /* SOCK_SEQPACKET */
+#define GUEST_RESOLVER	  "127.0.0.11"
+#define GUEST_CONNECT_MS  10000
+#define GUEST_NOT_RUN	  125
+#define GUEST_HUNG_UP	  137 /* as if killed, which the agent was */
+#define GUEST_EXEC_MARK	  "CLAUDE_BOTTLE_EXEC"
+#define GUEST_EXEC_MAX	  999999999u
 
 /*
  * Messages, one datagram each: a letter, and with a letter from the keeper one sealed memory file

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define HOST_SOCKET "keeper.sock"
+#define HOST_SOCKET GUEST_SOCKET_NAME
 
 int guest_listen(const char *dir, int *fd, struct err *e)
 {

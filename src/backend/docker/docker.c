@@ -73,23 +73,23 @@ static int docker_make(struct bottle *b, struct err *e)
 	if (ret == 0)
 		ret = remove_remains(b, e);
 	if (ret == 0)
+		ret = docker_mark_place(b, e);
+	if (ret == 0)
+		ret = docker_begin_networks(b, e);
+	/* While the engine makes them. */
+	if (ret == 0)
 		ret = docker_make_place(b, e);
 	if (ret == 0)
 		ret = image_find_bundle(&b->engine, &b->bundle_image, e);
 	if (ret == 0)
 		ret = image_find_agent(&b->engine, b->plan->provider, b->plan->image,
 				       &b->agent_image, e);
-	if (ret == 0)
-		ret = docker_make_networks(b, e);
-	if (ret == 0)
-		ret = docker_write_files(b, e);
-	if (ret == 0)
-		ret = docker_make_bundle(b, e);
-	return ret;
+	b->env = agent_env_make(b->plan, b->wall.bundle);
+	return ret == 0 ? docker_begin(b, e) : ret;
 }
 
 static int docker_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
-			  struct backend_place *place, struct err *e)
+			  bool has_tty, struct backend_place *place, struct err *e)
 {
 	struct bottle *b = mem_zalloc(sizeof(*b));
 	int ret;
@@ -97,7 +97,8 @@ static int docker_prepare(struct bottle **out, const struct plan *p, const char 
 	*out = b;
 	b->plan = p;
 	b->bundle_listen_fd = b->guest_listen_fd = b->guest_fd = -1;
-	b->bundle_start.fd = -1;
+	b->bundle_start.fd = b->agent_start.fd = b->wall_call.fd = b->outer_call.fd = -1;
+	b->has_tty = has_tty;
 	b->fail_fds[0] = b->fail_fds[1] = -1;
 	b->state_dir = mem_strdup(state_dir);
 	b->dir = mem_printf("%s/" DOCKER_STATE, state_dir);
@@ -107,9 +108,8 @@ static int docker_prepare(struct bottle **out, const struct plan *p, const char 
 	ret = docker_make(b, e);
 	if (ret < 0)
 		return ret;
-	b->env = agent_env_make(p, b->range.pinned);
 	(void)snprintf(b->note, sizeof(b->note), "set on the container by the engine");
-	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->range.pinned);
+	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.bundle);
 	place->uid_base = uid_base();
 	place->is_apart = true;
 	return place->uid_base ? 0 : err_set(e, -EIO, "no random bytes");
@@ -120,13 +120,26 @@ static const char *docker_note(const struct bottle *b)
 	return b->note;
 }
 
+/* What is being made must be known before it can be removed. */
+static void settle(struct bottle *b)
+{
+	if (b->wall_call.fd >= 0)
+		(void)!docker_end_wall(b, &(struct err){0});
+	if (b->outer_call.fd >= 0)
+		(void)!docker_end_outer(b, &(struct err){0});
+	if (b->agent_start.fd >= 0)
+		(void)!engine_end(&b->agent_start, NULL, NULL);
+	if (b->bundle_start.fd >= 0)
+		(void)!engine_end(&b->bundle_start, NULL, NULL);
+}
+
 static void docker_release(struct bottle *b)
 {
 	struct err e = ERR_INIT;
 
 	if (!b)
 		return;
-	engine_cancel(&b->bundle_start);
+	settle(b);
 	close_fd(&b->guest_fd);
 	close_fd(&b->guest_listen_fd);
 	close_fd(&b->bundle_listen_fd);

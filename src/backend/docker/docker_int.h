@@ -35,9 +35,11 @@
 
 /* --- range.c: addresses --- */
 
-struct docker_range {
-	char wall[20], gateway[16], pinned[16], agent[16]; /* nobody has the gateway's address */
-	char outer[20], outer_gateway[16], outer_bundle[16];
+/* One network. On the wall nobody has the gateway's address; on the outer network there is no
+ * agent. */
+struct docker_net {
+	char id[DOCKER_ID_SIZE]; /* empty: not made */
+	char subnet[20], gateway[16], bundle[16], agent[16];
 };
 
 #define DOCKER_TAKEN_MAX 4096
@@ -53,10 +55,22 @@ struct docker_taken {
 int docker_taken_read(struct docker_taken *t, const json_t *networks, struct err *e) _fallible_;
 int docker_taken_add(struct docker_taken *t, struct in_addr network, unsigned prefix,
 		     struct err *e) _fallible_;
-/* The first free one from a place that depends on seed, so that bottles that start together do not
- * ask for the same. -EADDRNOTAVAIL when all are taken. */
-int docker_range_pick(struct docker_range *out, const struct docker_taken *t, uint32_t seed,
+/* "10.1.2.0/24"; what is not IPv4 is passed over. */
+int docker_taken_add_text(struct docker_taken *t, const char *text, struct err *e) _fallible_;
+/* The first free block from a place that depends on seed, so that bottles that start together do
+ * not ask for the same; all but id. -EADDRNOTAVAIL when all are taken. */
+int docker_range_pick(struct docker_net *out, const struct docker_taken *t, uint32_t seed,
 		      struct err *e) _fallible_;
+
+/* --- networks.c --- */
+
+/* Picks addresses for both and has both made; each is there when its docker_end_…() says so. */
+int docker_begin_networks(struct bottle *b, struct err *e) _fallible_;
+/* Addresses that somebody else was given meanwhile are picked anew. */
+int docker_end_wall(struct bottle *b, struct err *e) _fallible_;
+int docker_end_outer(struct bottle *b, struct err *e) _fallible_;
+/* The bundle's container onto the outer network. */
+int docker_connect_outer(struct bottle *b, struct err *e) _fallible_;
 
 /* --- a bottle --- */
 
@@ -65,21 +79,28 @@ struct docker_kept_fd {
 	int fd;
 };
 
+/* A process beside the agent: its relay, and the number by which process 1 finds it. */
+#define DOCKER_EXECS 64
+struct docker_exec {
+	pid_t relay;
+	unsigned number;
+};
+
 struct bottle {
 	const struct plan *plan;
 	struct engine engine;
 	char *state_dir, *dir, *home;
-	struct docker_range range;
 	struct image_info agent_image, bundle_image;
 	char *bundle_path; /* of the executable, which the agent's container finds at GUEST_BUNDLE
 			    */
-	char wall_id[DOCKER_ID_SIZE], outer_id[DOCKER_ID_SIZE];
+	struct docker_net wall, outer;
+	struct engine_call wall_call, outer_call; /* being made */
 	char bundle_id[DOCKER_ID_SIZE], agent_id[DOCKER_ID_SIZE];
 	uid_t uid; /* of the agent, in the container and on the host */
 	gid_t gid;
 	char **env;
 	/* the bundle */
-	struct engine_call bundle_start; /* under way from start_bundle to launch */
+	struct engine_call bundle_start, agent_start; /* under way from prepare to launch */
 	int bundle_listen_fd;
 	struct docker_kept_fd kept[DOCKER_FDS_MAX]; /* until init has come for them */
 	size_t n_kept;
@@ -91,6 +112,8 @@ struct bottle {
 	int fail_fds[2]; /* where relays write why they lost the engine; ours, theirs */
 	pid_t relay_pid; /* child: stands for the agent */
 	bool has_tty;
+	struct docker_exec execs[DOCKER_EXECS];
+	unsigned n_execs; /* ever */
 	char reason[512]; /* what broke */
 	char note[160];
 };
@@ -101,12 +124,13 @@ struct bottle {
 json_t *docker_labels(const struct bottle *b, const char *role);
 /* PREFIX SLUG [-suffix] */
 char *docker_name(const char *slug, const char *suffix);
-/* Both networks at once; picks the range. */
-int docker_make_networks(struct bottle *b, struct err *e) _fallible_;
-/* Takes spec. id: DOCKER_ID_SIZE bytes. */
-int docker_make_container(struct bottle *b, json_t *spec, const char *suffix, const char *what,
-			  char *id, struct err *e) _fallible_;
-int docker_make_bundle(struct bottle *b, struct err *e) _fallible_;
+/* The "Id" of an answer. */
+int docker_take_id(const json_t *answer, const char *what, char id[DOCKER_ID_SIZE],
+		   struct err *e) _fallible_;
+/* Takes spec. */
+int docker_begin_container(struct bottle *b, struct engine_call *c, json_t *spec,
+			   const char *suffix, const char *what, struct err *e) _fallible_;
+int docker_end_container(struct engine_call *c, char id[DOCKER_ID_SIZE], struct err *e) _fallible_;
 /* Which objects: all of slug, or with slug NULL those whose state folder lies below `below` and is
  * gone. state: only those of this state folder. */
 struct docker_which {
@@ -122,12 +146,14 @@ int docker_remove_own(struct bottle *b, struct err *e) _fallible_;
 /* --- spec.c: what containers are asked for; new references, NULL without memory --- */
 
 json_t *docker_spec_bundle(const struct bottle *b);
-json_t *docker_spec_agent(const struct bottle *b, bool has_tty);
+json_t *docker_spec_agent(const struct bottle *b);
 json_t *docker_spec_closer(const struct bottle *b);
 
 /* --- place.c: the state folder --- */
 
-/* Makes `docker` and all in it, and the agent's home; picks the agent's ids. */
+/* Makes `docker` and notes the engine in it, before there is anything in that engine. */
+int docker_mark_place(const struct bottle *b, struct err *e) _fallible_;
+/* The rest of it, and the agent's home; picks the agent's ids. */
 int docker_make_place(struct bottle *b, struct err *e) _fallible_;
 int docker_write_files(struct bottle *b, struct err *e) _fallible_;
 int docker_write_ca(const struct bottle *b, struct str ca_pem, struct err *e) _fallible_;
@@ -135,10 +161,17 @@ void docker_remove_place(const struct bottle *b);
 /* The engine that made what state_dir's bottle has. -ENOENT: nothing can be there. */
 int docker_engine_of(struct engine *out, const char *state_dir, struct err *e) _fallible_;
 
-/* --- run.c: the containers' lives --- */
+/* --- start.c: both containers, from nothing to their first processes --- */
 
+/* Both containers, started, as far as that can be without waiting. */
+int docker_begin(struct bottle *b, struct err *e) _fallible_;
 int docker_start_bundle(struct bottle *b, const struct backend_fd *fds, size_t n,
 			struct err *e) _fallible_;
+/* Until both first processes have come: init has its descriptors, guest init is held. */
+int docker_await(struct bottle *b, struct err *e) _fallible_;
+
+/* --- run.c: the containers' lives --- */
+
 void docker_reap_bundle(struct bottle *b, bool must_die, char *how, size_t how_size);
 int docker_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct err *e) _fallible_;
 int docker_go(struct bottle *b, struct str ca_pem, struct err *e) _fallible_;

@@ -15,9 +15,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#define OBJECTS_RANGE_TRIES 8
-#define OBJECTS_PATH_MAX    512
-#define OBJECTS_REMOVE_MS   15000
+#define OBJECTS_PATH_MAX  512
+#define OBJECTS_REMOVE_MS 15000
 
 static void json_unref(json_t **j)
 {
@@ -37,7 +36,7 @@ json_t *docker_labels(const struct bottle *b, const char *role)
 }
 
 /* The Id of an answer. */
-static int take_id(const json_t *answer, const char *what, char *id, struct err *e)
+int docker_take_id(const json_t *answer, const char *what, char id[DOCKER_ID_SIZE], struct err *e)
 {
 	const char *text = json_string_value(json_object_get(answer, "Id"));
 	size_t n = text ? strlen(text) : 0;
@@ -48,138 +47,33 @@ static int take_id(const json_t *answer, const char *what, char *id, struct err 
 	return 0;
 }
 
-/* --- networks --- */
-
-static json_t *wall_spec(const struct bottle *b)
-{
-	_cleanup_free_ char *name = docker_name(b->plan->slug, "");
-
-	/* Internal alone is no wall: the bridge's own address would be the host, with every service
-	 * that listens on 0.0.0.0. So the bridge gets none. */
-	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:o, s:{s:s, s:s}, s:{s:s, s:[{s:s, s:s}]}}",
-			 "Name", name, "Driver", "bridge", "CheckDuplicate", 1, "Internal", 1,
-			 "EnableIPv6", 0, "Labels", docker_labels(b, "wall"), "Options",
-			 "com.docker.network.bridge.inhibit_ipv4", "true",
-			 "com.docker.network.bridge.enable_ip_masquerade", "false", "IPAM",
-			 "Driver", "default", "Config", "Subnet", b->range.wall, "Gateway",
-			 b->range.gateway);
-}
-
-static json_t *outer_spec(const struct bottle *b)
-{
-	_cleanup_free_ char *name = docker_name(b->plan->slug, "-outer");
-
-	return json_pack("{s:s, s:s, s:b, s:b, s:o, s:{s:s, s:[{s:s, s:s}]}}", "Name", name,
-			 "Driver", "bridge", "CheckDuplicate", 1, "EnableIPv6", 0, "Labels",
-			 docker_labels(b, "outer"), "IPAM", "Driver", "default", "Config", "Subnet",
-			 b->range.outer, "Gateway", b->range.outer_gateway);
-}
-
-static int network_end(struct engine_call *c, char *id, struct err *e)
-{
-	_cleanup_json_ json_t *answer = NULL;
-	int ret = engine_end(c, &answer, e);
-
-	return ret < 0 ? ret : take_id(answer, c->what, id, e);
-}
-
-static int networks_try(struct bottle *b, struct err *e)
-{
-	_cleanup_json_ json_t *wall = wall_spec(b), *outer = outer_spec(b);
-	struct engine_call calls[2] = {{.fd = -1}, {.fd = -1}};
-	struct err other = ERR_INIT;
-	int ret, ret_outer;
-
-	if (!wall || !outer)
-		return err_set(e, -EILSEQ, "the state folder's path is not UTF-8");
-	ret = engine_begin(&calls[0], &b->engine, "POST", "/networks/create", wall,
-			   "make the bottle's network", e);
-	if (ret < 0)
-		return ret;
-	ret_outer = engine_begin(&calls[1], &b->engine, "POST", "/networks/create", outer,
-				 "make the bundle's network", &other);
-	ret = network_end(&calls[0], b->wall_id, e);
-	if (ret_outer == 0)
-		ret_outer = network_end(&calls[1], b->outer_id, &other);
-	if (ret == 0 && ret_outer < 0) {
-		ret = ret_outer;
-		if (e)
-			*e = other;
-	}
-	return ret;
-}
-
-/* Somebody has taken these addresses since we looked; the engine says so in words only. */
-static bool is_overlap(const struct err *e)
-{
-	struct str text = str_of(e->text);
-
-	return (e->code == -EACCES || e->code == -EINVAL || e->code == -EEXIST) &&
-	       (str_find(text, STR_LIT("overlap")) < text.n ||
-		str_find(text, STR_LIT("conflicts with network")) < text.n);
-}
-
-static uint32_t seed_of(const char *slug)
-{
-	uint32_t h = 2166136261u; /* FNV-1a */
-
-	for (; *slug; slug++)
-		h = (h ^ (unsigned char)*slug) * 16777619u;
-	return h;
-}
-
-static int remove_network(const struct engine *en, const char *id, struct err *e);
-
-int docker_make_networks(struct bottle *b, struct err *e)
-{
-	struct docker_taken *taken = mem_zalloc(sizeof(*taken));
-	uint32_t seed = seed_of(b->plan->slug);
-	int ret = -EADDRNOTAVAIL;
-
-	for (uint32_t i = 0; i < OBJECTS_RANGE_TRIES; i++) {
-		_cleanup_json_ json_t *networks = NULL;
-
-		*e = ERR_INIT;
-		ret = engine_do(&b->engine, "GET", "/networks", NULL, "list networks", &networks,
-				e);
-		if (ret == 0)
-			ret = docker_taken_read(taken, networks, e);
-		if (ret == 0)
-			ret = docker_range_pick(&b->range, taken, seed + i, e);
-		if (ret == 0)
-			ret = networks_try(b, e);
-		if (ret == 0 || !is_overlap(e))
-			break;
-		/* One of the two may have been made. */
-		if (b->wall_id[0] && remove_network(&b->engine, b->wall_id, NULL) == 0)
-			b->wall_id[0] = '\0';
-		if (b->outer_id[0] && remove_network(&b->engine, b->outer_id, NULL) == 0)
-			b->outer_id[0] = '\0';
-	}
-	free(taken);
-	return ret;
-}
-
 /* --- containers --- */
 
-int docker_make_container(struct bottle *b, json_t *spec, const char *suffix, const char *what,
-			  char *id, struct err *e)
+int docker_begin_container(struct bottle *b, struct engine_call *c, json_t *spec,
+			   const char *suffix, const char *what, struct err *e)
 {
 	_cleanup_free_ char *name = docker_name(b->plan->slug, suffix);
-	_cleanup_json_ json_t *owned = spec, *answer = NULL;
+	_cleanup_json_ json_t *owned = spec;
 	char path[OBJECTS_PATH_MAX];
-	const json_t *warnings;
-	int ret;
 
+	c->fd = -1;
 	if (!spec)
 		return err_set(e, -EILSEQ, "a path or a value of the bottle's is not UTF-8");
 	(void)snprintf(path, sizeof(path), "/containers/create?name=%s", name);
-	ret = engine_do(&b->engine, "POST", path, spec, what, &answer, e);
-	if (ret == -EEXIST)
+	return engine_begin(c, &b->engine, "POST", path, spec, what, e);
+}
+
+int docker_end_container(struct engine_call *c, char id[DOCKER_ID_SIZE], struct err *e)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	const json_t *warnings;
+	int ret = engine_end(c, &answer, e);
+
+	if (ret == -EEXIST && e)
 		return err_set(e, ret,
-			       "a container named %s is there already, of another run: "
+			       "%s: a container of this name is there already, of another run: "
 			       "claude-bottle cleanup, or docker rm it",
-			       name);
+			       c->what);
 	if (ret < 0)
 		return ret;
 	warnings = json_object_get(answer, "Warnings");
@@ -188,24 +82,9 @@ int docker_make_container(struct bottle *b, json_t *spec, const char *suffix, co
 		char shown[256];
 
 		text_visible_cstr(shown, sizeof(shown), str_of(text ? text : ""));
-		log_warn("the Docker engine: %s: %s", what, shown);
+		log_warn("the Docker engine: %s: %s", c->what, shown);
 	}
-	return take_id(answer, what, id, e);
-}
-
-int docker_make_bundle(struct bottle *b, struct err *e)
-{
-	_cleanup_json_ json_t *connect = NULL;
-	char path[OBJECTS_PATH_MAX];
-	int ret = docker_make_container(b, docker_spec_bundle(b), "-bundle",
-					"make the bundle's container", b->bundle_id, e);
-
-	if (ret < 0)
-		return ret;
-	connect = json_pack("{s:s, s:{s:{s:s}}}", "Container", b->bundle_id, "EndpointConfig",
-			    "IPAMConfig", "IPv4Address", b->range.outer_bundle);
-	(void)snprintf(path, sizeof(path), "/networks/%s/connect", b->outer_id);
-	return engine_do(&b->engine, "POST", path, connect, "connect the bundle", NULL, e);
+	return docker_take_id(answer, c->what, id, e);
 }
 
 /* --- removing --- */
@@ -238,14 +117,6 @@ static int remove_end(struct engine_call *c, struct err *e)
 	if (e)
 		*e = own;
 	return ret;
-}
-
-static int remove_network(const struct engine *en, const char *id, struct err *e)
-{
-	struct engine_call c;
-	int ret = remove_begin(&c, en, true, id, e);
-
-	return ret < 0 ? ret : remove_end(&c, e);
 }
 
 /* Two at once, each may be empty. */
@@ -287,7 +158,7 @@ int docker_remove_own(struct bottle *b, struct err *e)
 
 	/* By what we know, since that is quick; by label when that was not all. */
 	if (remove_pair(&b->engine, false, b->agent_id, b->bundle_id, &own) == 0 &&
-	    remove_pair(&b->engine, true, b->wall_id, b->outer_id, &own) == 0)
+	    remove_pair(&b->engine, true, b->wall.id, b->outer.id, &own) == 0)
 		return 0;
 	return docker_remove(&b->engine, &all, &n, e);
 }
@@ -350,7 +221,7 @@ static int remove_listed(const struct engine *en, const struct docker_which *w, 
 		struct err own = ERR_INIT;
 		int ret;
 
-		if (!is_wanted(object, w) || take_id(object, "list", id, NULL) < 0)
+		if (!is_wanted(object, w) || docker_take_id(object, "list", id, NULL) < 0)
 			continue;
 		(*n)++;
 		if (w->is_dry)

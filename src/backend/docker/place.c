@@ -55,7 +55,7 @@ int docker_write_files(struct bottle *b, struct err *e)
 	_cleanup_free_ char *ca = mem_printf("%s/etc/" DOCKER_CA_FILE, b->dir);
 	struct agent_file files[AGENT_FILES_MAX];
 	size_t n;
-	int ret = agent_files_make(files, &n, b->plan, b->range.pinned, b->uid, b->gid, e);
+	int ret = agent_files_make(files, &n, b->plan, b->wall.bundle, b->uid, b->gid, e);
 
 	if (ret < 0)
 		return ret;
@@ -76,9 +76,12 @@ int docker_write_ca(const struct bottle *b, struct str ca_pem, struct err *e)
 	return agent_ca_write(fd, ca_pem, e);
 }
 
-static int place_write_engine(const struct bottle *b, struct err *e)
+int docker_mark_place(const struct bottle *b, struct err *e)
 {
 	_cleanup_free_ char *path = mem_printf("%s/engine", b->dir);
+
+	if (mkdir(b->dir, 0711) < 0 && errno != EEXIST)
+		return err_errno(e, "make \"%s\"", b->dir);
 
 	return place_write(path, str_of(b->engine.socket), e);
 }
@@ -148,11 +151,7 @@ int docker_make_place(struct bottle *b, struct err *e)
 	_cleanup_free_ char *bundle = mem_printf("%s/bundle", b->dir);
 	int ret;
 
-	if (mkdir(b->dir, 0711) < 0 && errno != EEXIST)
-		return err_errno(e, "make \"%s\"", b->dir);
-	ret = place_write_engine(b, e);
-	if (ret == 0)
-		ret = io_mkdir_p(etc, 0711, e);
+	ret = io_mkdir_p(etc, 0711, e);
 	if (ret == 0)
 		ret = place_find_bundle(b, e);
 	if (ret == 0)

@@ -1,7 +1,7 @@
 /*
- * A bottle takes one block of 16 addresses: the lower half is the wall's network, the upper half
- * the bundle's outer one. The blocks come from private ranges that are seldom used; what the host
- * routes anywhere, a VPN for one, and what the engine has given to other networks is left alone.
+ * Each network of a bottle is a block of eight addresses, from private ranges that are seldom used;
+ * what the host routes anywhere, a VPN for one, and what the engine has given to other networks is
+ * left alone.
  */
 #include "backend/docker/docker_int.h"
 
@@ -12,8 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RANGE_BLOCK 16u
-#define RANGE_HALF  8u
+#define RANGE_BLOCK 8u
 #define RANGE_BITS  29u
 
 /* First addresses of /16 networks. */
@@ -63,7 +62,7 @@ static int taken_on_route(void *ctx, const struct nlmsghdr *h, struct err *e)
 }
 
 /* "10.1.2.0/24"; IPv6 and whatever else is no matter here. */
-static int taken_add_subnet(struct docker_taken *t, const char *text, struct err *e)
+int docker_taken_add_text(struct docker_taken *t, const char *text, struct err *e)
 {
 	struct in_addr network;
 	struct str address, prefix;
@@ -95,7 +94,7 @@ int docker_taken_read(struct docker_taken *t, const json_t *networks, struct err
 		for (size_t k = 0; ret == 0 && k < json_array_size(config); k++) {
 			const json_t *subnet = json_object_get(json_array_get(config, k), "Subnet");
 
-			ret = taken_add_subnet(t, json_string_value(subnet), e);
+			ret = docker_taken_add_text(t, json_string_value(subnet), e);
 		}
 	}
 	return ret;
@@ -119,19 +118,16 @@ static void range_text(char *out, size_t size, uint32_t address, const char *suf
 	(void)snprintf(out, size, "%s%s", text, suffix);
 }
 
-static void range_fill(struct docker_range *r, uint32_t first)
+static void range_fill(struct docker_net *n, uint32_t first)
 {
-	_Static_assert(1u << (32 - RANGE_BITS) == RANGE_HALF, "the prefix of half a block");
-	range_text(r->wall, sizeof(r->wall), first, "/29");
-	range_text(r->gateway, sizeof(r->gateway), first + 1, "");
-	range_text(r->pinned, sizeof(r->pinned), first + 2, "");
-	range_text(r->agent, sizeof(r->agent), first + 3, "");
-	range_text(r->outer, sizeof(r->outer), first + RANGE_HALF, "/29");
-	range_text(r->outer_gateway, sizeof(r->outer_gateway), first + RANGE_HALF + 1, "");
-	range_text(r->outer_bundle, sizeof(r->outer_bundle), first + RANGE_HALF + 2, "");
+	_Static_assert(1u << (32 - RANGE_BITS) == RANGE_BLOCK, "the prefix of a block");
+	range_text(n->subnet, sizeof(n->subnet), first, "/29");
+	range_text(n->gateway, sizeof(n->gateway), first + 1, "");
+	range_text(n->bundle, sizeof(n->bundle), first + 2, "");
+	range_text(n->agent, sizeof(n->agent), first + 3, "");
 }
 
-int docker_range_pick(struct docker_range *out, const struct docker_taken *t, uint32_t seed,
+int docker_range_pick(struct docker_net *out, const struct docker_taken *t, uint32_t seed,
 		      struct err *e)
 {
 	for (size_t p = 0; p < sizeof(range_pools) / sizeof(range_pools[0]); p++) {

@@ -1,39 +1,26 @@
 /*
- * Theory of operation. The engine takes most of the time of a start, so as much as possible is
- * under way in it at once: start_bundle asks for the bundle's start and returns; launch makes the
- * agent's container meanwhile, attaches to it, asks for its start, and only then serves the two
- * sockets on which the containers' first processes come: init for its descriptors, guest init to be
- * held. An answer of the engine that says that a start failed ends the wait for that process.
- *
- * A process in a container is stood for by a relay (engine.h), a child of the keeper's, whose exit
- * status is that process's.
+ * The containers' lives, once they are started. A process in a container is stood for by a relay
+ * (engine.h), a child of the keeper's, whose exit status is that process's.
  */
 #include "backend/docker/docker_int.h"
 
-#include "backend/agent_env.h"
 #include "base/clean.h"
 #include "base/io.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "base/timeutil.h"
+#include "backend/agent_env.h"
 #include "guest/guest_host.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
+#include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #define RUN_PATH_MAX	   256
-#define RUN_START_MS	   60000 /* of a container on a busy machine */
-#define RUN_GREET_MS	   15000 /* from its start to its first process's connection */
-#define RUN_END_MS	   4000	 /* of a container that is to end */
+#define RUN_END_MS	   4000 /* of a container that is to end */
 #define RUN_KILL_MS	   3000
-#define RUN_BUNDLE_NAME	   "keeper.sock"
 #define RUN_GO_MS	   15000
 #define RUN_CONTAINER_STOP 137
 
@@ -43,110 +30,7 @@ static void json_unref(json_t **j)
 }
 #define _cleanup_json_ _cleanup_(json_unref)
 
-static int begin_start(struct bottle *b, struct engine_call *c, const char *id, const char *what,
-		       struct err *e)
-{
-	char path[RUN_PATH_MAX];
-	int ret;
-
-	(void)snprintf(path, sizeof(path), "/containers/%s/start", id);
-	ret = engine_begin(c, &b->engine, "POST", path, NULL, what, e);
-	if (ret == 0)
-		c->timeout_ms = RUN_START_MS;
-	return ret;
-}
-
 /* --- the bundle --- */
-
-static void kept_close(struct bottle *b)
-{
-	while (b->n_kept > 0)
-		close_fd(&b->kept[--b->n_kept].fd);
-}
-
-static int keep_fd(struct bottle *b, const char *name, int fd, struct err *e)
-{
-	struct docker_kept_fd *k = &b->kept[b->n_kept];
-
-	if (fd < 0)
-		return 0;
-	if (b->n_kept == DOCKER_FDS_MAX || strlen(name) >= sizeof(k->name))
-		return err_set(e, -E2BIG, "too many descriptors for the bundle");
-	k->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (k->fd < 0)
-		return err_errno(e, "dup");
-	(void)snprintf(k->name, sizeof(k->name), "%s", name);
-	b->n_kept++;
-	return 0;
-}
-
-int docker_start_bundle(struct bottle *b, const struct backend_fd *fds, size_t n, struct err *e)
-{
-	int ret = 0;
-
-	for (size_t i = 0; ret == 0 && i < n; i++)
-		ret = keep_fd(b, fds[i].name, fds[i].fd, e);
-	/* The keeper's standard error is the bottle's log. */
-	if (ret == 0)
-		ret = keep_fd(b, "log", STDERR_FILENO, e);
-	if (ret == 0)
-		ret = begin_start(b, &b->bundle_start, b->bundle_id, "start the bundle", e);
-	b->is_bundle_started = ret == 0;
-	return ret;
-}
-
-/* Until somebody connects, or the engine says that nobody will. */
-static int wait_connection(int listen_fd, struct engine_call *start, const char *who, struct err *e)
-{
-	uint64_t until = time_monotonic_ns() + RUN_START_MS * TIME_NS_PER_MS;
-
-	for (;;) {
-		struct pollfd polls[] = {{.fd = listen_fd, .events = POLLIN},
-					 {.fd = start->fd, .events = POLLIN}};
-		uint64_t now = time_monotonic_ns();
-		int ret;
-
-		if (now >= until)
-			return err_set(e, -ETIMEDOUT, "%s does not start", who);
-		if (poll(polls, 2, (int)((until - now) / TIME_NS_PER_MS) + 1) < 0 && errno != EINTR)
-			return err_errno(e, "poll");
-		if (polls[0].revents)
-			return 0;
-		if (!polls[1].revents)
-			continue;
-		ret = engine_end(start, NULL, e);
-		if (ret < 0)
-			return ret;
-		if (until > now + RUN_GREET_MS * TIME_NS_PER_MS)
-			until = now + RUN_GREET_MS * TIME_NS_PER_MS;
-	}
-}
-
-/* The socket's name is gone before anything is said over it: nobody else is let in. */
-static int give_descriptors(struct bottle *b, struct err *e)
-{
-	_cleanup_free_ char *path = mem_printf("%s/bundle/" RUN_BUNDLE_NAME, b->dir);
-	_cleanup_close_ int conn = -1;
-	int ret =
-		wait_connection(b->bundle_listen_fd, &b->bundle_start, "the bundle's container", e);
-
-	if (ret == 0) {
-		conn = accept4(b->bundle_listen_fd, NULL, NULL, SOCK_CLOEXEC);
-		if (conn < 0)
-			ret = err_errno(e, "accept the bundle's init");
-	}
-	(void)unlink(path);
-	close_fd(&b->bundle_listen_fd);
-	for (size_t i = 0; ret == 0 && i < b->n_kept; i++) {
-		if (io_send_fds(conn, b->kept[i].name, strlen(b->kept[i].name), &b->kept[i].fd, 1,
-				MSG_NOSIGNAL) < 0)
-			ret = err_set(e, -EPIPE, "the bundle's init went away");
-	}
-	if (ret == 0 && io_send_fds(conn, "end", 3, NULL, 0, MSG_NOSIGNAL) < 0)
-		ret = err_set(e, -EPIPE, "the bundle's init went away");
-	kept_close(b);
-	return ret;
-}
 
 static void describe_end(struct bottle *b, const json_t *answer)
 {
@@ -214,38 +98,6 @@ static int open_relay(struct bottle *b, const char *exec, struct backend_stdio *
 	return engine_relay_start(&r, pid, &io->master_fd, e);
 }
 
-/* Process 1 of the agent's container, held. */
-static int await_guest(struct bottle *b, struct engine_call *start, struct err *e)
-{
-	_cleanup_free_ char *dir = mem_printf("%s/agent", b->dir);
-	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, b->relay_pid, 0);
-	int ret = wait_connection(b->guest_listen_fd, start, "the agent's container", e);
-
-	if (ret == 0)
-		ret = guest_accept(dir, &b->guest_listen_fd, RUN_GREET_MS, pidfd, &b->guest_fd, e);
-	/* Without its answer a start that went wrong after all would not be heard of. */
-	if (ret == 0 && start->fd >= 0)
-		ret = engine_end(start, NULL, e);
-	return ret;
-}
-
-static int start_agent(struct bottle *b, struct backend_stdio *io, struct engine_call *start,
-		       struct err *e)
-{
-	int ret = docker_make_container(b, docker_spec_agent(b, io->has_tty), "",
-					"make the agent's container", b->agent_id, e);
-
-	if (ret == 0)
-		ret = open_relay(b, NULL, io, &b->relay_pid, e);
-	if (ret == 0)
-		ret = begin_start(b, start, b->agent_id, "start the agent's container", e);
-	if (ret == 0)
-		ret = give_descriptors(b, e);
-	if (ret == 0)
-		ret = await_guest(b, start, e);
-	return ret == 0 ? docker_close_network(b, e) : ret;
-}
-
 static void end_relay(struct bottle *b)
 {
 	if (b->relay_pid <= 0)
@@ -256,18 +108,20 @@ static void end_relay(struct bottle *b)
 	b->relay_pid = 0;
 }
 
+/* Process 1 says nothing before it is told to go, so that attaching late loses nothing. */
 int docker_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct err *e)
 {
-	struct engine_call start = {.fd = -1};
-	int ret = start_agent(b, io, &start, e);
+	int ret = docker_await(b, e);
 
+	if (ret == 0)
+		ret = open_relay(b, NULL, io, &b->relay_pid, e);
+	if (ret == 0)
+		ret = docker_close_network(b, e);
 	if (ret < 0) {
-		engine_cancel(&start);
 		end_relay(b);
 		close_fd(&io->master_fd);
 		return ret;
 	}
-	b->has_tty = io->has_tty;
 	*pid = b->relay_pid;
 	return 0;
 }
@@ -292,12 +146,14 @@ int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 
 /* --- beside the agent --- */
 
-static json_t *exec_spec(const struct bottle *b, char *const *argv, bool has_tty)
+static json_t *exec_spec(const struct bottle *b, unsigned number, char *const *argv, bool has_tty)
 {
-	json_t *cmd = json_pack("[s, s, s, s]", GUEST_BUNDLE, "guest", "exec", "--");
-	char user[32];
+	char user[32], id[32];
+	json_t *cmd;
 
 	(void)snprintf(user, sizeof(user), "%u:%u", (unsigned)b->uid, (unsigned)b->gid);
+	(void)snprintf(id, sizeof(id), "id=%u", number);
+	cmd = json_pack("[s, s, s, s, s]", GUEST_BUNDLE, "guest", "exec", id, "--");
 	for (; cmd && *argv; argv++) {
 		if (json_array_append_new(cmd, json_string(*argv)) < 0) {
 			json_decref(cmd);
@@ -309,41 +165,47 @@ static json_t *exec_spec(const struct bottle *b, char *const *argv, bool has_tty
 			 "Cmd", cmd);
 }
 
+/* Those of the keeper's that live are fewer than there are places, so that the oldest is done. */
+static void remember_exec(struct bottle *b, pid_t relay, unsigned number)
+{
+	b->execs[number % DOCKER_EXECS] = (struct docker_exec){.relay = relay, .number = number};
+}
+
 int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
 		struct err *e)
 {
-	_cleanup_json_ json_t *spec = exec_spec(b, argv, io->has_tty), *answer = NULL;
+	unsigned number = b->n_execs % GUEST_EXEC_MAX + 1;
+	_cleanup_json_ json_t *spec = exec_spec(b, number, argv, io->has_tty), *answer = NULL;
 	char path[RUN_PATH_MAX], id[DOCKER_ID_SIZE];
-	const char *text;
 	int ret;
 
 	if (!spec)
 		return err_set(e, -EILSEQ, "the command is not UTF-8");
 	(void)snprintf(path, sizeof(path), "/containers/%s/exec", b->agent_id);
 	ret = engine_do(&b->engine, "POST", path, spec, "make exec", &answer, e);
+	if (ret == 0)
+		ret = docker_take_id(answer, "make exec", id, e);
+	if (ret == 0)
+		ret = open_relay(b, id, io, pid, e);
 	if (ret < 0)
 		return ret;
-	text = json_string_value(json_object_get(answer, "Id"));
-	if (!text || strlen(text) >= sizeof(id) || strspn(text, "0123456789abcdef") != strlen(text))
-		return err_set(e, -EPROTO, "the Docker engine: make exec: its answer has no id");
-	(void)snprintf(id, sizeof(id), "%s", text);
-	return open_relay(b, id, io, pid, e);
+	b->n_execs++;
+	remember_exec(b, *pid, number);
+	return 0;
 }
 
+/* Through process 1, which needs no engine for it. */
 int docker_signal(struct bottle *b, pid_t pid, int signo)
 {
-	char path[RUN_PATH_MAX];
-	struct engine_call c;
-	int ret;
+	unsigned number = 0;
 
-	if (pid != b->relay_pid)
+	for (size_t i = 0; i < DOCKER_EXECS && pid != b->relay_pid; i++) {
+		if (b->execs[i].relay == pid)
+			number = b->execs[i].number;
+	}
+	if (b->guest_fd < 0 || (pid != b->relay_pid && number == 0))
 		return -ESRCH;
-	(void)snprintf(path, sizeof(path), "/containers/%s/kill?signal=%d", b->agent_id, signo);
-	ret = engine_begin(&c, &b->engine, "POST", path, NULL, "signal the agent", NULL);
-	if (ret < 0)
-		return ret;
-	c.timeout_ms = RUN_KILL_MS;
-	return engine_end(&c, NULL, NULL);
+	return guest_signal(b->guest_fd, number, signo, NULL);
 }
 
 /* Its first process ends when the keeper's end of their connection does, with or without an engine

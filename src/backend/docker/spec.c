@@ -107,9 +107,9 @@ json_t *docker_spec_bundle(const struct bottle *b)
 				 "NET_BIND_SERVICE");
 
 	(void)snprintf(source, sizeof(source), "%s/bundle", b->dir);
-	(void)snprintf(listen, sizeof(listen), "listen=%s", b->range.pinned);
+	(void)snprintf(listen, sizeof(listen), "listen=%s", b->wall.bundle);
 	(void)spec_add_mount(mounts, source, GUEST_FOLDER "/run", true);
-	host_config = spec_host_config(b->wall_id, caps, mounts);
+	host_config = spec_host_config(b->wall.id, caps, mounts);
 	if (!host_config)
 		return NULL;
 	spec_limit(host_config, SPEC_BUNDLE_MEMORY, SPEC_BUNDLE_PIDS, 0);
@@ -121,7 +121,7 @@ json_t *docker_spec_bundle(const struct bottle *b)
 			 b->bundle_image.id, "Entrypoint", "/claude-bottle-bundle", "Cmd", "init",
 			 "fds=" GUEST_SOCKET, listen, "User", "0:0", "Env", "PATH=/usr/bin",
 			 "Labels", docker_labels(b, "bundle"), "HostConfig", host_config,
-			 "NetworkingConfig", spec_endpoint(b->wall_id, b->range.pinned), "Hostname",
+			 "NetworkingConfig", spec_endpoint(b->wall.id, b->wall.bundle), "Hostname",
 			 "bundle");
 }
 
@@ -179,10 +179,10 @@ static json_t *spec_strings(char *const *list)
 	return out;
 }
 
-json_t *docker_spec_agent(const struct bottle *b, bool has_tty)
+json_t *docker_spec_agent(const struct bottle *b)
 {
 	const struct plan_limits *l = &b->plan->limits;
-	json_t *host_config = spec_host_config(b->wall_id, NULL, spec_agent_mounts(b));
+	json_t *host_config = spec_host_config(b->wall.id, NULL, spec_agent_mounts(b));
 	char user[32];
 
 	if (!host_config)
@@ -192,7 +192,7 @@ json_t *docker_spec_agent(const struct bottle *b, bool has_tty)
 				  json_boolean(!b->plan->has_writable_root));
 	(void)json_object_set_new(host_config, "Sysctls", spec_sysctls());
 	(void)json_object_set_new(host_config, "Tmpfs", spec_agent_tmpfs(b));
-	(void)json_object_set_new(host_config, "Dns", json_pack("[s]", b->range.pinned));
+	(void)json_object_set_new(host_config, "Dns", json_pack("[s]", b->wall.bundle));
 	(void)snprintf(user, sizeof(user), "%u:%u", (unsigned)b->uid, (unsigned)b->gid);
 	return json_pack(
 		"{s:s, s:[s], s:[s, s], s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:b, s:b, s:b, "
@@ -200,8 +200,8 @@ json_t *docker_spec_agent(const struct bottle *b, bool has_tty)
 		"Image", b->agent_image.id, "Entrypoint", GUEST_BUNDLE, "Cmd", "guest", "init",
 		"User", user, "Env", spec_strings(b->env), "Labels", docker_labels(b, "agent"),
 		"HostConfig", host_config, "NetworkingConfig",
-		spec_endpoint(b->wall_id, b->range.agent), "Hostname", b->plan->slug, "WorkingDir",
-		"/", "Tty", (int)has_tty, "OpenStdin", 1, "StdinOnce", 1, "AttachStdin", 1,
+		spec_endpoint(b->wall.id, b->wall.agent), "Hostname", b->plan->slug, "WorkingDir",
+		"/", "Tty", (int)b->has_tty, "OpenStdin", 1, "StdinOnce", 1, "AttachStdin", 1,
 		"AttachStdout", 1, "AttachStderr", 1);
 }
 
@@ -219,7 +219,7 @@ json_t *docker_spec_closer(const struct bottle *b)
 	spec_limit(host_config, SPEC_CLOSER_MEMORY, SPEC_BUNDLE_PIDS, 0);
 	return json_pack("{s:s, s:[s], s:[s, s, s], s:s, s:[s], s:o, s:o, s:b, s:b}", "Image",
 			 b->bundle_image.id, "Entrypoint", "/claude-bottle-bundle", "Cmd", "guest",
-			 "close", b->range.pinned, "User", "0:0", "Env", "PATH=/usr/bin", "Labels",
+			 "close", b->wall.bundle, "User", "0:0", "Env", "PATH=/usr/bin", "Labels",
 			 docker_labels(b, "closer"), "HostConfig", host_config, "AttachStdout", 1,
 			 "AttachStderr", 1);
 }

@@ -37,10 +37,13 @@ static int close_by_container(struct bottle *b, struct err *e)
 	struct engine_relay r = {.engine = &b->engine, .container = id, .fail_fd = -1};
 	_cleanup_close_ int ours = -1, theirs = -1;
 	int pair[2], master = -1, status = -1, ret;
+	struct engine_call c;
 	pid_t pid = -1;
 	ssize_t n;
 
-	ret = docker_make_container(b, docker_spec_closer(b), "-closer", "make the closer", id, e);
+	ret = docker_begin_container(b, &c, docker_spec_closer(b), "-closer", "make the closer", e);
+	if (ret == 0)
+		ret = docker_end_container(&c, id, e);
 	if (ret < 0)
 		return ret;
 	if (pipe2(pair, O_CLOEXEC) < 0)
@@ -73,6 +76,11 @@ static int close_by_container(struct bottle *b, struct err *e)
 
 int docker_close_network(struct bottle *b, struct err *e)
 {
+	int ret = guest_close_from_host(b->guest_fd, b->wall.bundle, e);
+
+	if (ret != -ENOTSUP)
+		return ret;
+	*e = ERR_INIT;
 	return close_by_container(b, e);
 }
 
@@ -166,9 +174,9 @@ static int gather_targets(struct bottle *b, struct targets *t, unsigned port, st
 	if (ret == 0)
 		ret = add_siblings(b, t, e);
 	target_add(t, "127.0.0.1", port, "this host's loopback");
-	target_add(t, b->range.gateway, port, "the wall's gateway");
-	target_add(t, b->range.outer_gateway, port, "the bundle's gateway");
-	target_add(t, b->range.outer_bundle, WALL_PORT_PROXY, "the bundle's outer address");
+	target_add(t, b->wall.gateway, port, "the wall's gateway");
+	target_add(t, b->outer.gateway, port, "the bundle's gateway");
+	target_add(t, b->outer.bundle, WALL_PORT_PROXY, "the bundle's outer address");
 	target_add(t, "1.1.1.1", 443, "the outside");
 	target_add(t, "1.1.1.1", 53, "the outside");
 	target_add(t, "169.254.169.254", 80, "metadata");
@@ -186,7 +194,7 @@ int docker_canary(struct bottle *b, struct err *e)
 	listener = listen_everywhere(&port, e);
 	ret = listener < 0 ? listener : gather_targets(b, t, port, e);
 	if (ret == 0) {
-		const struct guest_canary c = {.pinned = b->range.pinned,
+		const struct guest_canary c = {.pinned = b->wall.bundle,
 					       .answers = answers,
 					       .n_answers = 1,
 					       .closed = t->list,

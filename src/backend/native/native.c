@@ -25,12 +25,13 @@ struct bottle {
 };
 
 static int native_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
-			  struct backend_place *place, struct err *e)
+			  bool has_tty, struct backend_place *place, struct err *e)
 {
 	_cleanup_free_ char *home = mem_printf("%s/home", state_dir);
 	struct bottle *b = mem_zalloc(sizeof(*b));
 	int ret;
 
+	(void)has_tty;
 	*out = b;
 	b->plan = p;
 	b->wall = WALL_INIT;

@@ -167,7 +167,6 @@ static void test_close(void **state)
 	/* What an agent's programs use among themselves stays. */
 	scene_listen(s, s->agent_ns, "127.0.0.1", 4000, REFUSED, 0);
 	assert_true(can_connect(s->agent_ns, "127.0.0.1", 4000));
-	assert_true(can_connect(s->agent_ns, SCENE_OWN, 8888) == false);
 }
 
 /* All that a runtime could have put there besides. */
@@ -321,7 +320,6 @@ static void test_interfaces(void **state)
 	assert_true(scene_ip(s->agent_ns, "link set cb2 addrgenmode none up"));
 	/* With IPv6 an interface that is up has routes, too. */
 	expect_open(s, NULL, "(cb2)");
-	assert_true(scene_ip(s->agent_ns, "route flush dev cb2 table all") || true);
 	(void)scene_ip(s->agent_ns, "-6 route flush dev cb2 table local");
 	expect_open(s, NULL, "the container has one interface too many (cb2)");
 	assert_true(scene_ip(s->agent_ns, "link del cb2"));
