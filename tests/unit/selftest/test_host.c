@@ -35,13 +35,13 @@ static void test_addresses_and_namespaces(void **state)
 }
 
 /* A process that looks like a bundle's init: /bin/sh under that name. */
-static pid_t start_double(const char *folder, const char *slug)
+static pid_t start_double(const char *folder)
 {
 	_cleanup_free_ char *program = mem_printf("%s/claude-bottle-bundle", folder);
-	_cleanup_free_ char *env_slug = mem_printf("CLAUDE_BOTTLE_SLUG=%s", slug);
 	_cleanup_free_ char *script = mem_printf("%s/init", folder);
-	char *const argv[] = {program, (char *)(uintptr_t) "init", NULL};
-	char *const env[] = {env_slug, (char *)(uintptr_t) "PATH=/usr/bin:/bin", NULL};
+	char *const argv[] = {program, (char *)(uintptr_t) "init",
+			      (char *)(uintptr_t) "listen=192.0.2.77", NULL};
+	char *const env[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin", NULL};
 	int fd = open(script, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
 	static const char text[] = "read line\n";
 	int pipe_fds[2]; /* it reads for ever: nobody writes */
@@ -74,15 +74,17 @@ static void test_processes(void **state)
 
 	(void)state;
 	assert_non_null(mkdtemp(folder));
-	pid = start_double(folder, "made-up-slug");
+	pid = start_double(folder);
 	for (int i = 0; n == 0 && i < 200; i++) {
 		(void)usleep(10000);
-		n = processes_find("made-up-slug", 1, list);
+		n = processes_find(1, "192.0.2.77", list);
 	}
 	assert_int_equal(n, 1);
 	assert_int_equal(list[0].pid, pid);
 	assert_string_equal(list[0].role, "init");
-	assert_int_equal(processes_find("another-slug", 1, list), 0);
+	assert_int_equal(processes_find(1, "192.0.2.7", list), 0);
+	/* As a keeper's child it needs no address. */
+	assert_int_equal(processes_find(getpid(), "", list), 1);
 	assert_ptr_equal(processes_role(list, 1, "init"), &list[0]);
 	assert_null(processes_role(list, 1, "keyd"));
 	/* A pid that is by now somebody else's is not signalled. */
