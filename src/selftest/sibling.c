@@ -284,7 +284,7 @@ int sibling_finish(struct suite *s, struct err *e)
 	if (!scratch_is_running(&b->process))
 		return err_set(e, -EIO, "the sibling bottle ended while others were attacked");
 	run_n15(s);
-	n = processes_find(b->bottle.slug, b->bottle.keeper, list);
+	n = processes_find(b->bottle.keeper, b->pinned, list);
 	run_n16(s, n > 0 ? &list[0] : NULL);
 	run_c12(s, list, n);
 	suite_add(s, mem_strdup(s->scratch.self));
