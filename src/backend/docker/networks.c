@@ -50,9 +50,9 @@ static int network_begin(struct bottle *b, struct engine_call *c, json_t *spec, 
 {
 	_cleanup_json_ json_t *owned = spec;
 
-	if (!spec)
+	if (!owned)
 		return err_set(e, -EILSEQ, "the state folder's path is not UTF-8");
-	return engine_begin(c, &b->engine, "POST", "/networks/create", spec, what, e);
+	return engine_begin(c, &b->engine, "POST", "/networks/create", owned, what, e);
 }
 
 static int begin_wall(struct bottle *b, struct err *e)
