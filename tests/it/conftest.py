@@ -113,15 +113,16 @@ def engine():
 def image_of(engine, scratch, rule_cache):
     """image_of("shell"): the reference of that provider's image, which the shared engine then has, and
     the bundle's too. Built at most once in a run, and kept for the next."""
-    images.load(engine)
     known = {}
 
     def of(provider):
         if provider not in known:
+            images.load(engine, provider)
             home = bottle_module.Home(tempfile.mkdtemp(prefix="i", dir=scratch), cache=rule_cache,
                                       docker_host=engine.host)
-            known.update(images.build(home, engine.host, provider))
-            images.save(engine, known.values())
+            made = images.build(home, engine.host, provider)
+            images.save(engine, provider, [made[k] for k in made if k == provider or k in images.BELOW])
+            known.update(made)
         return known[provider]
 
     return of

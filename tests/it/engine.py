@@ -329,7 +329,17 @@ class Engine:
             self.close()
             raise
 
-    def start(self, wait=30):
+    def start(self, wait=30, tries=4):
+        for left in reversed(range(tries)):
+            try:
+                return self.start_once(wait)
+            except EngineError as e:
+                # Another engine was changing the chains at the same moment.
+                if not left or "iptables" not in str(e):
+                    raise
+                time.sleep(0.3)
+
+    def start_once(self, wait):
         before = Firewall()
         # A dockerd that was killed leaves them, and where process 1 does not reap its orphans a pid
         # that is in them still "runs".
