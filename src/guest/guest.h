@@ -56,9 +56,11 @@
  *                    'n' + text  it does not: which and why, one line. Or: the order was not
  *                                understood, and guest init ends
  *       "go" needs a 'k' before it, and is refused after any 'n'.
- *   keeper -> guest  'g'         {"argv":["..."],"tty":false,
+ *   keeper -> guest  'g'         {"argv":["..."],"tty":false,"env":["NAME=value"],
  *                                 "files":[{"path":".config/x","mode":384,"text":"..."}],
  *                                 "limits":{"files":N,"file_size_bytes":N,"processes":N}}
+ *       env is set for the agent over what the container was started with: what is given here is
+ *       neither in the engine's records nor in an image that is made of the container.
  *       files are written below $HOME, never through a link, missing folders made 0700, what is
  *       there replaced, unless it is a folder. A limit of 0 is none.
  *   guest -> keeper  's'         the agent's process exists: it runs, or could not be executed and
@@ -80,6 +82,7 @@
 #define GUEST_FILES_MAX	  64
 #define GUEST_PATH_MAX	  512 /* of a file, below $HOME */
 #define GUEST_ARGV_MAX	  1024
+#define GUEST_ENV_MAX	  512
 
 struct guest_target {
 	const char *address; /* IPv4 or IPv6 */
@@ -110,6 +113,7 @@ struct guest_limits {
 
 struct guest_go {
 	char *const *argv; /* NULL-terminated */
+	char *const *env;  /* NULL-terminated, or NULL for nothing */
 	bool has_tty;
 	const struct guest_file *files;
 	size_t n_files;

@@ -24,6 +24,7 @@ struct orders {
 	struct guest_target closed[GUEST_CLOSED_MAX];
 	struct guest_file files[GUEST_FILES_MAX];
 	char *argv[GUEST_ARGV_MAX + 1];
+	char *env[GUEST_ENV_MAX + 1];
 };
 
 /* Reads the message that waits on sock. Anything but a hang-up or a well-formed message is an

@@ -191,7 +191,10 @@ static _Noreturn void init_child(const struct guest_go *g, int pipe_fd)
 		(void)err_errno(&f.e, "setsid");
 	else if (g->has_tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
 		(void)err_errno(&f.e, "take the terminal");
-	else
+	/* The strings live as long as the order does, in this child for ever. */
+	for (char *const *v = g->env; v && *v; v++)
+		(void)putenv(*v);
+	if (f.e.code == 0)
 		(void)agent_become(g->argv, &f.is_exec, &f.e);
 	/* Whoever gets less than all of it takes that for a failure as well. */
 	_exit(io_write_all(pipe_fd, &f, sizeof(f)) < 0 ? 1 : GUEST_NOT_RUN);

@@ -138,6 +138,22 @@ static int orders_parse_argv(struct orders *o, const json_t *list, struct err *e
 	return o->argv[0][0] == '\0' ? orders_bad(e, "argv") : 0;
 }
 
+static int orders_parse_env(struct orders *o, const json_t *list, struct err *e)
+{
+	size_t n = json_array_size(list);
+
+	if (!json_is_array(list) || n > GUEST_ENV_MAX)
+		return orders_bad(e, "env");
+	for (size_t i = 0; i < n; i++) {
+		o->env[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i));
+		if (!o->env[i] || o->env[i][0] == '=' || !strchr(o->env[i], '='))
+			return orders_bad(e, "env");
+	}
+	o->env[n] = NULL;
+	o->go.env = o->env;
+	return 0;
+}
+
 /* Relative, every part a real name: what files_write() walks down. */
 static bool orders_is_path(const char *path)
 {
@@ -181,7 +197,7 @@ static int orders_parse_files(struct orders *o, const json_t *list, struct err *
 
 static int orders_parse_go(struct orders *o, struct err *e)
 {
-	static const char *const known[] = {"argv", "tty", "files", "limits", NULL};
+	static const char *const known[] = {"argv", "env", "tty", "files", "limits", NULL};
 	static const char *const known_limits[] = {"files", "file_size_bytes", "processes", NULL};
 	json_t *tty = json_object_get(o->json, "tty");
 	json_t *limits = json_object_get(o->json, "limits");
@@ -190,6 +206,8 @@ static int orders_parse_go(struct orders *o, struct err *e)
 
 	if (ret == 0)
 		ret = orders_parse_argv(o, json_object_get(o->json, "argv"), e);
+	if (ret == 0)
+		ret = orders_parse_env(o, json_object_get(o->json, "env"), e);
 	if (ret == 0 && !json_is_boolean(tty))
 		ret = orders_bad(e, "tty");
 	o->go.has_tty = json_is_true(tty);

@@ -60,11 +60,23 @@ def upstream(authority):
 
 
 @pytest.fixture
-def make_home(scratch, rule_cache):
-    """make_home(uid=None, engine=None): a scratch home; all of them are stopped, cleaned and removed at the end."""
+def backend():
+    """Whose bottles a home has. A module that runs on several overrides it with parameters."""
+    return "native"
+
+
+@pytest.fixture
+def make_home(request, scratch, rule_cache, backend):
+    """make_home(uid=None, engine=None): a scratch home; all of them are stopped, cleaned and removed at
+    the end. On the docker backend they share the session's engine unless they are given another."""
     made = []
+    shared = None
+    if backend == "docker":
+        shared = request.getfixturevalue("engine")
+        request.getfixturevalue("image_of")("shell")
 
     def make(uid=None, engine=None):
+        engine = engine or shared
         folder = tempfile.mkdtemp(prefix="h", dir=scratch)
         cache = rule_cache if uid is None else f"{folder}/.cache"
         home = bottle_module.Home(folder, uid=uid, cache=cache,

@@ -145,6 +145,7 @@ int docker_remove_own(struct bottle *b, struct err *e) _fallible_;
 
 /* --- spec.c: what containers are asked for; new references, NULL without memory --- */
 
+json_t *docker_strings(char *const *list);
 json_t *docker_spec_bundle(const struct bottle *b);
 json_t *docker_spec_agent(const struct bottle *b);
 json_t *docker_spec_closer(const struct bottle *b);

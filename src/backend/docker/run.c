@@ -135,6 +135,7 @@ int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 		.path = AGENT_CANARY_FILE, .mode = 0600, .text = str_of(canary)};
 	struct guest_go go = {
 		.argv = p->command,
+		.env = b->env,
 		.has_tty = b->has_tty,
 		.files = &file,
 		.n_files = p->canary ? 1 : 0,
@@ -160,9 +161,10 @@ static json_t *exec_spec(const struct bottle *b, unsigned number, char *const *a
 			return NULL;
 		}
 	}
-	return json_pack("{s:b, s:b, s:b, s:b, s:s, s:b, s:o}", "AttachStdin", 1, "AttachStdout", 1,
-			 "AttachStderr", 1, "Tty", (int)has_tty, "User", user, "Privileged", 0,
-			 "Cmd", cmd);
+	return json_pack("{s:b, s:b, s:b, s:b, s:s, s:b, s:s, s:o, s:o}", "AttachStdin", 1,
+			 "AttachStdout", 1, "AttachStderr", 1, "Tty", (int)has_tty, "User", user,
+			 "Privileged", 0, "DetachKeys", ENGINE_DETACH_KEYS, "Env",
+			 docker_strings(b->env), "Cmd", cmd);
 }
 
 /* Those of the keeper's that live are fewer than there are places, so that the oldest is done. */

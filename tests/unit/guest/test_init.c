@@ -458,6 +458,25 @@ static void test_limits(void **state)
 	expect_said("file size unlimited unlimited");
 }
 
+/* Over what the container was started with; what is not named stays. */
+static void test_env(void **state)
+{
+	char *argv[] = {TEXT("sh"), TEXT("-c"), TEXT("echo \"[$PATH] [$NEW] [$HOME]\""), NULL};
+	char *env[] = {TEXT("NEW=a=b c"), TEXT("PATH=/bin:/usr/bin:/odd"), NULL};
+	struct guest_go go = {.argv = argv, .env = env};
+	struct err e = ERR_INIT;
+	char home[128];
+
+	(void)state;
+	start();
+	container_open(&c);
+	if (guest_go(c.conn, &go, 10000, -1, &e) < 0)
+		fail_msg("%s", e.text);
+	expect_end(0);
+	(void)snprintf(home, sizeof(home), "[/bin:/usr/bin:/odd] [a=b c] [%s]", c.home);
+	expect_said(home);
+}
+
 static void test_home(void **state)
 {
 	static const struct guest_file files[] = {
@@ -709,6 +728,7 @@ int main(int argc, char **argv)
 		TEST_(init_is_closed),
 		TEST_(isolated),
 		TEST_(limits),
+		TEST_(env),
 		TEST_(home),
 		TEST_(not_started),
 		TEST_(terminal),

@@ -136,8 +136,10 @@ static void test_canary_refused(void **state)
 		refuse("c", table[i].text, table[i].want);
 }
 
-#define GO(argv, tty, files, limits)                                                               \
-	"{\"argv\":" argv ",\"tty\":" tty ",\"files\":" files ",\"limits\":" limits "}"
+#define GO(argv, tty, files, limits) GO_ENV(argv, "[]", tty, files, limits)
+#define GO_ENV(argv, env, tty, files, limits)                                                      \
+	"{\"argv\":" argv ",\"env\":" env ",\"tty\":" tty ",\"files\":" files                      \
+	",\"limits\":" limits "}"
 #define LIMITS			"{\"files\":0,\"file_size_bytes\":0,\"processes\":0}"
 #define FILE_(path, mode, text) "[{\"path\":" path ",\"mode\":" mode ",\"text\":" text "}]"
 
@@ -208,8 +210,14 @@ static void test_go_refused(void **state)
 		{GO("[\"a\"]", "false", "[]",
 		    "{\"files\":0,\"file_size_bytes\":0,\"processes\":0,\"memory\":0}"),
 		 "an unknown key"},
-		{"{\"argv\":[\"a\"],\"tty\":false,\"files\":[],\"limits\":" LIMITS ",\"env\":[]}",
+		{"{\"argv\":[\"a\"],\"env\":[],\"tty\":false,\"files\":[],\"limits\":" LIMITS
+		 ",\"cwd\":\"/\"}",
 		 "an unknown key"},
+		{GO_ENV("[\"a\"]", "{}", "false", "[]", LIMITS), "env"},
+		{GO_ENV("[\"a\"]", "[1]", "false", "[]", LIMITS), "env"},
+		{GO_ENV("[\"a\"]", "[\"A\"]", "false", "[]", LIMITS), "env"},
+		{GO_ENV("[\"a\"]", "[\"=A\"]", "false", "[]", LIMITS), "env"},
+		{"{\"argv\":[\"a\"],\"tty\":false,\"files\":[],\"limits\":" LIMITS "}", "env"},
 		{"{\"pinned\":\"10.0.0.1\",\"answers\":[],\"closed\":[]}", "an unknown key"},
 	};
 
@@ -237,9 +245,11 @@ static void test_caps(void **state)
 		const char *letter, *before, *item, *after, *want;
 		size_t max;
 	} table[] = {
-		{"g", "{\"argv\":[", "\"a\"", "],\"tty\":false,\"files\":[],\"limits\":" LIMITS "}",
-		 "argv", GUEST_ARGV_MAX},
-		{"g", "{\"argv\":[\"a\"],\"tty\":false,\"files\":[",
+		{"g", "{\"argv\":[\"a\"],\"env\":[", "\"A=\"",
+		 "],\"tty\":false,\"files\":[],\"limits\":" LIMITS "}", "env", GUEST_ENV_MAX},
+		{"g", "{\"env\":[],\"argv\":[", "\"a\"",
+		 "],\"tty\":false,\"files\":[],\"limits\":" LIMITS "}", "argv", GUEST_ARGV_MAX},
+		{"g", "{\"argv\":[\"a\"],\"env\":[],\"tty\":false,\"files\":[",
 		 "{\"path\":\"x\",\"mode\":384,\"text\":\"\"}", "],\"limits\":" LIMITS "}", "files",
 		 GUEST_FILES_MAX},
 		{"c", "{\"pinned\":\"10.0.0.1\",\"closed\":[],\"answers\":[", "80", "]}", "answers",
