@@ -18,12 +18,11 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define BEAT_READY_MS 30000
-#define SETTLE_US     (300 * 1000) /* what was under way when a process died has arrived by then */
-#define WINDOW_US     (700 * 1000)
-#define RECOVER_MS    15000
-#define END_S	      20
-#define POLL_US	      10000
+#define SETTLE_US  (300 * 1000) /* what was under way when a process died has arrived by then */
+#define WINDOW_US  (700 * 1000)
+#define RECOVER_MS 15000
+#define END_S	   20
+#define POLL_US	   10000
 
 struct broken {
 	struct suite *s;
@@ -127,7 +126,7 @@ static int start_beat(struct broken *b, const char *agent, const char *as, struc
 	{
 		_cleanup_free_ char *last = mem_printf("%s\tallowed", as);
 
-		if (suite_await_line(s, &b->process, last, BEAT_READY_MS) &&
+		if (suite_await_line(s, &b->process, last, SUITE_START_MS) &&
 		    scratch_find_bottle(&s->scratch, agent, &b->bottle)) {
 			ret = take_beat(b, agent, e);
 			if (ret < 0 || await_arrival(b, 0))
