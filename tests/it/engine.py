@@ -288,10 +288,12 @@ class Engine:
 
     data_mib: its storage is a tmpfs of that size (for a disk that fills). live_restore: containers
     survive its restart. group, and the mode of its socket follows: root:GROUP 0660; None: root alone.
-    dies_with_caller: it gets a SIGTERM when the thread that made it ends.
+    dies_with_caller: it gets a SIGTERM when the thread that made it ends. mirror: the URL of a registry
+    that it asks for what is on Docker's own.
     """
 
-    def __init__(self, data_mib=None, live_restore=False, group=None, dies_with_caller=True, wait=30):
+    def __init__(self, data_mib=None, live_restore=False, group=None, dies_with_caller=True, mirror=None,
+                 wait=30):
         why = missing()
         if why:
             raise EngineError(why)
@@ -323,6 +325,8 @@ class Engine:
                          "--group", str(0 if group is None else group)]
             if live_restore:
                 self.argv.append("--live-restore")
+            if mirror:
+                self.argv += ["--registry-mirror", mirror]
             with open(f"{self.folder}/argv", "w") as f:
                 json.dump({"argv": self.argv, "n": self.n}, f)
             self.start(wait)
