@@ -272,10 +272,24 @@ static int remove_one(const struct engine *en, const struct image_entry *x, stru
 	return buf_printf(rm->out, "removed %s\n", name_of(x));
 }
 
+static int lock_builds(void)
+{
+	struct progress_view view;
+	struct progress sink;
+	int fd;
+
+	progress_view_init(&view, STDERR_FILENO, progress_may_rewrite(STDERR_FILENO));
+	sink = progress_view_sink(&view);
+	fd = image_lock(&sink);
+	progress_view_end(&view);
+	return fd;
+}
+
 static int remove_images(const struct cli_args *args)
 {
 	_cleanup_free_ struct image_entry *entries = NULL;
 	_cleanup_(buf_free) struct buf out;
+	_cleanup_close_ int lock = -1;
 	struct removal rm = {.is_all = cli_has(args, OPT_ALL),
 			     .is_json = cli_has(args, OPT_JSON),
 			     .is_first = true,
@@ -290,6 +304,8 @@ static int remove_images(const struct cli_args *args)
 	if (rm.is_all && cli_has(args, OPT_UNUSED))
 		return cli_misuse(args, "--all and --unused: one of them");
 	r = connect_engine(&en, &e);
+	/* What a build has left by now for its next step has no name and is not in use. */
+	lock = lock_builds();
 	if (r == 0)
 		r = image_list(&en, &entries, &n, &e);
 	if (r < 0)

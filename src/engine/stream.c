@@ -127,9 +127,9 @@ static int stream_read(struct stream *s, struct err *e)
 	return 0;
 }
 
-static int stream_loop(struct stream *s, struct err *e)
+static int stream_loop(struct stream *s, int silence_ms, struct err *e)
 {
-	uint64_t deadline_ns = engine_deadline(ENGINE_SLOW_MS);
+	uint64_t deadline_ns = engine_deadline(silence_ms);
 	int ret = 0;
 
 	while (ret == 0 && !s->answer.is_done) {
@@ -149,7 +149,7 @@ static int stream_loop(struct stream *s, struct err *e)
 		if (n == 0 && engine_left_ms(deadline_ns) == 0)
 			return engine_fail_io(e, -ETIMEDOUT, s->what);
 		if (n > 0)
-			deadline_ns = engine_deadline(ENGINE_SLOW_MS);
+			deadline_ns = engine_deadline(silence_ms);
 		if (p[1].revents)
 			ret = stream_read_body(s, e);
 		if (ret == 0 && (p[0].revents & (POLLOUT | POLLERR)))
@@ -192,7 +192,9 @@ int engine_stream(const struct engine *en, const char *method, const char *path,
 	if (ret < 0)
 		return ret;
 	s.fd = engine_dial(en, engine_deadline(ENGINE_TIMEOUT_MS), e);
-	return s.fd < 0 ? s.fd : stream_loop(&s, e);
+	if (s.fd < 0)
+		return s.fd;
+	return stream_loop(&s, en->silence_ms > 0 ? en->silence_ms : ENGINE_SLOW_MS, e);
 }
 
 static int fetch_body(struct engine_answer *a, int fd, struct buf *in, int out_fd,

@@ -4,20 +4,22 @@
  *
  * What it goes by, all three: the process leads a session; its parent is not in this namespace,
  * which no process that was made inside can bring about (orphans become children of process 1); and
- * its environment begins with the mark. So the agent can neither take such a signal for a process
- * of its own nor keep it from another's by look-alikes. Whom it reaches may well be the agent's by
- * then: it has the same user as the command and may have changed it. Nothing outside of the
- * namespace has a number in here.
+ * the mark is in its environment, wherever: a shell hands on what it has in an order of its own. So
+ * the agent can neither take such a signal for a process of its own nor keep it from another's by
+ * look-alikes. Whom it reaches may well be the agent's by then: it has the same user as the command
+ * and may have changed it. Nothing outside of the namespace has a number in here.
  */
 #include "guest/guest_int.h"
 
 #include "base/clean.h"
+#include "base/io.h"
 #include "base/mem.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 
-#define EXEC_MARK_SIZE 48
+#define EXEC_MARK_SIZE	 48
+#define EXEC_ENVIRON_MAX (8u << 20) /* more than execve() takes */
 
 _Static_assert(sizeof(GUEST_EXEC_MARK "=4294967295") <= EXEC_MARK_SIZE, "a mark has room");
 
@@ -75,14 +77,31 @@ static bool exec_is_from_outside(pid_t pid)
 	       strncmp(after + 3, " 0 ", 3) == 0;
 }
 
+static bool exec_has_mark(pid_t pid, const char *mark)
+{
+	char path[48];
+	struct str all, rest;
+	bool found = false;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
+	if (io_read_file(AT_FDCWD, path, EXEC_ENVIRON_MAX, &all, NULL) < 0)
+		return false;
+	rest = all;
+	while (rest.n > 0 && !found) {
+		struct str entry;
+		bool ends;
+
+		rest = str_cut(rest, '\0', &entry, &ends);
+		found = ends && str_eq(entry, str_of(mark));
+	}
+	free((void *)(uintptr_t)all.p);
+	return found;
+}
+
 static bool exec_is(pid_t pid, const char *mark)
 {
-	char environment[EXEC_MARK_SIZE];
-
-	if (pid <= 1 || getsid(pid) != pid || !exec_is_from_outside(pid))
-		return false;
-	return exec_read(pid, "environ", environment, sizeof(environment)) > strlen(mark) &&
-	       strcmp(environment, mark) == 0;
+	return pid > 1 && getsid(pid) == pid && exec_is_from_outside(pid) &&
+	       exec_has_mark(pid, mark);
 }
 
 pid_t exec_find(unsigned number, size_t most_entries)

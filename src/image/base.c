@@ -19,6 +19,7 @@
 #define BASE_SAID_MAX (1u << 20) /* of what mmdebstrap writes on standard error */
 #define BASE_TAIL_MAX 512
 #define BASE_STEP     "image base"
+#define BASE_PULL_MS  20000
 
 struct bootstrap {
 	pid_t pid;
@@ -188,14 +189,14 @@ static int make_here(const struct image_job *job, char id[IMAGE_ID_MAX], struct 
 int image_base_make(const struct image_job *job, char id[IMAGE_ID_MAX], struct err *e)
 {
 	struct str name = STR_LIT(IMAGE_BASE_PULLED_NAME), tag = STR_LIT(IMAGE_BASE_PULLED_TAG);
-	struct err of_pull = ERR_INIT;
+	struct err of_pull = ERR_INIT, own = ERR_INIT;
+	struct engine en = *job->en;
 	struct image_info pulled;
 	int ret;
 
-	progress_tell(job->progress, BASE_STEP, "look for a registry", 0, 0);
-	ret = image_registry_answers(job->en, name, tag, &of_pull);
-	if (ret == 0)
-		ret = image_pull(job->en, name, tag, job->progress, &of_pull);
+	/* The engine itself would try for minutes. */
+	en.silence_ms = BASE_PULL_MS;
+	ret = image_pull(&en, name, tag, job->progress, &of_pull);
 	if (ret == 0)
 		ret = image_inspect(job->en, IMAGE_BASE_PULLED_NAME ":" IMAGE_BASE_PULLED_TAG,
 				    &pulled, NULL, &of_pull);
@@ -207,9 +208,11 @@ int image_base_make(const struct image_job *job, char id[IMAGE_ID_MAX], struct e
 			*e = of_pull;
 		return ret;
 	}
-	ret = make_here(job, id, e);
-	if (ret == -ENOENT && e)
+	ret = make_here(job, id, &own);
+	if (ret == -ENOENT)
 		return err_set(e, ret, "no Debian to build on: %.300s; and %.200s", of_pull.text,
-			       e->text);
+			       own.text);
+	if (ret < 0 && e)
+		*e = own;
 	return ret;
 }

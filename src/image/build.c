@@ -112,6 +112,8 @@ int image_build_one(const struct image_job *job, enum image_kind kind, const cha
 	int ret;
 
 	buf_init(&path, BUILD_PATH_MAX);
+	if (job->log)
+		buf_reset(job->log);
 	image_said_init(&said, t->name, job->progress, job->log);
 	(void)snprintf(what, sizeof(what), "build image %s", t->name);
 	ret = make_path(kind, below, &path, e);

@@ -7,8 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define IMAGE_REGISTRY_MS 10000
-#define IMAGE_PATH_MAX	  1024
+#define IMAGE_PATH_MAX 1024
 
 static void json_unref(json_t **j)
 {
@@ -64,21 +63,6 @@ int image_name(const struct engine *en, const char *id, const char *reference, s
 	    buf_append(&path, "", 1) < 0)
 		return err_set(e, -ENOBUFS, "the image's name is too long");
 	return engine_do(en, "POST", buf_str(&path).p, NULL, "name image", NULL, e);
-}
-
-int image_registry_answers(const struct engine *en, struct str name, struct str version,
-			   struct err *e)
-{
-	_cleanup_free_ char *path =
-		mem_printf("/distribution/" STR_FMT "%s" STR_FMT "/json", STR_ARG(name),
-			   str_chr(version, ':') < version.n ? "@" : ":", STR_ARG(version));
-	struct engine_call c;
-	int ret = engine_begin(&c, en, "GET", path, NULL, "ask the registry", e);
-
-	if (ret < 0)
-		return ret;
-	c.timeout_ms = IMAGE_REGISTRY_MS;
-	return engine_end(&c, NULL, e);
 }
 
 struct pull {

@@ -78,6 +78,12 @@ struct image_build {
 int image_make(const struct engine *en, enum image_kind kind, struct image_build *b,
 	       const struct progress *p, struct image_info *out, struct err *e) _fallible_;
 
+/* One build of a user's at a time: a second one of the same would only do it again, and finds it
+ * made when its turn comes. Two users' builds do not wait for each other, and need not. image_make
+ * takes it by itself; who removes what no build may need any more takes it here. The lock, to be
+ * closed, or -1 where there is none to be had: then it goes without. */
+int image_lock(const struct progress *p);
+
 struct image_entry {
 	char kind[16]; /* of the label; "stage" of a build that was broken off */
 	char reference[IMAGE_REFERENCE_MAX]; /* "" : it has no name any more */

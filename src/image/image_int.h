@@ -111,11 +111,6 @@ int image_build_one(const struct image_job *job, enum image_kind kind, const cha
 		    char id[IMAGE_ID_MAX], struct err *e) _fallible_;
 int image_base_make(const struct image_job *job, char id[IMAGE_ID_MAX], struct err *e) _fallible_;
 
-/* One build of a user's at a time: a second one of the same would only do it again, and finds it
- * made when its turn comes. Two users' builds do not wait for each other, and need not. The lock,
- * or -1 where there is none to be had: then it goes without. */
-int image_lock(const struct progress *p);
-
 /* --- calls of the engine (calls.c) --- */
 
 /* ref: a reference that was parsed, or an id. */
@@ -128,6 +123,3 @@ int image_name(const struct engine *en, const char *id, const char *reference,
 void image_drop(const struct engine *en, const char *id);
 int image_pull(const struct engine *en, struct str name, struct str version,
 	       const struct progress *p, struct err *e) _fallible_;
-/* Whether a registry answers for it, within a bound: a pull itself may take minutes to find out. */
-int image_registry_answers(const struct engine *en, struct str name, struct str version,
-			   struct err *e) _fallible_;

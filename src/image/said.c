@@ -1,8 +1,7 @@
 /*
  * What a builder says as it goes: "Step 2/5 : RUN …", then what the step's command writes, then
  * " ---> 0123456789ab", the image that it left. A human sees the step and its last line; of a
- * failure that last line is the reason, and the engine's own words ("returned a non-zero code") are
- * not.
+ * failure that is the reason, and the engine's own words ("returned a non-zero code") are not.
  */
 #include "image/image_int.h"
 
@@ -157,28 +156,24 @@ int image_said_event(void *said, const json_t *event)
 
 void image_said_fail(const struct image_said *s, struct err *e)
 {
-	static const struct str mark = STR_LIT("returned a non-zero code: ");
 	const char *reason = s->why[0] ? s->why : s->last;
-	struct str text, status;
-	char own[ERR_TEXT_MAX], what[96];
-	size_t at;
-	int code;
+	struct str text;
+	char what[96];
 
 	if (!e)
 		return;
-	memcpy(own, e->text, sizeof(own));
-	text = str_of(own);
-	at = str_find(text, mark);
-	code = e->code;
 	(void)snprintf(what, sizeof(what), s->n_steps ? "%s, step %u/%u" : "%s", s->name, s->n_step,
 		       s->n_steps);
-	if (at == text.n || !reason[0]) {
+	/* The engine says the whole of a command that failed, and what else it has to say of it is
+	 * cut off. */
+	text = str_of(e->text);
+	if (str_find(text, STR_LIT("The command '")) == text.n) {
 		(void)err_prefix(e, "the image %s could not be built", what);
 		return;
 	}
-	if (strcasestr(reason, "no space left on device"))
-		code = -ENOSPC;
-	status = str_sub(text, at + mark.n, text.n);
-	(void)err_set(e, code, "the image %s could not be built: %.500s (status " STR_FMT ")", what,
-		      reason, STR_ARG(str_sub(status, 0, 3)));
+	if (strcasestr(reason, "no space left on device") ||
+	    strcasestr(s->last, "no space left on device"))
+		e->code = -ENOSPC;
+	(void)err_set(e, e->code, "the image %s could not be built: %.500s", what,
+		      reason[0] ? reason : "its command failed without a word");
 }

@@ -4,7 +4,8 @@
  * one token each; what is allowed carries a number as well, so that the suite can tell what came
  * before from what came after.
  *
- * Output: one try a kind, at once. In the control each kind is done once, and all must arrive.
+ * Output: one try a kind, at once, with the bundle's address. In the control each kind is done
+ * once, and all must arrive.
  */
 #include "probe/dlp.h"
 #include "probe/probe.h"
@@ -105,8 +106,7 @@ int beat_main(const struct probe_env *env)
 	(void)alarm(BEAT_LIFE_S);
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
 		probe_token(env, id, kinds[i].label, tokens[i]);
-		probe_report(id, kinds[i].label, tokens[i], false, 0,
-			     "while the bundle was broken");
+		probe_report(id, kinds[i].label, tokens[i], false, 0, env->pinned);
 	}
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
 		if (beat_start(env, i, tokens[i]) < 0)

@@ -159,10 +159,11 @@ static void sibling_try_name(const struct probe_env *env, const char *id)
 
 static void attack_sibling(const struct probe_env *env, const char *id)
 {
+	static const char tunnel[] = "CONNECT %T.other.selftest.example:443 HTTP/1.1\r\n"
+				     "Host: %T.other.selftest.example:443\r\n\r\n";
 	static const char *const requests[] = {
 		/* What each service writes into its bottle's records, or would understand. */
-		[0] = "CONNECT %T.other.selftest.example:443 HTTP/1.1\r\n"
-		      "Host: %T.other.selftest.example:443\r\n\r\n",
+		[0] = tunnel,
 		[1] = "%T",
 		[2] = "GET /%T/info/refs?service=git-receive-pack HTTP/1.1\r\nHost: git\r\n\r\n",
 		[3] = "POST /mcp HTTP/1.1\r\nHost: %T\r\nContent-Length: 0\r\n\r\n",

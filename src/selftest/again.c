@@ -6,8 +6,6 @@
 
 #include <errno.h>
 
-#define ASK_MS 30000
-
 int again_attack(struct suite *s, const char *agent, const char *id, struct err *e)
 {
 	size_t from = s->n_tries;
@@ -33,7 +31,7 @@ static int live_once(struct suite *s, struct scratch_bottle *b, struct err *e)
 	ret = suite_spawn(s, "again", &p, e);
 	if (ret < 0)
 		return ret;
-	if (!suite_await_line(s, &p, "ask", ASK_MS) ||
+	if (!suite_await_line(s, &p, "ask", SUITE_START_MS) ||
 	    !scratch_find_bottle(&s->scratch, "again", b)) {
 		char last_words[400];
 

@@ -18,12 +18,11 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define BEAT_READY_MS 30000
-#define SETTLE_US     (300 * 1000) /* what was under way when a process died has arrived by then */
-#define WINDOW_US     (700 * 1000)
-#define RECOVER_MS    15000
-#define END_S	      20
-#define POLL_US	      10000
+#define SETTLE_US  (300 * 1000) /* what was under way when a process died has arrived by then */
+#define WINDOW_US  (700 * 1000)
+#define RECOVER_MS 15000
+#define END_S	   20
+#define POLL_US	   10000
 
 struct broken {
 	struct suite *s;
@@ -32,6 +31,7 @@ struct broken {
 	struct process list[PROCESSES_MAX];
 	size_t n;
 	char allowed[64]; /* what every allowed request's token begins with */
+	char pinned[46];  /* its bundle's address */
 };
 
 /* Whether the canary has seen an allowed request past this point of its log; *size: its length. */
@@ -77,10 +77,12 @@ static int take_beat(struct broken *b, const char *name, struct err *e)
 	free((char *)(uintptr_t)text.p);
 	ret = selftest_parse_tries(str_of(whole), SELFTEST_RUN_AGENT, s->tries, &s->n_tries, e);
 	for (size_t i = from; i < s->n_tries; i++) {
-		if (strcmp(s->tries[i].label, "allowed") == 0)
-			memcpy(b->allowed, s->tries[i].token, sizeof(b->allowed));
-		else
+		if (strcmp(s->tries[i].label, "allowed") != 0) {
 			s->tries[kept++] = s->tries[i];
+			continue;
+		}
+		memcpy(b->allowed, s->tries[i].token, sizeof(b->allowed));
+		(void)snprintf(b->pinned, sizeof(b->pinned), "%.45s", s->tries[i].detail);
 	}
 	s->n_tries = kept;
 	return ret < 0 || b->allowed[0] ? ret : err_set(e, -EPROTO, "the beat does not beat");
@@ -124,7 +126,7 @@ static int start_beat(struct broken *b, const char *agent, const char *as, struc
 	{
 		_cleanup_free_ char *last = mem_printf("%s\tallowed", as);
 
-		if (suite_await_line(s, &b->process, last, BEAT_READY_MS) &&
+		if (suite_await_line(s, &b->process, last, SUITE_START_MS) &&
 		    scratch_find_bottle(&s->scratch, agent, &b->bottle)) {
 			ret = take_beat(b, agent, e);
 			if (ret < 0 || await_arrival(b, 0))
@@ -168,7 +170,7 @@ static void kill_role(struct broken *b, const char *role)
 	(void)usleep(SETTLE_US);
 	(void)has_arrived(b, 0, &size);
 	t->is_through = !await_arrival(b, size);
-	b->n = processes_find(b->bottle.slug, b->bottle.keeper, b->list);
+	b->n = processes_find(b->bottle.keeper, b->pinned, b->list);
 	p = processes_role(b->list, b->n, role);
 	if (!t->is_through && (!p || p->pid == old)) {
 		t->is_through = true;
@@ -199,7 +201,7 @@ static void freeze_keyd(struct broken *b)
 	t = check(b, "C13", "recovers", "nothing arrives after keyd went on");
 	(void)has_arrived(b, 0, &size);
 	t->is_through = !await_arrival(b, size);
-	b->n = processes_find(b->bottle.slug, b->bottle.keeper, b->list);
+	b->n = processes_find(b->bottle.keeper, b->pinned, b->list);
 }
 
 static int kill_init(struct broken *b, struct err *e)
@@ -276,7 +278,7 @@ int broken_run(struct suite *s, struct err *e)
 		return ret;
 	}
 	share_beat(s, from);
-	b.n = processes_find(b.bottle.slug, b.bottle.keeper, b.list);
+	b.n = processes_find(b.bottle.keeper, b.pinned, b.list);
 	if (b.n == 0) {
 		scratch_end(&b.process);
 		s->n_tries = from;

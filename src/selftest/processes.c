@@ -56,17 +56,24 @@ static bool is_bundle(pid_t pid, const char *word, char role[16])
 	return str_to_cstr(role, 16, args[2]);
 }
 
-static bool is_of_bottle(pid_t pid, const char *slug, pid_t keeper)
+static bool is_of_bottle(pid_t pid, pid_t keeper, const char *pinned)
 {
-	_cleanup_(free_str) struct str env = read_proc(pid, "environ"),
-				       cgroup = read_proc(pid, "cgroup");
-	_cleanup_free_ char *variable = mem_printf("CLAUDE_BOTTLE_SLUG=%s", slug);
+	_cleanup_(free_str) struct str all = read_proc(pid, "cmdline");
+	_cleanup_free_ char *wanted = mem_printf("listen=%s", pinned);
+	struct str rest = all, word;
+	bool more = rest.n > 0;
 
-	return parent_of(pid) == keeper || str_find(env, str_of(variable)) < env.n ||
-	       str_find(cgroup, str_of(slug)) < cgroup.n;
+	if (keeper > 1 && parent_of(pid) == keeper)
+		return true;
+	while (more) {
+		rest = str_cut(rest, '\0', &word, &more);
+		if (str_eq(word, str_of(wanted)))
+			return true;
+	}
+	return false;
 }
 
-size_t processes_find(const char *slug, pid_t keeper, struct process out[PROCESSES_MAX])
+size_t processes_find(pid_t keeper, const char *pinned, struct process out[PROCESSES_MAX])
 {
 	_cleanup_closedir_ DIR *dir = opendir("/proc");
 	struct dirent *entry;
@@ -77,7 +84,7 @@ size_t processes_find(const char *slug, pid_t keeper, struct process out[PROCESS
 	while (dir && n == 0 && (entry = readdir(dir))) {
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 
-		if (pid > 1 && is_bundle(pid, "init", role) && is_of_bottle(pid, slug, keeper)) {
+		if (pid > 1 && is_bundle(pid, "init", role) && is_of_bottle(pid, keeper, pinned)) {
 			out[n] = (struct process){.pid = pid};
 			memcpy(out[n++].role, role, sizeof(role));
 		}

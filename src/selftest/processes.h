@@ -1,7 +1,8 @@
 /*
- * The processes of a bundle, as this host shows them: children of the bottle's keeper, or of a
- * container's shim. They are known by their command line and by the slug in their environment or
- * control group; where this user may not see that, there are none.
+ * The processes of a bundle, as this host shows them. They are known by their command line, and
+ * that they are this bottle's by their parent, the bottle's keeper, or in a container by the pinned
+ * address that they are told to listen on, which no other bottle of this host has meanwhile. Where
+ * this user may not see them, there are none.
  */
 #pragma once
 
@@ -17,7 +18,7 @@ struct process {
 };
 
 /* init first. 0 if init is not found. */
-size_t processes_find(const char *slug, pid_t keeper, struct process out[PROCESSES_MAX]);
+size_t processes_find(pid_t keeper, const char *pinned, struct process out[PROCESSES_MAX]);
 const struct process *processes_role(const struct process *list, size_t n, const char *role);
 /* Signals it if it is still what it was; false with errno. */
 bool processes_signal(const struct process *p, int signo);

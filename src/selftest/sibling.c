@@ -16,10 +16,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#define SIBLING_READY_MS  30000
-#define SIBLING_RECORD_MS 5000
-#define HEARD_MAX	  (8u << 20)
-
 static bool is_wanted(const struct suite *s)
 {
 	return suite_wants(s, "N10") || suite_wants(s, "N15") || suite_wants(s, "N16") ||
@@ -75,7 +71,7 @@ int sibling_start(struct suite *s, struct err *e)
 	ret = suite_spawn(s, "sibling", &b->process, e);
 	if (ret < 0)
 		return ret;
-	if (!suite_await_line(s, &b->process, "N10\tsibling-records", SIBLING_READY_MS) ||
+	if (!suite_await_line(s, &b->process, "N10\tsibling-records", SUITE_START_MS) ||
 	    !scratch_find_bottle(&s->scratch, "sibling", &b->bottle)) {
 		scratch_last_words(&s->scratch, "sibling", last_words, sizeof(last_words));
 		return err_set(e, -EIO, "the sibling bottle did not come up: %s", last_words);
@@ -284,7 +280,7 @@ int sibling_finish(struct suite *s, struct err *e)
 	if (!scratch_is_running(&b->process))
 		return err_set(e, -EIO, "the sibling bottle ended while others were attacked");
 	run_n15(s);
-	n = processes_find(b->bottle.slug, b->bottle.keeper, list);
+	n = processes_find(b->bottle.keeper, b->pinned, list);
 	run_n16(s, n > 0 ? &list[0] : NULL);
 	run_c12(s, list, n);
 	suite_add(s, mem_strdup(s->scratch.self));

@@ -14,7 +14,6 @@
 #include <sys/random.h>
 
 #define RUN_TIMEOUT_S	180
-#define ASK_MS		30000
 #define POLL_US		3000
 #define HOSTS_TEXT_MAX	3072
 #define SPACES_TEXT_MAX 512
@@ -231,7 +230,7 @@ int suite_collect(struct suite *s, enum selftest_run run, const char *name, stru
 	ret = suite_spawn(s, name, &p, e);
 	if (ret < 0)
 		return ret;
-	if (run != SELFTEST_RUN_CONTROL && suite_await_line(s, &p, "ask", ASK_MS))
+	if (run != SELFTEST_RUN_CONTROL && suite_await_line(s, &p, "ask", SUITE_START_MS))
 		suite_answer(&p);
 	return suite_finish(s, run, &p, e);
 }

@@ -6,6 +6,8 @@
 
 #define SUITE_ARGS_MAX	64
 #define SUITE_TOKEN_MAX 32
+/* The first bottle of a host may have to make images; who fails sooner ends sooner. */
+#define SUITE_START_MS (15 * 60 * 1000)
 /* What is attacked again in a bottle's second life and after the engine was restarted. */
 #define SUITE_NETWORK_IDS "A0,A1,A2,A6,A7,N01,N03,N04,N05,N07,N10"
 

@@ -106,6 +106,8 @@ class Home:
         if ca:
             egress["ca"] = ca
         head = {"backend": self.backend, "egress": egress}
+        if self.docker_host:
+            head["provider"] = "shell"  # whose image is small
         head.update(more)
         path = f"{self.folder}/.claude-bottle/bottles/{name}.md"
         with open(path, "w") as f:

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COMMIT_POLICY_MAX   (64u << 10) /* of a label */
 #define COMMIT_TARGET_MAX   2048
 #define COMMIT_LABEL_IMAGE  "claude-bottle.image"
 #define COMMIT_LABEL_POLICY "claude-bottle.policy"
@@ -51,22 +50,46 @@ static int find_agent(const struct engine *en, const char *slug, const char *sta
 	return 0;
 }
 
+/* What a stranger who has the image need not know: placeholders, and where the host's files lie. */
+static void forget_local(json_t *policy)
+{
+	static const char *const local[] = {"origin_file", "origin_line"};
+	const json_t *routes = json_object_get(policy, "routes");
+
+	(void)json_object_del(policy, "ca_pem");
+	for (size_t i = 0; i < json_array_size(routes); i++) {
+		json_t *route = json_array_get(routes, i);
+
+		(void)json_object_del(json_object_get(route, "auth"), "placeholder");
+		for (size_t k = 0; k < ARRAY_LEN(local); k++)
+			(void)json_object_del(route, local[k]);
+	}
+}
+
 /* The policy goes with the image as a label, so that whoever starts it can see under which one what
  * is in it has come about. */
 static int commit_spec(const char *state_dir, json_t **out, struct err *e)
 {
 	_cleanup_free_ char *path = mem_printf("%s/policy.json", state_dir);
-	_cleanup_free_ char *owned = NULL;
-	struct str policy;
-	int ret = io_read_file(AT_FDCWD, path, COMMIT_POLICY_MAX, &policy, e);
+	_cleanup_json_ json_t *policy = NULL;
+	_cleanup_free_ char *label = NULL;
+	struct str text;
+	int ret = io_read_file(AT_FDCWD, path, POLICY_JSON_MAX_BYTES, &text, e);
 
 	if (ret < 0)
 		return ret;
-	owned = (char *)(uintptr_t)policy.p;
-	*out = json_pack("{s:{s:s, s:s%, s:s, s:s, s:s}}", "Labels", COMMIT_LABEL_IMAGE, "snapshot",
-			 COMMIT_LABEL_POLICY, policy.p, policy.n, DOCKER_LABEL_ROLE, "snapshot",
+	policy = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES, NULL);
+	free((void *)(uintptr_t)text.p);
+	if (!policy)
+		return err_set(e, -EINVAL, "\"%s\" is not JSON", path);
+	forget_local(policy);
+	label = json_dumps(policy, JSON_COMPACT);
+	if (!label)
+		return err_set(e, -ENOMEM, "no memory");
+	*out = json_pack("{s:{s:s, s:s, s:s, s:s, s:s}}", "Labels", COMMIT_LABEL_IMAGE, "snapshot",
+			 COMMIT_LABEL_POLICY, label, DOCKER_LABEL_ROLE, "snapshot",
 			 DOCKER_LABEL_STATE, "", DOCKER_LABEL_SLUG, "");
-	return *out ? 0 : err_set(e, -EILSEQ, "\"%s\" is not UTF-8", path);
+	return *out ? 0 : err_set(e, -ENOMEM, "no memory");
 }
 
 /* "registry:5000/a/b:tag" apart; without a tag "latest". */

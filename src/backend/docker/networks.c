@@ -50,9 +50,9 @@ static int network_begin(struct bottle *b, struct engine_call *c, json_t *spec, 
 {
 	_cleanup_json_ json_t *owned = spec;
 
-	if (!spec)
+	if (!owned)
 		return err_set(e, -EILSEQ, "the state folder's path is not UTF-8");
-	return engine_begin(c, &b->engine, "POST", "/networks/create", spec, what, e);
+	return engine_begin(c, &b->engine, "POST", "/networks/create", owned, what, e);
 }
 
 static int begin_wall(struct bottle *b, struct err *e)
@@ -73,14 +73,21 @@ static int network_end(struct engine_call *c, struct docker_net *net, struct err
 	return ret < 0 ? ret : docker_take_id(answer, c->what, net->id, e);
 }
 
-/* Somebody has taken these addresses since we looked; the engine says so in words only. */
-static bool is_overlap(const struct err *e)
+static bool says(const struct err *e, const char *words)
 {
 	struct str text = str_of(e->text);
 
+	return str_find(text, str_of(words)) < text.n;
+}
+
+/* Somebody has taken these addresses since we looked, or another engine or a firewall was changing
+ * the chains of iptables at the same moment; the engine says so in words only. */
+static bool is_passing(const struct err *e)
+{
+	if (says(e, "iptables failed"))
+		return true;
 	return (e->code == -EACCES || e->code == -EINVAL || e->code == -EEXIST) &&
-	       (str_find(text, STR_LIT("overlap")) < text.n ||
-		str_find(text, STR_LIT("conflicts with network")) < text.n);
+	       (says(e, "overlap") || says(e, "conflicts with network"));
 }
 
 /* --- addresses --- */
@@ -136,7 +143,7 @@ int docker_end_wall(struct bottle *b, struct err *e)
 {
 	int ret = network_end(&b->wall_call, &b->wall, e);
 
-	for (uint32_t i = 1; ret < 0 && is_overlap(e) && i < NETWORKS_TRIES; i++) {
+	for (uint32_t i = 1; ret < 0 && is_passing(e) && i < NETWORKS_TRIES; i++) {
 		*e = ERR_INIT;
 		ret = pick(b, true, false, i, e);
 		if (ret == 0)
@@ -151,7 +158,7 @@ int docker_end_outer(struct bottle *b, struct err *e)
 {
 	int ret = network_end(&b->outer_call, &b->outer, e);
 
-	for (uint32_t i = 1; ret < 0 && is_overlap(e) && i < NETWORKS_TRIES; i++) {
+	for (uint32_t i = 1; ret < 0 && is_passing(e) && i < NETWORKS_TRIES; i++) {
 		*e = ERR_INIT;
 		ret = pick(b, false, true, i, e);
 		if (ret == 0)

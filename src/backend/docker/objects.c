@@ -57,10 +57,10 @@ int docker_begin_container(struct bottle *b, struct engine_call *c, json_t *spec
 	char path[OBJECTS_PATH_MAX];
 
 	c->fd = -1;
-	if (!spec)
+	if (!owned)
 		return err_set(e, -EILSEQ, "a path or a value of the bottle's is not UTF-8");
 	(void)snprintf(path, sizeof(path), "/containers/create?name=%s", name);
-	return engine_begin(c, &b->engine, "POST", path, spec, what, e);
+	return engine_begin(c, &b->engine, "POST", path, owned, what, e);
 }
 
 int docker_end_container(struct engine_call *c, char id[DOCKER_ID_SIZE], struct err *e)

@@ -194,15 +194,17 @@ json_t *docker_spec_agent(const struct bottle *b)
 	(void)json_object_set_new(host_config, "Tmpfs", spec_agent_tmpfs(b));
 	(void)json_object_set_new(host_config, "Dns", json_pack("[s]", b->wall.bundle));
 	(void)snprintf(user, sizeof(user), "%u:%u", (unsigned)b->uid, (unsigned)b->gid);
+	/* An image's health check would be run by the engine beside process 1, before anybody has
+	 * looked at the wall and without the guest's filter. */
 	return json_pack(
 		"{s:s, s:[s], s:[s, s], s:s, s:[s], s:o, s:o, s:o, s:s, s:s, s:b, s:b, s:b, s:b, "
-		"s:b, s:b}",
+		"s:b, s:b, s:{s:[s]}}",
 		"Image", b->agent_image.id, "Entrypoint", GUEST_BUNDLE, "Cmd", "guest", "init",
 		"User", user, "Env", "HOME=" AGENT_HOME, "Labels", docker_labels(b, "agent"),
 		"HostConfig", host_config, "NetworkingConfig",
 		spec_endpoint(b->wall.id, b->wall.agent), "Hostname", b->plan->slug, "WorkingDir",
 		"/", "Tty", (int)b->has_tty, "OpenStdin", 1, "StdinOnce", 1, "AttachStdin", 1,
-		"AttachStdout", 1, "AttachStderr", 1);
+		"AttachStdout", 1, "AttachStderr", 1, "Healthcheck", "Test", "NONE");
 }
 
 /* --- what closes the agent's network where the keeper cannot --- */
