@@ -53,12 +53,13 @@ class Place:
         images.load(engine)
         note("images: making what is not there")
         self.references = images.build(self.home, engine.host, "shell")
-        images.save(engine, self.references.values())
+        images.save(engine, used=self.references.values())
         self.shell = self.references["shell"]
 
     def start(self, *command):
         """The slug of a bottle that nobody is attached to."""
-        r = self.home.run("start", "worker", "--headless", "--detach", "--", *command, timeout=120, check=True)
+        r = self.home.run("start", "worker", "--headless", "--detach", "--", *command, timeout=120,
+                          check=True)
         return r.stdout.strip()
 
     def stop(self, slug):
@@ -163,14 +164,18 @@ def measure_exec(place):
 # --- space ---
 
 def measure_images(place):
-    """Whole, with the layers that they share. Of the agents' images those that the engine has."""
-    newest = images.newest(images.references(place.engine))
-    for name in ("bundle", "shell", "claude", "codex"):
-        for reference in newest:
-            if reference.startswith(f"{images.OURS}{name}:"):
-                size = place.engine.api("GET", f"/images/{reference}/json")[1]["Size"]
-                note(f"docker: image {reference}: {size} bytes")
-                emit(f"docker_image_{name}", size / (1 << 20), "MiB")
+    """Whole, with the layers that they share. Of the agents' images those that were kept from an
+    earlier build and are what would be built now."""
+    for provider in ("claude", "codex"):
+        images.load(place.engine, provider)
+    r = place.home.run("image", "list", "--json", check=True)
+    sizes = {x["kind"]: x["size_bytes"] for x in json.loads(r.stdout) if x["current"]}
+    for kind in ("bundle", "shell", "claude", "codex"):
+        if kind in sizes:
+            note(f"docker: image {kind}: {sizes[kind]} bytes")
+            emit(f"docker_image_{kind}", sizes[kind] / (1 << 20), "MiB")
+        else:
+            note(f"docker: image {kind}: not there, left out")
 
 
 def emit_memory(prefix, ours, plain_shim):
@@ -184,7 +189,8 @@ def emit_memory(prefix, ours, plain_shim):
 
 
 def measure_memory(place):
-    """One after the other: what two of them share would count for neither in full."""
+    """One after the other: what two of them share would count for neither in full. The shims' figures
+    are smaller where other containers run on the host, which share the program's pages with them."""
     note(f"docker: memory of one idle bottle, proportional; its two shims are {SHIM}")
     place.plain("bench-memory", *SLEEP)
     plain = settled_kib([place.shim_of("bench-memory")])
@@ -310,6 +316,11 @@ def measure_load(place, direct, native):
 
 # --- all of it ---
 
+def load_averages():
+    """A busy host slows two containers down more than one."""
+    return "load averages " + " ".join(f"{x:.1f}" for x in os.getloadavg())
+
+
 def measure_with(world, engine, direct, make_native):
     try:
         place = Place(world, engine)
@@ -352,5 +363,6 @@ def measure(world, direct, make_native):
         return
     with engine:
         version = engine.docker("version", "--format", "{{.Server.Version}}, client {{.Client.Version}}")
-        note(f"docker: engine {version.stdout.strip()} at {engine.host}")
+        note(f"docker: engine {version.stdout.strip()} at {engine.host}, {load_averages()}")
         measure_with(world, engine, direct, make_native)
+    note(f"docker: done, {load_averages()}")
