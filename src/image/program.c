@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* Debian's strip may not be there, and half of what it takes away is at the end of the file. */
 size_t image_program_trim(char *data, size_t n)
@@ -45,6 +46,7 @@ int image_program_load(struct image_program *out, struct err *e)
 	_cleanup_close_ int found = -1, fd = -1;
 	char path[48];
 	struct str text;
+	struct stat st;
 	int ret;
 
 	*out = (struct image_program){0};
@@ -53,8 +55,11 @@ int image_program_load(struct image_program *out, struct err *e)
 		return found;
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", found);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(e, "open " BUNDLE_PROGRAM);
+	if (st.st_size > IMAGE_PROGRAM_MAX)
+		return err_set(e, -EFBIG, BUNDLE_PROGRAM " is larger than %u bytes",
+			       IMAGE_PROGRAM_MAX);
 	ret = io_read_all(fd, IMAGE_PROGRAM_MAX, &text, e);
 	if (ret < 0)
 		return err_prefix(e, BUNDLE_PROGRAM), ret;
