@@ -6,6 +6,7 @@
 #include "backend/keeper_int.h"
 
 #include "backend/bundle_process.h"
+#include "base/cache.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -148,28 +149,6 @@ static bool rules_key(int bundle_fd, char key[BUNDLE_KEY_SIZE])
 	return true;
 }
 
-/* $XDG_CACHE_HOME/claude-bottle as an open folder that is ours alone. */
-static int rules_folder(void)
-{
-	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	_cleanup_free_ char *path = NULL;
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-
-	if (cache && cache[0] == '/')
-		path = mem_printf("%s/claude-bottle", cache);
-	else if (home && home[0] == '/')
-		path = mem_printf("%s/.cache/claude-bottle", home);
-	else
-		return -1;
-	if (io_mkdir_p(path, 0700, NULL) < 0)
-		return -1;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 0022))
-		return -1;
-	return take_fd(&fd);
-}
-
 static int rules_compile(int folder, int bundle_fd, const char *name)
 {
 	_cleanup_free_ char *tmp = mem_printf("%s.%d", name, (int)getpid());
@@ -189,7 +168,7 @@ static int rules_compile(int folder, int bundle_fd, const char *name)
 
 int keeper_rules_open(int bundle_fd)
 {
-	_cleanup_close_ int folder = rules_folder(), fd = -1;
+	_cleanup_close_ int folder = cache_open(), fd = -1;
 	_cleanup_free_ char *name = NULL;
 	char key[BUNDLE_KEY_SIZE];
 	struct stat st;

@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "bundle/program.h"
+#include "image/digest.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -41,22 +42,26 @@ size_t image_program_trim(char *data, size_t n)
 	return end;
 }
 
-int image_program_load(struct image_program *out, struct err *e)
+static int program_open(struct err *e)
 {
-	_cleanup_close_ int found = -1, fd = -1;
+	_cleanup_close_ int found = bundle_find(e), fd = -1;
 	char path[48];
-	struct str text;
-	struct stat st;
-	int ret;
 
-	*out = (struct image_program){0};
-	found = bundle_find(e);
 	if (found < 0)
 		return found;
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", found);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(e, "open " BUNDLE_PROGRAM);
+	return fd < 0 ? err_errno(e, "open " BUNDLE_PROGRAM) : take_fd(&fd);
+}
+
+static int program_read(struct image_program *out, int fd, struct err *e)
+{
+	struct str text;
+	struct stat st;
+	int ret;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, "stat " BUNDLE_PROGRAM);
 	if (st.st_size > IMAGE_PROGRAM_MAX)
 		return err_set(e, -EFBIG, BUNDLE_PROGRAM " is larger than %u bytes",
 			       IMAGE_PROGRAM_MAX);
@@ -69,6 +74,36 @@ int image_program_load(struct image_program *out, struct err *e)
 	if (ret < 0)
 		image_program_free(out);
 	return ret;
+}
+
+int image_program_load(struct image_program *out, struct err *e)
+{
+	_cleanup_close_ int fd = program_open(e);
+
+	*out = (struct image_program){0};
+	return fd < 0 ? fd : program_read(out, fd, e);
+}
+
+int image_program_digest(char hex[65], struct err *e)
+{
+	_cleanup_(image_program_free) struct image_program program = {0};
+	_cleanup_close_ int fd = program_open(e);
+	struct stat before, after;
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &before) < 0)
+		return err_errno(e, "stat " BUNDLE_PROGRAM);
+	if (digest_find(&before, hex))
+		return 0;
+	ret = program_read(&program, fd, e);
+	if (ret < 0)
+		return ret;
+	(void)snprintf(hex, DIGEST_SIZE, "%s", program.hash);
+	if (fstat(fd, &after) == 0)
+		digest_keep(&before, &after, hex);
+	return 0;
 }
 
 void image_program_free(struct image_program *p)

@@ -168,6 +168,16 @@ def test_stop_all_and_now(closed):
     assert not any(states(closed)[s]["alive"] for s in slugs)
 
 
+def test_stop_all_asks_several_at_once(closed):
+    slugs = [detach_stubborn(closed) for _ in range(5)]
+    began = time.monotonic()
+    r = closed.run("stop", "--all")
+    assert r.returncode == 0 and all(f"{s} has ended" in r.stderr for s in slugs)
+    assert 9 < time.monotonic() - began < 18, "four and one, each with its five seconds"
+    assert not any(states(closed)[s]["alive"] for s in slugs)
+    assert closed.run("stop", "--all").returncode == 0
+
+
 def test_stop_ends_an_agent_that_will_not(closed):
     slug = detach_stubborn(closed)
     began = time.monotonic()
