@@ -65,6 +65,8 @@ struct cli_verb {
 	bool is_hidden; /* from the usage */
 	enum cli_complete complete;
 	const char *words; /* space-separated, for CLI_COMPLETE_WORDS */
+	/* What may follow the one word more_after of them; NULL: anything of words again. */
+	const char *more_words, *more_after;
 };
 
 extern const struct cli_verb *const cli_verbs[];

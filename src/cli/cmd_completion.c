@@ -154,6 +154,16 @@ static const struct cli_option *pending_option(const struct cli_verb *v, const c
 	return NULL;
 }
 
+/* Whether it stands between the verb and the cursor. */
+static bool is_word(char **words, size_t n, const char *word)
+{
+	for (size_t i = 1; i + 1 < n; i++) {
+		if (strcmp(words[i], word) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* words: what is typed after the program's name; the last one is at the cursor. */
 static void complete(char **words, size_t n)
 {
@@ -181,6 +191,8 @@ static void complete(char **words, size_t n)
 		offer_options(v, typed);
 	else if (v->rest_after && positionals == v->rest_after)
 		(void)puts(":commands");
+	else if (positionals == 1 && v->more_words)
+		offer_words(is_word(words, n, v->more_after) ? v->more_words : NULL, typed);
 	else if (positionals < v->max_positionals)
 		offer_kind(v->complete, v, typed);
 }

@@ -368,4 +368,6 @@ const struct cli_verb cmd_image = {
 	.max_positionals = 2,
 	.complete = CLI_COMPLETE_WORDS,
 	.words = "build list remove",
+	.more_words = "bundle shell claude codex all",
+	.more_after = "build",
 };

@@ -1,6 +1,7 @@
 #include "guest/guest_int.h"
 
 #include "base/clean.h"
+#include "base/signals.h"
 #include "base/text.h"
 #include "base/timeutil.h"
 #include "priv/agent_filter.h"
@@ -9,7 +10,6 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -97,16 +97,6 @@ static int agent_drop_caps(struct err *e)
 	return 0;
 }
 
-static void agent_default_signals(void)
-{
-	sigset_t none;
-
-	for (int signo = 1; signo < NSIG; signo++)
-		(void)signal(signo, SIG_DFL);
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 /* The engine tells a terminal its size only after what runs on it has begun: a program that asks
  * once, at its start, would find none. */
 static void agent_await_size(void)
@@ -135,7 +125,7 @@ int agent_become(char *const *argv, bool *is_exec, struct err *e)
 		return err_errno(e, "chdir");
 	(void)umask(022);
 	agent_await_size();
-	agent_default_signals();
+	signals_reset();
 	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		return err_errno(e, "close_range");
 	ret = agent_filter_apply(&filter, e);

@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-#define BUILD_PATH_MAX 8192
+#define BUILD_PATH_MAX 4000 /* the engine's client takes no longer one */
 #define HOST_CA_NAME   ".host-ca.crt"
 
 static void json_unref(json_t **j)

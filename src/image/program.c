@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* Debian's strip may not be there, and half of what it takes away is at the end of the file. */
 size_t image_program_trim(char *data, size_t n)
@@ -56,8 +57,15 @@ static int program_open(struct err *e)
 static int program_read(struct image_program *out, int fd, struct err *e)
 {
 	struct str text;
-	int ret = io_read_all(fd, IMAGE_PROGRAM_MAX, &text, e);
+	struct stat st;
+	int ret;
 
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, "stat " BUNDLE_PROGRAM);
+	if (st.st_size > IMAGE_PROGRAM_MAX)
+		return err_set(e, -EFBIG, BUNDLE_PROGRAM " is larger than %u bytes",
+			       IMAGE_PROGRAM_MAX);
+	ret = io_read_all(fd, IMAGE_PROGRAM_MAX, &text, e);
 	if (ret < 0)
 		return err_prefix(e, BUNDLE_PROGRAM), ret;
 	out->data = (char *)text.p;

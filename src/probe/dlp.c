@@ -152,9 +152,10 @@ static int put_le(struct buf *out, unsigned long value, size_t n)
 {
 	int bad = 0;
 
-	for (size_t i = 0; i < n; i++)
-		bad |= buf_append(out, (const unsigned char[]){(unsigned char)(value >> (8 * i))},
-				  1);
+	for (size_t i = 0; i < n; i++) {
+		bad |= buf_append(out, (const unsigned char[]){(unsigned char)value}, 1);
+		value >>= 8;
+	}
 	return bad;
 }
 

@@ -271,8 +271,16 @@ def test_remove_what_no_start_would_use(own, home, made):
 def test_the_image_of_an_agent(own, home, made, kind, program):
     del home.secrets["https_proxy"]
     try:
+        # A mirror that does not answer costs one line.
+        home.secrets["npm_config_registry"] = "http://127.0.0.1:1/npm"
+        line = error_of(build(home, kind, check=False))
+        assert re.match(rf"claude-bottle: the image {kind}, step \d+/\d+ could not be built: curl: "
+                        r"\(7\) Failed to connect to 127.0.0.1", line)
+        nothing_is_left(own)
+        del home.secrets["npm_config_registry"]
         r = build(home, kind, check=False)
     finally:
+        home.secrets.pop("npm_config_registry", None)
         home.secrets["https_proxy"] = SENTINEL
     nothing_is_left(own)
     if r.returncode != 0 and "curl: (" in error_of(r):
@@ -283,16 +291,6 @@ def test_the_image_of_an_agent(own, home, made, kind, program):
     assert re.search(r"\d+\.\d+\.\d+", r.stdout)
     history = json.dumps(own.api("GET", f"/images/{out['reference']}/history")[1])
     assert "host-ca" not in history and "registry" not in history
-    # A mirror that does not answer costs one line.
-    home.secrets["npm_config_registry"] = "http://127.0.0.1:1/npm"
-    try:
-        line = error_of(build(home, kind, "--rebuild", check=False)) if kind == "codex" else ""
-    finally:
-        del home.secrets["npm_config_registry"]
-    if line:
-        assert re.match(rf"claude-bottle: the image {kind}, step \d+/\d+ could not be built: curl: "
-                        r"\(7\) Failed to connect to 127.0.0.1", line)
-        nothing_is_left(own)
 
 
 # --- in engines of their own ---
@@ -308,33 +306,29 @@ def small(make_engine, scratch, rule_cache, fake_debian, tmp_path_factory):
     return make
 
 
-def test_several_at_once(small, scratch, rule_cache):
-    """Of one user and of another: each gets the same, and one is kept of each name."""
+def test_several_at_once_and_again(small, scratch, rule_cache):
+    """Of one user and of another: each gets the same, and one is kept of each name. A rebuild then
+    leaves alone what a container uses."""
     e, home = small()
     other = home_at(scratch, rule_cache, e.host, "other")
     other.secrets.update(home.secrets)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        runs = list(pool.map(lambda h: build(h, "bundle"), [home, home, other]))
-    assert len({r["bundle"]["reference"] for r in runs}) == 1
-    assert len({r["bundle"]["id"] for r in runs}) == 1
-    assert [r["bundle"]["built"] for r in runs[:2]].count(True) <= 1
+        runs = [r["bundle"] for r in pool.map(lambda h: build(h, "bundle"), [home, home, other])]
+    first = runs[0]
+    assert len({r["reference"] for r in runs}) == 1 and len({r["id"] for r in runs}) == 1
+    assert [r["built"] for r in runs[:2]].count(True) <= 1
     assert len(images.references(e)) == 3
     nothing_is_left(e)
-
-
-def test_rebuild_while_a_container_uses_it(small):
-    e, home = small()
-    first = build(home, "bundle")["bundle"]
     c = e.docker("create", first["reference"]).stdout.strip()
     second = build(home, "bundle", "--rebuild")["bundle"]
     assert second["built"] and second["reference"] == first["reference"]
     assert second["id"] != first["id"]
     assert {x["id"] for x in listed(home).values() if x["used"]} == {first["id"]}
-    assert home.run("image", "remove", "--all", check=False).returncode in (0, 1)
+    home.run("image", "remove", "--all")
     assert ids(e) >= {first["id"]}
     e.docker("rm", c)
     home.run("image", "remove", "--all", check=True)
-    assert ids(e) == set() and ids(e, all_of_them=True) == set()
+    assert ids(e, all_of_them=True) == set()
     assert home.run("image", "remove", "--all", check=True).stderr.endswith("nothing to remove\n")
 
 
@@ -368,6 +362,9 @@ def test_mmdebstrap_fails(small, scratch, debian):
     nothing_is_left(e)
     home.secrets["PATH"] = fake_mmdebstrap(scratch, "cut", "head -c 3000000 /dev/zero; kill -9 $$")
     assert error_of(build(home, "bundle", check=False)) == "claude-bottle: mmdebstrap: it was killed"
+    # It may not fill the memory with words either.
+    home.secrets["PATH"] = fake_mmdebstrap(scratch, "loud", "yes | head -c 3000000 >&2; exit 1")
+    assert error_of(build(home, "bundle", check=False)).startswith("claude-bottle: mmdebstrap: ")
     home.secrets["PATH"] = scratch
     line = error_of(build(home, "bundle", check=False))
     assert "mmdebstrap is not installed (package mmdebstrap)" in line and "pull" in line
@@ -474,6 +471,19 @@ def test_debian_from_a_registry(small, scratch, debian):
 
 
 # --- the command ---
+
+def test_completion(scratch, rule_cache):
+    home = home_at(scratch, rule_cache, None, "completion")
+
+    def offered(*words):
+        r = home.run("__complete", "--", "image", *words, check=True)
+        return [line.partition("\t")[0] for line in r.stdout.splitlines()]
+
+    assert offered("") == ["build", "list", "remove"]
+    assert offered("build", "") == ["bundle", "shell", "claude", "codex", "all"]
+    assert offered("build", "--rebuild", "c") == ["claude", "codex"]
+    assert offered("list", "") == [] and "--rebuild" in offered("build", "--")
+
 
 def test_misuse(scratch, rule_cache):
     home = home_at(scratch, rule_cache, None, "misuse")

@@ -170,6 +170,11 @@ static json_t *exec_spec(const struct bottle *b, unsigned number, char *const *a
 /* Those of the keeper's that live are fewer than there are places, so that the oldest is done. */
 static void remember_exec(struct bottle *b, pid_t relay, unsigned number)
 {
+	/* The kernel gives numbers of processes again. */
+	for (size_t i = 0; i < DOCKER_EXECS; i++) {
+		if (b->execs[i].relay == relay)
+			b->execs[i] = (struct docker_exec){0};
+	}
 	b->execs[number % DOCKER_EXECS] = (struct docker_exec){.relay = relay, .number = number};
 }
 

@@ -12,6 +12,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -157,17 +158,6 @@ int compartment_stdio(const struct backend_stdio *io, int slave_fd, bool is_lead
 	return 0;
 }
 
-/* What the caller ignores must not stay ignored: a shell cannot trap it any more. */
-void compartment_default_signals(void)
-{
-	sigset_t none;
-
-	for (int signo = 1; signo < NSIG; signo++)
-		(void)signal(signo, SIG_DFL);
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static int limit_set(__rlimit_resource_t what, uint64_t value, struct err *e)
 {
 	struct rlimit l;
@@ -265,7 +255,7 @@ static int launch_child(const struct launch *l, struct err *e)
 		ret = compartment_limit(c, e);
 	if (ret < 0)
 		return ret;
-	compartment_default_signals();
+	signals_reset();
 	/* A change of ids clears the parent-death signal, so it is set here, and the parent looked
 	 * at after that: whoever died in between is not missed. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

@@ -12,15 +12,18 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#define ID   "sha256:00000000000000000000000000000000000000000000000000000000000000aa"
-#define GONE 404, "{\"message\":\"No such image\"}"
-#define HERE 200, "{\"Id\":\"" ID "\",\"Size\":1234,\"RepoTags\":[\"x:1\"]}"
+#define ID     "sha256:00000000000000000000000000000000000000000000000000000000000000aa"
+#define GONE   404, "{\"message\":\"No such image\"}"
+#define SILENT 0 /* instead of a status: nothing for a second */
+#define HERE   200, "{\"Id\":\"" ID "\",\"Size\":1234,\"RepoTags\":[\"x:1\"]}"
 
 struct call {
 	const char *request; /* how its first line begins */
@@ -36,9 +39,9 @@ struct stand_in {
 static void answer(int listener, const struct call *c)
 {
 	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	char in[16384], out[2048];
+	_cleanup_free_ char *out = NULL;
+	char in[16384];
 	size_t n = 0;
-	int length;
 
 	while (n < sizeof(in) - 1) {
 		ssize_t got = read(fd, in + n, sizeof(in) - 1 - n);
@@ -54,11 +57,15 @@ static void answer(int listener, const struct call *c)
 		print_error("expected \"%s\", got: %s\n", c->request, in);
 		_exit(4);
 	}
-	length = snprintf(out, sizeof(out),
-			  "HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: "
-			  "%zu\r\n\r\n%s",
-			  c->status, strlen(c->body), c->body);
-	if (io_write_all(fd, out, (size_t)length) < 0)
+	if (c->status == SILENT) {
+		(void)usleep(1000000);
+		(void)close(fd);
+		return;
+	}
+	out = mem_printf("HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: "
+			 "%zu\r\n\r\n%s",
+			 c->status, strlen(c->body), c->body);
+	if (io_write_all(fd, out, strlen(out)) < 0)
 		_exit(5);
 	(void)close(fd);
 }
@@ -220,6 +227,108 @@ static void test_what_has_a_name_is_not_dropped(void **state)
 	stand_in_end(&s);
 }
 
+static void test_a_pull_that_says_nothing_ends(void **state)
+{
+	struct stand_in s;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	START(&s, {"POST /v1.41/images/create?fromImage=debian&tag=x ", SILENT, ""});
+	s.en.silence_ms = 100;
+	assert_int_equal(image_pull(&s.en, STR_LIT("debian"), STR_LIT("x"), NULL, &e), -ETIMEDOUT);
+	assert_non_null(strstr(e.text, "pull image"));
+	stand_in_end(&s);
+}
+
+static void test_arguments_that_are_too_long(void **state)
+{
+	struct engine en = {.socket = "/nonexistent/s", .api = "1.41"};
+	struct image_job job = {.en = &en};
+	char id[IMAGE_ID_MAX], proxy[5000];
+	struct err e = ERR_INIT;
+
+	(void)state;
+	memset(proxy, 'a', sizeof(proxy) - 1);
+	proxy[sizeof(proxy) - 1] = '\0';
+	assert_int_equal(setenv("https_proxy", proxy, 1), 0);
+	assert_int_equal(image_build_one(&job, IMAGE_SHELL, ID, id, &e), -ENOBUFS);
+	assert_non_null(strstr(e.text, "longer than"));
+	assert_int_equal(unsetenv("https_proxy"), 0);
+}
+
+static void test_a_program_that_is_too_large(void **state)
+{
+	char path[] = "/tmp/test_image_XXXXXX";
+	_cleanup_close_ int fd = mkostemp(path, O_CLOEXEC);
+	struct image_program program;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(fchmod(fd, 0755), 0);
+	assert_int_equal(setenv("CLAUDE_BOTTLE_BUNDLE", path, 1), 0);
+	assert_int_equal(ftruncate(fd, (off_t)IMAGE_PROGRAM_MAX + 1), 0);
+	assert_int_equal(image_program_load(&program, &e), -EFBIG);
+	assert_null(program.data);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(image_program_load(&program, &e), 0);
+	image_program_free(&program);
+	(void)unlink(path);
+	assert_int_equal(unsetenv("CLAUDE_BOTTLE_BUNDLE"), 0);
+}
+
+static void list_of(unsigned n, struct image_entry **list, size_t *n_list)
+{
+	_cleanup_(buf_free) struct buf b;
+	struct stand_in s;
+	struct err e = ERR_INIT;
+
+	buf_init(&b, 1u << 20);
+	assert_int_equal(buf_append(&b, "[", 1), 0);
+	for (unsigned i = 0; i < n; i++)
+		assert_int_equal(
+			buf_printf(&b,
+				   "%s{\"Id\":\"sha256:%04u\",\"Created\":%u,\"Labels\":{"
+				   "\"claude-bottle.image\":\"shell\"},\"RepoTags\":[\"claude-"
+				   "bottle/shell:%u\",\"mine:1\"]}",
+				   i ? "," : "", i, i, i),
+			0);
+	assert_int_equal(buf_append(&b, "]", 2), 0);
+	{
+		const struct call calls[] = {
+			{"GET /v1.41/images/json?filters=", 200, buf_str(&b).p},
+			{"GET /v1.41/containers/json?all=1 ", 200,
+			 "[{\"ImageID\":\"sha256:0001\"}]"}};
+
+		stand_in_start(&s, calls, ARRAY_LEN(calls));
+	}
+	assert_int_equal(setenv("CLAUDE_BOTTLE_BUNDLE", "/proc/self/exe", 1), 0);
+	assert_int_equal(image_list(&s.en, list, n_list, &e), 0);
+	assert_int_equal(unsetenv("CLAUDE_BOTTLE_BUNDLE"), 0);
+	stand_in_end(&s);
+}
+
+static void test_a_list_and_its_cap(void **state)
+{
+	struct image_entry *list;
+	size_t n;
+
+	(void)state;
+	list_of(0, &list, &n);
+	assert_int_equal(n, 0);
+	free(list);
+	list_of(3, &list, &n);
+	assert_int_equal(n, 3);
+	assert_string_equal(list[0].reference, "claude-bottle/shell:2");
+	assert_string_equal(list[0].kind, "shell");
+	assert_false(list[0].is_used || list[0].is_current);
+	assert_true(list[1].is_used);
+	free(list);
+	list_of(IMAGE_LIST_MAX + 3, &list, &n);
+	assert_int_equal(n, IMAGE_LIST_MAX);
+	free(list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +339,10 @@ int main(void)
 		cmocka_unit_test(test_an_engine_that_fails_is_not_an_image_that_is_missing),
 		cmocka_unit_test(test_what_would_be_made_is_named),
 		cmocka_unit_test(test_what_has_a_name_is_not_dropped),
+		cmocka_unit_test(test_a_pull_that_says_nothing_ends),
+		cmocka_unit_test(test_arguments_that_are_too_long),
+		cmocka_unit_test(test_a_program_that_is_too_large),
+		cmocka_unit_test(test_a_list_and_its_cap),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
