@@ -147,11 +147,11 @@ int agent_ca_write(int fd, struct str ca_pem, struct err *e)
 }
 
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
-		     const char *pinned, struct err *e)
+		     const char *pinned, unsigned uid, unsigned gid, struct err *e)
 {
-	const char *user = p->agent_uid == 0 ? "root" : "agent";
-	const char *root = p->agent_uid == 0 ? "" : "root:x:0:0:root:/root:/usr/sbin/nologin\n";
-	const char *wheel = p->agent_uid == 0 ? "" : "root:x:0:\n";
+	const char *user = uid == 0 ? "root" : "agent";
+	const char *root = uid == 0 ? "" : "root:x:0:0:root:/root:/usr/sbin/nologin\n";
+	const char *wheel = gid == 0 ? "" : "root:x:0:\n";
 	int ret;
 
 	*n = 0;
@@ -159,12 +159,12 @@ int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const 
 		files, n, "/etc/passwd",
 		mem_printf("%s%s:x:%u:%u:agent:" AGENT_HOME ":/bin/bash\n"
 			   "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-			   root, user, p->agent_uid, p->agent_uid),
+			   root, user, uid, gid),
 		e);
 	if (ret == 0)
-		ret = file_put_text(
-			files, n, "/etc/group",
-			mem_printf("%s%s:x:%u:\nnogroup:x:65534:\n", wheel, user, p->agent_uid), e);
+		ret = file_put_text(files, n, "/etc/group",
+				    mem_printf("%s%s:x:%u:\nnogroup:x:65534:\n", wheel, user, gid),
+				    e);
 	if (ret == 0)
 		ret = file_put_text(files, n, "/etc/hosts",
 				    mem_printf("127.0.0.1 localhost\n::1 localhost\n%s bundle\n"

@@ -30,10 +30,10 @@ struct agent_file {
 };
 #define AGENT_FILES_MAX 12
 
-/* /etc/passwd, group, hosts, resolv.conf, nsswitch.conf, hostname and machine-id. The caller closes
- * with agent_files_free(). */
+/* /etc/passwd, group, hosts, resolv.conf, nsswitch.conf, hostname and machine-id. uid and gid are
+ * the agent's as it sees them. The caller closes with agent_files_free(). */
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
-		     const char *pinned, struct err *e) _fallible_;
+		     const char *pinned, unsigned uid, unsigned gid, struct err *e) _fallible_;
 /* The CA bundle: the system's roots, then ca_pem. */
 int agent_ca_write(int fd, struct str ca_pem, struct err *e) _fallible_;
 void agent_files_free(struct agent_file *files, size_t n);

@@ -2,15 +2,16 @@
 
 #include <stddef.h>
 
-const struct backend *const backend_preference[] = {&backend_native, NULL};
+const struct backend *const backend_preference[] = {&backend_docker, &backend_native, NULL};
 
 const struct backend *backend_find(enum plan_backend b)
 {
 	switch (b) {
 	case PLAN_BACKEND_NATIVE:
 		return &backend_native;
-	case PLAN_BACKEND_UNSET:
 	case PLAN_BACKEND_DOCKER:
+		return &backend_docker;
+	case PLAN_BACKEND_UNSET:
 	case PLAN_BACKEND_SMOLMACHINES:
 	case PLAN_BACKEND_QEMU:
 	case PLAN_BACKEND_COUNT:

@@ -61,9 +61,9 @@ struct backend {
 	/* In the foreground, before there is a keeper: whatever takes long, needs the network or
 	 * can be done once for many bottles (images). May be NULL. */
 	int (*ensure)(const struct plan *p, const struct progress *progress, struct err *e);
-	/* Makes the wall. */
+	/* Makes the wall, or has it made. has_tty: how the agent will be launched. */
 	int (*prepare)(struct bottle **out, const struct plan *p, const char *state_dir,
-		       struct backend_place *place, struct err *e);
+		       bool has_tty, struct backend_place *place, struct err *e);
 	/* Starts the bundle's init with these descriptors (which stay the caller's) and the wall's
 	 * listening sockets. Does not wait until it serves: it says so on its control channel,
 	 * whose end of file is its end. */
@@ -107,7 +107,7 @@ struct backend {
 		      char reference[BACKEND_REFERENCE_MAX], struct err *e);
 };
 
-extern const struct backend backend_native;
+extern const struct backend backend_docker, backend_native;
 const struct backend *backend_find(enum plan_backend b); /* NULL: not in this build */
 /* Those that may be taken without being named, best first; NULL-terminated. */
 extern const struct backend *const backend_preference[];

@@ -1,6 +1,6 @@
 #include "backend/bundle_process.h"
 
-#include "backend/native/wall.h"
+#include "backend/agent_id.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -29,9 +29,9 @@ unsigned bundle_uid_base(void)
 	    io_read_file(AT_FDCWD, "/proc/self/uid_map", 65536, &map, NULL) < 0)
 		return 0;
 	first = BUNDLE_UID_BASE + (random & 0xfffffff0u) % 0x10000000u;
-	last = wall_map_has(map.p, first) && wall_map_has(map.p, first + 15) ? first : 0;
-	if (last == 0 && wall_pick_id(map.p, 0) > 64)
-		last = wall_pick_id(map.p, 0) - 32;
+	last = agent_id_in_map(map.p, first) && agent_id_in_map(map.p, first + 15) ? first : 0;
+	if (last == 0 && agent_id_choose(map.p, 0) > 64)
+		last = agent_id_choose(map.p, 0) - 32;
 	free((void *)(uintptr_t)map.p);
 	return last;
 }

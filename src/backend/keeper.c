@@ -150,6 +150,7 @@ static void keeper_bundle_gone(struct keeper *k, bool must_die)
 	b->is_started = false;
 	loop_del(k->loop, &b->control_watch);
 	loop_timer_del(k->loop, &k->end_timer);
+	keeper_reach_close(&k->reach);
 	k->backend->reap_bundle(k->bottle, must_die, how, sizeof(how));
 	if (k->is_ending) {
 		keeper_farewell(k);
@@ -243,7 +244,8 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	if (ret == 0)
 		ret = keeper_make_loop(k, e);
 	if (ret == 0)
-		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, &k->place, e);
+		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, s->has_tty, &k->place,
+					  e);
 	if (ret == 0 && k->backend->note)
 		(void)snprintf(k->limits, sizeof(k->limits), "%s", k->backend->note(k->bottle));
 	if (ret == 0)
@@ -366,6 +368,7 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 			    .started_ns = time_realtime_ns(),
 			    .exit_status = -1};
 	k.bundle.control_fd = -1;
+	k.reach.fd = -1;
 	k.agent.has_tty = s->has_tty;
 	k.is_detached = s->is_detached;
 	log_set_role("keeper");

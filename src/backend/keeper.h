@@ -10,6 +10,7 @@
  *   plan.json      the plan (no secrets)
  *   policy.json    what the bundle enforces
  *   records.jsonl  the records
+ *   runs.jsonl     where a resumed bottle's runs began in them; the CLI's (cli/runs.h)
  *   log            standard error of the bundle's roles
  *   control.sock   the CLI's way in: SOCK_SEQPACKET, only this uid (SO_PEERCRED)
  *   home/          the agent's home

@@ -6,6 +6,7 @@
 #include "backend/keeper_int.h"
 
 #include "backend/bundle_process.h"
+#include "base/cache.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -27,7 +28,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define BUNDLE_CONFIG_MAX (POLICY_JSON_MAX_BYTES + 65536)
 #define BUNDLE_COMMAND_MS 30000
 #define BUNDLE_KEY_SIZE	  65
 #define BUNDLE_RULES_MAX  (64u << 20)
@@ -149,28 +149,6 @@ static bool rules_key(int bundle_fd, char key[BUNDLE_KEY_SIZE])
 	return true;
 }
 
-/* $XDG_CACHE_HOME/claude-bottle as an open folder that is ours alone. */
-static int rules_folder(void)
-{
-	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	_cleanup_free_ char *path = NULL;
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-
-	if (cache && cache[0] == '/')
-		path = mem_printf("%s/claude-bottle", cache);
-	else if (home && home[0] == '/')
-		path = mem_printf("%s/.cache/claude-bottle", home);
-	else
-		return -1;
-	if (io_mkdir_p(path, 0700, NULL) < 0)
-		return -1;
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 0022))
-		return -1;
-	return take_fd(&fd);
-}
-
 static int rules_compile(int folder, int bundle_fd, const char *name)
 {
 	_cleanup_free_ char *tmp = mem_printf("%s.%d", name, (int)getpid());
@@ -190,7 +168,7 @@ static int rules_compile(int folder, int bundle_fd, const char *name)
 
 int keeper_rules_open(int bundle_fd)
 {
-	_cleanup_close_ int folder = rules_folder(), fd = -1;
+	_cleanup_close_ int folder = cache_open(), fd = -1;
 	_cleanup_free_ char *name = NULL;
 	char key[BUNDLE_KEY_SIZE];
 	struct stat st;
@@ -209,12 +187,15 @@ int keeper_rules_open(int bundle_fd)
 
 static int bundle_config(const struct plan *p, const struct backend_place *place, struct err *e)
 {
-	_cleanup_(buf_free) struct buf b, policy;
+	_cleanup_(buf_free) struct buf b, policy, inside;
 	int ret;
 
 	buf_init(&b, BUNDLE_CONFIG_MAX);
 	buf_init(&policy, POLICY_JSON_MAX_BYTES);
+	buf_init(&inside, BUNDLE_CONFIG_MAX - POLICY_JSON_MAX_BYTES);
 	ret = policy_to_json(&p->policy, &policy, e);
+	if (ret == 0 && place->is_apart)
+		ret = keeper_inside_put(&inside, e);
 	if (ret < 0)
 		return ret;
 	ret = buf_append_str(&b, STR_LIT("{\"version\":1,\"slug\":"));
@@ -224,6 +205,12 @@ static int bundle_config(const struct plan *p, const struct backend_place *place
 		ret = buf_append_str(&b, STR_LIT(",\"pinned\":"));
 	if (ret == 0)
 		ret = text_json(&b, str_of(place->pinned));
+	if (ret == 0 && place->is_apart)
+		ret = buf_append_str(&b, STR_LIT(",\"inside\":["));
+	if (ret == 0 && place->is_apart)
+		ret = buf_append_str(&b, buf_str(&inside));
+	if (ret == 0 && place->is_apart)
+		ret = buf_append_str(&b, STR_LIT("]"));
 	if (ret == 0)
 		ret = buf_printf(&b, ",\"supervised\":%s,\"uid_base\":%u,\"policy\":",
 				 p->is_supervised ? "true" : "false", place->uid_base);
@@ -236,11 +223,10 @@ static int bundle_config(const struct plan *p, const struct backend_place *place
 	return io_memfd_sealed("config", buf_str(&b), e);
 }
 
-static int bundle_start(struct keeper_bundle *b, const struct keeper *k, int secrets_fd,
-			struct err *e)
+static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_fd, struct err *e)
 {
 	_cleanup_close_ int bundle = bundle_find(e), config = -1, records = -1, rules = -1,
-			    theirs = -1;
+			    theirs = -1, reach = -1;
 	int pair[2];
 
 	if (bundle < 0)
@@ -257,6 +243,11 @@ static int bundle_start(struct keeper_bundle *b, const struct keeper *k, int sec
 		return err_errno(e, "socketpair");
 	b->control_fd = pair[0];
 	theirs = pair[1];
+	/* Served from the loop, so not before the agent goes, and egress dials for the agent alone.
+	 */
+	if (k->place.is_apart &&
+	    keeper_reach_open(&k->reach, k->loop, &k->plan->policy, &reach, e) < 0)
+		return e->code;
 	b->is_started = true;
 	return k->backend->start_bundle(k->bottle,
 					(const struct backend_fd[]){
@@ -265,8 +256,9 @@ static int bundle_start(struct keeper_bundle *b, const struct keeper *k, int sec
 						{"control", theirs},
 						{"records", records},
 						{"rules", rules},
+						{"reach", reach},
 					},
-					5, e);
+					6, e);
 }
 
 /* Takes one message; *event is a static string. */

@@ -46,6 +46,27 @@ void keeper_bundle_free(struct keeper_bundle *b);
  * compiles by itself). */
 int keeper_rules_open(int bundle_fd);
 
+/* --- keeper_reach.c: the host's network, for a bundle that is apart from it --- */
+
+struct keeper_reach {
+	struct loop *loop;
+	const struct policy *policy; /* the plan's */
+	struct loop_watch watch;
+	struct loop_timer timer; /* armed while nothing is read */
+	int fd;			 /* -1: not apart, or ended */
+	unsigned left;		 /* requests that may be read at once */
+	uint64_t earned_ns;	 /* when left was last added to */
+};
+
+/* *theirs is for init, as reach=. Served from the loop until the other end is closed, or oversteps.
+ */
+int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p, int *theirs,
+		      struct err *e) _fallible_;
+void keeper_reach_close(struct keeper_reach *r);
+/* The addresses of the host's interfaces as JSON strings with commas between them. At least one and
+ * at most BUNDLE_INSIDE_MAX; else an error, since egress would take what is missing for outside. */
+int keeper_inside_put(struct buf *out, struct err *e) _fallible_;
+
 /* --- keeper_session.c: one process and its standard descriptors --- */
 
 struct keeper_session {
@@ -115,6 +136,7 @@ struct keeper {
 	struct bottle *bottle;
 	struct backend_place place;
 	struct keeper_bundle bundle;
+	struct keeper_reach reach;
 	struct loop *loop;
 	int state_fd, lock_fd, ready_fd, listen_fd;
 	struct loop_watch listen_watch;

@@ -56,6 +56,7 @@ struct bundle_role_env {
 	int keyd_fd;   /* pipelock, egress, record: to keyd */
 	int egress_fd; /* pipelock: SEQPACKET; sends one end of a stream socketpair per connection.
 			* egress: the other side; receives them. egress has no address at all. */
+	int reach_fd;  /* egress: to the keeper, see reach.h */
 	/* record role */
 	int records_file_fd;
 	int record_in_fds[BUNDLE_ROLE_COUNT +
@@ -83,12 +84,19 @@ int keyd_role_main(struct bundle_role_env *env);
 int egress_role_main(struct bundle_role_env *env);
 int pipelock_role_main(struct bundle_role_env *env);
 
-/* JSON of config=: {"version":1,"slug":…,"pinned":"10.209.0.2","supervised":bool,
- *  "uid_base":N (0: keep the uid),"policy":{…}} */
+/* JSON of config=: {"version":1,"slug":…,"pinned":"10.209.0.2","inside":[…],"supervised":bool,
+ *  "uid_base":N (0: keep the uid),"policy":{…}}
+ * inside is there when the bundle's network is not the host's: the addresses of the host's
+ * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them. */
+#define BUNDLE_CONFIG_MAX (POLICY_JSON_MAX_BYTES + 65536)
+#define BUNDLE_INSIDE_MAX 1024
 struct bundle_config {
 	char slug[64];
 	char pinned[46];
 	unsigned uid_base; /* role r runs as uid_base + r; 0 where the bundle is not root */
+	bool is_apart;	   /* from the host's network */
+	char (*inside)[46];
+	size_t n_inside;
 	struct policy *policy;
 };
 int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e) _fallible_;

@@ -169,6 +169,7 @@ static void init_give_all(struct init *in, enum bundle_role role, int ready_fd, 
 		break;
 	case BUNDLE_ROLE_EGRESS:
 		init_argv_give(a, "egress", in->egress_channel[1]);
+		init_argv_give(a, "reach", in->given.reach);
 		break;
 	case BUNDLE_ROLE_PIPELOCK:
 		init_argv_give(a, "egress", in->egress_channel[0]);

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "priv/priv.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -77,6 +78,7 @@ int role_env_parse(struct bundle_role_env *env, char *const *argv, struct err *e
 		{"secrets", &env->secrets_fd}, {"state", &env->state_fd},
 		{"listen", &env->listen_fd},   {"dns_udp", &env->dns_udp_fd},
 		{"dns_tcp", &env->dns_tcp_fd}, {"rules", &env->rules_fd},
+		{"reach", &env->reach_fd},
 	};
 	const char *uid_text = role_argument(argv, "uid");
 	const char *life_text = role_argument(argv, "life");
@@ -151,7 +153,10 @@ void bundle_config_free(struct bundle_config *c)
 		policy_free(c->policy);
 		free(c->policy);
 	}
+	free(c->inside);
 	c->policy = NULL;
+	c->inside = NULL;
+	c->n_inside = 0;
 }
 
 static inline void json_decref_p(json_t **j)
@@ -159,10 +164,36 @@ static inline void json_decref_p(json_t **j)
 	json_decref(*j);
 }
 
+static int bundle_config_inside(struct bundle_config *out, const json_t *inside, struct err *e)
+{
+	uint8_t ignored[16];
+
+	out->is_apart = inside != NULL;
+	if (!inside)
+		return 0;
+	if (!json_is_array(inside) || json_array_size(inside) == 0 ||
+	    json_array_size(inside) > BUNDLE_INSIDE_MAX)
+		return err_set(e, -EINVAL, "bundle config: inside is not 1 to %d addresses",
+			       BUNDLE_INSIDE_MAX);
+	out->inside = mem_zalloc_array(json_array_size(inside), sizeof(*out->inside));
+	for (size_t i = 0; i < json_array_size(inside); i++) {
+		const json_t *item = json_array_get(inside, i);
+		struct str text = str_slice(json_string_value(item), json_string_length(item));
+		char *address = out->inside[out->n_inside++];
+
+		if (!str_to_cstr(address, sizeof(*out->inside), text) ||
+		    (inet_pton(AF_INET, address, ignored) != 1 &&
+		     inet_pton(AF_INET6, address, ignored) != 1))
+			return err_set(e, -EINVAL, "bundle config: inside[%zu] is not an address",
+				       i);
+	}
+	return 0;
+}
+
 static int bundle_config_parse(struct bundle_config *out, json_t *root, struct err *e)
 {
-	static const char *const keys[] = {"version",	 "slug",     "pinned",
-					   "supervised", "uid_base", "policy"};
+	static const char *const keys[] = {"version",  "slug",	 "pinned", "supervised",
+					   "uid_base", "policy", "inside"};
 	json_t *slug = json_object_get(root, "slug"), *pinned = json_object_get(root, "pinned");
 	json_t *uid_base = json_object_get(root, "uid_base"),
 	       *policy = json_object_get(root, "policy");
@@ -190,6 +221,9 @@ static int bundle_config_parse(struct bundle_config *out, json_t *root, struct e
 	    json_integer_value(uid_base) > INT32_MAX || !json_is_object(policy))
 		return err_set(e, -EINVAL, "bundle config: uid_base or policy is missing");
 	out->uid_base = (unsigned)json_integer_value(uid_base);
+	ret = bundle_config_inside(out, json_object_get(root, "inside"), e);
+	if (ret < 0)
+		return ret;
 	policy_text = json_dumps(policy, JSON_COMPACT);
 	out->policy = mem_zalloc(sizeof(*out->policy));
 	ret = policy_from_json(out->policy, str_of(policy_text), e);
@@ -204,7 +238,7 @@ static int config_read(int fd, char **out, size_t *n, struct err *e)
 
 	if (fstat(fd, &st) < 0)
 		return err_errno(e, "bundle config");
-	if (st.st_size <= 0 || st.st_size > POLICY_JSON_MAX_BYTES)
+	if (st.st_size <= 0 || st.st_size > BUNDLE_CONFIG_MAX)
 		return err_set(e, -EFBIG, "bundle config: size");
 	text = mem_zalloc((size_t)st.st_size);
 	for (off_t at = 0; at < st.st_size;) {

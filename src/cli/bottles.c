@@ -205,11 +205,23 @@ static int lock_in(int dir, int operation, int *lock_fd, struct err *e)
 	return 0;
 }
 
+int bottles_path(const char *slug, char path[CLI_PATH_MAX], struct err *e)
+{
+	char root[CLI_PATH_MAX];
+	int r = cli_bottles_path(root, e), n;
+
+	if (r < 0)
+		return r;
+	n = snprintf(path, CLI_PATH_MAX, "%s/%s", root, slug);
+	if (n < 0 || n >= CLI_PATH_MAX)
+		return err_set(e, -ENAMETOOLONG, "the state folder's path is too long");
+	return 0;
+}
+
 int bottles_create(const char *slug, char path[CLI_PATH_MAX], int *lock_fd, struct err *e)
 {
 	_cleanup_close_ int bottles = -1, dir = -1;
-	char root[CLI_PATH_MAX];
-	int r, n;
+	int r;
 
 	*lock_fd = -1;
 	if (!cli_slug_is_valid(slug))
@@ -217,12 +229,9 @@ int bottles_create(const char *slug, char path[CLI_PATH_MAX], int *lock_fd, stru
 	r = cli_bottles_open(true, &bottles, e);
 	if (r < 0)
 		return r;
-	r = cli_bottles_path(root, e);
+	r = bottles_path(slug, path, e);
 	if (r < 0)
 		return r;
-	n = snprintf(path, CLI_PATH_MAX, "%s/%s", root, slug);
-	if (n < 0 || n >= CLI_PATH_MAX)
-		return err_set(e, -ENAMETOOLONG, "the state folder's path is too long");
 	if (mkdirat(bottles, slug, 0700) < 0)
 		return err_errno(e, "make %s", path);
 	dir = open_bottle(bottles, slug, e);

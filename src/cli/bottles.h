@@ -35,6 +35,8 @@ int bottles_find(const char *name, struct bottles_entry *out, int *dir, struct e
 /* Reads one folder's state again. */
 int bottles_load(int bottles_dir, const char *slug, struct bottles_entry *out,
 		 struct err *e) _fallible_;
+/* The absolute path of a bottle's folder, there or not. */
+int bottles_path(const char *slug, char path[CLI_PATH_MAX], struct err *e) _fallible_;
 /* A folder (0700) with its lock taken, for a new bottle. -EEXIST when it is there already. path is
  * its absolute path. */
 int bottles_create(const char *slug, char path[CLI_PATH_MAX], int *lock_fd,

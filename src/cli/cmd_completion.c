@@ -65,7 +65,7 @@ static void offer_agents(const char *typed)
 	plan_agents_free(agents, n);
 }
 
-static void offer_slugs(const char *typed, bool is_all)
+static void offer_slugs(const char *typed, bool wants_alive, bool wants_dead)
 {
 	_cleanup_free_ struct bottles_entry *list = NULL;
 	size_t n;
@@ -73,7 +73,7 @@ static void offer_slugs(const char *typed, bool is_all)
 	if (bottles_list(&list, &n, NULL) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		if (is_all || list[i].is_alive)
+		if (list[i].is_alive ? wants_alive : wants_dead)
 			offer(list[i].slug, typed, list[i].agent);
 	}
 }
@@ -101,7 +101,13 @@ static void offer_kind(enum cli_complete kind, const struct cli_verb *v, const c
 		offer_agents(typed);
 		break;
 	case CLI_COMPLETE_SLUG:
-		offer_slugs(typed, strcmp(v->name, "logs") == 0);
+		offer_slugs(typed, true, false);
+		break;
+	case CLI_COMPLETE_SLUG_DEAD:
+		offer_slugs(typed, false, true);
+		break;
+	case CLI_COMPLETE_SLUG_ANY:
+		offer_slugs(typed, true, true);
 		break;
 	case CLI_COMPLETE_VERB:
 		for (size_t i = 0; i < cli_n_verbs; i++) {

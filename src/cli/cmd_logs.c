@@ -22,14 +22,15 @@ struct reader {
 	int fd;
 	struct buf in;
 	bool is_json, has_colour;
-	struct logs_chain *chain; /* of --verify, else NULL */
 };
 
-static int print_line(struct reader *rd, struct str line)
+static int print_line(void *ctx, struct str line, struct err *e)
 {
+	const struct reader *rd = ctx;
 	struct buf out;
 	int status = CLI_FAILED, r;
 
+	(void)e; /* cli_print() has said what failed */
 	buf_init(&out, 64u << 10);
 	if (rd->is_json) {
 		r = buf_append_str(&out, line);
@@ -44,45 +45,9 @@ static int print_line(struct reader *rd, struct str line)
 	return status == CLI_OK ? 0 : -EPIPE;
 }
 
-/* Every whole line that is buffered. */
-static int take_lines(struct reader *rd, struct err *e)
-{
-	for (;;) {
-		struct str all = buf_str(&rd->in);
-		size_t n = str_chr(all, '\n');
-		int r;
-
-		if (n == all.n && n >= RECORD_LINE_MAX)
-			return err_set(e, -EBADMSG, "a line is longer than any record");
-		if (n == all.n)
-			return 0;
-		r = rd->chain ? logs_chain_add(rd->chain, str_sub(all, 0, n), e)
-			      : print_line(rd, str_sub(all, 0, n));
-		if (r < 0)
-			return r;
-		buf_consume(&rd->in, n + 1);
-	}
-}
-
-/* Reads to the end of the file. */
 static int read_on(struct reader *rd, struct err *e)
 {
-	for (;;) {
-		char *p = buf_reserve(&rd->in, RECORD_LINE_MAX);
-		ssize_t got = p ? read(rd->fd, p, RECORD_LINE_MAX) : 0;
-		int r;
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return err_errno(e, "read the records");
-		if (got == 0)
-			return 0;
-		buf_commit(&rd->in, (size_t)got);
-		r = take_lines(rd, e);
-		if (r < 0)
-			return r;
-	}
+	return logs_read(rd->fd, &rd->in, print_line, rd, e);
 }
 
 static int follow(struct reader *rd, const char *slug, struct err *e)
@@ -103,17 +68,25 @@ static int follow(struct reader *rd, const char *slug, struct err *e)
 	return r;
 }
 
-static int report_verify(const struct logs_chain *c, const struct reader *rd)
+static int verify(int dir, int fd)
 {
-	uint64_t unsigned_records = c->seq - c->n_signed;
+	_cleanup_(runs_free) struct runs runs = {0};
+	struct err e = ERR_INIT;
+	struct logs_chain c;
+	size_t n_cut;
 
-	if (buf_len(&rd->in)) {
-		cli_note("the chain breaks after record %" PRIu64 ": the last line is cut", c->seq);
+	if (runs_load(dir, &runs, &e) < 0)
+		return cli_fail(&e);
+	logs_chain_start(&c, &runs);
+	if (logs_chain_file(&c, fd, &n_cut, &e) < 0)
+		return cli_fail(&e);
+	if (n_cut) {
+		cli_note("the chain breaks after record %" PRIu64 ": the last line is cut", c.seq);
 		return CLI_FAILED;
 	}
 	(void)printf("%" PRIu64 " records, unbroken; signed checkpoints: %" PRIu64
 		     "; records after the last of them: %" PRIu64 "\n",
-		     c->seq, c->n_checkpoints, unsigned_records);
+		     c.seq, c.n_checkpoints, c.seq - c.n_signed);
 	return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
 }
 
@@ -121,7 +94,6 @@ static int run(const struct cli_args *args)
 {
 	_cleanup_close_ int dir = -1, fd = -1;
 	struct err e = ERR_INIT;
-	struct logs_chain chain;
 	struct bottles_entry b;
 	struct reader rd = {.is_json = cli_has(args, OPT_JSON),
 			    .has_colour = table_may_colour(STDOUT_FILENO)};
@@ -136,17 +108,11 @@ static int run(const struct cli_args *args)
 		(void)err_errno(&e, "the records of %s", b.slug);
 		return cli_fail(&e);
 	}
+	if (cli_has(args, OPT_VERIFY))
+		return verify(dir, fd);
 	rd.fd = fd;
 	buf_init(&rd.in, 2 * RECORD_LINE_MAX);
-	if (cli_has(args, OPT_VERIFY)) {
-		logs_chain_start(&chain);
-		rd.chain = &chain;
-	}
 	r = cli_has(args, OPT_FOLLOW) ? follow(&rd, b.slug, &e) : read_on(&rd, &e);
-	if (r < 0 && rd.chain)
-		(void)err_prefix(&e, "the chain breaks after record %" PRIu64, chain.seq);
-	if (r == 0 && rd.chain)
-		r = report_verify(&chain, &rd) == CLI_OK ? 0 : -EBADMSG;
 	buf_free(&rd.in);
 	if (r < 0)
 		return e.code ? cli_fail(&e) : CLI_FAILED;
@@ -164,5 +130,5 @@ const struct cli_verb cmd_logs = {
 	.n_options = ARRAY_LEN(options),
 	.min_positionals = 1,
 	.max_positionals = 1,
-	.complete = CLI_COMPLETE_SLUG,
+	.complete = CLI_COMPLETE_SLUG_ANY,
 };

@@ -4,10 +4,12 @@
 
 #include "selftest/selftest.h"
 
-enum { OPT_BACKEND, OPT_ONLY, OPT_JSON };
+enum { OPT_BACKEND, OPT_ONLY, OPT_ENGINE_RESTART, OPT_JSON };
 static const struct cli_option options[] = {
 	[OPT_BACKEND] = {"backend", 'b', "BACKEND", "the backend to attack", CLI_COMPLETE_BACKEND},
 	[OPT_ONLY] = {"only", 0, "ID,ID,…", "these probes; a letter means its group", 0},
+	[OPT_ENGINE_RESTART] = {"engine-restart", 0, "COMMAND",
+				"restarts the backend's engine, for R04", 0},
 	[OPT_JSON] = {"json", 0, NULL, "one JSON object", 0},
 };
 
@@ -15,6 +17,7 @@ static int run(const struct cli_args *args)
 {
 	struct preflight_choice choice;
 	struct selftest_options o = {.only = args->values[OPT_ONLY],
+				     .engine_restart = args->values[OPT_ENGINE_RESTART],
 				     .is_json = cli_has(args, OPT_JSON)};
 	static struct selftest_report report;
 	struct err e = ERR_INIT;

@@ -177,8 +177,7 @@ static int check_usage(const struct cli_args *args)
 static int run(const struct cli_args *args)
 {
 	bool is_headless = cli_has(args, OPT_HEADLESS);
-	bool has_tty = !is_headless && (cli_has(args, OPT_DETACH) ||
-					(isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)));
+	bool has_tty = launch_has_tty(is_headless, cli_has(args, OPT_DETACH));
 	_cleanup_(clean_plan_p) struct plan plan = {0};
 	struct preflight_choice choice;
 	struct err e = ERR_INIT;
@@ -199,8 +198,8 @@ static int run(const struct cli_args *args)
 	note_leftovers();
 	if (!is_headless)
 		preflight_show(&plan);
-	if (!cli_has(args, OPT_YES) && !is_headless && isatty(STDIN_FILENO) &&
-	    (cli_has(args, OPT_ASK) || preflight_is_foreign(&plan)) && !preflight_ask(&plan))
+	if (!cli_has(args, OPT_YES) &&
+	    !launch_is_wanted(&plan, is_headless, cli_has(args, OPT_ASK)))
 		return CLI_FAILED;
 	if (launch_ensure(&plan, &e) < 0)
 		return cli_fail(&e);

@@ -14,9 +14,15 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define GRACE_MS       5000
-#define MARGIN_MS      5000
-#define POLL_PERIOD_MS 20
+#define GRACE_MS  5000
+#define MARGIN_MS 5000
+/* A keeper that has things in an engine waits for that engine to remove them. Killed meanwhile, it
+ * would leave them. */
+#define MARGIN_ENGINE_MS 30000
+#define POLL_PERIOD_MS	 20
+/* Of --all: each has its grace, and an engine works on several as fast as on one. More of them
+ * would only wait for each other, past their margins. */
+#define STOP_TOGETHER 4
 
 enum { OPT_ALL, OPT_NOW };
 static const struct cli_option options[] = {
@@ -66,26 +72,87 @@ static bool wait_dead(int bottles, const char *slug, uint64_t timeout_ms)
 	return false;
 }
 
-static int stop_one(const struct bottles_entry *b, int dir, bool is_now, struct err *e)
+/* One that was asked to end. */
+struct stopping {
+	struct bottles_entry b;
+	int dir, sock;
+};
+
+static void stopping_close(struct stopping *s)
 {
-	_cleanup_close_ int bottles = -1, sock = -1;
-	uint64_t grace_ms = is_now ? 0 : GRACE_MS;
+	close_fd(&s->dir);
+	close_fd(&s->sock);
+}
+
+/* The name is a slug, or the beginning of one. Nothing is open in s after a failure. */
+static int stop_ask(struct stopping *s, const char *name, bool is_now, struct err *e)
+{
 	int r;
 
-	r = cli_bottles_open(false, &bottles, e);
+	*s = (struct stopping){.dir = -1, .sock = -1};
+	r = bottles_find(name, &s->b, &s->dir, e);
+	/* Who does not take it is killed, in stop_wait(). */
+	if (r == 0 && s->b.is_alive && bottles_connect(s->dir, s->b.slug, &s->sock, NULL) == 0 &&
+	    client_send_stop(s->sock, is_now ? 0 : GRACE_MS, NULL) < 0)
+		close_fd(&s->sock);
+	return r;
+}
+
+static int stop_wait(struct stopping *s, bool is_now, struct err *e)
+{
+	_cleanup_close_ int bottles = -1;
+	bool has_engine = strcmp(s->b.backend, "native") != 0;
+	unsigned wait_ms = is_now ? 0 : GRACE_MS;
+	int r = cli_bottles_open(false, &bottles, e);
+
 	if (r < 0)
 		return r;
-	r = bottles_connect(dir, b->slug, &sock, e);
-	if (r == 0)
-		r = client_send_stop(sock, (unsigned)grace_ms, e);
-	if (r == 0 && wait_dead(bottles, b->slug, grace_ms + MARGIN_MS))
+	wait_ms += has_engine ? MARGIN_ENGINE_MS : MARGIN_MS;
+	if (s->sock >= 0 && wait_dead(bottles, s->b.slug, wait_ms))
 		return 0;
 	/* The keeper does not answer. All that is the bottle's dies with it. */
-	kill_keeper(b->pid, dir);
-	if (wait_dead(bottles, b->slug, MARGIN_MS))
+	kill_keeper(s->b.pid, s->dir);
+	if (wait_dead(bottles, s->b.slug, MARGIN_MS))
 		return 0;
-	return err_set(e, -EBUSY, "%s does not end: its keeper (pid %d) does not answer", b->slug,
-		       (int)b->pid);
+	return err_set(e, -EBUSY, "%s does not end: its keeper (pid %d) does not answer", s->b.slug,
+		       (int)s->b.pid);
+}
+
+static int stop_end(struct stopping *s, bool is_now)
+{
+	struct err e = ERR_INIT;
+	int status = CLI_OK;
+
+	if (!s->b.is_alive)
+		cli_note("%s is not running", s->b.slug);
+	else if (stop_wait(s, is_now, &e) < 0)
+		status = cli_fail(&e);
+	else
+		cli_note("%s has ended", s->b.slug);
+	stopping_close(s);
+	return status;
+}
+
+static int stop_some(const struct bottles_entry *list, size_t n, bool is_now)
+{
+	struct stopping asked[STOP_TOGETHER];
+	size_t n_asked = 0;
+	int status = CLI_OK;
+
+	for (size_t i = 0; i < n; i++) {
+		struct err e = ERR_INIT;
+
+		if (stop_ask(&asked[n_asked], list[i].slug, is_now, &e) == 0)
+			n_asked++;
+		else
+			status = cli_fail(&e);
+	}
+	for (size_t i = 0; i < n_asked; i++) {
+		int r = stop_end(&asked[i], is_now);
+
+		status = r == CLI_OK ? status : r;
+	}
+	return status;
 }
 
 static int stop_all(bool is_now)
@@ -93,46 +160,36 @@ static int stop_all(bool is_now)
 	_cleanup_free_ struct bottles_entry *list = NULL;
 	struct err e = ERR_INIT;
 	int status = CLI_OK;
-	size_t n;
+	size_t n, n_alive = 0;
 
 	if (bottles_list(&list, &n, &e) < 0)
 		return cli_fail(&e);
 	for (size_t i = 0; i < n; i++) {
-		_cleanup_close_ int dir = -1;
-		struct bottles_entry b;
+		if (list[i].is_alive)
+			list[n_alive++] = list[i];
+	}
+	for (size_t i = 0; i < n_alive; i += STOP_TOGETHER) {
+		size_t left = n_alive - i;
+		int r = stop_some(list + i, left < STOP_TOGETHER ? left : STOP_TOGETHER, is_now);
 
-		if (!list[i].is_alive)
-			continue;
-		e = ERR_INIT;
-		if (bottles_find(list[i].slug, &b, &dir, &e) < 0 ||
-		    stop_one(&b, dir, is_now, &e) < 0)
-			status = cli_fail(&e);
-		else
-			cli_note("%s has ended", b.slug);
+		status = r == CLI_OK ? status : r;
 	}
 	return status;
 }
 
 static int run(const struct cli_args *args)
 {
-	_cleanup_close_ int dir = -1;
+	bool is_now = cli_has(args, OPT_NOW);
+	struct stopping s;
 	struct err e = ERR_INIT;
-	struct bottles_entry b;
 
 	if (cli_has(args, OPT_ALL) == (args->n_positionals == 1))
 		return cli_misuse(args, "name one bottle, or --all");
 	if (cli_has(args, OPT_ALL))
-		return stop_all(cli_has(args, OPT_NOW));
-	if (bottles_find(args->positionals[0], &b, &dir, &e) < 0)
+		return stop_all(is_now);
+	if (stop_ask(&s, args->positionals[0], is_now, &e) < 0)
 		return cli_fail(&e);
-	if (!b.is_alive) {
-		cli_note("%s is not running", b.slug);
-		return CLI_OK;
-	}
-	if (stop_one(&b, dir, cli_has(args, OPT_NOW), &e) < 0)
-		return cli_fail(&e);
-	cli_note("%s has ended", b.slug);
-	return CLI_OK;
+	return stop_end(&s, is_now);
 }
 
 const struct cli_verb cmd_stop = {

@@ -16,6 +16,18 @@
 #include <string.h>
 #include <sys/signalfd.h>
 
+bool launch_has_tty(bool is_headless, bool is_detached)
+{
+	return !is_headless && (is_detached || (isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)));
+}
+
+bool launch_is_wanted(const struct plan *p, bool is_headless, bool must_ask)
+{
+	if (is_headless || !isatty(STDIN_FILENO) || !(must_ask || preflight_is_foreign(p)))
+		return true;
+	return preflight_ask(p);
+}
+
 int launch_ensure(const struct plan *p, struct err *e)
 {
 	const struct backend *b = backend_find(p->backend);

@@ -10,8 +10,12 @@ struct launch {
 	bool has_tty, is_detached, is_json;
 };
 
+/* Whether the agent has a terminal: ours, or one for whoever attaches to a detached bottle. */
+bool launch_has_tty(bool is_headless, bool is_detached);
+/* On a terminal asks whether to begin: when must_ask, or when a repository brought the agent. */
+bool launch_is_wanted(const struct plan *p, bool is_headless, bool must_ask);
 /* Whatever the backend makes once for many bottles, shown while it is made. Before there is a
- * keeper, and without a lock: it may take minutes. */
+ * keeper: it may take minutes. */
 int launch_ensure(const struct plan *p, struct err *e) _fallible_;
 /* Forks the keeper and waits until the agent runs; *dir is then the open state folder. *has_begun:
  * there was a keeper, so that the folder says what became of it. The caller closes its copy of the

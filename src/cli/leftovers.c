@@ -121,17 +121,16 @@ int leftovers_remove(int bottles_dir, const struct bottles_entry *b, size_t *n_p
 		     struct err *e)
 {
 	_cleanup_close_ int lock = -1;
-	char root[CLI_PATH_MAX], path[CLI_PATH_MAX + CLI_SLUG_MAX + 1];
+	char path[CLI_PATH_MAX];
 	int r;
 
 	*n_processes = 0;
 	r = bottles_lock_dead(bottles_dir, b->slug, &lock, e);
 	if (r < 0)
 		return r;
-	r = cli_bottles_path(root, e);
+	r = bottles_path(b->slug, path, e);
 	if (r < 0)
 		return r;
-	(void)snprintf(path, sizeof(path), "%s/%s", root, b->slug);
 	*n_processes = leftovers_kill(b->slug, false);
 	r = clean_by_backend(b, path, e);
 	return r < 0 ? r : io_remove_tree(bottles_dir, b->slug, e);

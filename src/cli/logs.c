@@ -135,10 +135,78 @@ int logs_format(struct str line, bool has_colour, struct buf *out)
 	return r == 0 ? buf_append(out, "\n", 1) : r;
 }
 
-void logs_chain_start(struct logs_chain *c)
+/* Every whole line that is buffered. */
+static int take_lines(struct buf *in, int (*take)(void *ctx, struct str line, struct err *e),
+		      void *ctx, struct err *e)
 {
-	*c = (struct logs_chain){0};
+	for (;;) {
+		struct str all = buf_str(in);
+		size_t n = str_chr(all, '\n');
+		int r;
+
+		if (n == all.n && n >= RECORD_LINE_MAX)
+			return err_set(e, -EBADMSG, "a line is longer than any record");
+		if (n == all.n)
+			return 0;
+		r = take(ctx, str_sub(all, 0, n), e);
+		if (r < 0)
+			return r;
+		buf_consume(in, n + 1);
+	}
+}
+
+int logs_read(int fd, struct buf *in, int (*take)(void *ctx, struct str line, struct err *e),
+	      void *ctx, struct err *e)
+{
+	for (;;) {
+		char *p = buf_reserve(in, RECORD_LINE_MAX);
+		ssize_t got = p ? read(fd, p, RECORD_LINE_MAX) : 0;
+		int r;
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return err_errno(e, "read the records");
+		if (got == 0)
+			return 0;
+		buf_commit(in, (size_t)got);
+		r = take_lines(in, take, ctx, e);
+		if (r < 0)
+			return r;
+	}
+}
+
+/* The record that was added last may be the last one of a run: the next one has its own key. */
+static int chain_next_run(struct logs_chain *c, struct err *e)
+{
+	const struct runs_end *end;
+
+	if (!c->runs || c->run == c->runs->n || c->runs->ends[c->run].after != c->seq)
+		return 0;
+	end = &c->runs->ends[c->run];
+	if (strcmp(end->hash_hex, c->hash_hex) != 0)
+		return err_set(e, -EBADMSG,
+			       "record %llu is not the one after which the bottle was resumed",
+			       (unsigned long long)c->seq);
+	c->has_key = false;
+	c->run++;
+	return 0;
+}
+
+void logs_chain_start(struct logs_chain *c, const struct runs *runs)
+{
+	*c = (struct logs_chain){.runs = runs};
 	record_chain_start(c->hash_hex);
+	/* A run that made no record: there is no key to forget. */
+	c->run = runs && runs->n > 0 && runs->ends[0].after == 0;
+}
+
+int logs_chain_end(const struct logs_chain *c, struct err *e)
+{
+	if (!c->runs || c->run == c->runs->n)
+		return 0;
+	return err_set(e, -EBADMSG, "the bottle was resumed after record %llu, which is not there",
+		       (unsigned long long)c->runs->ends[c->run].after);
 }
 
 /* keyd signs the domain with its terminator and the hash of the record before the checkpoint. */
@@ -166,23 +234,12 @@ static bool is_signed(const struct logs_chain *c, const char *previous_hex,
 	return is_good;
 }
 
-int logs_chain_add(struct logs_chain *c, struct str line, struct err *e)
+/* A key or a signature. */
+static int chain_notary(struct logs_chain *c, const char *previous, const json_t *root,
+			struct err *e)
 {
-	_cleanup_(clean_json_p) json_t *root = NULL;
-	char previous[RECORD_HASH_HEX];
-	const char *reason;
-	int r;
+	const char *reason = text_of(root, "reason");
 
-	memcpy(previous, c->hash_hex, sizeof(previous));
-	r = record_verify_line(line, &c->seq, c->hash_hex, e);
-	if (r < 0)
-		return r;
-	root = parse(line);
-	/* Only the record role's own notes: another role's text must not pass for a checkpoint. */
-	if (strcmp(text_of(root, "role"), "record") != 0 ||
-	    strcmp(text_of(root, "verdict"), "note") != 0)
-		return 0;
-	reason = text_of(root, "reason");
 	if (strcmp(reason, "signing-key") == 0) {
 		unsigned char key[sizeof(c->public_key)];
 		bool is_key = text_unhex(key, sizeof(key), str_of(text_of(root, "detail")));
@@ -202,4 +259,42 @@ int logs_chain_add(struct logs_chain *c, struct str line, struct err *e)
 		c->n_signed = c->seq - 1;
 	}
 	return 0;
+}
+
+int logs_chain_add(struct logs_chain *c, struct str line, struct err *e)
+{
+	_cleanup_(clean_json_p) json_t *root = NULL;
+	char previous[RECORD_HASH_HEX];
+	int r;
+
+	memcpy(previous, c->hash_hex, sizeof(previous));
+	r = record_verify_line(line, &c->seq, c->hash_hex, e);
+	if (r < 0)
+		return r;
+	root = parse(line);
+	/* Only the record role's own notes: another role's text must not pass for a checkpoint. */
+	if (strcmp(text_of(root, "role"), "record") == 0 &&
+	    strcmp(text_of(root, "verdict"), "note") == 0)
+		r = chain_notary(c, previous, root, e);
+	return r < 0 ? r : chain_next_run(c, e);
+}
+
+static int chain_take(void *ctx, struct str line, struct err *e)
+{
+	return logs_chain_add(ctx, line, e);
+}
+
+int logs_chain_file(struct logs_chain *c, int fd, size_t *n_cut, struct err *e)
+{
+	_cleanup_(buf_free) struct buf in;
+	int r;
+
+	buf_init(&in, 2 * RECORD_LINE_MAX);
+	r = logs_read(fd, &in, chain_take, c, e);
+	if (r == 0)
+		r = logs_chain_end(c, e);
+	*n_cut = buf_len(&in);
+	return r < 0 ? err_prefix(e, "the chain breaks after record %llu",
+				  (unsigned long long)c->seq)
+		     : 0;
 }

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/policy_show.h"
+#include "cli/runs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -201,6 +202,22 @@ static int show_json(struct buf *out, const struct found *f, const struct policy
 	return bad | buf_append(out, "}\n", 2);
 }
 
+/* policy.json is the last run's. */
+static bool is_of_earlier_run(const struct found *f, int bottles)
+{
+	_cleanup_close_ int dir =
+		openat(bottles, f->slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	json_int_t seq = json_integer_value(json_object_get(f->record, "seq"));
+	struct runs runs;
+	bool is_earlier;
+
+	if (dir < 0 || runs_load(dir, &runs, NULL) < 0)
+		return false;
+	is_earlier = runs.n > 0 && seq > 0 && (uint64_t)seq <= runs.ends[runs.n - 1].after;
+	runs_free(&runs);
+	return is_earlier;
+}
+
 int policy_why(const char *id, bool is_json)
 {
 	_cleanup_(found_free) struct found f = {.line = NULL};
@@ -224,6 +241,10 @@ int policy_why(const char *id, bool is_json)
 	/* Without its policy a record can still be shown. */
 	if (policy_load_slug(bottles, f.slug, &p, &e) < 0)
 		cli_note("the policy of bottle %s cannot be read", f.slug);
+	else if (is_of_earlier_run(&f, bottles))
+		cli_note("bottle %s was resumed since: what is said of routes is about its policy "
+			 "of now",
+			 f.slug);
 	has_question = decide_again(&p, f.record, &q, canonical);
 	if ((is_json ? show_json : show_text)(&out, &f, has_question ? &q : NULL) != 0) {
 		(void)err_set(&e, -ENOBUFS, "the record is too long to show");

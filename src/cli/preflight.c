@@ -10,7 +10,7 @@
 
 #define HOSTS_SHOWN 12
 
-static int print_methods(const struct policy_route *r, struct buf *out)
+int preflight_methods(const struct policy_route *r, struct buf *out)
 {
 	const uint32_t all = (UINT32_C(1) << POLICY_METHOD_COUNT) - 1;
 	bool is_first = true;
@@ -52,7 +52,7 @@ static int print_route(const struct plan *p, const struct policy_route *r, struc
 	if (ret == 0)
 		ret = buf_append_str(out, STR_LIT("  "));
 	if (ret == 0)
-		ret = print_methods(r, out);
+		ret = preflight_methods(r, out);
 	if (ret == 0 && r->n_paths)
 		ret = buf_printf(out, " below %zu path%s", r->n_paths, r->n_paths == 1 ? "" : "s");
 	if (ret == 0 && r->auth.scheme != POLICY_AUTH_NONE)
@@ -122,6 +122,8 @@ int preflight_print(const struct plan *p, bool has_colour, struct buf *out)
 			   has_colour ? table_colour_start(TABLE_BOLD) : "", p->slug,
 			   has_colour ? "\x1b[0m" : "", p->agent, p->bottle);
 
+	if (r == 0 && p->image)
+		r = buf_printf(out, "image   %s\n", p->image);
 	if (r == 0)
 		r = print_command(p, out);
 	if (r == 0)

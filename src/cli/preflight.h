@@ -18,6 +18,8 @@ int preflight_choose(struct preflight_choice *out, const char *flag, enum plan_b
 		     struct err *e) _fallible_;
 /* A named backend must be in this build, and offered by this host. Never falls back. */
 int preflight_check(const struct preflight_choice *c, struct err *e) _fallible_;
+/* "GET,POST", or "any method". */
+int preflight_methods(const struct policy_route *r, struct buf *out) _fallible_;
 /* The summary, appended as text. */
 int preflight_print(const struct plan *p, bool has_colour, struct buf *out) _fallible_;
 /* The same on standard error. */

@@ -4,11 +4,13 @@
 #include "cli/cli.h"
 
 extern const struct cli_verb cmd_start;
+extern const struct cli_verb cmd_resume;
 extern const struct cli_verb cmd_attach;
 extern const struct cli_verb cmd_exec;
 extern const struct cli_verb cmd_stop;
 extern const struct cli_verb cmd_list;
 extern const struct cli_verb cmd_logs;
+extern const struct cli_verb cmd_commit;
 extern const struct cli_verb cmd_cleanup;
 extern const struct cli_verb cmd_doctor;
 extern const struct cli_verb cmd_init;

@@ -199,6 +199,7 @@ void manifest_bottle_free(struct manifest_bottle *b)
 	for (size_t i = 0; i < b->n_sources; i++)
 		free(b->sources[i]);
 	free(b->provider);
+	free(b->image);
 	free(b->env);
 	free(b->expose);
 	free(b->routes);

@@ -28,6 +28,7 @@ struct manifest_route {
 
 struct manifest_bottle {
 	char *provider; /* NULL: not said */
+	char *image;	/* NULL: not said */
 	enum plan_backend backend;
 	struct plan_env *env;
 	size_t n_env, cap_env;

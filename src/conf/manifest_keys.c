@@ -4,6 +4,7 @@
 #include "base/clean.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "conf/reference.h"
 
 #include <errno.h>
 
@@ -37,6 +38,22 @@ static int read_provider(struct schema_ctx *c, const struct yaml_node *n, void *
 		return ret;
 	free(b->provider);
 	b->provider = mem_strdup(names[i]);
+	return 0;
+}
+
+static int read_image(struct schema_ctx *c, const struct yaml_node *n, void *out)
+{
+	struct manifest_bottle *b = out;
+	struct reference parsed;
+	struct str text;
+	int ret = schema_text(c, n, "image", &text);
+
+	if (ret == 0)
+		ret = schema_place(c, n, reference_parse(text, &parsed, c->e));
+	if (ret < 0)
+		return ret;
+	free(b->image);
+	b->image = str_dup(text);
 	return 0;
 }
 
@@ -324,6 +341,7 @@ int manifest_read_bottle(struct schema_ctx *c, const struct yaml_node *root,
 		{"extends", schema_ignore} /* followed by manifest.c */,
 		{"backend", read_backend},
 		{"provider", read_provider},
+		{"image", read_image},
 		{"env", read_env},
 		{"expose", read_expose},
 		{"limits", read_limits},
@@ -332,7 +350,6 @@ int manifest_read_bottle(struct schema_ctx *c, const struct yaml_node *root,
 		{"canary", read_canary},
 		{"description", schema_ignore},
 		{"supervise", schema_unsupported_unless_false},
-		{"image", schema_unsupported},
 		{"skills", schema_unsupported},
 		{"workspace", schema_unsupported},
 		{"git", schema_unsupported},

@@ -139,7 +139,9 @@ void plan_free(struct plan *p)
 	free(p->slug);
 	free(p->agent);
 	free(p->bottle);
+	free(p->agent_file);
 	free(p->provider);
+	free(p->image);
 	free(p->prompt);
 	free(p->env);
 	free(p->secrets);
@@ -381,6 +383,7 @@ static void fill_from_bottle(struct plan *p, struct manifest_bottle *b,
 			     const struct plan_provider *provider)
 {
 	p->provider = mem_strdup(provider->name);
+	p->image = take_ptr(&b->image);
 	p->backend = b->backend;
 	p->limits = b->limits;
 	p->has_writable_root = b->has_writable_root;
@@ -413,8 +416,10 @@ static int fill_plan(struct plan *p, const struct plan_options *opt, struct mani
 	p->pinned = mem_strdup(PLAN_PINNED);
 	p->agent_uid = AGENT_UID;
 	fill_from_bottle(p, b, provider);
-	if (a->file)
+	if (a->file) {
 		add_source(p, a->file);
+		p->agent_file = mem_strdup(a->file);
+	}
 	if (a->note)
 		plan_warn(p, "%s", a->note);
 	ret = fill_slug(p, opt, e);

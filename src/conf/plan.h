@@ -46,7 +46,9 @@ struct plan_limits {
 struct plan {
 	char *slug; /* "<agent>-<random>" */
 	char *agent, *bottle;
-	char *provider;		   /* "claude", "codex", "shell" */
+	char *agent_file; /* where it was read; NULL: none was named, agent is the bottle's name */
+	char *provider;	  /* "claude", "codex", "shell" */
+	char *image;	  /* a reference; NULL: the provider's template */
 	enum plan_backend backend; /* of the manifest; the flag and the variable win over it */
 	char **command;		   /* NULL-terminated argv of the agent */
 	size_t n_command;

@@ -202,6 +202,8 @@ int plan_print_text(const struct plan *plan, struct buf *out)
 	}
 	if (plan->canary)
 		put(&p, "A canary is planted: whatever carries it out is stopped\n");
+	if (plan->image)
+		put(&p, "Image: %s\n", plan->image);
 	put(&p, "Root file system: %s\n",
 	    plan->has_writable_root ? "writable, kept with the bottle" : "read-only");
 	put_limits(&p, &plan->limits);
@@ -277,8 +279,10 @@ int plan_print_json(const struct plan *plan, struct buf *out)
 	put(&p, "{\"version\":1,");
 	json_string(&p, "slug", plan->slug);
 	json_string(&p, "agent", plan->agent);
+	json_string(&p, "agent_file", plan->agent_file);
 	json_string(&p, "bottle", plan->bottle);
 	json_string(&p, "provider", plan->provider);
+	json_string(&p, "image", plan->image);
 	json_string(&p, "backend",
 		    plan->backend == PLAN_BACKEND_UNSET ? NULL : plan_backend_name(plan->backend));
 	json_string(&p, "pinned", plan->pinned);

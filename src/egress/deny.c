@@ -42,6 +42,9 @@ static const struct deny denials[] = {
 	{"dns-timeout", 504, RECORD_NOTE, HINT_RETRY},
 	{"dns-malformed", 502, RECORD_BLOCK, "The name server's answer could not be trusted."},
 	{"connect-failed", 502, RECORD_NOTE, HINT_RETRY},
+	{"reach-failed", 502, RECORD_NOTE,
+	 "The host has stopped connecting this bottle to what it named for it. " HINT_HUMAN
+	 "look at the bottle's log and start it anew."},
 	{"connect-timeout", 504, RECORD_NOTE, HINT_RETRY},
 	{"dial-timeout", 504, RECORD_NOTE, HINT_RETRY},
 	{"tls-handshake", 502, RECORD_NOTE, HINT_RETRY},

@@ -2,6 +2,7 @@
 
 #include "base/clean.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -18,6 +19,9 @@ static void dialer_end(struct dialer *d, int fd, const char *reason)
 
 static void dialer_drop_socket(struct dialer *d)
 {
+	if (d->asked != 0)
+		reacher_cancel(d->answer.reacher, d->asked);
+	d->asked = 0;
 	if (d->fd < 0)
 		return;
 	loop_del(d->loop, &d->watch);
@@ -47,7 +51,7 @@ static void dialer_on_timer(struct loop_timer *t)
 {
 	struct dialer *d = (struct dialer *)((char *)t - offsetof(struct dialer, timer));
 
-	if (d->fd >= 0) {
+	if (d->fd >= 0 || d->asked != 0) {
 		d->last_errno = ETIMEDOUT;
 		dialer_drop_socket(d);
 	}
@@ -59,14 +63,12 @@ static int dialer_open(struct dialer *d, const struct sockaddr_storage *to)
 {
 	const struct sockaddr *sa = (const struct sockaddr *)to;
 	_cleanup_close_ int fd = -1;
-	int on = 1;
 
 	fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0) {
 		d->last_errno = errno;
 		return -1;
 	}
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (connect(fd, sa, address_size(sa)) < 0 && errno != EINPROGRESS) {
 		d->last_errno = errno;
 		return -1;
@@ -74,11 +76,71 @@ static int dialer_open(struct dialer *d, const struct sockaddr_storage *to)
 	return take_fd(&fd);
 }
 
+/* Owns fd, which is on its way. */
+static bool dialer_await(struct dialer *d, int fd)
+{
+	int on = 1;
+
+	d->fd = fd;
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (loop_add(d->loop, &d->watch, fd, EPOLLOUT, NULL) == 0)
+		return true;
+	d->last_errno = EIO;
+	close_fd(&d->fd);
+	return false;
+}
+
+static void dialer_on_reached(void *ctx, int fd, int error)
+{
+	struct dialer *d = ctx;
+
+	d->asked = 0;
+	d->last_errno = error;
+	if (fd < 0 || !dialer_await(d, fd))
+		dialer_try(d);
+}
+
+/* False, and d->last_errno: on to the next one. */
+static bool dialer_begin(struct dialer *d, size_t i)
+{
+	const struct sockaddr_storage *to = &d->answer.addresses[i];
+	int fd;
+
+	if (d->answer.reacher) {
+		struct reacher_question q = {
+			.list = REACH_RESOLVE,
+			.kind = REACH_STREAM,
+			.number = d->answer.numbers[i],
+			/* the same place in v6 */
+			.port = ntohs(((const struct sockaddr_in *)(const void *)to)->sin_port)};
+
+		d->asked = reacher_ask(d->answer.reacher, &q, dialer_on_reached, d, &d->last_errno);
+		return d->asked != 0;
+	}
+	fd = dialer_open(d, to);
+	return fd >= 0 && dialer_await(d, fd);
+}
+
+static const char *dialer_reason(const struct dialer *d)
+{
+	switch (d->last_errno) {
+	case ETIMEDOUT:
+		return "connect-timeout";
+	case REACHER_GONE:
+		return d->answer.reacher ? "reach-failed" : "connect-failed";
+	case REACHER_BUSY:
+		return d->answer.reacher ? "egress-busy" : "connect-failed";
+	default:
+		return "connect-failed";
+	}
+}
+
 /* Skips what cannot be reached at once; otherwise waits for one address. */
 static void dialer_try(struct dialer *d)
 {
 	while (d->next < d->answer.n) {
-		const struct sockaddr_storage *to = &d->answer.addresses[d->next++];
+		size_t i = d->next++;
+		const struct sockaddr_storage *to = &d->answer.addresses[i];
 		bool no_route = false;
 		char text[POLICY_ADDRESS_SIZE];
 
@@ -90,22 +152,17 @@ static void dialer_try(struct dialer *d)
 			dialer_end(d, -1, resolver_status_name(RESOLVER_INSIDE));
 			return;
 		}
-		d->fd = no_route ? -1 : dialer_open(d, to);
 		if (no_route)
 			d->last_errno = ENETUNREACH;
-		if (d->fd < 0)
+		if (no_route || !dialer_begin(d, i))
 			continue;
-		if (loop_add(d->loop, &d->watch, d->fd, EPOLLOUT, NULL) < 0) {
-			close_fd(&d->fd);
-			continue;
-		}
 		loop_timer_set(d->loop, &d->timer,
 			       d->next < d->answer.n ? DIALER_LATE_MS : DIALER_CONNECT_MS);
 		return;
 	}
 	(void)snprintf(d->answer.detail, sizeof(d->answer.detail), "last of %zu addresses: %s",
 		       d->answer.n, strerror(d->last_errno));
-	dialer_end(d, -1, d->last_errno == ETIMEDOUT ? "connect-timeout" : "connect-failed");
+	dialer_end(d, -1, dialer_reason(d));
 }
 
 static void dialer_on_answer(void *ctx, const struct resolver_answer *a)

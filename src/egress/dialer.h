@@ -1,7 +1,8 @@
 /*
  * From a name to a connected socket: resolves once, then tries the addresses of that answer one
  * after the other, each with a time limit of its own. Exactly what was checked is dialled; nothing
- * is looked up again.
+ * is looked up again. What the operator named in a network that is not ours is asked of the keeper;
+ * the time limits hold for that as well.
  */
 #pragma once
 
@@ -26,7 +27,8 @@ struct dialer {
 	size_t next; /* address to try */
 	struct resolver_answer answer;
 	int last_errno;
-	int fd; /* connecting */
+	int fd;		/* connecting */
+	uint64_t asked; /* of the keeper, which has not answered yet; 0: nothing */
 	bool is_active;
 };
 

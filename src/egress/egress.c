@@ -50,6 +50,7 @@ int egress_new(struct egress **out, struct loop *l, const struct egress_config *
 					   .n_servers = c->n_servers,
 					   .policy = c->policy,
 					   .own = &g->own,
+					   .reacher = c->reacher,
 					   .total_ms = c->dns_ms};
 	int ret;
 
@@ -60,6 +61,8 @@ int egress_new(struct egress **out, struct loop *l, const struct egress_config *
 	ret = address_own_open(&g->own, e);
 	if (ret == 0 && c->pinned && c->pinned[0])
 		ret = address_own_add(&g->own, c->pinned, e);
+	for (size_t i = 0; i < c->n_inside && ret == 0; i++)
+		ret = address_own_add(&g->own, c->inside[i], e);
 	if (ret == 0)
 		ret = address_own_refresh(&g->own, e);
 	if (ret == 0)

@@ -12,7 +12,11 @@
 struct egress_config {
 	const struct policy *policy; /* borrowed */
 	const char *pinned;	     /* the bundle's own address, always inside; may be NULL */
-	const char *ca_file;	     /* PEM; NULL: only policy->ca_pem */
+	/* The host's addresses, where its network is not ours: inside as well. */
+	const char (*inside)[46];
+	size_t n_inside;
+	struct reacher *reacher; /* borrowed, see resolver.h; NULL where it is ours */
+	const char *ca_file;	 /* PEM; NULL: only policy->ca_pem */
 	const struct sockaddr_storage *servers; /* name servers, with port */
 	size_t n_servers;
 	creds_ask_fn ask; /* for credentials */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/timeutil.h"
+#include "egress/dns_sockets.h"
 
 #include <ares.h>
 #include <arpa/inet.h>
@@ -50,6 +51,7 @@ struct resolver {
 	struct loop *loop;
 	struct resolver_config config;
 	ares_channel channel;
+	struct dns_sockets *sockets; /* NULL: c-ares makes its own */
 	struct watch watches[WATCHES_MAX];
 	struct loop_timer timer; /* of c-ares */
 	struct resolver_lookup *lookups;
@@ -76,6 +78,7 @@ struct resolver_lookup {
 	bool is_from_cache, is_operators;
 	enum resolver_status status[2];
 	struct dns_answer answers[2];
+	uint16_t numbers[RESOLVER_ADDRESSES_MAX]; /* of the operator's */
 	struct loop_timer timer;
 };
 
@@ -92,15 +95,19 @@ static void resolver_arm(struct resolver *r)
 			       (uint64_t)due->tv_sec * 1000 + (uint64_t)due->tv_usec / 1000 + 1);
 }
 
-static void resolver_on_socket(struct loop_watch *w, uint32_t events)
+static void resolver_on_event(void *ctx, ares_socket_t fd, uint32_t events)
 {
-	struct resolver *r =
-		((struct watch *)((char *)w - offsetof(struct watch, watch)))->resolver;
-	int fd = w->fd;
+	struct resolver *r = ctx;
 
 	ares_process_fd(r->channel, events & (EPOLLIN | EPOLLERR | EPOLLHUP) ? fd : ARES_SOCKET_BAD,
 			events & EPOLLOUT ? fd : ARES_SOCKET_BAD);
 	resolver_arm(r);
+}
+
+static void resolver_on_socket(struct loop_watch *w, uint32_t events)
+{
+	resolver_on_event(((struct watch *)((char *)w - offsetof(struct watch, watch)))->resolver,
+			  w->fd, events);
 }
 
 static void resolver_on_timer(struct loop_timer *t)
@@ -119,6 +126,10 @@ static void resolver_on_state(void *ctx, ares_socket_t fd, int is_readable, int 
 		(is_readable ? (uint32_t)EPOLLIN : 0) | (is_writable ? (uint32_t)EPOLLOUT : 0);
 	struct loop_watch *found = NULL, *spare = NULL;
 
+	if (r->sockets) {
+		dns_sockets_watch(r->sockets, fd, events);
+		return;
+	}
 	for (size_t i = 0; i < WATCHES_MAX; i++) {
 		struct loop_watch *w = &r->watches[i].watch;
 
@@ -258,6 +269,8 @@ static void lookup_deliver(struct resolver_lookup *l)
 		if (l->is_operators) {
 			a.n = l->answers[0].n;
 			memcpy(a.addresses, l->answers[0].addresses, a.n * sizeof(a.addresses[0]));
+			memcpy(a.numbers, l->numbers, sizeof(a.numbers));
+			a.reacher = l->resolver->config.reacher;
 		} else {
 			answer_gather(l, &a);
 			cache_put(l, &a);
@@ -329,6 +342,7 @@ static bool lookup_from_operator(struct resolver_lookup *l)
 			continue;
 		if (((struct sockaddr_in *)&address)->sin_port == 0) /* the same place in v6 */
 			set_port(&address, l->port);
+		l->numbers[a->n] = (uint16_t)i;
 		a->addresses[a->n++] = address;
 	}
 	return a->n > 0;
@@ -502,6 +516,9 @@ int resolver_new(struct resolver **out, struct loop *l, const struct resolver_co
 		free(r);
 		return err_set(e, -EIO, "c-ares: %s", ares_strerror(ret));
 	}
+	if (config->reacher && config->policy && config->policy->n_dns > 0)
+		r->sockets = dns_sockets_new(l, r->channel, config->reacher, config->policy,
+					     resolver_on_event, r);
 	ret = resolver_set_servers(r, e);
 	r->config.servers = NULL;
 	if (ret < 0)
@@ -521,6 +538,7 @@ void resolver_free(struct resolver *r)
 		resolver_cancel(l);
 	}
 	ares_destroy(r->channel);
+	dns_sockets_free(r->sockets);
 	loop_timer_del(r->loop, &r->timer);
 	for (size_t i = 0; i < WATCHES_MAX; i++)
 		loop_del(r->loop, &r->watches[i].watch);

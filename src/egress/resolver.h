@@ -12,6 +12,7 @@
 #include "conf/policy.h"
 #include "egress/address.h"
 #include "egress/dns_answer.h"
+#include "egress/reacher.h"
 #include "net/loop.h"
 
 #define RESOLVER_SERVERS_MAX	   8
@@ -43,6 +44,10 @@ const char *resolver_status_name(enum resolver_status s);
 struct resolver_answer {
 	enum resolver_status status;
 	bool is_operators; /* the operator's own answer: not checked against the inside */
+	/* Not NULL: the operator's addresses are of the host's network, which is not ours. Each is
+	 * asked of the keeper by its number in the policy, and never dialled. */
+	struct reacher *reacher;
+	uint16_t numbers[RESOLVER_ADDRESSES_MAX];
 	size_t n;
 	struct sockaddr_storage
 		addresses[RESOLVER_ADDRESSES_MAX]; /* with port; in dialling order */
@@ -54,7 +59,10 @@ struct resolver_config {
 	size_t n_servers;
 	const struct policy *policy; /* borrowed, for resolve; may be NULL */
 	struct address_own *own;     /* borrowed */
-	unsigned total_ms;	     /* 0: RESOLVER_TOTAL_MS */
+	/* Borrowed; NULL where the host's network is ours. With policy.dns the servers are those,
+	 * and are asked through it. */
+	struct reacher *reacher;
+	unsigned total_ms; /* 0: RESOLVER_TOTAL_MS */
 };
 
 struct resolver;

@@ -30,6 +30,7 @@ static const char *const ca_files[] = {
 struct egress_role {
 	struct loop *loop;
 	struct egress *egress;
+	struct reacher *reacher;
 	struct bundle_config config;
 	int keyd_fd;
 	struct loop_watch channel;
@@ -106,6 +107,19 @@ static size_t role_find_servers(const struct policy *p,
 	return n;
 }
 
+/* Where the host's loopback is not ours, what the operator named there must not be looked for on
+ * our own, where other things may listen. */
+static int role_open_reach(const struct bundle_role_env *env, struct err *e)
+{
+	if (role.config.is_apart != (env->reach_fd >= 0))
+		return err_set(e, -EINVAL,
+			       "inside and reach= belong together: the keeper gives both to a "
+			       "bundle with a network of its own");
+	return role.config.is_apart
+		       ? reacher_new(&role.reacher, role.loop, env->reach_fd, env->life, e)
+		       : 0;
+}
+
 static int role_start(const struct bundle_role_env *env, struct err *e)
 {
 	struct sockaddr_storage servers[RESOLVER_SERVERS_MAX];
@@ -118,6 +132,12 @@ static int role_start(const struct bundle_role_env *env, struct err *e)
 	role.loop = loop_new(e);
 	if (!role.loop)
 		return e->code;
+	ret = role_open_reach(env, e);
+	if (ret < 0)
+		return ret;
+	config.reacher = role.reacher;
+	config.inside = (const char(*)[46])role.config.inside;
+	config.n_inside = role.config.n_inside;
 	config.policy = role.config.policy;
 	config.pinned = role.config.pinned;
 	config.ca_file = role_find_ca_file();
@@ -148,6 +168,7 @@ int egress_role_main(struct bundle_role_env *env)
 	bundle_role_ready(env);
 	status = loop_run(role.loop);
 	egress_free(role.egress);
+	reacher_free(role.reacher);
 	bundle_config_free(&role.config);
 	loop_free(role.loop);
 	return status;

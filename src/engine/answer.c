@@ -136,11 +136,21 @@ static void take_type(struct engine_answer *a, struct http1_head *h)
 	str_lower_into(a->type, value);
 }
 
+/* As far as it is there. What speaks another protocol may never send a blank line. */
+static bool is_http(struct str in)
+{
+	static const struct str begin = STR_LIT("HTTP/");
+
+	return str_starts(in, begin) || str_starts(begin, in);
+}
+
 static int take_head(struct engine_answer *a, struct buf *in)
 {
 	struct http1_head h;
 	size_t n = http1_head_length(buf_str(in), a->seen, false, &a->reason);
 
+	if (a->reason == HTTP1_OK && !is_http(buf_str(in)))
+		a->reason = HTTP1_STATUS;
 	if (a->reason != HTTP1_OK)
 		return -EPROTO;
 	if (n == 0) {
@@ -266,9 +276,8 @@ int engine_answer_body(struct engine_answer *a, int fd, struct buf *in, struct s
 }
 
 int engine_answer_refused(struct engine_answer *a, int fd, struct buf *in, const char *what,
-			  struct err *e)
+			  uint64_t deadline_ns, struct err *e)
 {
-	uint64_t deadline_ns = engine_deadline(ENGINE_TIMEOUT_MS);
 	_cleanup_(buf_free) struct buf body;
 	int ret = 1;
 

@@ -38,6 +38,13 @@ int engine_begin(struct engine_call *c, const struct engine *en, const char *met
 	return 0;
 }
 
+static uint64_t call_deadline(const struct engine_call *c, int timeout_ms)
+{
+	uint64_t at_ns = engine_deadline(timeout_ms);
+
+	return c->until_ns > 0 && c->until_ns < at_ns ? c->until_ns : at_ns;
+}
+
 static int call_read(struct engine_call *c, struct buf *body, struct err *e)
 {
 	/* From here on it has as long again: an answer to "wait" begins at once and ends late. */
@@ -48,13 +55,14 @@ static int call_read(struct engine_call *c, struct buf *body, struct err *e)
 	int ret;
 
 	engine_answer_init(&a, (enum http1_method)c->method);
-	ret = engine_answer_head(&a, c->fd, &c->in, c->what, engine_deadline(c->timeout_ms), e);
+	ret = engine_answer_head(&a, c->fd, &c->in, c->what, call_deadline(c, c->timeout_ms), e);
 	if (ret < 0)
 		return ret;
 	c->status = a.status;
 	if (!engine_answer_is_good(&a))
-		return engine_answer_refused(&a, c->fd, &c->in, c->what, e);
-	deadline_ns = engine_deadline(body_ms);
+		return engine_answer_refused(&a, c->fd, &c->in, c->what,
+					     call_deadline(c, ENGINE_TIMEOUT_MS), e);
+	deadline_ns = call_deadline(c, body_ms);
 	for (;;) {
 		struct str data;
 
@@ -210,7 +218,9 @@ static int connect_ask(const struct engine *en, const char *path, const char *wh
 
 	*out = NULL;
 	(void)snprintf(c.what, sizeof(c.what), "%s", what);
-	c.fd = engine_request(en, &r, STR_NULL, what, engine_deadline(timeout_ms), e);
+	/* One limit for all of it: an answer that begins and does not end is none. */
+	c.until_ns = engine_deadline(timeout_ms);
+	c.fd = engine_request(en, &r, STR_NULL, what, c.until_ns, e);
 	if (c.fd < 0)
 		return c.fd;
 	buf_init(&c.in, ENGINE_IN_MAX);

@@ -10,8 +10,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define DIAL_RETRY_MS 20
-#define RECEIVE_STEP  16384
+#define DIAL_RETRY_MS	20
+#define RECEIVE_STEP	16384
+#define DIAL_HEAD_BYTES 512 /* of a request's head beside its path, type and headers */
 
 uint64_t engine_deadline(int timeout_ms)
 {
@@ -163,6 +164,8 @@ enum http1_method engine_method(const char *method)
 
 static bool is_printable(const char *s, bool may_have_space)
 {
+	if (!*s)
+		return false;
 	for (; *s; s++) {
 		if ((unsigned char)*s < 0x20 || (unsigned char)*s > 0x7e ||
 		    (*s == ' ' && !may_have_space))
@@ -174,16 +177,24 @@ static bool is_printable(const char *s, bool may_have_space)
 int engine_write_head(struct buf *out, const struct engine *en, const struct engine_request *r,
 		      const char *what, struct err *e)
 {
+	size_t n = DIAL_HEAD_BYTES + strlen(r->path) + (r->type ? strlen(r->type) : 0);
 	int ret;
 
 	if (engine_method(r->method) >= HTTP1_CONNECT || r->path[0] != '/' ||
-	    strlen(r->path) > ENGINE_TARGET_MAX || !is_printable(r->path, false))
+	    strlen(r->path) > ENGINE_TARGET_MAX || !is_printable(r->path, false) ||
+	    (r->type && !is_printable(r->type, true)))
 		return engine_fail(e, -EINVAL, what, "not a request that can be made");
+	for (const char *const *h = r->headers; h && *h; h++)
+		n += strlen(*h) + 2;
+	/* At once: memory that is outgrown on the way would keep a copy of a password. */
+	if (!buf_reserve(out, n))
+		return engine_fail(e, -E2BIG, what, "the request is too large");
 	ret = buf_printf(
 		out, "%s %s%s%s HTTP/1.1\r\nHost: docker\r\nUser-Agent: claude-bottle/%s\r\n",
 		r->method, en->api[0] ? "/v" : "", en->api, r->path, CLAUDE_BOTTLE_VERSION);
 	for (const char *const *h = r->headers; ret == 0 && h && *h; h++) {
-		if (!is_printable(*h, true))
+		/* An empty one would end the head. */
+		if (!is_printable(*h, true) || !strchr(*h, ':'))
 			return engine_fail(e, -EINVAL, what, "not a header that can be sent");
 		ret = buf_printf(out, "%s\r\n", *h);
 	}

@@ -66,6 +66,7 @@ struct engine_call {
 	int method;
 	struct buf in;
 	unsigned status;
+	uint64_t until_ns; /* of the whole call, or 0 */
 };
 
 /* Sends method and path (below /vX.Y, percent-encoded by the caller through engine_escape()) with
@@ -134,6 +135,10 @@ ssize_t engine_demux_next(struct engine_demux *d, struct str in, enum engine_str
  * When the engine goes away it writes one line to fail_fd and exits with ENGINE_RELAY_LOST.
  */
 #define ENGINE_RELAY_LOST 125
+/* For "DetachKeys" of an exec with a terminal, which must not be left out: the engine would take
+ * ^P^Q for "detach", and hold back each ^P. JSON has no byte that is never typed; these are rare.
+ */
+#define ENGINE_DETACH_KEYS "ctrl-^,ctrl-],ctrl-^,ctrl-],ctrl-^,ctrl-],ctrl-^,ctrl-]"
 struct engine_relay {
 	const struct engine *engine;
 	const char *container; /* id */
@@ -146,6 +151,6 @@ struct engine_relay {
 };
 /* Forks. For a container (not started yet): returns when attached, so that nothing is lost, and the
  * caller starts it then. For an exec: starts it. *master_fd: with a terminal, else -1. The child
- * dies with its parent. */
+ * dies with the thread that forked it, so the caller is a process of one thread. */
 int engine_relay_start(const struct engine_relay *r, pid_t *pid, int *master_fd,
 		       struct err *e) _fallible_;

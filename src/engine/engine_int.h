@@ -92,9 +92,9 @@ int engine_answer_head(struct engine_answer *a, int fd, struct buf *in, const ch
 /* The next run of the body, waiting for it: 1 with bytes in *data, 0 at the end, -errno. */
 int engine_answer_body(struct engine_answer *a, int fd, struct buf *in, struct str *data,
 		       const char *what, uint64_t deadline_ns, struct err *e) _fallible_;
-/* The rest of an answer that is not good: always an error. */
+/* The rest of an answer that is not good, as far as it comes in time: always an error. */
 int engine_answer_refused(struct engine_answer *a, int fd, struct buf *in, const char *what,
-			  struct err *e) _fallible_;
+			  uint64_t deadline_ns, struct err *e) _fallible_;
 /* JSON of a whole body; NULL *out for an empty one. */
 int engine_parse_json(struct str body, const char *what, json_t **out, struct err *e) _fallible_;
 

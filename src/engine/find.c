@@ -36,6 +36,16 @@ static void free_str(struct str *s)
 	free((void *)(uintptr_t)s->p);
 }
 
+/* It is shown in error lines as it is. */
+static bool is_plain(struct str path)
+{
+	for (size_t i = 0; i < path.n; i++) {
+		if ((unsigned char)path.p[i] < 0x20 || path.p[i] == 0x7f)
+			return false;
+	}
+	return true;
+}
+
 /* from: what named the address. */
 static int take_address(struct engine *out, const char *from, struct str address, struct err *e)
 {
@@ -53,6 +63,11 @@ static int take_address(struct engine *out, const char *from, struct str address
 		return err_set(e, -EINVAL,
 			       "the Docker engine: %s names %s; unix:// needs an "
 			       "absolute path behind it",
+			       from, shown);
+	if (!is_plain(path))
+		return err_set(e, -EINVAL,
+			       "the Docker engine: %s names %s; a socket's path has no control "
+			       "characters",
 			       from, shown);
 	if (!str_to_cstr(out->socket, sizeof(out->socket), path))
 		return err_set(e, -ENAMETOOLONG,
@@ -127,7 +142,7 @@ static int take_context(struct engine *out, const char *dir, const char *by, con
 	(void)snprintf(from, sizeof(from), "context \"%s\"", shown);
 	host = json_object_get(json_object_get(json_object_get(meta, "Endpoints"), "docker"),
 			       "Host");
-	if (!json_is_string(host))
+	if (!json_is_string(host) || json_string_length(host) == 0)
 		return err_set(e, -EINVAL, "the Docker engine: %s has no address of an engine",
 			       from);
 	return take_address(out, from, str_slice(json_string_value(host), json_string_length(host)),
@@ -145,6 +160,7 @@ int engine_find(struct engine *out, struct err *e)
 	const char *config_dir = get("DOCKER_CONFIG"), *home = get("HOME");
 	_cleanup_(json_unref) json_t *config = NULL;
 	_cleanup_free_ char *dir = NULL, *path = NULL;
+	const json_t *current;
 	int ret;
 
 	*out = (struct engine){0};
@@ -159,7 +175,15 @@ int engine_find(struct engine *out, struct err *e)
 	ret = read_json(path, &config, e);
 	if (ret < 0)
 		return ret;
-	context = json_string_value(json_object_get(config, "currentContext"));
+	current = json_object_get(config, "currentContext");
+	/* What cannot be read may have named another engine. */
+	if (config && (!json_is_object(config) ||
+		       (current && !json_is_string(current) && !json_is_null(current))))
+		return err_set(e, -EINVAL,
+			       "the Docker engine: \"%s\": \"currentContext\" is not the name of a "
+			       "context",
+			       path);
+	context = json_string_value(current);
 	if (is_default_name(context))
 		return take_default(out);
 	return take_context(out, dir, path, context, e);

@@ -46,7 +46,7 @@ int engine_hijack(const struct engine *en, const char *path, const json_t *body,
 	if (ret < 0)
 		return ret;
 	if (!engine_answer_is_good(&a))
-		return engine_answer_refused(&a, conn, &in, what, e);
+		return engine_answer_refused(&a, conn, &in, what, deadline_ns, e);
 	if (!is_stream(&a))
 		return engine_fail(e, -EPROTO, what, "it does not hand over a stream");
 	*early = in;

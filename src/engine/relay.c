@@ -20,6 +20,10 @@
 #include <termios.h>
 
 #define RELAY_FDS_MAX 8
+/* With a terminal the engine looks for ^P^Q in the input, unless told of other keys: it would hold
+ * each ^P back, and hang up on both. No sequence at all cannot be asked for, so it is told of one
+ * that nobody types: bytes that are in no UTF-8. */
+#define RELAY_DETACH_QUERY "&detachKeys=%%FF,%%FF,%%FF,%%FF,%%FF,%%FF,%%FF,%%FF"
 
 static int attach_container(const struct engine_relay *r, struct engine_relay_job *job,
 			    struct err *e)
@@ -28,7 +32,8 @@ static int attach_container(const struct engine_relay *r, struct engine_relay_jo
 	char path[256];
 	int ret;
 
-	if (snprintf(path, sizeof(path), "/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1",
+	if (snprintf(path, sizeof(path),
+		     "/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1" RELAY_DETACH_QUERY,
 		     r->container) >= (int)sizeof(path))
 		return engine_fail(e, -EINVAL, "attach", "the container's id is too long");
 	ret = engine_hijack(r->engine, path, NULL, "attach", &job->stream_fd, job->early, e);
@@ -45,7 +50,8 @@ static int attach_container(const struct engine_relay *r, struct engine_relay_jo
 				 engine_deadline(ENGINE_TIMEOUT_MS), e);
 	if (ret == 0 && !engine_answer_is_good(job->wait))
 		ret = engine_answer_refused(job->wait, job->wait_fd, job->wait_in,
-					    "wait for the container", e);
+					    "wait for the container",
+					    engine_deadline(ENGINE_TIMEOUT_MS), e);
 	return ret;
 }
 

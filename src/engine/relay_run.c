@@ -37,6 +37,7 @@ struct relay {
 	struct engine_demux demux;
 	bool is_in_done, is_up_shut; /* no more input; the stream was told */
 	bool is_stream_done;
+	bool is_alive; /* the stream has brought something */
 	bool has_exit; /* status is known, or that it never will be */
 	int status;
 	uint64_t drain_ns; /* after the exit: when a silent stream is given up */
@@ -139,11 +140,14 @@ static void stream_read(struct relay *r)
 	if (got == -EAGAIN)
 		return;
 	r->drain_ns = engine_deadline(RELAY_DRAIN_MS);
-	if (got <= 0)
+	if (got <= 0) {
 		r->is_stream_done = true;
+		return;
+	}
 	/* It lives: its terminal is there. */
-	else if (r->resize_at_ns != UINT64_MAX)
+	if (!r->is_alive && r->resize_at_ns != UINT64_MAX)
 		r->resize_at_ns = 0;
+	r->is_alive = true;
 }
 
 static void stream_write(struct relay *r)
@@ -206,23 +210,20 @@ static void take_status(struct relay *r, const json_t *answer, const char *name)
 	r->drain_ns = engine_deadline(RELAY_DRAIN_MS);
 }
 
-/* The answer to "wait", of which the head was read before the start. */
-static void wait_read(struct relay *r)
+/* What has come of the answer to "wait", of which the head was read before the start. */
+static void wait_take(struct relay *r, bool is_end)
 {
 	struct engine_relay_job *job = r->job;
 	json_t *answer = NULL;
 	struct str data;
-	ssize_t got = engine_receive(job->wait_fd, job->wait_in);
 	int ret;
 
-	if (got == -EAGAIN)
-		return;
 	do {
 		ret = engine_answer_next(job->wait, job->wait_in, &data);
 		if (data.n > 0 && buf_append_str(&r->wait_body, data) < 0)
 			ret = -EPROTO;
 	} while (ret > 0);
-	if (ret == 0 && got <= 0)
+	if (ret == 0 && is_end)
 		ret = engine_answer_eof(job->wait);
 	if (ret < 0) {
 		(void)engine_fail_io(&r->why, ret, "wait for the container");
@@ -237,6 +238,14 @@ static void wait_read(struct relay *r)
 	else
 		take_status(r, answer, "StatusCode");
 	json_decref(answer);
+}
+
+static void wait_read(struct relay *r)
+{
+	ssize_t got = engine_receive(r->job->wait_fd, r->job->wait_in);
+
+	if (got != -EAGAIN)
+		wait_take(r, got <= 0);
 }
 
 /* An exec has no "wait": it is asked for, ever less often. Its streams may end long before it. */
@@ -427,6 +436,9 @@ _Noreturn void engine_relay_run(struct engine_relay_job *job)
 	job->err_fd = unblocked(job->err_fd);
 	if (job->tty_fd >= 0)
 		open_signals(&r);
+	/* What came with the heads makes no descriptor ready. */
+	if (job->wait_fd >= 0)
+		wait_take(&r, false);
 	stream_write(&r);
 	flush_down(&r);
 	loop(&r);

@@ -104,7 +104,9 @@ static int stream_read(struct stream *s, struct err *e)
 
 	if (got == -EAGAIN)
 		return 0;
-	if (got < 0)
+	/* An engine that refuses and closes while more was sent to it leaves its words, then a
+	 * reset. */
+	if (got < 0 && (!s->answer.has_head || engine_answer_is_good(&s->answer)))
 		return engine_fail_io(e, (int)got, s->what);
 	do {
 		struct str data;
@@ -115,7 +117,7 @@ static int stream_read(struct stream *s, struct err *e)
 		if (data.n > 0 && stream_take(s, data, e) < 0)
 			return e ? e->code : -EIO;
 	} while (ret > 0);
-	if (got == 0 && engine_answer_eof(&s->answer) < 0) {
+	if (got <= 0 && engine_answer_eof(&s->answer) < 0) {
 		/* An error's text need not be whole. */
 		if (s->answer.has_head && !engine_answer_is_good(&s->answer))
 			s->answer.is_done = true;
@@ -183,6 +185,9 @@ int engine_stream(const struct engine *en, const char *method, const char *path,
 	buf_init(&s.refused, ENGINE_ERROR_BODY_MAX);
 	engine_events_init(&s.events);
 	engine_answer_init(&s.answer, engine_method(method));
+	/* Once for all that follows; see engine_write_head(). */
+	if (!buf_reserve(&s.up, STREAM_CHUNK_HEAD + STREAM_CHUNK_BYTES + 2))
+		return engine_fail(e, -ENOMEM, what, "no memory");
 	ret = engine_write_head(&s.up, en, &r, what, e);
 	if (ret < 0)
 		return ret;
@@ -233,6 +238,7 @@ int engine_fetch(const struct engine *en, const char *path, int out_fd, uint64_t
 	if (ret < 0)
 		return ret;
 	if (!engine_answer_is_good(&a))
-		return engine_answer_refused(&a, fd, &in, what, e);
+		return engine_answer_refused(&a, fd, &in, what, engine_deadline(ENGINE_TIMEOUT_MS),
+					     e);
 	return fetch_body(&a, fd, &in, out_fd, max_bytes, what, e);
 }

@@ -1,18 +1,24 @@
 #include "guest/guest_int.h"
 
 #include "base/clean.h"
+#include "base/signals.h"
 #include "base/text.h"
+#include "base/timeutil.h"
 #include "priv/agent_filter.h"
 
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+
+#define AGENT_SIZE_MS	    500
+#define AGENT_SIZE_PAUSE_MS 5
 
 int agent_isolate(struct err *e)
 {
@@ -91,14 +97,16 @@ static int agent_drop_caps(struct err *e)
 	return 0;
 }
 
-static void agent_default_signals(void)
+/* The engine tells a terminal its size only after what runs on it has begun: a program that asks
+ * once, at its start, would find none. */
+static void agent_await_size(void)
 {
-	sigset_t none;
+	uint64_t until = time_monotonic_ns() + AGENT_SIZE_MS * TIME_NS_PER_MS;
+	struct winsize size;
 
-	for (int signo = 1; signo < NSIG; signo++)
-		(void)signal(signo, SIG_DFL);
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+	while (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row == 0 &&
+	       time_monotonic_ns() < until)
+		(void)poll(NULL, 0, AGENT_SIZE_PAUSE_MS);
 }
 
 int agent_become(char *const *argv, bool *is_exec, struct err *e)
@@ -116,7 +124,8 @@ int agent_become(char *const *argv, bool *is_exec, struct err *e)
 	if ((!home || chdir(home) < 0) && chdir("/") < 0)
 		return err_errno(e, "chdir");
 	(void)umask(022);
-	agent_default_signals();
+	agent_await_size();
+	signals_reset();
 	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		return err_errno(e, "close_range");
 	ret = agent_filter_apply(&filter, e);

@@ -199,6 +199,14 @@ static int canary_closed(const struct guest_canary *c, struct err *e)
 
 /* --- what must answer --- */
 
+/* Rounded up; 0 only when the time is over. */
+static int canary_left_ms(uint64_t until)
+{
+	uint64_t now = time_monotonic_ns();
+
+	return now >= until ? 0 : (int)((until - now) / TIME_NS_PER_MS) + 1;
+}
+
 /* 0, or -EAGAIN if it may not have started yet. */
 static int canary_ask(const char *address, unsigned port, uint64_t until, struct err *e)
 {
@@ -216,9 +224,8 @@ static int canary_ask(const char *address, unsigned port, uint64_t until, struct
 		return err_errno(e, "socket");
 	if (connect(fd, (const struct sockaddr *)&sa, size) < 0)
 		code = errno;
-	if (code == EINPROGRESS &&
-	    (io_wait(fd, POLLOUT, (int)((until - time_monotonic_ns()) / TIME_NS_PER_MS)) != 1 ||
-	     getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &code_size) < 0))
+	if (code == EINPROGRESS && (io_wait(fd, POLLOUT, canary_left_ms(until)) != 1 ||
+				    getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &code_size) < 0))
 		return err_set(e, -ETIMEDOUT, "the bundle at %s:%u does not answer", address, port);
 	if (code != 0) {
 		errno = code;
@@ -229,11 +236,11 @@ static int canary_ask(const char *address, unsigned port, uint64_t until, struct
 	if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0)
 		return err_errno(e, "send to the bundle");
 	while (n < 9) {
-		uint64_t now = time_monotonic_ns();
+		int left_ms = canary_left_ms(until);
 		ssize_t got;
 
-		if (now >= until ||
-		    io_wait(fd, POLLIN, (int)((until - now) / TIME_NS_PER_MS) + 1) != 1)
+		/* Whoever answers byte by byte gets no more time than others. */
+		if (left_ms == 0 || io_wait(fd, POLLIN, left_ms) != 1)
 			return err_set(e, -ETIMEDOUT, "the bundle at %s:%u does not answer",
 				       address, port);
 		got = recv(fd, answer + n, sizeof(answer) - n, 0);
@@ -353,6 +360,8 @@ static int scene_on_address(void *ctx, const struct nlmsghdr *h, struct err *e)
 	return scene_open(address->ifa_index, "an IPv6 address", e);
 }
 
+/* The tables of all policy rules are listed, so a rule could do no more than choose among routes
+ * that were all looked at; rules need no look of their own. */
 static int scene_look(struct scene *s, struct err *e)
 {
 	int ret = rtnl_dump(RTM_GETROUTE, AF_UNSPEC, scene_on_route, s, e);
@@ -382,7 +391,8 @@ int canary_check(const struct guest_canary *c, struct err *e)
 {
 	int ret = canary_scene(c, e);
 
+	/* What must be closed is asked last: while the bundle still starts, all of it is. */
 	if (ret == 0)
-		ret = canary_closed(c, e);
-	return ret < 0 ? ret : canary_answers(c, e);
+		ret = canary_answers(c, e);
+	return ret < 0 ? ret : canary_closed(c, e);
 }

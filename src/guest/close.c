@@ -30,6 +30,7 @@ struct close_message {
 struct close_job {
 	struct in_addr pinned, own; /* own: the address that the wall's route prefers, 0 for none */
 	unsigned wall;		    /* interface; 0 until it is found */
+	unsigned wall_bits;	    /* of the prefix that it was found by */
 	unsigned loopback;
 	/* What is to be deleted; the kernel's own description of a thing names it best. */
 	struct close_message found[CLOSE_BATCH];
@@ -97,9 +98,12 @@ static int close_find_wall(void *ctx, const struct nlmsghdr *h, struct err *e)
 		return 0;
 	memcpy(&network, RTA_DATA(dst), sizeof(network));
 	mask = htonl(~0u << (32 - route->rtm_dst_len));
-	if ((job->pinned.s_addr & mask) != (network.s_addr & mask))
+	if ((job->pinned.s_addr & mask) != (network.s_addr & mask) ||
+	    route->rtm_dst_len <= job->wall_bits)
 		return 0;
 	job->wall = out;
+	job->wall_bits = route->rtm_dst_len;
+	job->own.s_addr = 0;
 	source = rtnl_attribute(h, sizeof(*route), RTA_PREFSRC, sizeof(job->own));
 	if (source)
 		memcpy(&job->own, RTA_DATA(source), sizeof(job->own));
@@ -188,6 +192,8 @@ static int close_find_route(void *ctx, const struct nlmsghdr *h, struct err *e)
 		return 0;
 	if (route->rtm_family == AF_INET && route->rtm_dst_len == 32 && out == job->wall && dst &&
 	    route->rtm_type == RTN_UNICAST && route->rtm_table == RT_TABLE_MAIN &&
+	    !rtnl_attribute(h, sizeof(*route), RTA_GATEWAY, 0) &&
+	    !rtnl_attribute(h, sizeof(*route), RTA_VIA, 0) &&
 	    memcmp(RTA_DATA(dst), &job->pinned, sizeof(job->pinned)) == 0)
 		return 0;
 	return close_remember(job, h, RTM_DELROUTE, e);

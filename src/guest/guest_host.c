@@ -5,16 +5,18 @@
 #include "base/text.h"
 #include "base/timeutil.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#define HOST_SOCKET "keeper.sock"
+#define HOST_SOCKET GUEST_SOCKET_NAME
 
 int guest_listen(const char *dir, int *fd, struct err *e)
 {
@@ -186,11 +188,13 @@ static json_t *host_canary_json(const struct guest_canary *c)
 
 static json_t *host_go_json(const struct guest_go *g)
 {
-	json_t *argv = json_array(), *files = json_array();
-	bool is_ok = argv && files;
+	json_t *argv = json_array(), *env = json_array(), *files = json_array();
+	bool is_ok = argv && env && files;
 
 	for (size_t i = 0; is_ok && g->argv[i]; i++)
 		is_ok = host_append(argv, json_string(g->argv[i]));
+	for (size_t i = 0; is_ok && g->env && g->env[i]; i++)
+		is_ok = host_append(env, json_string(g->env[i]));
 	for (size_t i = 0; is_ok && i < g->n_files; i++) {
 		const struct guest_file *f = &g->files[i];
 
@@ -200,12 +204,13 @@ static json_t *host_go_json(const struct guest_go *g)
 					      json_stringn(f->text.p ? f->text.p : "", f->text.n)));
 	}
 	if (is_ok)
-		return json_pack("{s:o, s:b, s:o, s:{s:I, s:I, s:I}}", "argv", argv, "tty",
-				 (int)g->has_tty, "files", files, "limits", "files",
+		return json_pack("{s:o, s:o, s:b, s:o, s:{s:I, s:I, s:I}}", "argv", argv, "env",
+				 env, "tty", (int)g->has_tty, "files", files, "limits", "files",
 				 (json_int_t)g->limits.files, "file_size_bytes",
 				 (json_int_t)g->limits.file_size_bytes, "processes",
 				 (json_int_t)g->limits.processes);
 	json_decref(argv);
+	json_decref(env);
 	json_decref(files);
 	return NULL;
 }
@@ -224,11 +229,45 @@ int guest_canary(int conn_fd, const struct guest_canary *c, int timeout_ms, int 
 
 int guest_go(int conn_fd, const struct guest_go *g, int timeout_ms, int abort_fd, struct err *e)
 {
+	size_t n_argv = 0, n_env = 0;
 	int ret;
 
+	while (n_argv <= GUEST_ARGV_MAX && g->argv[n_argv])
+		n_argv++;
+	if (n_argv == 0 || n_argv > GUEST_ARGV_MAX)
+		return err_set(e, -E2BIG, "the agent's command needs 1 to %u words",
+			       GUEST_ARGV_MAX);
+	while (n_env <= GUEST_ENV_MAX && g->env && g->env[n_env])
+		n_env++;
+	if (n_env > GUEST_ENV_MAX)
+		return err_set(e, -E2BIG, "the agent's environment has more than %u variables",
+			       GUEST_ENV_MAX);
 	if (g->n_files > GUEST_FILES_MAX)
 		return err_set(e, -E2BIG, "more files than the agent's home can be given");
+	for (size_t i = 0; i < g->n_files; i++) {
+		if (g->files[i].text.n > 0 && memchr(g->files[i].text.p, 0, g->files[i].text.n))
+			return err_set(e, -EILSEQ, "\"%s\" for the agent's home is not text",
+				       g->files[i].path);
+	}
 	ret = host_order(conn_fd, 'g', host_go_json(g), e);
 	return ret < 0 ? ret
 		       : host_verdict(conn_fd, abort_fd, timeout_ms, 's', "start the agent", e);
+}
+
+int guest_signal(int conn_fd, unsigned exec, int signo, struct err *e)
+{
+	unsigned char message[GUEST_PASS_BYTES] = {'p', (unsigned char)signo};
+	uint32_t number = htonl(exec);
+	ssize_t put;
+
+	if (signo < 1 || signo > SIGRTMAX || exec > GUEST_EXEC_MAX)
+		return err_set(e, -EINVAL, "there is no signal %d, or no command %u in the bottle",
+			       signo, exec);
+	memcpy(message + 2, &number, sizeof(number));
+	put = io_send_fds(conn_fd, message, sizeof(message), NULL, 0, MSG_DONTWAIT);
+	if (put == (ssize_t)sizeof(message))
+		return 0;
+	if (put == -EAGAIN)
+		return err_set(e, -EAGAIN, "the container's first process does not keep up");
+	return err_set(e, -EPIPE, "the container's first process went away");
 }

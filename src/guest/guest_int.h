@@ -5,6 +5,7 @@
 #include "guest/guest.h"
 
 #include <jansson.h>
+#include <sys/types.h>
 
 #define GUEST_DETAIL_MAX 256
 
@@ -23,12 +24,22 @@ struct orders {
 	struct guest_target closed[GUEST_CLOSED_MAX];
 	struct guest_file files[GUEST_FILES_MAX];
 	char *argv[GUEST_ARGV_MAX + 1];
+	char *env[GUEST_ENV_MAX + 1];
 };
 
 /* Reads the message that waits on sock. Anything but a hang-up or a well-formed message is an
  * error. orders_free() in any case. */
 int orders_receive(int sock, struct orders *o, struct err *e) _fallible_;
 void orders_free(struct orders *o);
+
+/* What the keeper may still say after "go". */
+struct orders_pass {
+	unsigned exec; /* 0: the agent */
+	int signo;
+};
+
+/* 1 and *p, 0 when the keeper has hung up; anything else on sock is an error. */
+int orders_receive_pass(int sock, struct orders_pass *p, struct err *e) _fallible_;
 
 /* --- canary.c --- */
 
@@ -57,8 +68,18 @@ int agent_exec_status(int code);
 /* One line on standard error, "claude-bottle: ...". */
 void agent_complain(const struct err *e);
 
+/* --- exec.c: the commands beside the agent, by number --- */
+
+#define EXEC_LOOK_MAX 65536 /* entries of /proc */
+
+bool exec_parse_number(const char *text, unsigned *number);
+/* Before execve(): puts the mark first into the environment, and no other of its kind. */
+void exec_mark(unsigned number);
+/* The leader of number's process group, 0 if it is not there. Looks at most_entries of /proc. */
+pid_t exec_find(unsigned number, size_t most_entries);
+
 /* --- the commands --- */
 
 /* The status that process 1 is to end with. */
-int init_run(const char *socket_path);
+int init_run(const char *socket_path, unsigned connect_ms);
 int close_run(const char *pinned, struct err *e) _fallible_;

@@ -2,13 +2,15 @@
  * Theory of operation. Process 1 has three lives. First it is the keeper's: it connects, says "h",
  * and does what it is told; whatever goes wrong ends it, so that an agent never starts behind a
  * wall that nobody has looked at. Then it forks the agent, and learns from a pipe that closes at
- * execve() that the agent runs. Then it has no socket and no standard descriptors any more and is
- * an ordinary init: it reaps, passes signals on, and ends as the agent ends; the kernel kills the
- * rest of a pid namespace with its first process.
+ * execve() that the agent runs. Then it has no standard descriptors any more and is an ordinary
+ * init: it reaps, passes signals on, its own and those that the keeper asks for, and ends as the
+ * agent ends; the kernel kills the rest of a pid namespace with its first process. So it does, too,
+ * when the keeper hangs up: a keeper that was killed leaves no agent running.
  *
  * The agent is of the same user. What it could do to its init is send signals, which it gets back;
- * it may not trace it (not dumpable, and the filter knows no ptrace), and the kernel protects
- * process 1 from signals that it has not asked for.
+ * it may not trace it or take its descriptors (not dumpable, and the filter knows neither ptrace
+ * nor pidfd_getfd), and the kernel protects process 1 from signals that it has not asked for.
+ * Nothing that the agent can hold up is waited for: every loop watches the keeper.
  */
 #include "guest/guest_int.h"
 
@@ -32,7 +34,7 @@
 
 struct init {
 	int sock, signals;
-	bool is_refused; /* the canary found the wall open */
+	bool has_held, is_refused; /* the wall: a canary found it closed; one found it open */
 };
 
 /* What the child could not do; nothing arrives when it runs. */
@@ -89,9 +91,9 @@ static int init_read_signal(const struct init *t)
 
 /* --- with the keeper --- */
 
-static int init_connect(struct init *t, const char *path, struct err *e)
+static int init_connect(struct init *t, const char *path, unsigned connect_ms, struct err *e)
 {
-	uint64_t until = time_monotonic_ns() + GUEST_CONNECT_MS * TIME_NS_PER_MS;
+	uint64_t until = time_monotonic_ns() + connect_ms * TIME_NS_PER_MS;
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 
 	if (!str_to_cstr(address.sun_path, sizeof(address.sun_path), str_of(path)))
@@ -152,6 +154,7 @@ static void init_canary(struct init *t, const struct guest_canary *c)
 		t->is_refused = true;
 		init_tell(t, 'n', &e);
 	} else {
+		t->has_held = true;
 		init_tell(t, 'k', NULL);
 	}
 }
@@ -167,9 +170,10 @@ static int init_obey(struct init *t, struct orders *o, int *signo, struct err *e
 		if (ret == 0 && o->letter == 0)
 			ret = err_set(e, -EPIPE,
 				      "the bottle's keeper went away: the agent is not started");
-		if (ret == 0 && o->letter == 'g' && t->is_refused)
-			ret = err_set(e, -EPERM,
-				      "the wall does not hold: the agent is not started");
+		if (ret == 0 && o->letter == 'g' && (t->is_refused || !t->has_held))
+			ret = err_set(e, -EPERM, "%s: the agent is not started",
+				      t->is_refused ? "the wall does not hold"
+						    : "nobody has looked at the wall");
 		if (ret < 0 || o->letter == 'g')
 			return ret;
 		init_canary(t, &o->canary);
@@ -187,18 +191,41 @@ static _Noreturn void init_child(const struct guest_go *g, int pipe_fd)
 		(void)err_errno(&f.e, "setsid");
 	else if (g->has_tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
 		(void)err_errno(&f.e, "take the terminal");
-	else
+	/* The strings live as long as the order does, in this child for ever. */
+	for (char *const *v = g->env; v && *v; v++)
+		(void)putenv(*v);
+	if (f.e.code == 0)
 		(void)agent_become(g->argv, &f.is_exec, &f.e);
 	/* Whoever gets less than all of it takes that for a failure as well. */
 	_exit(io_write_all(pipe_fd, &f, sizeof(f)) < 0 ? 1 : GUEST_NOT_RUN);
 }
 
+/* Until the child has said something or its end is closed. */
+static int init_await_child(const struct init *t, int fd, struct err *e)
+{
+	/* No event asked for: hanging up is reported nevertheless. */
+	struct pollfd polls[] = {{.fd = t->sock}, {.fd = fd, .events = POLLIN}};
+
+	for (;;) {
+		if (poll(polls, ARRAY_LEN(polls), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return err_errno(e, "poll");
+		}
+		if (polls[0].revents)
+			return err_set(e, -EPIPE,
+				       "the bottle's keeper went away while the agent started");
+		if (polls[1].revents)
+			return 0;
+	}
+}
+
 /* 0 when the child has become the agent; 126 or 127 when there was nothing to execute. */
-static int init_start(const struct guest_go *g, pid_t *pid, struct err *e)
+static int init_start(const struct init *t, const struct guest_go *g, pid_t *pid, struct err *e)
 {
 	_cleanup_close_ int ours = -1, theirs = -1;
 	struct init_failure f;
-	int ends[2];
+	int ends[2], ret;
 	ssize_t got;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
@@ -211,6 +238,9 @@ static int init_start(const struct guest_go *g, pid_t *pid, struct err *e)
 	if (*pid == 0)
 		init_child(g, theirs);
 	close_fd(&theirs);
+	ret = init_await_child(t, ours, e);
+	if (ret < 0)
+		return ret;
 	do {
 		got = read(ours, &f, sizeof(f));
 	} while (got < 0 && errno == EINTR);
@@ -249,24 +279,46 @@ static bool init_reap(pid_t agent, int *status)
 	}
 }
 
+/* What the keeper says meanwhile. False: nothing that an agent should outlive. */
+static bool init_hear(const struct init *t, pid_t agent)
+{
+	struct orders_pass p;
+	pid_t leader;
+
+	if (orders_receive_pass(t->sock, &p, NULL) != 1)
+		return false;
+	leader = p.exec == 0 ? agent : exec_find(p.exec, EXEC_LOOK_MAX);
+	if (leader > 1)
+		init_forward(leader, p.signo);
+	return true;
+}
+
 static int init_live(const struct init *t, pid_t agent)
 {
+	struct pollfd polls[] = {{.fd = t->sock, .events = POLLIN},
+				 {.fd = t->signals, .events = POLLIN}};
 	int status = 0;
 
 	/* Whoever reads the agent's output must see its end when the agent closes it. */
 	for (int fd = 0; fd <= 2; fd++)
 		(void)close(fd);
 	for (;;) {
-		int signo = init_read_signal(t);
+		int signo;
 
-		if (signo == SIGCHLD) {
-			if (init_reap(agent, &status))
-				return status;
-		} else if (signo > 0) {
-			init_forward(agent, signo);
-		} else if (errno != EINTR) {
-			return GUEST_NOT_RUN;
+		if (poll(polls, ARRAY_LEN(polls), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return GUEST_HUNG_UP;
 		}
+		if (polls[0].revents && !init_hear(t, agent))
+			return GUEST_HUNG_UP;
+		if (!polls[1].revents)
+			continue;
+		signo = init_read_signal(t);
+		if (signo == SIGCHLD && init_reap(agent, &status))
+			return status;
+		if (signo > 0 && signo != SIGCHLD)
+			init_forward(agent, signo);
 	}
 }
 
@@ -279,7 +331,7 @@ static int init_go(struct init *t, const struct guest_go *g)
 	if (ret == 0)
 		ret = agent_limit(&g->limits, &e);
 	if (ret == 0)
-		ret = init_start(g, &agent, &e);
+		ret = init_start(t, g, &agent, &e);
 	if (ret < 0) {
 		init_tell(t, 'n', &e);
 		return init_fail(&e);
@@ -287,11 +339,10 @@ static int init_go(struct init *t, const struct guest_go *g)
 	if (ret > 0)
 		agent_complain(&e);
 	init_tell(t, 's', NULL);
-	close_fd(&t->sock);
 	return ret > 0 ? ret : init_live(t, agent);
 }
 
-int init_run(const char *socket_path)
+int init_run(const char *socket_path, unsigned connect_ms)
 {
 	struct init t = {.sock = -1, .signals = -1};
 	static struct orders o; /* the child's argv lies in it */
@@ -302,10 +353,12 @@ int init_run(const char *socket_path)
 	if (ret == 0)
 		ret = init_open_signals(&t, &e);
 	if (ret == 0)
-		ret = init_connect(&t, socket_path, &e);
+		ret = init_connect(&t, socket_path, connect_ms, &e);
 	if (ret == 0) {
 		init_tell(&t, 'h', NULL);
 		ret = init_obey(&t, &o, &signo, &e);
+		if (ret < 0)
+			init_tell(&t, 'n', &e);
 	}
 	if (ret < 0) {
 		ret = ret == -EINTR && signo > 0 ? 128 + signo : init_fail(&e);

@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #define ORDERS_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
@@ -85,6 +86,7 @@ static int orders_parse_closed(struct orders *o, const json_t *list, struct err 
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		json_t *j = json_array_get(list, i);
 		struct guest_target *t = &o->closed[i];
+		const json_t *what;
 		uint64_t port;
 
 		if (!json_is_object(j) || orders_known_keys(j, known, e) < 0 ||
@@ -92,8 +94,9 @@ static int orders_parse_closed(struct orders *o, const json_t *list, struct err 
 			return orders_bad(e, "closed");
 		t->address = json_string_value(json_object_get(j, "address"));
 		t->port = (unsigned)port;
-		t->what = json_string_value(json_object_get(j, "what"));
-		if (!orders_is_address(t->address) || port == 0)
+		what = json_object_get(j, "what");
+		t->what = json_string_value(what);
+		if (!orders_is_address(t->address) || port == 0 || (what && !t->what))
 			return orders_bad(e, "closed");
 	}
 	o->canary.closed = o->closed;
@@ -133,6 +136,22 @@ static int orders_parse_argv(struct orders *o, const json_t *list, struct err *e
 	o->argv[n] = NULL;
 	o->go.argv = o->argv;
 	return o->argv[0][0] == '\0' ? orders_bad(e, "argv") : 0;
+}
+
+static int orders_parse_env(struct orders *o, const json_t *list, struct err *e)
+{
+	size_t n = json_array_size(list);
+
+	if (!json_is_array(list) || n > GUEST_ENV_MAX)
+		return orders_bad(e, "env");
+	for (size_t i = 0; i < n; i++) {
+		o->env[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i));
+		if (!o->env[i] || o->env[i][0] == '=' || !strchr(o->env[i], '='))
+			return orders_bad(e, "env");
+	}
+	o->env[n] = NULL;
+	o->go.env = o->env;
+	return 0;
 }
 
 /* Relative, every part a real name: what files_write() walks down. */
@@ -178,7 +197,7 @@ static int orders_parse_files(struct orders *o, const json_t *list, struct err *
 
 static int orders_parse_go(struct orders *o, struct err *e)
 {
-	static const char *const known[] = {"argv", "tty", "files", "limits", NULL};
+	static const char *const known[] = {"argv", "env", "tty", "files", "limits", NULL};
 	static const char *const known_limits[] = {"files", "file_size_bytes", "processes", NULL};
 	json_t *tty = json_object_get(o->json, "tty");
 	json_t *limits = json_object_get(o->json, "limits");
@@ -187,6 +206,8 @@ static int orders_parse_go(struct orders *o, struct err *e)
 
 	if (ret == 0)
 		ret = orders_parse_argv(o, json_object_get(o->json, "argv"), e);
+	if (ret == 0)
+		ret = orders_parse_env(o, json_object_get(o->json, "env"), e);
 	if (ret == 0 && !json_is_boolean(tty))
 		ret = orders_bad(e, "tty");
 	o->go.has_tty = json_is_true(tty);
@@ -260,6 +281,27 @@ int orders_receive(int sock, struct orders *o, struct err *e)
 	if (ret == 0)
 		o->letter = letter[0];
 	return ret;
+}
+
+int orders_receive_pass(int sock, struct orders_pass *p, struct err *e)
+{
+	unsigned char message[GUEST_PASS_BYTES + 1];
+	uint32_t exec;
+	ssize_t got = io_recv_fds(sock, message, sizeof(message), NULL, NULL, 0);
+
+	*p = (struct orders_pass){.signo = 0};
+	if (got == 0 || got == -ECONNRESET)
+		return 0;
+	if (got < 0)
+		return err_set(e, (int)got, "the keeper's message cannot be taken");
+	if (got != GUEST_PASS_BYTES || message[0] != 'p')
+		return orders_bad(e, "no signal to pass on");
+	memcpy(&exec, message + 2, sizeof(exec));
+	exec = ntohl(exec);
+	if (message[1] == 0 || message[1] > SIGRTMAX || exec > GUEST_EXEC_MAX)
+		return orders_bad(e, "no such signal");
+	*p = (struct orders_pass){.exec = exec, .signo = message[1]};
+	return 1;
 }
 
 void orders_free(struct orders *o)

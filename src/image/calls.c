@@ -2,7 +2,7 @@
 #include "image/image_int.h"
 
 #include "base/mem.h"
-#include "image/reference.h"
+#include "conf/reference.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -53,7 +53,7 @@ int image_name(const struct engine *en, const char *id, const char *reference, s
 {
 	_cleanup_(buf_free) struct buf path;
 	struct reference r;
-	int ret = reference_parse(&r, str_of(reference), e);
+	int ret = reference_parse(str_of(reference), &r, e);
 
 	buf_init(&path, IMAGE_PATH_MAX);
 	if (ret < 0)

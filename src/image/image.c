@@ -5,7 +5,8 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/timeutil.h"
-#include "image/reference.h"
+#include "conf/reference.h"
+#include "image/digest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,17 +22,24 @@
 int image_names_here(struct image_names *out, struct image_program *program, bool has_program,
 		     struct err *e)
 {
+	char hex[DIGEST_SIZE];
 	struct utsname host;
-	int ret;
+	int ret = 0;
 
-	*program = (struct image_program){0};
+	if (program)
+		*program = (struct image_program){0};
 	if (uname(&host) < 0)
 		return err_errno(e, "ask for the machine's architecture");
-	ret = has_program ? image_program_load(program, e) : 0;
+	if (has_program && program)
+		ret = image_program_load(program, e);
+	else if (has_program)
+		ret = image_program_digest(hex, e);
 	if (ret < 0)
 		return ret;
-	return image_names_make(out, CLAUDE_BOTTLE_VERSION, host.machine,
-				has_program ? program->hash : NULL, e);
+	if (program && has_program)
+		(void)snprintf(hex, sizeof(hex), "%s", program->hash);
+	return image_names_make(out, CLAUDE_BOTTLE_VERSION, host.machine, has_program ? hex : NULL,
+				e);
 }
 
 /* -ENOENT with out->reference set. */
@@ -56,9 +64,8 @@ static int find(const struct engine *en, enum image_kind kind, const struct imag
 static int find_kind(const struct engine *en, enum image_kind kind, struct image_info *out,
 		     struct err *e)
 {
-	_cleanup_(image_program_free) struct image_program program;
 	struct image_names names;
-	int ret = image_names_here(&names, &program, image_templates[kind].has_program, e);
+	int ret = image_names_here(&names, NULL, image_templates[kind].has_program, e);
 
 	*out = (struct image_info){0};
 	return ret < 0 ? ret : find(en, kind, &names, out, e);
@@ -160,24 +167,28 @@ static int make(const struct image_job *job, enum image_kind kind, struct image_
 int image_make(const struct engine *en, enum image_kind kind, struct image_build *b,
 	       const struct progress *p, struct image_info *out, struct err *e)
 {
-	_cleanup_(image_program_free) struct image_program program;
+	_cleanup_(image_program_free) struct image_program program = {0};
+	bool has_program = image_templates[kind].has_program;
 	_cleanup_close_ int lock = -1;
 	struct image_names names;
 	struct image_job job = {
 		.en = en, .names = &names, .program = &program, .progress = p, .log = b->log};
 	struct err own = ERR_INIT;
-	int ret = image_names_here(&names, &program, image_templates[kind].has_program, e);
+	int ret;
 
 	*out = (struct image_info){0};
-	if (ret < 0)
-		return ret;
 	if (!b->must_rebuild) {
+		ret = image_names_here(&names, NULL, has_program, e);
+		if (ret < 0)
+			return ret;
 		ret = find(en, kind, &names, out, &own);
 		if (ret == 0)
 			return 0;
 	}
 	lock = image_lock(p);
-	return make(&job, kind, b, out, e);
+	/* Anew: the executable that goes in must be the one in the name. */
+	ret = image_names_here(&names, &program, has_program, e);
+	return ret < 0 ? ret : make(&job, kind, b, out, e);
 }
 
 /* --- the interface --- */
@@ -208,7 +219,7 @@ static int find_named(const struct engine *en, const char *named, struct referen
 {
 	_cleanup_free_ char *full = NULL;
 	struct err own = ERR_INIT;
-	int ret = reference_parse(r, str_of(named), e);
+	int ret = reference_parse(str_of(named), r, e);
 
 	*out = (struct image_info){0};
 	if (ret < 0)

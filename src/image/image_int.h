@@ -38,7 +38,8 @@ struct image_names {
 /* program_hash: of the bundle's executable; may be NULL where no kind that is asked for has it. */
 int image_names_make(struct image_names *out, const char *version, const char *machine,
 		     const char *program_hash, struct err *e) _fallible_;
-/* The same of this program on this machine; program is the caller's to free, also on failure. */
+/* The same of this program on this machine. program, for a build, is the caller's to free, also on
+ * failure; NULL: the executable's hash will do. */
 int image_names_here(struct image_names *out, struct image_program *program, bool has_program,
 		     struct err *e) _fallible_;
 int image_sha256(struct str data, char hex[65], struct err *e) _fallible_;
@@ -51,6 +52,8 @@ struct image_program {
 	char hash[65];
 };
 int image_program_load(struct image_program *out, struct err *e) _fallible_;
+/* Its hash alone, which is remembered (digest.h). */
+int image_program_digest(char hex[65], struct err *e) _fallible_;
 void image_program_free(struct image_program *p);
 /* Cuts off what no loader reads: sections, symbols, what debuggers want. Leaves alone what is no
  * ELF file of 64 bits with sections behind its segments. The new length. */

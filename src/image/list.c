@@ -101,7 +101,6 @@ static int newer_first(const void *a, const void *b)
 
 int image_list(const struct engine *en, struct image_entry **list, size_t *n, struct err *e)
 {
-	_cleanup_(image_program_free) struct image_program program = {0};
 	_cleanup_(json_unref) json_t *images = NULL, *containers = NULL;
 	struct image_names names;
 	struct listing l = {.names = &names};
@@ -111,7 +110,7 @@ int image_list(const struct engine *en, struct image_entry **list, size_t *n, st
 
 	*list = NULL;
 	*n = 0;
-	ret = image_names_here(&names, &program, true, e);
+	ret = image_names_here(&names, NULL, true, e);
 	if (ret == 0)
 		ret = engine_do(en, "GET", LIST_PATH, NULL, "list images", &images, e);
 	if (ret == 0)

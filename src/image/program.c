@@ -1,8 +1,10 @@
 /* The bundle's executable as it goes into its image. */
 #include "image/image_int.h"
 
+#include "base/io.h"
 #include "base/mem.h"
 #include "bundle/program.h"
+#include "image/digest.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -40,51 +42,68 @@ size_t image_program_trim(char *data, size_t n)
 	return end;
 }
 
-static int read_whole(int fd, char *to, size_t size, size_t *n, struct err *e)
+static int program_open(struct err *e)
 {
-	*n = 0;
-	while (*n < size) {
-		ssize_t got = read(fd, to + *n, size - *n);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return err_errno(e, "read " BUNDLE_PROGRAM);
-		if (got == 0)
-			break;
-		*n += (size_t)got;
-	}
-	return 0;
-}
-
-/* At once and not growing, and hashed at each start: this is in the way of every bottle. */
-int image_program_load(struct image_program *out, struct err *e)
-{
-	_cleanup_close_ int found = -1, fd = -1;
+	_cleanup_close_ int found = bundle_find(e), fd = -1;
 	char path[48];
-	struct stat st;
-	int ret;
 
-	*out = (struct image_program){0};
-	found = bundle_find(e);
 	if (found < 0)
 		return found;
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", found);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(e, "open " BUNDLE_PROGRAM);
-	if (st.st_size <= 0 || st.st_size > IMAGE_PROGRAM_MAX)
-		return err_set(e, -EFBIG, BUNDLE_PROGRAM " is empty or larger than %u bytes",
+	return fd < 0 ? err_errno(e, "open " BUNDLE_PROGRAM) : take_fd(&fd);
+}
+
+static int program_read(struct image_program *out, int fd, struct err *e)
+{
+	struct str text;
+	struct stat st;
+	int ret;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(e, "stat " BUNDLE_PROGRAM);
+	if (st.st_size > IMAGE_PROGRAM_MAX)
+		return err_set(e, -EFBIG, BUNDLE_PROGRAM " is larger than %u bytes",
 			       IMAGE_PROGRAM_MAX);
-	out->data = mem_zalloc((size_t)st.st_size);
-	ret = read_whole(fd, out->data, (size_t)st.st_size, &out->n, e);
-	if (ret == 0) {
-		out->n = image_program_trim(out->data, out->n);
-		ret = image_sha256(str_slice(out->data, out->n), out->hash, e);
-	}
+	ret = io_read_all(fd, IMAGE_PROGRAM_MAX, &text, e);
+	if (ret < 0)
+		return err_prefix(e, BUNDLE_PROGRAM), ret;
+	out->data = (char *)text.p;
+	out->n = image_program_trim(out->data, text.n);
+	ret = image_sha256(str_slice(out->data, out->n), out->hash, e);
 	if (ret < 0)
 		image_program_free(out);
 	return ret;
+}
+
+int image_program_load(struct image_program *out, struct err *e)
+{
+	_cleanup_close_ int fd = program_open(e);
+
+	*out = (struct image_program){0};
+	return fd < 0 ? fd : program_read(out, fd, e);
+}
+
+int image_program_digest(char hex[65], struct err *e)
+{
+	_cleanup_(image_program_free) struct image_program program = {0};
+	_cleanup_close_ int fd = program_open(e);
+	struct stat before, after;
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &before) < 0)
+		return err_errno(e, "stat " BUNDLE_PROGRAM);
+	if (digest_find(&before, hex))
+		return 0;
+	ret = program_read(&program, fd, e);
+	if (ret < 0)
+		return ret;
+	(void)snprintf(hex, DIGEST_SIZE, "%s", program.hash);
+	if (fstat(fd, &after) == 0)
+		digest_keep(&before, &after, hex);
+	return 0;
 }
 
 void image_program_free(struct image_program *p)

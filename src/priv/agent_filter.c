@@ -21,9 +21,11 @@
 #include <netinet/in.h>
 
 #if defined(__x86_64__)
-#define FILTER_ARCH AUDIT_ARCH_X86_64
+#define FILTER_ARCH	 AUDIT_ARCH_X86_64
+#define FILTER_ARCH_NAME "SCMP_ARCH_X86_64"
 #elif defined(__aarch64__)
-#define FILTER_ARCH AUDIT_ARCH_AARCH64
+#define FILTER_ARCH	 AUDIT_ARCH_AARCH64
+#define FILTER_ARCH_NAME "SCMP_ARCH_AARCH64"
 #else
 #error "the agent's filter knows x86_64 and aarch64"
 #endif
@@ -50,15 +52,16 @@ static const unsigned filter_later[] = {
 
 struct filter_refusal {
 	int nr, code;
+	const char *name;
 };
 
 #define EPERM_(name)                                                                               \
 	{                                                                                          \
-		__NR_##name, EPERM                                                                 \
+		__NR_##name, EPERM, #name                                                          \
 	}
 #define ENOSYS_(name)                                                                              \
 	{                                                                                          \
-		__NR_##name, ENOSYS                                                                \
+		__NR_##name, ENOSYS, #name                                                         \
 	}
 
 static const struct filter_refusal filter_refused[] = {
@@ -330,4 +333,66 @@ int agent_filter_apply(const struct agent_filter *f, struct err *e)
 	if (syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0)
 		return err_errno(e, "install the agent's seccomp filter");
 	return 0;
+}
+
+/* --- the same as a profile --- */
+
+static int profile_names(struct buf *out, int code, const char *action)
+{
+	int ret = buf_printf(out, "{\"action\":\"%s\",\"errnoRet\":%d,\"names\":[", action, code);
+	bool is_first = true;
+
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(filter_refused); i++) {
+		if (filter_refused[i].code != code)
+			continue;
+		ret = buf_printf(out, "%s\"%s\"", is_first ? "" : ",", filter_refused[i].name);
+		is_first = false;
+	}
+	return ret == 0 ? buf_printf(out, "]},") : ret;
+}
+
+static int profile_rule(struct buf *out, const char *name, int code, unsigned argument,
+			const char *op, unsigned value, unsigned value_two)
+{
+	return buf_printf(out,
+			  "{\"names\":[\"%s\"],\"action\":\"SCMP_ACT_ERRNO\",\"errnoRet\":%d,"
+			  "\"args\":[{\"index\":%u,\"op\":\"%s\",\"value\":%u,\"valueTwo\":%u}]}",
+			  name, code, argument, op, value, value_two);
+}
+
+/* Families below AF_NETLINK that nobody needs; whatever lies above it is refused as a whole. */
+static const unsigned profile_families[] = {3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15};
+
+int agent_filter_profile(struct buf *out)
+{
+	int ret = buf_printf(out,
+			     "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"architectures\":[\"%s\"],"
+			     "\"syscalls\":[",
+			     FILTER_ARCH_NAME);
+
+	if (ret == 0)
+		ret = profile_names(out, EPERM, "SCMP_ACT_ERRNO");
+	if (ret == 0)
+		ret = profile_names(out, ENOSYS, "SCMP_ACT_ERRNO");
+	for (unsigned bit = 0; ret == 0 && bit < 32; bit++) {
+		if (!((unsigned)FILTER_CLONE_NEW & 1u << bit))
+			continue;
+		ret = profile_rule(out, "clone", EPERM, 0, "SCMP_CMP_MASKED_EQ", 1u << bit,
+				   1u << bit);
+		if (ret == 0)
+			ret = buf_append(out, ",", 1);
+	}
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(profile_families); i++) {
+		ret = profile_rule(out, "socket", EAFNOSUPPORT, 0, "SCMP_CMP_EQ",
+				   profile_families[i], 0);
+		if (ret == 0)
+			ret = buf_append(out, ",", 1);
+	}
+	if (ret == 0)
+		ret = profile_rule(out, "socket", EAFNOSUPPORT, 0, "SCMP_CMP_GT", AF_NETLINK, 0);
+	if (ret == 0)
+		ret = buf_append(out, ",", 1);
+	if (ret == 0)
+		ret = profile_rule(out, "ioctl", EPERM, 1, "SCMP_CMP_EQ", TIOCSTI, 0);
+	return ret == 0 ? buf_printf(out, "]}") : ret;
 }

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "base/buf.h"
 #include "base/err.h"
 
 #include <linux/filter.h>
@@ -20,3 +21,7 @@ struct agent_filter {
 int agent_filter_build(struct agent_filter *f, struct err *e) _fallible_;
 /* Puts it on the calling thread, for good; no_new_privs must be set. */
 int agent_filter_apply(const struct agent_filter *f, struct err *e) _fallible_;
+/* What of it a container engine's seccomp profile can say (JSON, as of the OCI runtime
+ * specification, linux.seccomp, with Docker's spelling): for the runtime to put on process 1,
+ * before the filter proper is. -ENOBUFS past out's cap. */
+int agent_filter_profile(struct buf *out) _fallible_;

@@ -87,14 +87,34 @@ static X509 *canary_certificate(EVP_PKEY *key, X509 *issuer, EVP_PKEY *issuer_ke
 	return cert;
 }
 
+/* ca.pem, and the key that the control of the search for one must find. */
+static int canary_write_ca(int dirfd, X509 *ca, EVP_PKEY *key, struct err *e)
+{
+	BIO *pem = BIO_new(BIO_s_mem());
+	char *text;
+	long n;
+	int ret = pem && PEM_write_bio_X509(pem, ca) == 1 ? 0 : err_set(e, -EIO, "ca.pem");
+
+	n = pem ? BIO_get_mem_data(pem, &text) : 0;
+	if (ret == 0)
+		ret = io_write_file_atomic(dirfd, "ca.pem", str_slice(text, (size_t)n), 0644, e);
+	if (pem)
+		(void)BIO_reset(pem);
+	if (ret == 0 && PEM_write_bio_PrivateKey(pem, key, NULL, NULL, 0, NULL, NULL) != 1)
+		ret = err_set(e, -EIO, "ca.pem.key");
+	n = pem ? BIO_get_mem_data(pem, &text) : 0;
+	if (ret == 0)
+		ret = io_write_file_atomic(dirfd, "ca.pem.key", str_slice(text, (size_t)n), 0600,
+					   e);
+	BIO_free(pem);
+	return ret;
+}
+
 struct canary_tls *canary_tls_new(int dirfd, struct err *e)
 {
 	struct canary_tls *t = mem_zalloc(sizeof(*t));
 	EVP_PKEY *ca_key = EVP_EC_gen("P-256"), *key = EVP_EC_gen("P-256");
 	X509 *ca = NULL, *cert = NULL;
-	BIO *pem = BIO_new(BIO_s_mem());
-	char *text;
-	long n;
 
 	t->ctx = SSL_CTX_new(TLS_server_method());
 	if (ca_key && key)
@@ -102,14 +122,12 @@ struct canary_tls *canary_tls_new(int dirfd, struct err *e)
 	if (ca)
 		cert = canary_certificate(key, ca, ca_key, "selftest.example", 2);
 	if (!t->ctx || !cert || SSL_CTX_use_certificate(t->ctx, cert) != 1 ||
-	    SSL_CTX_use_PrivateKey(t->ctx, key) != 1 || !pem || PEM_write_bio_X509(pem, ca) != 1) {
+	    SSL_CTX_use_PrivateKey(t->ctx, key) != 1) {
 		(void)err_set(e, -EIO, "the canary's TLS cannot be set up");
 		return NULL;
 	}
-	n = BIO_get_mem_data(pem, &text);
-	if (io_write_file_atomic(dirfd, "ca.pem", str_slice(text, (size_t)n), 0644, e) < 0)
+	if (canary_write_ca(dirfd, ca, ca_key, e) < 0)
 		return NULL;
-	BIO_free(pem);
 	X509_free(ca);
 	X509_free(cert);
 	EVP_PKEY_free(ca_key);

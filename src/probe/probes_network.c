@@ -1,4 +1,4 @@
-/* A1, A2, A4 (its DNS half), A6, A7 and N: ways out that need no permission of the proxy. */
+/* A1, A2, A6 and N: ways out that need no permission of the proxy. */
 #include "probe/probe.h"
 
 #include "base/clean.h"
@@ -122,62 +122,6 @@ static void run_n04(const struct probe_env *env, const char *id)
 	}
 }
 
-/* One question with the token as its first label. */
-static size_t dns_question(const char *token, unsigned type, uint8_t out[300])
-{
-	static const uint8_t head[] = {0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0};
-	static const uint8_t tail[] = "\x08selftest\x07"
-				      "example";
-	size_t n = strlen(token), at = sizeof(head);
-
-	memcpy(out, head, sizeof(head));
-	out[at++] = (uint8_t)n;
-	memcpy(out + at, token, n);
-	at += n;
-	memcpy(out + at, tail, sizeof(tail));
-	at += sizeof(tail);
-	out[at++] = (uint8_t)(type >> 8);
-	out[at++] = (uint8_t)type;
-	out[at++] = 0;
-	out[at++] = 1;
-	return at;
-}
-
-static void dns_try(const struct probe_env *env, const char *id, const char *label,
-		    const char *address, uint16_t port, bool is_tcp, unsigned type)
-{
-	char token[PROBE_TOKEN_SIZE], detail[96];
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
-	uint8_t question[302], answer[512];
-	_cleanup_close_ int fd = -1;
-	size_t n;
-	ssize_t got = -1;
-	int error = 0;
-
-	probe_token(env, id, label, token);
-	n = dns_question(token, type, question + 2);
-	question[0] = (uint8_t)(n >> 8);
-	question[1] = (uint8_t)n;
-	(void)inet_pton(AF_INET, address, &sa.sin_addr);
-	fd = is_tcp ? probe_connect(address, port, 500)
-		    : socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		error = is_tcp ? -fd : errno;
-	else if (is_tcp && send(fd, question, n + 2, MSG_NOSIGNAL) < 0)
-		error = errno;
-	else if (!is_tcp && sendto(fd, question + 2, n, 0, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-		error = errno;
-	if (!error && io_wait(fd, POLLIN, 400) == 1)
-		got = recv(fd, answer, sizeof(answer), 0);
-	(void)snprintf(detail, sizeof(detail), "%s port %u: %s", address, port,
-		       error	 ? strerror(error)
-		       : got > 4 ? (answer[is_tcp ? 5 : 3] & 15) == 5 ? "refused by the sink"
-								      : "answered"
-				 : "no answer");
-	/* An answer of the bundle's own sink is no way out; what the canary saw decides. */
-	probe_report(id, label, token, false, 0, detail);
-}
-
 static void run_n05(const struct probe_env *env, const char *id)
 {
 	static const struct {
@@ -201,13 +145,14 @@ static void run_n05(const struct probe_env *env, const char *id)
 	for (size_t i = 0; i < ARRAY_LEN(tries); i++) {
 		const char *address = tries[i].address ? tries[i].address : env->pinned;
 
-		dns_try(env, id, tries[i].label, env->is_control ? "127.0.0.1" : address, port,
-			tries[i].is_tcp, tries[i].type);
+		probe_try_dns(env, id, tries[i].label, NULL,
+			      env->is_control ? "127.0.0.1" : address, port, tries[i].is_tcp,
+			      tries[i].type);
 	}
-	dns_try(env, id, "authority-itself", "127.0.0.1", env->dns, false, 1);
+	probe_try_dns(env, id, "authority-itself", NULL, "127.0.0.1", env->dns, false, 1);
 	if (env->host)
-		dns_try(env, id, "authority-by-host", env->is_control ? "127.0.0.1" : env->host,
-			env->dns, false, 16);
+		probe_try_dns(env, id, "authority-by-host", NULL,
+			      env->is_control ? "127.0.0.1" : env->host, env->dns, false, 16);
 	probe_try_tcp(env, id, "dns-over-tls", aim(env, "1.1.1.1"),
 		      env->is_control ? env->any : 853);
 }
@@ -234,66 +179,11 @@ static void run_n07(const struct probe_env *env, const char *id)
 		probe_try_tcp(env, id, "host-outer", env->host, env->any);
 	else
 		probe_skip(id, "host-outer", "this host has no address but loopback");
-}
-
-/* A connection to one's own source port meets itself: the kernel's, nobody's service. */
-static bool is_open(int fd)
-{
-	struct sockaddr_in here = {0}, there = {0};
-	socklen_t here_n = sizeof(here), there_n = sizeof(there);
-
-	return getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 &&
-	       getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 &&
-	       here.sin_port != there.sin_port;
-}
-
-/* Every port of the bundle's address: only the services may be open. */
-static void run_n10(const struct probe_env *env, const char *id)
-{
-	const char *address = env->is_control ? "127.0.0.1" : env->pinned;
-	unsigned n_open = 0;
-	char detail[160] = "no other port is open";
-	uint64_t start_ns = time_monotonic_ns();
-
-	for (unsigned port = 1; port <= 65535; port++) {
-		struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-		int fd;
-
-		if (!env->is_control &&
-		    (port == 8888 || port == 53 || port == 9418 || port == 9100))
-			continue;
-		if (env->is_control && port != env->any && port != env->loop)
-			continue;
-		fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		(void)inet_pton(AF_INET, address, &sa.sin_addr);
-		/* On one host a connection is made or refused at once. */
-		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 &&
-		    errno == EINPROGRESS)
-			(void)io_wait(fd, POLLOUT, 50);
-		if (fd >= 0 && is_open(fd)) {
-			(void)snprintf(detail, sizeof(detail), "port %u of %s is open", port,
-				       address);
-			n_open++;
-		}
-		if (fd >= 0)
-			close(fd);
-	}
-	probe_report(id, "bundle-ports", "", n_open > 0, (time_monotonic_ns() - start_ns) / 1000,
-		     detail);
-	/* Where a sibling bottle's bundle would be, seen from here. */
-	probe_try_tcp(env, id, "sibling", env->is_control ? "127.0.0.1" : "10.209.0.3",
-		      env->is_control ? env->any : 8888);
-}
-
-static void run_a7(const struct probe_env *env, const char *id)
-{
-	const char *address = env->is_control ? "127.0.0.1" : env->pinned;
-
-	probe_try_tcp(env, id, "egress-port", address, env->is_control ? env->any : 9099);
-	probe_try_tcp(env, id, "egress-loopback", "127.0.0.1", env->is_control ? env->loop : 9099);
-	if (env->host)
-		probe_try_tcp(env, id, "egress-by-host", env->is_control ? "127.0.0.1" : env->host,
-			      env->is_control ? env->any : 9099);
+	/* All of its interfaces: a bridge that was made for this bottle has an address too. */
+	if (env->hosts)
+		probe_try_list(env, id, "host-all", env->hosts, env->any);
+	else
+		probe_skip(id, "host-all", "this host has no address but loopback");
 }
 
 static void unix_try(const struct probe_env *env, const char *id, const char *label,
@@ -467,6 +357,8 @@ static void run_a6(const struct probe_env *env, const char *id)
 		probe_try_tcp(env, id, "lan", env->host, env->any);
 	else
 		probe_skip(id, "lan", "this host has no address but loopback");
+	if (env->hosts)
+		probe_try_list(env, id, "every-interface", env->hosts, env->any);
 	probe_try_tcp(env, id, "bridge-gateway", aim(env, "172.17.0.1"), env->any);
 	/* The same through the proxy, which runs where these addresses mean something. */
 	(void)snprintf(text, sizeof(text),
@@ -480,8 +372,8 @@ static void run_a6(const struct probe_env *env, const char *id)
 }
 
 const struct probe probes_network[] = {
-	{"A1", run_a1},	  {"A2", run_a2},   {"A6", run_a6},   {"A7", run_a7},	{"N01", run_n01},
-	{"N02", run_n02}, {"N03", run_n03}, {"N04", run_n04}, {"N05", run_n05}, {"N06", run_n06},
-	{"N07", run_n07}, {"N10", run_n10}, {"N11", run_a7},  {"N13", run_n13}, {"N14", run_n14},
+	{"A1", run_a1},	  {"A2", run_a2},   {"A6", run_a6},   {"N01", run_n01},
+	{"N02", run_n02}, {"N03", run_n03}, {"N04", run_n04}, {"N05", run_n05},
+	{"N06", run_n06}, {"N07", run_n07}, {"N13", run_n13}, {"N14", run_n14},
 };
 const size_t n_probes_network = ARRAY_LEN(probes_network);

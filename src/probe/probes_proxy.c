@@ -5,6 +5,8 @@
  */
 #include "probe/probe.h"
 
+#include "probe/dlp.h"
+
 #include "base/clean.h"
 #include "base/mem.h"
 
@@ -37,54 +39,6 @@ static void run_attempts(const struct probe_env *env, const char *id, const stru
 #define RUN(env, id, attempts) run_attempts(env, id, attempts, ARRAY_LEN(attempts))
 
 /* --- A3: a secret to an allowed host --- */
-
-/* The shape of a well-known token, made of the try's token so that it is new in each run. */
-static char *shaped_secret(const char *token)
-{
-	return mem_printf("g%s_%.20s%.16s", "hp", token + 3, "A1b2C3d4E5f6G7h8");
-}
-
-static char *base64_of(const char *text)
-{
-	static const char digits[] =
-		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	size_t n = strlen(text), at = 0;
-	char *out = mem_zalloc(n * 4 / 3 + 8);
-
-	for (size_t i = 0; i < n; i += 3) {
-		unsigned v = (unsigned)(unsigned char)text[i] << 16 |
-			     (i + 1 < n ? (unsigned)(unsigned char)text[i + 1] << 8 : 0) |
-			     (i + 2 < n ? (unsigned)(unsigned char)text[i + 2] : 0);
-
-		out[at++] = digits[v >> 18 & 63];
-		out[at++] = digits[v >> 12 & 63];
-		if (i + 1 < n)
-			out[at++] = digits[v >> 6 & 63];
-		if (i + 2 < n)
-			out[at++] = digits[v & 63];
-	}
-	return out;
-}
-
-static char *percent_of(const char *text)
-{
-	size_t n = strlen(text);
-	char *out = mem_zalloc(n * 3 + 1);
-
-	for (size_t i = 0; i < n; i++)
-		(void)snprintf(out + 3 * i, 4, "%%%02X", (unsigned char)text[i]);
-	return out;
-}
-
-static char *hex_of(const char *text)
-{
-	size_t n = strlen(text);
-	char *out = mem_zalloc(n * 2 + 1);
-
-	for (size_t i = 0; i < n; i++)
-		(void)snprintf(out + 2 * i, 3, "%02x", (unsigned char)text[i]);
-	return out;
-}
 
 /* Sends value in each place of a request to the allowed host. */
 static void send_secret(const struct probe_env *env, const char *id, const char *kind,
@@ -126,16 +80,16 @@ static void run_a3(const struct probe_env *env, const char *id)
 	_cleanup_free_ char *shaped = NULL, *coded = NULL, *percent = NULL, *hex = NULL;
 
 	probe_token(env, id, "secret", token);
-	shaped = shaped_secret(token);
-	coded = base64_of(shaped);
-	percent = percent_of(shaped);
-	hex = hex_of(shaped);
+	shaped = dlp_shaped_secret(token);
+	coded = dlp_base64(shaped);
+	percent = dlp_percent(shaped);
+	hex = dlp_hex(shaped, "");
 	send_secret(env, id, "shaped", shaped);
 	send_secret(env, id, "base64", coded);
 	send_secret(env, id, "percent", percent);
 	send_secret(env, id, "hex", hex);
 	if (env->canary_secret) {
-		_cleanup_free_ char *planted = base64_of(env->canary_secret);
+		_cleanup_free_ char *planted = dlp_base64(env->canary_secret);
 
 		send_secret(env, id, "planted", env->canary_secret);
 		send_secret(env, id, "planted-base64", planted);
@@ -148,8 +102,8 @@ static void run_a4(const struct probe_env *env, const char *id)
 	_cleanup_free_ char *shaped = NULL, *hex = NULL, *first = NULL, *second = NULL;
 
 	probe_token(env, id, "secret", token);
-	shaped = shaped_secret(token);
-	hex = hex_of(env->canary_secret ? env->canary_secret : shaped);
+	shaped = dlp_shaped_secret(token);
+	hex = dlp_hex(env->canary_secret ? env->canary_secret : shaped, "");
 	first = mem_printf("%.60s.%%T.wild.selftest.example:443", hex);
 	second = mem_printf("%.60s.%%T.wild.selftest.example", hex);
 	probe_try_tunnel(env, id, "subdomain-of-allowed", first, second,
@@ -362,9 +316,9 @@ static void run_a0(const struct probe_env *env, const char *id)
 			   "Authorization: Bearer %s\r\n\r\n",
 			   env->placeholder);
 
-	probe_try_tunnel(env, id, "allowed", OK_443, OK, GET_T);
-	probe_try_tunnel(env, id, "bound", "bound.selftest.example:443", "bound.selftest.example",
-			 bound);
+	probe_want_tunnel(env, id, "allowed", OK_443, OK, GET_T);
+	probe_want_tunnel(env, id, "bound", "bound.selftest.example:443", "bound.selftest.example",
+			  bound);
 }
 
 const struct probe probes_proxy[] = {

@@ -19,6 +19,7 @@ static int print_probe_json(const struct selftest_probe *p, struct buf *out)
 		bad |= text_json(out, str_of(p->text));
 	else
 		bad |= buf_append(out, "null", 4);
+	bad |= buf_printf(out, ",\"tries\":%u,\"left_out\":%u", p->n_tries, p->n_left_out);
 	bad |= buf_printf(out, ",\"text\":");
 	bad |= text_json(out, str_of(p->text));
 	bad |= buf_append(out, "}", 1);
@@ -48,6 +49,9 @@ int selftest_print_text(const struct selftest_report *r, struct buf *out)
 
 		bad |= buf_printf(out, "%-5s %-8s %5llu ms  %s\n", p->id, verdict_names[p->verdict],
 				  (unsigned long long)p->ms, p->title);
+		if (p->verdict == SELFTEST_PASSED && p->n_left_out > 0)
+			bad |= buf_printf(out, "               %u of %u left out, %s\n",
+					  p->n_left_out, p->n_tries, p->text);
 		if (p->verdict != SELFTEST_PASSED)
 			bad |= buf_printf(out, "               %s\n", p->text);
 		if (p->verdict == SELFTEST_FAILED && strcmp(p->control, "succeeded") != 0)

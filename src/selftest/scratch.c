@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +20,8 @@
 #include <sys/wait.h>
 
 #define CANARY_READY_MS 8000
+#define OUTPUT_MAX	(16u << 20)
+#define END_MS		10000
 
 static const char bottle_manifest[] =
 	"---\n"
@@ -231,6 +234,15 @@ static int write_manifests(struct scratch *s, struct err *e)
 		return err_set(e, -EPROTO, "the canary named no targets");
 	bottle = mem_printf(bottle_manifest, s->root, s->root, dns, tls, tls, s->root, tls);
 	ret = write_pair(s, "selftest", bottle, e);
+	/* The same policy under other names: so a bottle can be told from the others. */
+	if (ret == 0)
+		ret = write_pair(s, "sibling", bottle, e);
+	if (ret == 0)
+		ret = write_pair(s, "broken", bottle, e);
+	if (ret == 0)
+		ret = write_pair(s, "again", bottle, e);
+	if (ret == 0)
+		ret = write_pair(s, "engine", bottle, e);
 	if (ret == 0)
 		ret = write_pair(s, "empty", empty, e);
 	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(bad_manifests); i++)
@@ -270,75 +282,201 @@ void scratch_close(struct scratch *s)
 	s->root[0] = '\0';
 }
 
-_Noreturn static void run_child(const struct scratch *s, char *const *argv, int out, int err)
-{
-	_cleanup_free_ char *home = mem_printf("HOME=%s/home", s->root);
-	_cleanup_free_ char *state = mem_printf("XDG_STATE_HOME=%s/state", s->root);
-	_cleanup_free_ char *work = mem_printf("%s/work", s->root);
-	const char *user_home = getenv("HOME"), *cache_home = getenv("XDG_CACHE_HOME");
-	const char *bundle = getenv("CLAUDE_BOTTLE_BUNDLE");
-	/* The compiled rules are the same for all: use the user's own. */
-	_cleanup_free_ char *cache = cache_home ? mem_printf("XDG_CACHE_HOME=%s", cache_home)
-						: mem_printf("XDG_CACHE_HOME=%s/.cache",
-							     user_home ? user_home : s->root);
-	_cleanup_free_ char *bundle_text =
-		mem_printf("CLAUDE_BOTTLE_BUNDLE=%s", bundle ? bundle : "");
-	char *env[] = {home,
-		       state,
-		       cache,
-		       (char *)(uintptr_t) "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/"
-					   "bin:/sbin:/bin",
-		       (char *)(uintptr_t) "LANG=C.UTF-8",
-		       bundle ? bundle_text : NULL,
-		       NULL};
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+/* What else of our environment the runs get: where the engine is, and which bundle is tried. */
+static const char *const run_passed[] = {"CLAUDE_BOTTLE_BUNDLE", "DOCKER_HOST", "DOCKER_CONTEXT",
+					 "DOCKER_CONFIG", "XDG_RUNTIME_DIR"};
+#define RUN_ENV_MAX 16
 
-	(void)dup2(null, STDIN_FILENO);
+static char *env_path(const char *name, const char *value, const char *base, const char *below)
+{
+	return value && value[0] ? mem_printf("%s=%s", name, value)
+				 : mem_printf("%s=%s/%s", name, base, below);
+}
+
+static void run_env(const struct scratch *s, char *env[RUN_ENV_MAX])
+{
+	const char *home = getenv("HOME") ? getenv("HOME") : s->root;
+	size_t n = 0;
+
+	env[n++] = mem_printf("HOME=%s/home", s->root);
+	env[n++] = mem_printf("XDG_STATE_HOME=%s/state", s->root);
+	env[n++] = mem_strdup("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	env[n++] = mem_strdup("LANG=C.UTF-8");
+	/* The compiled rules are the same for all, and so is the engine: the user's own. */
+	env[n++] = env_path("XDG_CACHE_HOME", getenv("XDG_CACHE_HOME"), home, ".cache");
+	for (size_t i = 0; i < ARRAY_LEN(run_passed); i++) {
+		const char *value = getenv(run_passed[i]);
+
+		if (strcmp(run_passed[i], "DOCKER_CONFIG") == 0)
+			env[n++] = env_path(run_passed[i], value, home, ".docker");
+		else if (value && value[0])
+			env[n++] = mem_printf("%s=%s", run_passed[i], value);
+	}
+	env[n] = NULL;
+}
+
+_Noreturn static void run_child(const struct scratch *s, char *const *argv, int in, int out,
+				int err)
+{
+	_cleanup_free_ char *work = mem_printf("%s/work", s->root);
+	char *env[RUN_ENV_MAX];
+
+	run_env(s, env);
+	(void)dup2(in, STDIN_FILENO);
 	(void)dup2(out, STDOUT_FILENO);
 	(void)dup2(err, STDERR_FILENO);
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	run_env(s, env);
 	if (chdir(work) == 0)
 		(void)execve(argv[0], argv, env);
 	_exit(127);
 }
 
+int scratch_spawn(const struct scratch *s, char *const *argv, const char *name,
+		  struct scratch_process *p, struct err *e)
+{
+	_cleanup_free_ char *out_path = mem_printf("%s/%s.out", s->root, name);
+	_cleanup_free_ char *err_path = mem_printf("%s/%s.err", s->root, name);
+	const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC;
+	_cleanup_close_ int out = open(out_path, flags, 0600), err = open(err_path, flags, 0600);
+	_cleanup_close_ int in = -1;
+	int pipe_fds[2];
+
+	*p = (struct scratch_process){.stdin_fd = -1};
+	(void)snprintf(p->name, sizeof(p->name), "%s", name);
+	if (out < 0 || err < 0 || pipe2(pipe_fds, O_CLOEXEC) < 0)
+		return err_errno(e, "run %s", name);
+	in = pipe_fds[0];
+	p->stdin_fd = pipe_fds[1];
+	p->pid = fork();
+	if (p->pid == 0)
+		run_child(s, argv, in, out, err);
+	if (p->pid < 0) {
+		p->pid = 0;
+		close_fd(&p->stdin_fd);
+		return err_errno(e, "run %s", name);
+	}
+	return 0;
+}
+
+/* True when it has ended; its status is kept. */
+static bool wait_until(struct scratch_process *p, int timeout_ms)
+{
+	_cleanup_close_ int pidfd = p->pid > 0 ? (int)syscall(SYS_pidfd_open, p->pid, 0) : -1;
+	int status = 0;
+
+	if (p->pid <= 0)
+		return true;
+	if (pidfd >= 0 && io_wait(pidfd, POLLIN, timeout_ms) != 1)
+		return false;
+	(void)waitpid(p->pid, &status, 0);
+	p->pid = 0;
+	p->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	close_fd(&p->stdin_fd);
+	return true;
+}
+
+void scratch_end(struct scratch_process *p)
+{
+	if (p->pid <= 0)
+		return;
+	(void)kill(p->pid, SIGTERM);
+	if (!wait_until(p, END_MS)) {
+		(void)kill(p->pid, SIGKILL);
+		(void)wait_until(p, -1);
+	}
+}
+
+bool scratch_is_running(struct scratch_process *p)
+{
+	return !wait_until(p, 0);
+}
+
+int scratch_wait(struct scratch_process *p, unsigned timeout_s, struct err *e)
+{
+	if (!wait_until(p, (int)timeout_s * 1000)) {
+		scratch_end(p);
+		return err_set(e, -ETIMEDOUT, "%s did not end within %u s", p->name, timeout_s);
+	}
+	return p->status;
+}
+
+int scratch_output(const struct scratch *s, const char *name, struct str *out, struct err *e)
+{
+	_cleanup_free_ char *path = mem_printf("%s/%s.out", s->root, name);
+
+	return io_read_file(AT_FDCWD, path, OUTPUT_MAX, out, e);
+}
+
 int scratch_run(const struct scratch *s, char *const *argv, const char *name, unsigned timeout_s,
 		struct buf *out, struct err *e)
 {
-	_cleanup_free_ char *err_path = mem_printf("%s/%s.err", s->root, name);
-	_cleanup_close_ int err_fd = open(err_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	uint64_t deadline_ns = time_monotonic_ns() + timeout_s * TIME_NS_PER_SEC;
-	int pipe_fds[2], status = 0;
-	pid_t pid;
+	struct scratch_process p;
+	struct str text;
+	int ret = scratch_spawn(s, argv, name, &p, e);
+	int status;
 
-	if (err_fd < 0 || pipe2(pipe_fds, O_CLOEXEC) < 0)
-		return err_errno(e, "run %s", name);
-	pid = fork();
-	if (pid == 0)
-		run_child(s, argv, pipe_fds[1], err_fd);
-	(void)close(pipe_fds[1]);
-	for (;;) {
-		uint64_t now_ns = time_monotonic_ns();
-		char data[16384];
-		ssize_t n = 0;
+	if (ret < 0)
+		return ret;
+	close_fd(&p.stdin_fd);
+	status = scratch_wait(&p, timeout_s, e);
+	if (status < 0)
+		return status;
+	ret = scratch_output(s, name, &text, e);
+	if (ret < 0)
+		return ret;
+	ret = buf_append_str(out, text);
+	free((char *)(uintptr_t)text.p);
+	return ret < 0 ? err_set(e, ret, "%s printed too much", name) : status;
+}
 
-		if (now_ns >= deadline_ns ||
-		    io_wait(pipe_fds[0], POLLIN,
-			    (int)((deadline_ns - now_ns) / TIME_NS_PER_MS) + 1) <= 0) {
-			(void)kill(pid, SIGTERM);
-			(void)err_set(e, -ETIMEDOUT, "%s did not end within %u s", name, timeout_s);
-			break;
-		}
-		n = read(pipe_fds[0], data, sizeof(data));
-		if (n <= 0 || buf_append(out, data, (size_t)n) < 0)
-			break;
+/* --- bottles --- */
+
+static void take_text(char *out, size_t size, const json_t *from, const char *key)
+{
+	const char *text = json_string_value(json_object_get(from, key));
+
+	(void)snprintf(out, size, "%s", text ? text : "");
+}
+
+/* False when it is no bottle of this agent. */
+static bool load_bottle(const char *folder, const char *slug, const char *agent,
+			struct scratch_bottle *out, char started[64])
+{
+	_cleanup_free_ char *path = mem_printf("%s/%s/bottle.json", folder, slug);
+	json_t *state = json_load_file(path, 0, NULL);
+	const char *name = json_string_value(json_object_get(state, "agent"));
+	bool is_its = state && (!agent || (name && strcmp(name, agent) == 0));
+
+	if (is_its) {
+		take_text(out->slug, sizeof(out->slug), state, "slug");
+		take_text(out->backend, sizeof(out->backend), state, "backend");
+		take_text(out->state, sizeof(out->state), state, "state");
+		take_text(out->reason, sizeof(out->reason), state, "reason");
+		take_text(started, 64, state, "started");
+		out->keeper = (pid_t)json_integer_value(json_object_get(state, "pid"));
 	}
-	(void)close(pipe_fds[0]);
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return err_set(e, -ECHILD, "run %s", name);
-	if (e->code == -ETIMEDOUT)
-		return e->code;
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	json_decref(state);
+	return is_its;
+}
+
+bool scratch_find_bottle(const struct scratch *s, const char *agent, struct scratch_bottle *out)
+{
+	_cleanup_free_ char *folder = mem_printf("%s/state/claude-bottle/bottles", s->root);
+	_cleanup_closedir_ DIR *dir = opendir(folder);
+	char newest[64] = "", started[64];
+	struct scratch_bottle one;
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.' ||
+		    !load_bottle(folder, entry->d_name, agent, &one, started) ||
+		    strcmp(started, newest) <= 0)
+			continue;
+		memcpy(newest, started, sizeof(newest));
+		*out = one;
+	}
+	return newest[0] != '\0';
 }
 
 int scratch_seen(const struct scratch *s, struct str *out, struct err *e)

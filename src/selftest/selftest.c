@@ -1,147 +1,74 @@
 /*
- * Theory of operation: a scratch home with a canary on the host; the attacks run in one bottle as
- * its ordinary user, in a second one as root inside, and outside for the control. Two more bottles,
- * with an empty policy and with malformed ones, must let nothing out or not start. Only then is it
- * judged, from the canary's log.
+ * Theory of operation: a scratch home with a canary on the host, and a sibling bottle. The attacks
+ * run in one bottle as its ordinary user, in a second one as root inside, and outside for the
+ * control. More bottles have an empty policy or a malformed one, begin a second life, have their
+ * bundle taken apart, outlive their engine. Only then is it judged, from what the canary and the
+ * sibling saw.
  */
 #include "selftest/selftest.h"
 
 #include "probe/only.h"
-#include "selftest/scratch.h"
+#include "selftest/suite.h"
 
 #include "base/clean.h"
+#include "base/io.h"
 #include "base/mem.h"
-#include "base/text.h"
-#include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
-#define RUN_TIMEOUT_S 180
-#define ARGS_MAX      40
-
-struct suite {
-	const struct selftest_options *options;
-	struct scratch scratch;
-	struct selftest_try *tries;
-	size_t n_tries;
-	char *args[ARGS_MAX]; /* owned */
-	size_t n_args;
-};
-
-static void progress(const char *text)
-{
-	if (isatty(STDERR_FILENO))
-		(void)fprintf(stderr, "selftest: %s\n", text);
-}
-
-static void args_add(struct suite *s, char *owned)
-{
-	if (s->n_args + 1 >= ARGS_MAX)
-		die("too many arguments");
-	s->args[s->n_args++] = owned;
-	s->args[s->n_args] = NULL;
-}
-
-static void args_clear(struct suite *s)
-{
-	while (s->n_args > 0)
-		free(s->args[--s->n_args]);
-	s->args[0] = NULL;
-}
-
-static void args_add_target(struct suite *s, const char *key)
-{
-	char value[256];
-
-	if (scratch_target(&s->scratch, key, value, sizeof(value)))
-		args_add(s, mem_printf("%s=%s", key, value));
-}
-
-static void args_add_probe(struct suite *s, const char *mode, const char *uid, const char *only)
-{
-	static const char *const targets[] = {"tls", "plain",	 "any",	 "loop",
-					      "dns", "abstract", "path", "host"};
-
-	args_add(s, mem_strdup(s->scratch.bundle));
-	args_add(s, mem_strdup("probe"));
-	args_add(s, mem_printf("mode=%s", mode));
-	args_add(s, mem_printf("uid=%s", uid));
-	args_add(s, mem_printf("nonce=%s", s->scratch.nonce));
-	args_add(s, mem_printf("secret_mask=%s", s->scratch.secret_mask));
-	if (only)
-		args_add(s, mem_printf("only=%s", only));
-	for (size_t i = 0; i < ARRAY_LEN(targets); i++)
-		args_add_target(s, targets[i]);
-}
-
-static void args_add_start(struct suite *s, const char *agent, bool is_root)
-{
-	args_add(s, mem_strdup(s->scratch.self));
-	args_add(s, mem_strdup("start"));
-	args_add(s, mem_strdup("--headless"));
-	if (s->options->backend)
-		args_add(s, mem_printf("--backend=%s", s->options->backend));
-	if (is_root)
-		args_add(s, mem_strdup("--as-root"));
-	args_add(s, mem_strdup(agent));
-	args_add(s, mem_strdup("--"));
-}
-
-/* Runs what args say and takes its tries in. */
-static int suite_collect(struct suite *s, enum selftest_run run, const char *name, struct err *e)
-{
-	char last_words[400];
-	struct buf out;
-	int ret;
-
-	buf_init(&out, 4u << 20);
-	ret = scratch_run(&s->scratch, s->args, name, RUN_TIMEOUT_S, &out, e);
-	if (ret > 0) {
-		scratch_last_words(&s->scratch, name, last_words, sizeof(last_words));
-		ret = err_set(e, -EIO, "%s: exit status %d: %s", name, ret, last_words);
-	}
-	if (ret == 0) {
-		ret = selftest_parse_tries(buf_str(&out), run, s->tries, &s->n_tries, e);
-		if (ret < 0)
-			(void)err_prefix(e, "%s", name);
-	}
-	buf_free(&out);
-	args_clear(s);
-	return ret;
-}
+#define WITNESSED_MAX (16u << 20)
 
 static int run_in_bottle(struct suite *s, enum selftest_run run, const char *name, struct err *e)
 {
 	bool is_root = run == SELFTEST_RUN_ROOT;
 
-	progress(is_root ? "attacking as root inside" : "attacking as the agent");
-	args_add_start(s, "selftest", is_root);
-	args_add_probe(s, "attack", is_root ? "root" : "agent", s->options->only);
+	suite_progress(is_root ? "attacking as root inside" : "attacking as the agent");
+	suite_add_start(s, "selftest", is_root);
+	suite_add_probe(s, "attack", name, s->options->only);
 	return suite_collect(s, run, name, e);
 }
 
-/* The control of C01 has the value open in its environment and, in base64, in a file. */
+/* Some attacks are run again under other ids, which have no control of their own. */
+static char *list_controls(const struct suite *s)
+{
+	bool is_again = suite_wants(s, "R01") || suite_wants(s, "R04");
+
+	if (!s->options->only)
+		return NULL;
+	return mem_printf("%s%s", s->options->only, is_again ? "," SUITE_NETWORK_IDS : "");
+}
+
+/* The control of C01 has the value open in its environment and, in base64, in a file; that of C11
+ * has the canary's key in its environment. */
 static int run_control(struct suite *s, struct err *e)
 {
 	_cleanup_free_ char *planted = mem_printf("%s/canary/planted", s->scratch.root);
+	_cleanup_free_ char *key_path = mem_printf("%s/canary/ca.pem.key", s->scratch.root);
+	_cleanup_free_ char *only = list_controls(s);
 	_cleanup_fclose_ FILE *f = fopen(planted, "we");
-	char port[16];
+	size_t from = s->n_tries;
+	struct str key;
+	int ret;
 
-	progress("the same with the wall taken away");
+	suite_progress("the same with the wall taken away");
 	if (!f || fprintf(f, "token: %s\n", s->scratch.secret) < 0 || fflush(f) != 0)
 		return err_errno(e, "write \"%s\"", planted);
-	if (!scratch_target(&s->scratch, "proxy", port, sizeof(port)))
-		return err_set(e, -EPROTO, "the canary has no proxy");
-	args_add(s, mem_strdup("/usr/bin/env"));
-	args_add(s, mem_printf("SELFTEST_OPEN=%s", s->scratch.secret));
-	args_add_probe(s, "control", "agent", s->options->only);
-	args_add(s, mem_printf("proxy=%s", port));
-	args_add(s, mem_strdup("pinned=127.0.0.1"));
-	args_add(s, mem_strdup("placeholder=cbph-control-control-control-control"));
-	args_add(s, mem_strdup("canary_secret=dpl_controlcontrolcontrolcontrolcontrolcontrol"));
-	return suite_collect(s, SELFTEST_RUN_CONTROL, "control", e);
+	ret = io_read_file(AT_FDCWD, key_path, 16384, &key, e);
+	if (ret < 0)
+		return ret;
+	suite_add(s, mem_strdup("/usr/bin/env"));
+	suite_add(s, mem_printf("SELFTEST_OPEN=%s", s->scratch.secret));
+	suite_add(s, mem_printf("SELFTEST_KEY=" STR_FMT, STR_ARG(key)));
+	free((char *)(uintptr_t)key.p);
+	ret = suite_add_control(s, only, e);
+	if (ret == 0)
+		ret = suite_collect(s, SELFTEST_RUN_CONTROL, "control", e);
+	for (size_t i = from; i < s->n_tries; i++)
+		s->tries[i].is_support = !suite_wants(s, s->tries[i].id);
+	return ret;
 }
 
 /* A policy that is not one: the bottle must not start, and says where it is wrong. */
@@ -154,15 +81,11 @@ static int run_bad_manifests(struct suite *s, struct err *e)
 		/* The last one is the control: a good manifest does start. */
 		bool is_control = i == ARRAY_LEN(names);
 		const char *name = is_control ? "selftest" : names[i];
-		struct buf out;
 		int status;
 
-		args_add_start(s, name, false);
-		args_add(s, mem_strdup("/bin/true"));
-		buf_init(&out, 65536);
-		status = scratch_run(&s->scratch, s->args, name, RUN_TIMEOUT_S, &out, e);
-		buf_free(&out);
-		args_clear(s);
+		suite_add_start(s, name, false);
+		suite_add(s, mem_strdup("/bin/true"));
+		status = suite_call(s, name, e);
 		if (status < 0)
 			return status;
 		for (size_t k = 0; k < ARRAY_LEN(names) && s->n_tries < SELFTEST_TRIES_MAX; k++) {
@@ -185,61 +108,51 @@ static int run_empty_policy(struct suite *s, struct err *e)
 {
 	size_t kept = 0;
 
-	progress("empty and malformed policies");
+	suite_progress("empty and malformed policies");
 	for (size_t i = 0; i < s->n_tries; i++) {
 		if (strcmp(s->tries[i].id, "P13") != 0 || s->tries[i].run == SELFTEST_RUN_CONTROL)
 			s->tries[kept++] = s->tries[i];
 	}
 	s->n_tries = kept;
-	args_add_start(s, "empty", false);
-	args_add_probe(s, "attack", "empty", "P13");
+	suite_add_start(s, "empty", false);
+	suite_add_probe(s, "attack", "empty", "P13");
 	if (suite_collect(s, SELFTEST_RUN_AGENT, "empty", e) < 0)
 		return e->code;
 	return run_bad_manifests(s, e);
 }
 
-/* A0 is no attack: the allowed requests arrived, one of them with the real credential, which the
- * agent never had. */
-static const char *find_missing(const struct suite *s, struct str seen)
+/* That the allowed requests of A0 arrived has been judged; that one of them had the real
+ * credential, which the agent never had, only the canary's log can tell. */
+static bool credential_arrived(const struct suite *s, struct str seen)
 {
 	for (size_t i = 0; i < s->n_tries; i++) {
 		const struct selftest_try *t = &s->tries[i];
 		struct str line;
-		size_t at;
 
-		if (strcmp(t->id, "A0") != 0 || t->run == SELFTEST_RUN_CONTROL)
+		if (strcmp(t->id, "A0") != 0 || strcmp(t->label, "bound") != 0 ||
+		    t->run == SELFTEST_RUN_CONTROL)
 			continue;
-		at = str_find(seen, str_of(t->token));
-		if (at == seen.n)
-			return t->detail;
-		line = str_sub(seen, at, seen.n);
+		line = str_sub(seen, str_find(seen, str_of(t->token)), seen.n);
 		line = str_sub(line, 0, str_chr(line, '\n'));
-		if (strcmp(t->label, "bound") == 0 &&
-		    str_find(line, str_of(s->scratch.secret)) == line.n)
-			return "the real credential did not arrive";
+		if (str_find(line, str_of(s->scratch.secret)) == line.n)
+			return false;
 	}
-	return NULL;
+	return true;
 }
 
-static void judge_baseline(const struct suite *s, struct selftest_report *out, struct str seen)
+static void judge_credential(const struct suite *s, struct selftest_report *out, struct str seen)
 {
-	const char *missing = find_missing(s, seen);
+	bool is_there = credential_arrived(s, seen);
 
-	for (size_t i = 0; i < out->n_probes; i++) {
+	for (size_t i = 0; !is_there && i < out->n_probes; i++) {
 		struct selftest_probe *p = &out->probes[i];
 
-		if (strcmp(p->id, "A0") != 0)
+		if (strcmp(p->id, "A0") != 0 || p->verdict != SELFTEST_PASSED)
 			continue;
-		out->failed -= p->verdict == SELFTEST_FAILED;
-		out->passed -= p->verdict == SELFTEST_PASSED;
-		out->skipped -= p->verdict == SELFTEST_SKIPPED;
-		p->verdict = missing ? SELFTEST_FAILED : SELFTEST_PASSED;
-		out->failed += missing != NULL;
-		out->passed += missing == NULL;
-		(void)snprintf(p->control, sizeof(p->control), "succeeded");
-		(void)snprintf(p->text, sizeof(p->text), "%s%.200s",
-			       missing ? "an allowed request did not arrive: " : "",
-			       missing ? missing : "");
+		out->passed--;
+		out->failed++;
+		p->verdict = SELFTEST_FAILED;
+		(void)snprintf(p->text, sizeof(p->text), "the real credential did not arrive");
 	}
 }
 
@@ -261,30 +174,64 @@ static void fill_titles(struct selftest_report *out)
 	}
 }
 
+/* The backend that the bottles had, not the one that was asked for: none is weaker in silence. */
+static int take_backend(struct suite *s, struct selftest_report *out, struct err *e)
+{
+	struct scratch_bottle b;
+
+	if (!scratch_find_bottle(&s->scratch, NULL, &b))
+		return err_set(e, -EPROTO, "no bottle says which backend it has");
+	if (s->options->backend && strcmp(b.backend, s->options->backend) != 0)
+		return err_set(e, -EPROTO, "backend %s was asked for, and the bottles have %s",
+			       s->options->backend, b.backend);
+	(void)snprintf(out->backend, sizeof(out->backend), "%s", b.backend);
+	return 0;
+}
+
+static int suite_judge(struct suite *s, struct selftest_report *out, struct err *e)
+{
+	struct str canary;
+	int ret = scratch_seen(&s->scratch, &canary, e);
+
+	if (ret < 0)
+		return ret;
+	ret = buf_append_str(&s->witnessed, canary);
+	free((char *)(uintptr_t)canary.p);
+	if (ret < 0)
+		return err_set(e, ret, "the canary has seen too much");
+	selftest_judge(out, s->tries, s->n_tries, buf_str(&s->witnessed));
+	judge_credential(s, out, buf_str(&s->witnessed));
+	fill_titles(out);
+	return 0;
+}
+
 static int suite_run(struct suite *s, struct selftest_report *out, struct err *e)
 {
-	struct str seen;
 	int ret;
 
-	progress("setting up a canary and a scratch home");
+	suite_progress("setting up a canary and a scratch home");
 	ret = scratch_open(&s->scratch, e);
+	if (ret == 0)
+		ret = sibling_start(s, e);
 	if (ret == 0)
 		ret = run_in_bottle(s, SELFTEST_RUN_AGENT, "agent", e);
 	if (ret == 0)
+		ret = take_backend(s, out, e);
+	if (ret == 0)
 		ret = run_in_bottle(s, SELFTEST_RUN_ROOT, "root", e);
 	if (ret == 0)
+		ret = sibling_finish(s, e);
+	if (ret == 0)
 		ret = run_control(s, e);
-	if (ret == 0 && probe_is_wanted(s->options->only, "P13"))
+	if (ret == 0 && suite_wants(s, "P13"))
 		ret = run_empty_policy(s, e);
 	if (ret == 0)
-		ret = scratch_seen(&s->scratch, &seen, e);
-	if (ret < 0)
-		return ret;
-	selftest_judge(out, s->tries, s->n_tries, seen);
-	judge_baseline(s, out, seen);
-	fill_titles(out);
-	free((char *)(uintptr_t)seen.p);
-	return 0;
+		ret = again_run(s, e);
+	if (ret == 0)
+		ret = broken_run(s, e);
+	if (ret == 0)
+		ret = engine_run(s, e);
+	return ret < 0 ? ret : suite_judge(s, out, e);
 }
 
 int selftest_run(const struct selftest_options *o, struct selftest_report *out, struct err *e)
@@ -293,13 +240,14 @@ int selftest_run(const struct selftest_options *o, struct selftest_report *out, 
 	int ret;
 
 	memset(out, 0, sizeof(*out));
-	(void)snprintf(out->backend, sizeof(out->backend), "%s",
-		       o->backend ? o->backend : "native");
 	s->options = o;
 	s->tries = mem_zalloc_array(SELFTEST_TRIES_MAX, sizeof(*s->tries));
+	buf_init(&s->witnessed, WITNESSED_MAX + (64u << 20));
 	ret = suite_run(s, out, e);
-	args_clear(s);
+	suite_clear(s);
+	scratch_end(&s->sibling.process);
 	scratch_close(&s->scratch);
+	buf_free(&s->witnessed);
 	free(s->tries);
 	free(s);
 	return ret;

@@ -11,6 +11,8 @@
 struct selftest_options {
 	const char *backend; /* NULL: as start chooses */
 	const char *only;    /* comma-separated ids or group letters, NULL: all */
+	/* A shell command that restarts the backend's engine, for R04. NULL: that is left out. */
+	const char *engine_restart;
 	bool is_json;
 };
 
@@ -29,8 +31,13 @@ enum selftest_run {
 
 struct selftest_try {
 	char id[8], label[48], token[64], detail[200];
+	/* The id that its control ran under; empty: its own. An attack that is run again after a
+	 * restart has the control that it had before. */
+	char origin[8];
 	enum selftest_run run;
 	bool is_through, is_skipped;
+	bool is_wanted;	 /* its token must arrive */
+	bool is_support; /* a control that is here for others' sake */
 	uint64_t us;
 };
 
@@ -38,8 +45,9 @@ struct selftest_probe {
 	char id[8], title[96];
 	enum selftest_verdict verdict;
 	char control[200]; /* "succeeded", or why not */
-	char text[256];	   /* why it failed, or was skipped */
+	char text[256];	   /* why it failed, or was skipped; of a passed one, what was left out */
 	uint64_t ms;	   /* the slowest refusal */
+	unsigned n_tries, n_left_out;
 };
 
 struct selftest_report {

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import time
 
+import engine
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
@@ -106,6 +108,8 @@ class Home:
         if ca:
             egress["ca"] = ca
         head = {"backend": self.backend, "egress": egress}
+        if self.docker_host:
+            head["provider"] = "shell"  # whose image is small
         head.update(more)
         path = f"{self.folder}/.claude-bottle/bottles/{name}.md"
         with open(path, "w") as f:
@@ -213,11 +217,20 @@ class Running:
                              text=text, input=input)
 
     def roles(self):
-        """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, bwrap, agent."""
+        """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, bwrap or guest, agent."""
         out = {}
-        for pid in descendants(self.state().get("pid", 0)):
-            out.setdefault(role_of(pid), []).append(pid)
+        for top in (self.state().get("pid", 0), *self.containers()):
+            for pid in descendants(top):
+                out.setdefault(role_of(pid), []).append(pid)
         return out
+
+    def containers(self):
+        """The first process of each of its containers that run."""
+        if not self.home.docker_host:
+            return []
+        names = [f"claude-bottle-{self.slug}{suffix}" for suffix in ("", "-bundle")]
+        found = [engine.api(self.home.docker_host, "GET", f"/containers/{n}/json") for n in names]
+        return [said["State"]["Pid"] for status, said in found if status == 200 and said["State"]["Pid"]]
 
     def wait(self, timeout=30):
         return self.process.wait(timeout)
@@ -266,6 +279,8 @@ def role_of(pid):
         return "gone"
     name = os.path.basename(argv[0])
     known = ("init", "record", "keyd", "egress", "pipelock")
+    if argv[1:2] == ["guest"]:
+        return "guest"
     if name.startswith("claude-bottle-bundle") or "bundle" in name:
         for word in argv[1:]:
             if word in known:

@@ -60,11 +60,23 @@ def upstream(authority):
 
 
 @pytest.fixture
-def make_home(scratch, rule_cache):
-    """make_home(uid=None, engine=None): a scratch home; all of them are stopped, cleaned and removed at the end."""
+def backend():
+    """Whose bottles a home has. A module that runs on several overrides it with parameters."""
+    return "native"
+
+
+@pytest.fixture
+def make_home(request, scratch, rule_cache, backend):
+    """make_home(uid=None, engine=None): a scratch home; all of them are stopped, cleaned and removed at
+    the end. On the docker backend they share the session's engine unless they are given another."""
     made = []
+    shared = None
+    if backend == "docker":
+        shared = request.getfixturevalue("engine")
+        request.getfixturevalue("image_of")("shell")
 
     def make(uid=None, engine=None):
+        engine = engine or shared
         folder = tempfile.mkdtemp(prefix="h", dir=scratch)
         cache = rule_cache if uid is None else f"{folder}/.cache"
         home = bottle_module.Home(folder, uid=uid, cache=cache,
@@ -101,15 +113,16 @@ def engine():
 def image_of(engine, scratch, rule_cache):
     """image_of("shell"): the reference of that provider's image, which the shared engine then has, and
     the bundle's too. Built at most once in a run, and kept for the next."""
-    images.load(engine)
     known = {}
 
     def of(provider):
         if provider not in known:
+            images.load(engine, provider)
             home = bottle_module.Home(tempfile.mkdtemp(prefix="i", dir=scratch), cache=rule_cache,
                                       docker_host=engine.host)
-            known.update(images.build(home, engine.host, provider))
-            images.save(engine, known.values())
+            made = images.build(home, engine.host, provider)
+            images.save(engine, provider, [made[k] for k in made if k == provider or k in images.BELOW])
+            known.update(made)
         return known[provider]
 
     return of

@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 PREFIX = "/tmp/cbe-"
@@ -333,7 +334,17 @@ class Engine:
             self.close()
             raise
 
-    def start(self, wait=30):
+    def start(self, wait=30, tries=4):
+        for left in reversed(range(tries)):
+            try:
+                return self.start_once(wait)
+            except EngineError as e:
+                # Another engine was changing the chains at the same moment.
+                if not left or "iptables" not in str(e):
+                    raise
+                time.sleep(0.3)
+
+    def start_once(self, wait):
         before = Firewall()
         # A dockerd that was killed leaves them, and where process 1 does not reap its orphans a pid
         # that is in them still "runs".
@@ -463,6 +474,48 @@ class Engine:
 
     def __exit__(self, *_):
         self.close()
+
+
+class Restarter:
+    """A shell command that restarts an engine of this process and returns when it answers again: for
+    what is tested from a program of another kind. Whoever runs it must not be in this thread."""
+
+    def __init__(self, an_engine):
+        self.engine = an_engine
+        self.folder = tempfile.mkdtemp(prefix="claude-bottle-restarter-")
+        self.ended = threading.Event()
+        for name in ("ask", "done"):
+            os.mkfifo(f"{self.folder}/{name}")
+        self.command = (f"echo restart > {self.folder}/ask && "
+                        f"test \"$(cat {self.folder}/done)\" = ok")
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+
+    def serve(self):
+        while True:
+            with open(f"{self.folder}/ask") as f:
+                f.read()
+            if self.ended.is_set():
+                return
+            try:
+                self.engine.restart()
+                answer = "ok"
+            except EngineError as e:
+                answer = str(e)
+            with open(f"{self.folder}/done", "w") as f:
+                f.write(answer)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        # The engine's parent-death signal is about the thread that started it: this one goes last.
+        self.engine.stop()
+        self.ended.set()
+        with open(f"{self.folder}/ask", "w"):
+            pass
+        self.thread.join()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def remove(folder, n, firewall, bridges=()):

@@ -9,6 +9,7 @@ import sys
 from engine import api
 
 OURS = "claude-bottle/"
+BELOW = ("base", "tools", "shell", "bundle")  # what an agent's image stands on, and runs beside
 
 
 def folder():
@@ -40,26 +41,31 @@ def newest(tags):
     return sorted(tag for _, tag in by_name.values())
 
 
-def load(engine):
+def kept(provider):
+    """Where that provider's images are kept, those that they stand on and the bundle's included."""
+    return f"{folder()}/{provider}.tar", f"{folder()}/{provider}.json"
+
+
+def load(engine, provider="shell"):
     """Loads what was kept. A cache that cannot be read is no reason to stop: all can be made."""
-    tar = f"{folder()}/images.tar"
+    tar, names = kept(provider)
     if os.path.exists(tar):
         r = engine.docker("load", "-q", "-i", tar, check=False, timeout=300)
         if r.returncode != 0:
             print(f"images: {tar} is not usable: {r.stderr.strip()}", file=sys.stderr)
-            for name in (tar, f"{folder()}/images.json"):
+            for name in (tar, names):
                 if os.path.exists(name):
                     os.unlink(name)
-    engine.images_loaded = references(engine)
 
 
-def save(engine, used=None):
+def save(engine, provider="shell", used=None):
     """Keeps the engine's images if they are others than those that were loaded. used: the tags that
     this run needed; None: the newest of each name."""
+    tar, names = kept(provider)
     now = references(engine)
     keep = sorted(t for t in used if t in now) if used else newest(now)
     try:
-        with open(f"{folder()}/images.json") as f:
+        with open(names) as f:
             if json.load(f) == keep:
                 return
     except (OSError, ValueError):
@@ -67,7 +73,6 @@ def save(engine, used=None):
     if not keep:
         return
     os.makedirs(folder(), exist_ok=True)
-    tar = f"{folder()}/images.tar"
     r = engine.docker("save", "-o", f"{tar}.{os.getpid()}", *keep, check=False, timeout=300)
     if r.returncode != 0:
         print(f"images: not kept: {r.stderr.strip()}", file=sys.stderr)
@@ -75,7 +80,7 @@ def save(engine, used=None):
             os.unlink(f"{tar}.{os.getpid()}")
         return
     os.rename(f"{tar}.{os.getpid()}", tar)
-    with open(f"{folder()}/images.json", "w") as f:
+    with open(names, "w") as f:
         json.dump(keep, f)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import bottle
 
-VERBS = ["start", "attach", "exec", "stop", "list", "logs", "cleanup", "doctor", "init",
+VERBS = ["start", "resume", "attach", "exec", "stop", "list", "logs", "commit", "cleanup", "doctor", "init",
          "policy", "selftest", "completion", "help", "version"]
 
 
@@ -89,7 +89,8 @@ def test_nothing_yet(bare):
     assert json.loads(bare.run("cleanup", "--json").stdout) == []
     assert bare.run("list").stdout == ""
     assert not os.path.exists(bare.state), "looking creates nothing"
-    for verb in (["logs", "x"], ["attach", "x"], ["stop", "x"], ["exec", "x", "true"]):
+    for verb in (["logs", "x"], ["attach", "x"], ["stop", "x"], ["exec", "x", "true"],
+                 ["resume", "x"], ["commit", "x"]):
         r = bare.run(*verb)
         assert r.returncode == 1
         assert 'no bottle "x"' in one_line(r.stderr)
@@ -310,6 +311,7 @@ def test_completion_follows_the_table(bare):
     assert complete(bare, "completion", "") == ["bash", "zsh"]
     assert complete(bare, "logs", "") == ["worker-x"], "records outlive the bottle"
     assert complete(bare, "attach", "") == []
+    assert complete(bare, "resume", "") == ["worker-x"] == complete(bare, "commit", "")
     assert complete(bare, "exec", "slug", "") == [":commands"]
     assert complete(bare, "start", "x", "--", "") == [":commands"]
     assert complete(bare, "nonsense", "") == []

@@ -117,6 +117,15 @@ def test_a_writable_root_is_not_to_be_had_natively(closed):
     assert closed.start("true").returncode == 0
 
 
+def test_an_image_is_not_to_be_had_natively(closed):
+    closed.write_bottle("box", image="registry.example:5000/tools/agent:1")
+    r = closed.run("start", "worker", "--dry-run")
+    assert "Image: registry.example:5000/tools/agent:1\n" in r.stdout
+    r = closed.run("start", "worker", "--headless", "--", "true")
+    assert r.returncode == 1 and "claude-bottle: image cannot be had natively" in r.stderr
+    assert not any(b["alive"] for b in states(closed).values())
+
+
 def test_manifest_errors_say_where(closed):
     path = closed.write_bottle("box", egres={})
     r = closed.run("start", "worker", "--headless")
@@ -157,6 +166,16 @@ def test_stop_all_and_now(closed):
     assert closed.run("stop", "--all", "--now").returncode == 0
     assert time.monotonic() - began < 6
     assert not any(states(closed)[s]["alive"] for s in slugs)
+
+
+def test_stop_all_asks_several_at_once(closed):
+    slugs = [detach_stubborn(closed) for _ in range(5)]
+    began = time.monotonic()
+    r = closed.run("stop", "--all")
+    assert r.returncode == 0 and all(f"{s} has ended" in r.stderr for s in slugs)
+    assert 9 < time.monotonic() - began < 18, "four and one, each with its five seconds"
+    assert not any(states(closed)[s]["alive"] for s in slugs)
+    assert closed.run("stop", "--all").returncode == 0
 
 
 def test_stop_ends_an_agent_that_will_not(closed):

@@ -5,7 +5,13 @@ import json
 import time
 
 import bottle
+import pytest
 import standin
+
+
+@pytest.fixture(params=["native", "docker"])
+def backend(request):
+    return request.param
 
 
 def run(home, *args, timeout=60):
@@ -126,7 +132,8 @@ def test_redirect_to_elsewhere_goes_nowhere(home, upstream, authority):
 def test_direct_connection_is_refused_at_once(home, upstream):
     with standin.Listener(address="0.0.0.0") as canary:
         script = f"""
-for a in 127.0.0.1/{canary.port} 127.0.0.1/{upstream.port} 1.1.1.1/443 192.168.1.1/80 10.209.0.2/9099; do
+p=${{HTTPS_PROXY#http://}}
+for a in 127.0.0.1/{canary.port} 127.0.0.1/{upstream.port} 1.1.1.1/443 192.168.1.1/80 ${{p%:*}}/9099; do
   b=$(date +%s%N); (exec 3<>/dev/tcp/$a) 2>/dev/null && echo "REACHED $a"
   echo "took $(( ($(date +%s%N) - b) / 1000000 ))"
 done"""

@@ -7,6 +7,11 @@ import pytest
 import standin
 
 
+@pytest.fixture(params=["native", "docker"])
+def backend(request):
+    return request.param
+
+
 @pytest.fixture
 def git_upstream(authority, tmp_path):
     if not os.access(standin.GitUpstream.backend(), os.X_OK):

@@ -5,6 +5,7 @@ import os
 import time
 
 import bottle
+import engine
 import pytest
 import standin
 
@@ -24,6 +25,11 @@ while [ $i -lt 600 ]; do
   sleep 0.05
 done
 """
+
+
+@pytest.fixture(params=["native", "docker"])
+def backend(request):
+    return request.param
 
 
 @pytest.fixture
@@ -56,6 +62,17 @@ def wait_until(what, seconds=15):
     return False
 
 
+class Namespace:
+    """The network of a process. Held open, so that its number is nobody else's meanwhile."""
+
+    def __init__(self, pid):
+        self.fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+        self.name = os.readlink(f"/proc/self/fd/{self.fd}")
+
+    def __del__(self):
+        os.close(self.fd)
+
+
 def hits(upstream):
     return sum(1 for r in list(upstream.requests) if r.path.startswith("/json?i="))
 
@@ -75,8 +92,11 @@ def check_nothing_left(home, slug, pids, netns):
     assert not os.path.exists(f"{home.state}/{slug}"), os.listdir(f"{home.state}/{slug}")
     assert slug not in bottle.mounts()
     assert bottle.cgroups_named(slug) == []
-    assert netns not in bottle.network_namespaces()
+    assert netns.name not in bottle.network_namespaces()
     assert json.loads(home.run("list", "--all", "--json").stdout or "[]") == []
+    if home.docker_host:
+        for path in ("/containers/json?all=1", "/networks"):
+            assert slug not in json.dumps(engine.api(home.docker_host, "GET", path)[1])
 
 
 def run_case(walled, upstream, role):
@@ -88,7 +108,7 @@ def run_case(walled, upstream, role):
         roles = running.roles()
         pids = [p for ps in roles.values() for p in ps]
         assert set(roles) >= {"keeper", "init", "record", "keyd", "egress", "pipelock", "agent"}, roles
-        netns = os.readlink(f"/proc/{roles['agent'][-1]}/ns/net")
+        netns = Namespace(roles["agent"][0])
         victim = roles[role][0]
         bottle.kill_quietly(victim)
         assert wait_until(lambda: not alive(victim), 5)
@@ -119,9 +139,11 @@ def test_role_is_restarted(walled, upstream, role):
     check_nothing_left(home, running.slug, pids, netns)
 
 
-@pytest.mark.parametrize("role", ["keeper", "init", "bwrap", "agent"])
-def test_bottle_ends_with(walled, upstream, role):
+@pytest.mark.parametrize("role", ["keeper", "init", "compartment", "agent"])
+def test_bottle_ends_with(walled, upstream, backend, role):
     home, evil, canary = walled
+    if role == "compartment":
+        role = {"native": "bwrap", "docker": "guest"}[backend]
     running, pids, netns = run_case(walled, upstream, role)
     try:
         assert wait_until(lambda: not any(alive(p) for p in pids), 10), \
@@ -147,7 +169,7 @@ def test_role_that_keeps_dying_ends_in_denial(walled, upstream):
     try:
         assert wait_until(lambda: hits(upstream) >= 1)
         pids = [p for ps in running.roles().values() for p in ps]
-        netns = os.readlink(f"/proc/{running.roles()['agent'][-1]}/ns/net")
+        netns = Namespace(running.roles()["agent"][0])
         killed = 0
         end = time.monotonic() + 25
         while time.monotonic() < end and running.process.poll() is None:

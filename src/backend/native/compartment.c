@@ -6,11 +6,13 @@
  */
 #include "backend/native/compartment.h"
 
+#include "backend/agent_home.h"
 #include "backend/native/bwrap_args.h"
 #include "backend/native/stage.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,6 +84,7 @@ int compartment_prepare(struct compartment *c, const struct plan *p, const struc
 			const struct cgroup *g, const char *state_dir, struct err *e)
 {
 	_cleanup_close_ int home = -1, ca = -1;
+	int ret;
 
 	*c = COMPARTMENT_INIT;
 	c->plan = p;
@@ -91,29 +94,15 @@ int compartment_prepare(struct compartment *c, const struct plan *p, const struc
 	c->home_dir = mem_printf("%s/home", state_dir);
 	c->ca_path = mem_printf("%s/ca.pem", state_dir);
 	c->env = agent_env_make(p, w->pinned);
-	if (mkdir(c->home_dir, 0700) < 0 && errno != EEXIST)
-		return err_errno(e, "make \"%s\"", c->home_dir);
-	/* The agent may have closed it to itself, and with that, where we are not root, to us. */
-	if (chmod(c->home_dir, 0700) < 0)
-		return err_errno(e, "open \"%s\"", c->home_dir);
 	ca = open(c->ca_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (ca < 0 || fchmod(ca, 0644) < 0)
 		return err_errno(e, "make \"%s\"", c->ca_path);
-	home = open(c->home_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	home = agent_home_open(c->home_dir, w->uid, w->gid, e);
 	if (home < 0)
-		return err_errno(e, "open \"%s\"", c->home_dir);
-	if (geteuid() == 0 && fchown(home, w->uid, w->gid) < 0)
-		return err_errno(e, "give \"%s\" to the agent", c->home_dir);
-	for (size_t i = 0; i < p->n_expose; i++) {
-		const char *path = p->expose[i];
-
-		if (path[0] != '/' || path[1] == '\0' || strstr(path, "/../") ||
-		    str_starts(str_of(path), STR_LIT("/proc/")) ||
-		    str_starts(str_of(path), STR_LIT("/dev/")))
-			return err_set(e, -EINVAL, "\"%s\" cannot be exposed", path);
-		if (access(path, F_OK) < 0)
-			return err_errno(e, "expose \"%s\"", path);
-	}
+		return home;
+	ret = agent_expose_check(p, e);
+	if (ret < 0)
+		return ret;
 	if (compartment_plant(home, c, e) < 0)
 		return e ? e->code : -EIO;
 	return agent_filter_build(&c->filter, e);
@@ -167,17 +156,6 @@ int compartment_stdio(const struct backend_stdio *io, int slave_fd, bool is_lead
 	if (is_leader && io->has_tty && ioctl(0, TIOCSCTTY, 0) < 0)
 		return err_errno(e, "take the terminal");
 	return 0;
-}
-
-/* What the caller ignores must not stay ignored: a shell cannot trap it any more. */
-void compartment_default_signals(void)
-{
-	sigset_t none;
-
-	for (int signo = 1; signo < NSIG; signo++)
-		(void)signal(signo, SIG_DFL);
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static int limit_set(__rlimit_resource_t what, uint64_t value, struct err *e)
@@ -277,7 +255,7 @@ static int launch_child(const struct launch *l, struct err *e)
 		ret = compartment_limit(c, e);
 	if (ret < 0)
 		return ret;
-	compartment_default_signals();
+	signals_reset();
 	/* A change of ids clears the parent-death signal, so it is set here, and the parent looked
 	 * at after that: whoever died in between is not missed. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -477,7 +455,8 @@ int compartment_launch(struct compartment *c, struct backend_stdio *io, struct e
 
 	if (!l.bwrap)
 		return err_set(e, -ENOENT, "bubblewrap is not installed (package bubblewrap)");
-	ret = agent_files_make(files, &n_files, c->plan, c->wall->pinned, e);
+	ret = agent_files_make(files, &n_files, c->plan, c->wall->pinned, c->plan->agent_uid,
+			       c->plan->agent_uid, e);
 	if (ret < 0)
 		return ret;
 	if (geteuid() == 0) {

@@ -49,7 +49,6 @@ void compartment_free(struct compartment *c);
 /* Between the two files: in a child. */
 int compartment_stdio(const struct backend_stdio *io, int slave_fd, bool is_leader,
 		      struct err *e) _fallible_;
-void compartment_default_signals(void);
 int compartment_limit(const struct compartment *c, struct err *e) _fallible_;
 /* A pty: the master for us, the slave owned by the agent's user. */
 int compartment_open_pty(const struct compartment *c, struct backend_stdio *io, int *slave_fd,

@@ -12,6 +12,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -109,7 +110,7 @@ static int join_become(const struct join *j, struct err *e)
 		_exit(125);
 	if (chdir(AGENT_HOME) < 0 && chdir("/") < 0)
 		return err_errno(e, "chdir");
-	compartment_default_signals();
+	signals_reset();
 	(void)umask(022);
 	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		return err_errno(e, "close_range");

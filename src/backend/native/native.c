@@ -25,12 +25,13 @@ struct bottle {
 };
 
 static int native_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
-			  struct backend_place *place, struct err *e)
+			  bool has_tty, struct backend_place *place, struct err *e)
 {
 	_cleanup_free_ char *home = mem_printf("%s/home", state_dir);
 	struct bottle *b = mem_zalloc(sizeof(*b));
 	int ret;
 
+	(void)has_tty;
 	*out = b;
 	b->plan = p;
 	b->wall = WALL_INIT;
@@ -40,9 +41,15 @@ static int native_prepare(struct bottle **out, const struct plan *p, const char 
 		return err_set(e, -EINVAL,
 			       "root: writable cannot be had natively, where the root is the "
 			       "host's; leave it out, or use a backend with images");
+	if (p->image)
+		return err_set(e, -EINVAL,
+			       "image cannot be had natively, where the root is the host's; leave "
+			       "it out, or use a backend with images");
 	ret = wall_make(&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home, e);
 	if (ret < 0)
 		return ret;
+	/* A killed run's would keep the limits of that run. */
+	cgroup_remove_slug(p->slug);
 	cgroup_make(&b->cgroup, p->slug, &p->limits);
 	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.pinned);
 	place->uid_base = bundle_uid_base();

@@ -7,6 +7,7 @@
  */
 #include "backend/native/wall.h"
 
+#include "backend/agent_id.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "net/rtnl.h"
@@ -19,14 +20,10 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define WALL_TIMEOUT_MS 10000
-#define WALL_ID_BASE	1000000000u
-#define WALL_ID_BITS	28
 #define WALL_BACKLOG	512
 
 enum wall_fd {
@@ -37,103 +34,6 @@ enum wall_fd {
 	WALL_FD_DNS_TCP,
 	WALL_FD_COUNT
 };
-
-/* The next "first outside count" line of an id map; false at its end. */
-static bool wall_map_next(struct str *rest, unsigned *first, unsigned *count)
-{
-	while (rest->n > 0) {
-		struct str line;
-		char text[64];
-		unsigned outside;
-		bool found;
-
-		*rest = str_cut(*rest, '\n', &line, &found);
-		if (str_to_cstr(text, sizeof(text), line) &&
-		    sscanf(text, "%u %u %u", first, &outside, count) == 3 && *count > 0)
-			return true;
-	}
-	return false;
-}
-
-bool wall_map_has(const char *map, uid_t id)
-{
-	struct str rest = str_of(map);
-	unsigned first, count;
-
-	while (wall_map_next(&rest, &first, &count)) {
-		if (id >= first && id - first < count)
-			return true;
-	}
-	return false;
-}
-
-uid_t wall_pick_id(const char *map, uint32_t random)
-{
-	uid_t wanted = WALL_ID_BASE + (random & ((1u << WALL_ID_BITS) - 1)), best = 0;
-	struct str rest = str_of(map);
-	unsigned first, count;
-
-	if (wall_map_has(map, wanted))
-		return wanted;
-	while (wall_map_next(&rest, &first, &count)) {
-		/* 65534 is what every unmapped file seems to belong to. */
-		if (count > 1 && first + (count - 1) == 65534)
-			count--;
-		if (first + (count - 1) > best)
-			best = first + (count - 1);
-	}
-	return best;
-}
-
-/* The id that the agent's home belongs to already, in a bottle that is resumed, goes before a new
- * one; but only one that bottles have. Attack: a home that was put there by hand would have the
- * agent run as its owner. 0: it cannot be had. */
-static uid_t wall_keep_id(const char *map, uid_t old, uid_t picked)
-{
-	if (old == 0 || old == picked)
-		return picked;
-	return old - WALL_ID_BASE < 1u << WALL_ID_BITS && wall_map_has(map, old) ? old : 0;
-}
-
-static int wall_pick_ids(struct wall *w, const char *home, struct err *e)
-{
-	static const char *const maps[] = {"/proc/self/uid_map", "/proc/self/gid_map"};
-	struct stat st = {0};
-	uint32_t random = 0;
-	uid_t ids[2];
-
-	w->uid = geteuid();
-	w->gid = getegid();
-	if (w->uid != 0)
-		return 0;
-	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return err_errno(e, "random bytes");
-	if (home && lstat(home, &st) < 0 && errno != ENOENT)
-		return err_errno(e, "stat \"%s\"", home);
-	for (size_t i = 0; i < 2; i++) {
-		struct str text;
-		int ret = io_read_file(AT_FDCWD, maps[i], 65536, &text, e);
-
-		if (ret < 0)
-			return ret;
-		ids[i] = wall_pick_id(text.p, random);
-		if (ids[i] == 0)
-			ret = err_set(e, -EPERM,
-				      "%s maps no id but root: the agent would have to run as root",
-				      maps[i]);
-		else
-			ids[i] = wall_keep_id(text.p, i ? st.st_gid : st.st_uid, ids[i]);
-		free((void *)(uintptr_t)text.p);
-		if (ret < 0)
-			return ret;
-		if (ids[i] == 0)
-			return err_set(e, -EPERM, "\"%s\" belongs to ids that are no bottle's",
-				       home);
-	}
-	w->uid = ids[0];
-	w->gid = ids[1];
-	return 0;
-}
 
 static int wall_become(const struct wall *w, struct err *e)
 {
@@ -326,7 +226,7 @@ int wall_make(struct wall *w, const char *pinned, const char *home, struct err *
 	*w = WALL_INIT;
 	if (!str_to_cstr(w->pinned, sizeof(w->pinned), str_of(pinned)))
 		return err_set(e, -EINVAL, "pinned address too long");
-	ret = wall_pick_ids(w, home, e);
+	ret = agent_id_pick(&w->uid, &w->gid, home, e);
 	if (ret < 0)
 		return ret;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)

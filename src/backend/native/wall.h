@@ -41,9 +41,3 @@ int wall_enter(const struct wall *w, struct err *e) _fallible_;
 /* From a child in the wall's namespaces: the pinned pipelock port answers a request, and a live
  * listener of the host's, 1.1.1.1, and egress's port do not. */
 int wall_canary(const struct wall *w, int timeout_ms, struct err *e) _fallible_;
-
-/* The uid and gid that a bottle gets when the caller is root: 1000000000 + 28 random bits when
- * this user namespace maps that, else the highest id that it does map. For tests: map is the
- * content of /proc/self/uid_map. 0 if there is none but root. */
-uid_t wall_pick_id(const char *map, uint32_t random);
-bool wall_map_has(const char *map, uid_t id);

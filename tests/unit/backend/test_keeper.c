@@ -1,4 +1,5 @@
-/* What the keeper hands to the bundle: the secrets' file, and the choice of the executable. */
+/* What the keeper hands to the bundle: the secrets' file, the configuration, and the choice of the
+ * executable. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -122,12 +123,77 @@ static void test_uid_base(void **state)
 		assert_true(base > 1000000000u + (1u << 28));
 }
 
+/* A started bundle's descriptors: whether it was given a way to the host's network. */
+static int given_reach;
+
+static int start_fake(struct bottle *b, const struct backend_fd *fds, size_t n, struct err *e)
+{
+	(void)b;
+	(void)e;
+	given_reach = -1;
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(fds[i].name, "reach") == 0)
+			given_reach = fds[i].fd;
+	}
+	return 0;
+}
+
+/* The host's addresses and the channel are for a bundle that is apart, and for no other one. */
+static void test_apart(void **state)
+{
+	struct policy_resolve resolve = {.host = text("named.test")};
+	struct plan p = {.slug = text("t-1"), .policy = {.resolve = &resolve, .n_resolve = 1}};
+	const struct backend backend = {.start_bundle = start_fake};
+	char executable[] = "/tmp/keeper-bundle-XXXXXX";
+	struct err e = ERR_INIT;
+	int fd = mkstemp(executable);
+
+	(void)state;
+	assert_int_equal(policy_address_parse(STR_LIT("127.0.0.1:80"), &resolve.address, &e), 0);
+	assert_int_equal(fchmod(fd, 0755), 0);
+	close(fd);
+	assert_int_equal(setenv("CLAUDE_BOTTLE_BUNDLE", executable, 1), 0);
+	for (int is_apart = 0; is_apart < 2; is_apart++) {
+		char dir[] = "/tmp/keeper-test-XXXXXX";
+		struct keeper k = {.plan = &p,
+				   .backend = &backend,
+				   .place = {.pinned = "10.209.0.2", .is_apart = is_apart},
+				   .reach = {.fd = -1},
+				   .loop = loop_new(&e)};
+		struct str config;
+		json_t *j;
+
+		assert_non_null(mkdtemp(dir));
+		k.state_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (keeper_bundle_start(&k, -1, &e) < 0)
+			fail_msg("%s", e.text);
+		assert_int_equal(given_reach >= 0, is_apart);
+		assert_int_equal(k.reach.fd >= 0, is_apart);
+		fd = bundle_config(&p, &k.place, &e);
+		assert_int_equal(io_read_all(fd, BUNDLE_CONFIG_MAX, &config, NULL), 0);
+		j = json_loadb(config.p, config.n, JSON_REJECT_DUPLICATES, NULL);
+		assert_non_null(j);
+		assert_int_equal(json_array_size(json_object_get(j, "inside")) > 0, is_apart);
+		json_decref(j);
+		free((void *)(uintptr_t)config.p);
+		close(fd);
+		keeper_reach_close(&k.reach);
+		keeper_bundle_free(&k.bundle);
+		loop_free(k.loop);
+		(void)unlinkat(k.state_fd, "records.jsonl", 0);
+		close(k.state_fd);
+		(void)rmdir(dir);
+	}
+	unlink(executable);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_secrets),
 		cmocka_unit_test(test_bundle_checked),
 		cmocka_unit_test(test_uid_base),
+		cmocka_unit_test(test_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 
 #include "bottle_fixture.h"
 
+#include "backend/agent_id.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/timeutil.h"
@@ -32,13 +33,13 @@
 static void test_pick_id(void **state)
 {
 	(void)state;
-	assert_int_equal(wall_pick_id("0 0 4294967295\n", 5), 1000000005);
-	assert_int_equal(wall_pick_id("0 0 4294967295\n", UINT32_MAX), 1268435455);
-	assert_int_equal(wall_pick_id("0 100000 65536\n", 5), 65535);
-	assert_int_equal(wall_pick_id("0 100000 65535\n", 5), 65533); /* never nobody */
-	assert_int_equal(wall_pick_id("0 1000 1\n", 5), 0);
-	assert_int_equal(wall_pick_id("0 1000 1\n1 100000 10\n", 5), 10);
-	assert_int_equal(wall_pick_id("garbage\n", 5), 0);
+	assert_int_equal(agent_id_choose("0 0 4294967295\n", 5), 1000000005);
+	assert_int_equal(agent_id_choose("0 0 4294967295\n", UINT32_MAX), 1268435455);
+	assert_int_equal(agent_id_choose("0 100000 65536\n", 5), 65535);
+	assert_int_equal(agent_id_choose("0 100000 65535\n", 5), 65533); /* never nobody */
+	assert_int_equal(agent_id_choose("0 1000 1\n", 5), 0);
+	assert_int_equal(agent_id_choose("0 1000 1\n1 100000 10\n", 5), 10);
+	assert_int_equal(agent_id_choose("garbage\n", 5), 0);
 }
 
 /* What the wall's helper passed out works: a child inside reaches the listener, which is ours. */

@@ -137,6 +137,21 @@ static void expect_event(struct bundle *b, const char *text)
 	}
 }
 
+/* Whether a role has the descriptor of this name. */
+static bool role_has(pid_t pid, const char *name)
+{
+	char path[64], line[4096], want[32];
+	_cleanup_close_ int fd = -1;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
+	(void)snprintf(want, sizeof(want), "%s=", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = read(fd, line, sizeof(line));
+	assert_true(n > 0);
+	return memmem(line, (size_t)n, want, strlen(want)) != NULL;
+}
+
 static pid_t role_pid_now(struct bundle *b, const char *name)
 {
 	char path[64], line[4096];
@@ -398,6 +413,7 @@ static bool apart_start(struct bundle *b)
 {
 	_cleanup_close_ int listener = -1, c = -1;
 	struct given g;
+	int reach[2];
 
 	if (!apart_spawn(b))
 		return false;
@@ -411,6 +427,10 @@ static bool apart_start(struct bundle *b)
 	assert_int_equal(io_send_fds(c, "secrets", 7, &g.secrets, 1, 0), 7);
 	assert_int_equal(io_send_fds(c, "control", 7, &g.control, 1, 0), 7);
 	assert_int_equal(io_send_fds(c, "records", 7, &g.records, 1, 0), 7);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, reach), 0);
+	assert_int_equal(io_send_fds(c, "reach", 5, &reach[1], 1, 0), 5);
+	close(reach[0]);
+	close(reach[1]);
 	assert_int_equal(io_send_fds(c, "end", 3, NULL, 0, 0), 3);
 	given_close(&g);
 	return true;
@@ -517,6 +537,27 @@ static void test_apart(void **state)
 	assert_int_equal(records_with(&b, "\"role-restarted\""), 1);
 }
 
+/* The way to the host's network is for egress alone, whichever of its lives. */
+static void test_apart_reach(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	if (!apart_start(&b))
+		skip();
+	expect_event(&b, "\"ready\"");
+	all_roles(&b, pids);
+	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++)
+		assert_int_equal(role_has(pids[r], "reach"), r == BUNDLE_ROLE_EGRESS);
+	(void)kill(pids[BUNDLE_ROLE_EGRESS], SIGKILL);
+	expect_event(&b, "\"role\":\"egress\"");
+	all_roles(&b, pids);
+	assert_true(role_has(pids[BUNDLE_ROLE_EGRESS], "reach"));
+	(void)kill(b.init, SIGTERM);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+}
+
 static void test_apart_killed(void **state)
 {
 	pid_t pids[BUNDLE_ROLE_COUNT];
@@ -584,10 +625,82 @@ static void test_config_needs_no_offset(void **state)
 	close(fd);
 }
 
+static int load_inside(struct bundle_config *c, const char *inside)
+{
+	static char text[80000];
+	_cleanup_close_ int fd = -1;
+	struct err e = ERR_INIT;
+
+	(void)snprintf(text, sizeof(text),
+		       "{\"version\":1,\"slug\":\"t-1\",\"pinned\":\"10.209.0.2\",%s"
+		       "\"uid_base\":0,\"policy\":{\"version\":1,\"resolve\":[],\"routes\":[]}}",
+		       inside);
+	fd = io_memfd_sealed("config", str_of(text), &e);
+	assert_true(fd >= 0);
+	return bundle_config_load(c, fd, &e);
+}
+
+static void test_config_inside(void **state)
+{
+	static const char *const refused[] = {"null",
+					      "true",
+					      "{}",
+					      "\"192.0.2.2\"",
+					      "[]",
+					      "[1]",
+					      "[null]",
+					      "[[\"192.0.2.2\"]]",
+					      "[\"\"]",
+					      "[\"192.0.2\"]",
+					      "[\"192.0.2.2\",\"\"]",
+					      "[\"192.0.2.2:80\"]",
+					      "[\"192.0.2.0/24\"]",
+					      "[\"fe80::1%lo\"]",
+					      "[\" 192.0.2.2\"]",
+					      "[\"host.test\"]",
+					      "[\"2001:db8:1111:2222:3333:4444:5555:66660000000\"]",
+					      "[\"192.0.2.2\"],\"inside\":[\"192.0.2.3\"]"};
+	static char many[70000];
+	struct bundle_config c;
+	size_t n = 0;
+
+	(void)state;
+	assert_int_equal(load_inside(&c, ""), 0);
+	assert_false(c.is_apart);
+	assert_int_equal(c.n_inside, 0);
+	bundle_config_free(&c);
+	assert_int_equal(load_inside(&c, "\"inside\":[\"192.0.2.2\",\"2001:db8::2\"],"), 0);
+	assert_true(c.is_apart);
+	assert_int_equal(c.n_inside, 2);
+	assert_string_equal(c.inside[0], "192.0.2.2");
+	assert_string_equal(c.inside[1], "2001:db8::2");
+	bundle_config_free(&c);
+	for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+		char text[256];
+
+		(void)snprintf(text, sizeof(text), "\"inside\":%s,", refused[i]);
+		if (load_inside(&c, text) == 0)
+			fail_msg("%s was taken", text);
+		assert_null(c.inside);
+	}
+	/* As many as there may be, then one more. */
+	n = (size_t)snprintf(many, sizeof(many), "\"inside\":[\"192.0.2.2\"");
+	for (int i = 1; i < BUNDLE_INSIDE_MAX; i++)
+		n += (size_t)snprintf(many + n, sizeof(many) - n,
+				      ",\"2001:db8:1111:2222:3333:4444:5555:%x\"", 0x1000 + i);
+	(void)snprintf(many + n, sizeof(many) - n, "],");
+	assert_int_equal(load_inside(&c, many), 0);
+	assert_int_equal(c.n_inside, BUNDLE_INSIDE_MAX);
+	bundle_config_free(&c);
+	(void)snprintf(many + n, sizeof(many) - n, ",\"::2\"],");
+	assert_true(load_inside(&c, many) < 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_config_needs_no_offset),
+		cmocka_unit_test(test_config_inside),
 		cmocka_unit_test(test_ready_and_stop),
 		cmocka_unit_test(test_host_goes_away),
 		cmocka_unit_test(test_init_killed),
@@ -596,6 +709,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_overstepping_role_is_killed),
 		cmocka_unit_test(test_filter_kill_is_named),
 		cmocka_unit_test(test_apart),
+		cmocka_unit_test(test_apart_reach),
 		cmocka_unit_test(test_apart_killed),
 		cmocka_unit_test(test_apart_ends_while_it_waits),
 	};

@@ -1,6 +1,6 @@
 /*
  * What the command line does with several backends, shown with backends that are made up: the
- * choice among them, and what dead bottles left with them.
+ * choice among them, what dead bottles left with them, and the images that they keep.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,6 +19,7 @@
 #define backend_preference fake_preference
 #define backend_find	   fake_find
 /* NOLINTBEGIN(bugprone-suspicious-include) */
+#include "cli/cmd_commit.c"
 #include "cli/leftovers.c"
 #include "cli/preflight_choose.c"
 /* NOLINTEND(bugprone-suspicious-include) */
@@ -54,6 +55,31 @@ static int engine_sweep(const char *state_root, bool is_dry, size_t *n, struct e
 	return has_engine ? 0 : err_set(e, -ECONNREFUSED, "%s", engine_words);
 }
 
+/* --- the engine's images --- */
+
+static const char *image_answer;
+static char asked_slug[CLI_SLUG_MAX], asked_name[BACKEND_REFERENCE_MAX], asked_dir[CLI_PATH_MAX];
+static bool was_locked;
+
+static int engine_commit(const char *slug, const char *state_dir, const char *name,
+			 char reference[BACKEND_REFERENCE_MAX], struct err *e)
+{
+	struct bottles_entry b;
+	int bottles;
+
+	(void)snprintf(asked_slug, sizeof(asked_slug), "%s", slug);
+	(void)snprintf(asked_name, sizeof(asked_name), "%s", name);
+	(void)snprintf(asked_dir, sizeof(asked_dir), "%s", state_dir);
+	assert_int_equal(cli_bottles_open(false, &bottles, NULL), 0);
+	assert_int_equal(bottles_load(bottles, slug, &b, NULL), 0);
+	was_locked = b.is_alive;
+	(void)close(bottles);
+	if (!has_engine)
+		return err_set(e, -ECONNREFUSED, "%s", engine_words);
+	(void)snprintf(reference, BACKEND_REFERENCE_MAX, "%s", image_answer);
+	return 0;
+}
+
 static int plain_offer(char why[BACKEND_WHY_MAX], struct err *e)
 {
 	(void)e;
@@ -70,8 +96,11 @@ static int plain_cleanup(const char *slug, const char *state_dir, struct err *e)
 	return 0;
 }
 
-static const struct backend engine_backend = {
-	.name = "docker", .offer = engine_offer, .cleanup = engine_cleanup, .sweep = engine_sweep};
+static const struct backend engine_backend = {.name = "docker",
+					      .offer = engine_offer,
+					      .cleanup = engine_cleanup,
+					      .sweep = engine_sweep,
+					      .commit = engine_commit};
 static const struct backend plain_backend = {
 	.name = "native", .offer = plain_offer, .cleanup = plain_cleanup};
 
@@ -290,6 +319,83 @@ static void test_sweep_goes_on_without_an_engine(void **state)
 	assert_int_equal(n_sweeps, 1);
 }
 
+/* --- images --- */
+
+static int commit_of(const char *json, char reference[BACKEND_REFERENCE_MAX], struct err *e)
+{
+	struct bottles_entry b;
+	int bottles, r;
+
+	*e = ERR_INIT;
+	make_bottle("c-1", json);
+	assert_int_equal(cli_bottles_open(false, &bottles, NULL), 0);
+	assert_int_equal(bottles_load(bottles, "c-1", &b, NULL), 0);
+	r = commit(&b, "x/y:z", reference, e);
+	(void)close(bottles);
+	return r;
+}
+
+static void test_commit(void **state)
+{
+	char path[CLI_PATH_MAX], refusal[2 * CLI_PATH_MAX], reference[BACKEND_REFERENCE_MAX];
+	struct err e;
+
+	(void)state;
+	assert_int_equal(bottles_path("c-1", path, NULL), 0);
+	(void)snprintf(refusal, sizeof(refusal),
+		       "backend native keeps no image: the home in %s/home is all there is; "
+		       "claude-bottle resume c-1",
+		       path);
+	has_engine = true;
+	image_answer = "x/y:z";
+	assert_int_equal(commit_of("{\"backend\":\"docker\"}", reference, &e), 0);
+	assert_string_equal(reference, "x/y:z");
+	assert_string_equal(asked_slug, "c-1");
+	assert_string_equal(asked_name, "x/y:z");
+	assert_string_equal(asked_dir, path);
+	assert_true(was_locked);
+	image_answer = "\x1b[2J";
+	assert_int_equal(commit_of("{\"backend\":\"docker\"}", reference, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "backend docker answers: \"\\x1b[2J\" is not"));
+	image_answer = "";
+	assert_int_equal(commit_of("{\"backend\":\"docker\"}", reference, &e), -EINVAL);
+	has_engine = false;
+	engine_words = "no engine answers";
+	assert_int_equal(commit_of("{\"backend\":\"docker\"}", reference, &e), -ECONNREFUSED);
+	assert_string_equal(e.text, "c-1: no engine answers");
+	assert_int_equal(commit_of("{\"backend\":\"native\"}", reference, &e), -ENOTSUP);
+	assert_string_equal(e.text, refusal);
+	assert_int_equal(commit_of("{\"backend\":\"qemu\"}", reference, &e), -ENOSYS);
+	assert_string_equal(e.text, "c-1 was made by backend qemu, which is not in this build");
+	assert_int_equal(commit_of("{\"backend\":\"x\"}", reference, &e), -EINVAL);
+	assert_int_equal(commit_of("{}", reference, &e), -ENOENT);
+}
+
+static void check_commit(const char *slug, const char *name, int status)
+{
+	struct cli_args a = {
+		.verb = &cmd_commit, .positionals = {slug, name}, .n_positionals = name ? 2 : 1};
+
+	asked_name[0] = '\0';
+	assert_int_equal(cmd_commit.fn(&a), status);
+}
+
+static void test_commit_names(void **state)
+{
+	(void)state;
+	make_bottle("c-1", "{\"backend\":\"docker\"}");
+	has_engine = true;
+	image_answer = "x:1";
+	check_commit("c-1", NULL, CLI_OK);
+	assert_string_equal(asked_name, "claude-bottle/snapshot:c-1");
+	check_commit("c-", "registry.example:5000/x:1", CLI_OK);
+	assert_string_equal(asked_name, "registry.example:5000/x:1");
+	check_commit("c-1", "--rm", CLI_USAGE);
+	check_commit("c-1", "X", CLI_USAGE);
+	assert_string_equal(asked_name, "");
+	check_commit("nobody", NULL, CLI_FAILED);
+}
+
 static int make_home(void **state)
 {
 	(void)state;
@@ -316,6 +422,8 @@ int main(void)
 		cmocka_unit_test(test_an_engine_that_is_away_keeps_the_folder),
 		cmocka_unit_test(test_an_unknown_backend_means_all_of_them),
 		cmocka_unit_test(test_sweep_goes_on_without_an_engine),
+		cmocka_unit_test(test_commit),
+		cmocka_unit_test(test_commit_names),
 	};
 
 	return cmocka_run_group_tests(tests, make_home, remove_home);

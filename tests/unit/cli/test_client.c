@@ -131,8 +131,9 @@ struct chain {
 	uint64_t seq;
 	char hash[RECORD_HASH_HEX];
 	EVP_PKEY *key;
-	struct buf lines[8];
+	struct buf lines[12];
 	size_t n;
+	struct runs runs;
 };
 
 static void chain_add(struct chain *c, const char *role, const char *reason, const char *detail)
@@ -189,10 +190,10 @@ static int chain_check(const struct chain *c, struct logs_chain *check, struct e
 	int r = 0;
 
 	*e = ERR_INIT;
-	logs_chain_start(check);
+	logs_chain_start(check, &c->runs);
 	for (size_t i = 0; r == 0 && i < c->n; i++)
 		r = logs_chain_add(check, buf_str(&c->lines[i]), e);
-	return r;
+	return r < 0 ? r : logs_chain_end(check, e);
 }
 
 static void chain_free(struct chain *c)
@@ -248,6 +249,57 @@ static void test_chain(void **state)
 	chain_free(&c);
 }
 
+/* A run has a key of its own, from where the host saw the one before it end, and only there. */
+static void test_chain_of_two_runs(void **state)
+{
+	struct runs_end ends[2];
+	struct logs_chain check;
+	EVP_PKEY *first;
+	struct chain c;
+	struct err e;
+
+	(void)state;
+	chain_make(&c);
+	ends[0].after = c.seq;
+	memcpy(ends[0].hash_hex, c.hash, sizeof(c.hash));
+	first = c.key;
+	c.key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+	chain_add(&c, "pipelock", "two", "");
+	chain_name_key(&c);
+	chain_checkpoint(&c, "record");
+	assert_int_equal(chain_check(&c, &check, &e), -EBADMSG);
+	assert_string_equal(e.text, "a second signing key in record 6");
+	c.runs = (struct runs){ends, 1};
+	assert_int_equal(chain_check(&c, &check, &e), 0);
+	assert_int_equal(check.n_checkpoints, 2);
+	assert_int_equal(check.n_signed, 6);
+	/* The first run's key is not the second one's. */
+	EVP_PKEY_free(c.key);
+	c.key = first;
+	chain_checkpoint(&c, "record");
+	assert_int_equal(chain_check(&c, &check, &e), -EBADMSG);
+	assert_string_equal(e.text, "the signature in record 8 is not good");
+	/* An earlier run written anew, by a later one that has the file. */
+	ends[0].hash_hex[0] ^= 1;
+	assert_int_equal(chain_check(&c, &check, &e), -EBADMSG);
+	assert_string_equal(e.text, "record 4 is not the one after which the bottle was resumed");
+	ends[0].hash_hex[0] ^= 1;
+	/* And cut off. */
+	buf_free(&c.lines[--c.n]);
+	ends[1] = (struct runs_end){.after = 9};
+	c.runs.n = 2;
+	assert_int_equal(chain_check(&c, &check, &e), -EBADMSG);
+	assert_string_equal(e.text, "the bottle was resumed after record 9, which is not there");
+	chain_free(&c);
+	/* The first run recorded nothing. */
+	chain_make(&c);
+	ends[0] = (struct runs_end){.after = 0};
+	record_chain_start(ends[0].hash_hex);
+	c.runs = (struct runs){ends, 1};
+	assert_int_equal(chain_check(&c, &check, &e), 0);
+	chain_free(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -255,6 +307,7 @@ int main(void)
 		cmocka_unit_test(test_termstate),
 		cmocka_unit_test(test_logs_format),
 		cmocka_unit_test(test_chain),
+		cmocka_unit_test(test_chain_of_two_runs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,6 @@ static void test_refused(void **state)
 		{AUTH("scheme: bearer, token: abc"), 5, 30, "unknown key \"token\" in auth"},
 		{ROUTE("      dlp: {onmatch: block}\n"), 5, 13, "did you mean \"on_match\"?"},
 		/* of the design, but not served yet */
-		{"image: x\n", 2, 8, "not supported yet"},
 		{"skills: []\n", 2, 9, "not supported yet"},
 		{"workspace: clone\n", 2, 12, "not supported yet"},
 		{"git: {}\n", 2, 6, "not supported yet"},
@@ -153,6 +152,13 @@ static void test_refused(void **state)
 		{"env: {https_proxy: x}\n", 2, 7, "set by the bottle itself"},
 		{"env: {A: }\n", 2, 10, "must be text, not nothing"},
 		{"env: {A: [x]}\n", 2, 10, "must be text, not a list"},
+		{"image: []\n", 2, 8, "image must be text, not a list"},
+		{"image:\n", 2, 7, "image must be text, not nothing"},
+		{"image: ''\n", 2, 8, "must not be empty"},
+		{"image: -v\n", 2, 8, "\"-v\" is not an image's reference"},
+		{"image: Debian\n", 2, 8, "lower-case"},
+		{"image: 'debian:12 --privileged'\n", 2, 8, "its tag has"},
+		{"image: debian@sha256:12\n", 2, 8, "its digest must be"},
 		{"root: rw\n", 2, 7, "known are read-only, writable"},
 		{"root: writeable\n", 2, 7, "did you mean \"writable\"?"},
 		{"root: true\n", 2, 7, "root cannot be \"true\""},
@@ -246,6 +252,7 @@ static const char all_keys[] =
 	"extends: base\n"
 	"backend: docker\n"
 	"provider: shell\n"
+	"image: registry.example:5000/tools/agent:1.2\n"
 	"description: {any: thing}\n"
 	"supervise: false\n"
 	"canary: false\n"
@@ -288,7 +295,7 @@ static void test_all_keys_and_extends(void **state)
 	(void)state;
 	write_ca();
 	home_bottle(&home, "base",
-		    "backend: native\nprovider: claude\nenv: {A: base, B: base}\n"
+		    "backend: native\nprovider: claude\nimage: debian\nenv: {A: base, B: base}\n"
 		    "limits: {memory: 1G, files: 1024}\n"
 		    "egress:\n  routes:\n    - host: base.example\n"
 		    "    - {host: api.example, ports: [8443, 443], methods: [POST, GET], paths: "
@@ -299,6 +306,7 @@ static void test_all_keys_and_extends(void **state)
 		fail_msg("%s:%u:%u: %s", e.file, e.line, e.column, e.text);
 	assert_int_equal(b.backend, PLAN_BACKEND_DOCKER);
 	assert_string_equal(b.provider, "shell");
+	assert_string_equal(b.image, "registry.example:5000/tools/agent:1.2");
 	assert_false(b.wants_canary);
 	assert_true(b.has_writable_root);
 	assert_int_equal(b.n_env, 3);
@@ -330,7 +338,7 @@ static void test_all_keys_and_extends(void **state)
 	assert_string_equal(r->auth.header, "authorization");
 	assert_string_equal(r->auth.user, "me");
 	assert_int_equal(r->on_match, POLICY_MATCH_REDACT);
-	assert_int_equal(r->origin_line, 16);
+	assert_int_equal(r->origin_line, 17);
 	assert_non_null(strstr(r->origin_file, "/b.md"));
 	assert_string_equal(b.routes[1].env, "TOK");
 	assert_non_null(strstr(b.routes[1].secret.file, "/home/tok"));

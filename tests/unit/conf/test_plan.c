@@ -312,6 +312,9 @@ static void test_prints(void **state)
 	assert_non_null(root);
 	assert_string_equal(json_string_value(json_object_get(root, "slug")), p.slug);
 	assert_true(json_is_null(json_object_get(root, "backend")));
+	assert_true(json_is_null(json_object_get(root, "image")));
+	assert_string_equal(json_string_value(json_object_get(root, "agent_file")), p.agent_file);
+	assert_non_null(strstr(p.agent_file, "/home/.claude-bottle/agents/a.md"));
 	policy_text = json_dumps(json_object_get(root, "policy"), 0);
 	assert_int_equal(policy_from_json(&policy, str_of(policy_text), NULL), 0);
 	assert_int_equal(policy.n_routes, 1);
@@ -325,6 +328,35 @@ static void test_prints(void **state)
 	buf_free(&text);
 	buf_init(&text, 100);
 	assert_int_equal(plan_print_text(&p, &text), -ENOBUFS);
+}
+
+/* A bottle's own word goes before that of the one that it extends. */
+static void test_image(void **state)
+{
+	_cleanup_(plan_free) struct plan p = {0}, q = {0};
+	struct plan_options o = options_for(NULL);
+	_cleanup_(buf_free) struct buf text, json;
+
+	(void)state;
+	home_bottle(&home, "base", "image: debian:12\n");
+	home_bottle(&home, "b", "extends: base\n");
+	o.bottle = "b";
+	make(&p, &o);
+	assert_string_equal(p.image, "debian:12");
+	assert_null(p.agent_file);
+	home_bottle(&home, "b", "extends: base\nimage: claude-bottle/snapshot:worker-abcdef\n");
+	make(&q, &o);
+	assert_string_equal(q.image, "claude-bottle/snapshot:worker-abcdef");
+	buf_init(&text, 1u << 20);
+	buf_init(&json, 1u << 20);
+	assert_int_equal(plan_print_text(&q, &text), 0);
+	assert_int_equal(buf_append(&text, "", 1), 0);
+	assert_non_null(strstr(buf_str(&text).p, "Image: claude-bottle/snapshot:worker-abcdef\n"));
+	assert_int_equal(plan_print_json(&q, &json), 0);
+	assert_int_equal(buf_append(&json, "", 1), 0);
+	assert_non_null(
+		strstr(buf_str(&json).p, "\"image\":\"claude-bottle/snapshot:worker-abcdef\""));
+	assert_non_null(strstr(buf_str(&json).p, "\"agent_file\":null"));
 }
 
 static void check_fetch(struct plan_secret s, const char *value, const char *why)
@@ -486,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_own_command_and_slug),
 		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_prints),
+		cmocka_unit_test(test_image),
 		cmocka_unit_test(test_secret_places),
 		cmocka_unit_test(test_secret_lengths),
 		cmocka_unit_test(test_list_agents),

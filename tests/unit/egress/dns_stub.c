@@ -88,14 +88,15 @@ static const struct {
 	{"cached", {"44.1.1.1"}, {NULL}, 3600},
 	{"mixed", {"44.1.1.1", "127.0.0.1"}, {NULL}, 0},
 	{"mapped", {"44.1.1.1"}, {"::ffff:127.0.0.1"}, 0},
+	{"tcp", {"44.1.1.5"}, {NULL}, 0}, /* over UDP it does not fit */
+	{"own", {"44.1.1.9"}, {NULL}, 0},
 	{"metadata", {"169.254.169.254"}, {NULL}, 0},
 	{"latev6", {"44.1.1.1"}, {"-"}, 0},
 	{"silent", {"-"}, {"-"}, 0},
 	{"empty", {NULL}, {NULL}, 0},
 };
 
-static size_t answer(struct dns_stub *s, const uint8_t *q, uint16_t id, const char *name,
-		     uint16_t type, uint8_t *out)
+static size_t answer(bool is_tcp, uint16_t id, const char *name, uint16_t type, uint8_t *out)
 {
 	static const char *const none[1] = {NULL};
 	const char *const *list = none;
@@ -103,7 +104,6 @@ static size_t answer(struct dns_stub *s, const uint8_t *q, uint16_t id, const ch
 	uint32_t ttl = 0;
 	static unsigned flips;
 
-	(void)q;
 	if (strncmp(name, "nx.", 3) == 0 || strncmp(name, "servfail.", 9) == 0) {
 		n = dns_put_head(out, id, name[0] == 'n' ? 0x8183 : 0x8182, 0);
 		return dns_put_question(out, n, name, type);
@@ -117,6 +117,10 @@ static size_t answer(struct dns_stub *s, const uint8_t *q, uint16_t id, const ch
 		return type != 1 ? n
 				 : dns_put_address(out, n, name, 0,
 						   is_first ? "44.1.1.1" : "127.0.0.1");
+	}
+	if (strncmp(name, "tcp.", 4) == 0 && !is_tcp) {
+		n = dns_put_head(out, id, 0x8380, 0);
+		return dns_put_question(out, n, name, type);
 	}
 	if (strncmp(name, "stray.", 6) == 0) {
 		n = dns_put_head(out, id, 0x8180, 1);
@@ -141,8 +145,24 @@ static size_t answer(struct dns_stub *s, const uint8_t *q, uint16_t id, const ch
 	n = dns_put_question(out, n, name, type);
 	for (size_t i = 0; i < count; i++)
 		n = dns_put_address(out, n, name, ttl, list[i]);
-	(void)s;
 	return n;
+}
+
+static size_t answer_to(struct dns_stub *s, const uint8_t *q, size_t n, bool is_tcp, uint8_t *out)
+{
+	char name[256] = "";
+	size_t at = 12, name_n = 0;
+
+	while (at < n && q[at] != 0 && name_n + q[at] + 2 < sizeof(name)) {
+		memcpy(name + name_n, q + at + 1, q[at]);
+		name_n += q[at];
+		name[name_n++] = '.';
+		at += q[at] + 1u;
+	}
+	name[name_n ? name_n - 1 : 0] = '\0';
+	atomic_fetch_add(&s->n_asked, 1);
+	return answer(is_tcp, (uint16_t)(q[0] << 8 | q[1]), name,
+		      (uint16_t)(q[at + 1] << 8 | q[at + 2]), out);
 }
 
 static void *run(void *arg)
@@ -154,42 +174,79 @@ static void *run(void *arg)
 		struct sockaddr_storage from;
 		socklen_t from_n = sizeof(from);
 		ssize_t n = recvfrom(s->fd, q, sizeof(q), 0, (struct sockaddr *)&from, &from_n);
-		char name[256] = "";
-		size_t at = 12, name_n = 0;
 
 		if (n <= 0)
 			return NULL;
-		while (at < (size_t)n && q[at] != 0 && name_n + q[at] + 2 < sizeof(name)) {
-			memcpy(name + name_n, q + at + 1, q[at]);
-			name_n += q[at];
-			name[name_n++] = '.';
-			at += q[at] + 1u;
-		}
-		name[name_n ? name_n - 1 : 0] = '\0';
-		atomic_fetch_add(&s->n_asked, 1);
-		n = (ssize_t)answer(s, q, (uint16_t)(q[0] << 8 | q[1]), name,
-				    (uint16_t)(q[at + 1] << 8 | q[at + 2]), out);
+		n = (ssize_t)answer_to(s, q, (size_t)n, false, out);
 		if (n > 0)
 			(void)sendto(s->fd, out, (size_t)n, 0, (struct sockaddr *)&from, from_n);
 	}
 }
 
-void dns_stub_start(struct dns_stub *s)
+/* One connection after the other, one message after the other (RFC 1035 section 4.2.2). */
+static void *run_tcp(void *arg)
+{
+	struct dns_stub *s = arg;
+
+	for (;;) {
+		uint8_t q[512], out[1024];
+		int c = accept4(s->tcp_fd, NULL, NULL, SOCK_CLOEXEC);
+
+		if (c < 0)
+			return NULL;
+		atomic_fetch_add(&s->n_tcp, 1);
+		while (recv(c, q, 2, MSG_WAITALL) == 2) {
+			size_t n = (size_t)(q[0] << 8 | q[1]);
+
+			if (n > sizeof(q) || recv(c, q, n, MSG_WAITALL) != (ssize_t)n)
+				break;
+			n = answer_to(s, q, n, true, out + 2);
+			(void)put_number(out, 0, (uint32_t)n, 2);
+			if (n > 0)
+				(void)send(c, out, n + 2, MSG_NOSIGNAL);
+		}
+		(void)close(c);
+	}
+}
+
+/* False when TCP has somebody else at the port that UDP was given. */
+static bool listen_on_both(struct dns_stub *s)
 {
 	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof(s->address);
 
-	memset(s, 0, sizeof(*s));
 	s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-	    getsockname(s->fd, (struct sockaddr *)&s->address, &n) < 0 ||
-	    pthread_create(&s->thread, NULL, run, s) != 0)
+	s->tcp_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (s->fd < 0 || s->tcp_fd < 0 || bind(s->fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
+	    getsockname(s->fd, (struct sockaddr *)&s->address, &n) < 0)
+		abort();
+	if (bind(s->tcp_fd, (struct sockaddr *)&s->address, n) == 0 && listen(s->tcp_fd, 16) == 0)
+		return true;
+	(void)close(s->fd);
+	(void)close(s->tcp_fd);
+	return false;
+}
+
+void dns_stub_start(struct dns_stub *s)
+{
+	int tries = 0;
+
+	memset(s, 0, sizeof(*s));
+	while (!listen_on_both(s)) {
+		if (++tries == 10)
+			abort();
+	}
+	if (pthread_create(&s->thread, NULL, run, s) != 0 ||
+	    pthread_create(&s->tcp_thread, NULL, run_tcp, s) != 0)
 		abort();
 }
 
 void dns_stub_stop(struct dns_stub *s)
 {
 	(void)shutdown(s->fd, SHUT_RDWR);
+	(void)shutdown(s->tcp_fd, SHUT_RDWR);
 	(void)pthread_join(s->thread, NULL);
+	(void)pthread_join(s->tcp_thread, NULL);
 	(void)close(s->fd);
+	(void)close(s->tcp_fd);
 }

@@ -1,5 +1,5 @@
 /*
- * A name server of the tests' own, on loopback, in a thread. What it answers is chosen by the first
+ * A name server of the tests' own, on loopback, in threads. What it answers is chosen by the first
  * label of the name that is asked for; see dns_stub.c.
  */
 #pragma once
@@ -9,10 +9,11 @@
 #include <pthread.h>
 
 struct dns_stub {
-	int fd;
-	pthread_t thread;
+	int fd, tcp_fd;
+	pthread_t thread, tcp_thread;
 	struct sockaddr_storage address;
 	atomic_uint n_asked; /* questions of any kind */
+	atomic_uint n_tcp;   /* connections */
 };
 
 void dns_stub_start(struct dns_stub *s);

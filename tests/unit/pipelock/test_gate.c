@@ -343,6 +343,9 @@ static void test_known(void **state)
 
 	(void)state;
 	known_init(&gate.known);
+	/* Not a random key: with one in a hundred of them two of these texts share a slot, and the
+	 * later one puts the earlier one out. */
+	memset(gate.known.key, 7, sizeof(gate.known.key));
 	fake_texts = 0;
 	assert_string_equal(API("GET /a?b", "X: 1\r\nAuthorization: HOME7!\r\n"), "ok");
 	first = fake_texts;

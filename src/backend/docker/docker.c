@@ -1,0 +1,208 @@
+/* The docker backend behind the common table. What a bottle has in the engine, and how it comes to
+ * be, is told in docker_int.h, run.c and wall.c. */
+#include "backend/docker/docker_int.h"
+
+#include "backend/agent_env.h"
+#include "backend/bundle_process.h"
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static int docker_offer(char why[BACKEND_WHY_MAX], struct err *e)
+{
+	struct engine en;
+	int ret = docker_engine(&en, e);
+
+	if (ret < 0)
+		return ret;
+	(void)snprintf(why, BACKEND_WHY_MAX, "Docker %.32s answers at %.64s (%.40s)", en.version,
+		       en.socket, en.from);
+	return 0;
+}
+
+static int docker_ensure(const struct plan *p, const struct progress *progress, struct err *e)
+{
+	struct image_info info;
+	struct engine en;
+	int ret = docker_engine(&en, e);
+
+	if (ret == 0)
+		ret = image_ensure_bundle(&en, progress, &info, e);
+	return ret == 0 ? image_ensure_agent(&en, p->provider, p->image, progress, &info, e) : ret;
+}
+
+/* Of a run in this folder that was killed. */
+static int remove_remains(const struct bottle *b, struct err *e)
+{
+	struct docker_which w = {.slug = b->plan->slug, .state = b->state_dir};
+	size_t n;
+
+	if (access(b->dir, F_OK) < 0)
+		return 0;
+	return docker_remove(&b->engine, &w, &n, e);
+}
+
+/* uids for the roles, which nobody else on this host has; in the container init is root whoever the
+ * keeper is. */
+static unsigned uid_base(void)
+{
+	unsigned base = bundle_uid_base();
+	uint32_t random = 0;
+
+	if (base != 0)
+		return base;
+	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return 0;
+	return BUNDLE_UID_BASE + (random & 0x0ffffff0u);
+}
+
+static int docker_make(struct bottle *b, struct err *e)
+{
+	int ret = docker_engine(&b->engine, e);
+
+	if (ret == 0)
+		ret = remove_remains(b, e);
+	if (ret == 0)
+		ret = docker_mark_place(b, e);
+	if (ret == 0)
+		ret = docker_begin_networks(b, e);
+	/* While the engine makes them. */
+	if (ret == 0)
+		ret = docker_make_place(b, e);
+	if (ret == 0)
+		ret = image_find_bundle(&b->engine, &b->bundle_image, e);
+	if (ret == 0)
+		ret = image_find_agent(&b->engine, b->plan->provider, b->plan->image,
+				       &b->agent_image, e);
+	b->env = agent_env_make(b->plan, b->wall.bundle);
+	return ret == 0 ? docker_begin(b, e) : ret;
+}
+
+static int docker_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
+			  bool has_tty, struct backend_place *place, struct err *e)
+{
+	struct bottle *b = mem_zalloc(sizeof(*b));
+	int ret;
+
+	*out = b;
+	b->plan = p;
+	b->bundle_listen_fd = b->guest_listen_fd = b->guest_fd = -1;
+	b->bundle_start.fd = b->agent_start.fd = b->wall_call.fd = b->outer_call.fd = -1;
+	b->has_tty = has_tty;
+	b->fail_fds[0] = b->fail_fds[1] = -1;
+	b->state_dir = mem_strdup(state_dir);
+	b->dir = mem_printf("%s/" DOCKER_STATE, state_dir);
+	b->home = mem_printf("%s/home", state_dir);
+	if (pipe2(b->fail_fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_errno(e, "pipe");
+	ret = docker_make(b, e);
+	if (ret < 0)
+		return ret;
+	(void)snprintf(b->note, sizeof(b->note), "set on the container by the engine");
+	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.bundle);
+	place->uid_base = uid_base();
+	place->is_apart = true;
+	return place->uid_base ? 0 : err_set(e, -EIO, "no random bytes");
+}
+
+static const char *docker_note(const struct bottle *b)
+{
+	return b->note;
+}
+
+/* What is being made must be known before it can be removed. */
+static void settle(struct bottle *b)
+{
+	if (b->wall_call.fd >= 0)
+		(void)!docker_end_wall(b, &(struct err){0});
+	if (b->outer_call.fd >= 0)
+		(void)!docker_end_outer(b, &(struct err){0});
+	if (b->agent_start.fd >= 0)
+		(void)!engine_end(&b->agent_start, NULL, NULL);
+	if (b->bundle_start.fd >= 0)
+		(void)!engine_end(&b->bundle_start, NULL, NULL);
+}
+
+static void docker_release(struct bottle *b)
+{
+	struct err e = ERR_INIT;
+
+	if (!b)
+		return;
+	settle(b);
+	close_fd(&b->guest_fd);
+	close_fd(&b->guest_listen_fd);
+	close_fd(&b->bundle_listen_fd);
+	while (b->n_kept > 0)
+		close_fd(&b->kept[--b->n_kept].fd);
+	/* The folder stays as long as something of it may be in the engine: cleanup looks there. */
+	if (b->engine.api[0] && docker_remove_own(b, &e) < 0)
+		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
+	else
+		docker_remove_place(b);
+	close_fd(&b->fail_fds[0]);
+	close_fd(&b->fail_fds[1]);
+	agent_env_free(b->env);
+	free(b->state_dir);
+	free(b->dir);
+	free(b->home);
+	free(b->bundle_path);
+	free(b);
+}
+
+static int docker_cleanup(const char *slug, const char *state_dir, struct err *e)
+{
+	struct docker_which w = {.slug = slug, .state = state_dir};
+	struct engine en;
+	size_t n;
+	int ret = docker_engine_of(&en, state_dir, e);
+
+	/* Without that folder nothing was made, or all was removed. */
+	if (ret == -ENOENT)
+		return 0;
+	if (ret == 0)
+		ret = engine_connect(&en, ENGINE_PING_MS, e);
+	return ret == 0 ? docker_remove(&en, &w, &n, e) : ret;
+}
+
+static int docker_sweep(const char *state_root, bool is_dry, size_t *n, struct err *e)
+{
+	struct docker_which w = {.below = state_root, .is_dry = is_dry};
+	struct engine en;
+	int ret = docker_engine(&en, e);
+
+	return ret == 0 ? docker_remove(&en, &w, n, e) : ret;
+}
+
+const struct backend backend_docker = {
+	.name = "docker",
+	.summary = "a container on an internal network with its bundle; needs a Docker engine",
+	.probe = docker_probe,
+	.offer = docker_offer,
+	.ensure = docker_ensure,
+	.prepare = docker_prepare,
+	.start_bundle = docker_start_bundle,
+	.reap_bundle = docker_reap_bundle,
+	.canary = docker_canary,
+	.launch = docker_launch,
+	.go = docker_go,
+	.exec = docker_exec,
+	.signal = docker_signal,
+	.kill = docker_kill,
+	.note = docker_note,
+	.reason = docker_reason,
+	.release = docker_release,
+	.cleanup = docker_cleanup,
+	.sweep = docker_sweep,
+	.commit = docker_commit,
+};

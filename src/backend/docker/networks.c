@@ -1,0 +1,181 @@
+/*
+ * The two networks. Both are asked for at once; the engine makes them one after the other, the wall
+ * first, so that the agent's container can begin while the outer one is still being made.
+ */
+#include "backend/docker/docker_int.h"
+
+#include "base/clean.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NETWORKS_TRIES	  8
+#define NETWORKS_PATH_MAX 256
+
+static void json_unref(json_t **j)
+{
+	json_decref(*j);
+}
+#define _cleanup_json_ _cleanup_(json_unref)
+
+static json_t *wall_spec(const struct bottle *b)
+{
+	_cleanup_free_ char *name = docker_name(b->plan->slug, "");
+
+	/* Internal alone is no wall: the bridge's own address would be the host, with every service
+	 * that listens on 0.0.0.0. So the bridge gets none. */
+	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:o, s:{s:s, s:s}, s:{s:s, s:[{s:s, s:s}]}}",
+			 "Name", name, "Driver", "bridge", "CheckDuplicate", 1, "Internal", 1,
+			 "EnableIPv6", 0, "Labels", docker_labels(b, "wall"), "Options",
+			 "com.docker.network.bridge.inhibit_ipv4", "true",
+			 "com.docker.network.bridge.enable_ip_masquerade", "false", "IPAM",
+			 "Driver", "default", "Config", "Subnet", b->wall.subnet, "Gateway",
+			 b->wall.gateway);
+}
+
+static json_t *outer_spec(const struct bottle *b)
+{
+	_cleanup_free_ char *name = docker_name(b->plan->slug, "-outer");
+
+	return json_pack("{s:s, s:s, s:b, s:b, s:o, s:{s:s, s:[{s:s, s:s}]}}", "Name", name,
+			 "Driver", "bridge", "CheckDuplicate", 1, "EnableIPv6", 0, "Labels",
+			 docker_labels(b, "outer"), "IPAM", "Driver", "default", "Config", "Subnet",
+			 b->outer.subnet, "Gateway", b->outer.gateway);
+}
+
+static int network_begin(struct bottle *b, struct engine_call *c, json_t *spec, const char *what,
+			 struct err *e)
+{
+	_cleanup_json_ json_t *owned = spec;
+
+	if (!owned)
+		return err_set(e, -EILSEQ, "the state folder's path is not UTF-8");
+	return engine_begin(c, &b->engine, "POST", "/networks/create", owned, what, e);
+}
+
+static int begin_wall(struct bottle *b, struct err *e)
+{
+	return network_begin(b, &b->wall_call, wall_spec(b), "make the bottle's network", e);
+}
+
+static int begin_outer(struct bottle *b, struct err *e)
+{
+	return network_begin(b, &b->outer_call, outer_spec(b), "make the bundle's network", e);
+}
+
+static int network_end(struct engine_call *c, struct docker_net *net, struct err *e)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	int ret = engine_end(c, &answer, e);
+
+	return ret < 0 ? ret : docker_take_id(answer, c->what, net->id, e);
+}
+
+static bool says(const struct err *e, const char *words)
+{
+	struct str text = str_of(e->text);
+
+	return str_find(text, str_of(words)) < text.n;
+}
+
+/* Somebody has taken these addresses since we looked, or another engine or a firewall was changing
+ * the chains of iptables at the same moment; the engine says so in words only. */
+static bool is_passing(const struct err *e)
+{
+	if (says(e, "iptables failed"))
+		return true;
+	return (e->code == -EACCES || e->code == -EINVAL || e->code == -EEXIST) &&
+	       (says(e, "overlap") || says(e, "conflicts with network"));
+}
+
+/* --- addresses --- */
+
+static uint32_t seed_of(const char *slug)
+{
+	uint32_t h = 2166136261u; /* FNV-1a */
+
+	for (; *slug; slug++)
+		h = (h ^ (unsigned char)*slug) * 16777619u;
+	return h;
+}
+
+static int read_taken(const struct bottle *b, struct docker_taken *t, struct err *e)
+{
+	_cleanup_json_ json_t *networks = NULL;
+	int ret = engine_do(&b->engine, "GET", "/networks", NULL, "list networks", &networks, e);
+
+	return ret == 0 ? docker_taken_read(t, networks, e) : ret;
+}
+
+/* wall, outer: those that are to be picked; the other of the two counts as taken. */
+static int pick(struct bottle *b, bool wall, bool outer, uint32_t offset, struct err *e)
+{
+	struct docker_taken *t = mem_zalloc(sizeof(*t));
+	uint32_t seed = seed_of(b->plan->slug) + 2 * offset;
+	int ret = read_taken(b, t, e);
+
+	if (ret == 0 && wall && !outer)
+		ret = docker_taken_add_text(t, b->outer.subnet, e);
+	if (ret == 0 && wall)
+		ret = docker_range_pick(&b->wall, t, seed, e);
+	if (ret == 0 && outer)
+		ret = docker_taken_add_text(t, b->wall.subnet, e);
+	if (ret == 0 && outer)
+		ret = docker_range_pick(&b->outer, t, seed + 1, e);
+	free(t);
+	return ret;
+}
+
+/* --- making --- */
+
+int docker_begin_networks(struct bottle *b, struct err *e)
+{
+	int ret = pick(b, true, true, 0, e);
+
+	if (ret == 0)
+		ret = begin_wall(b, e);
+	return ret == 0 ? begin_outer(b, e) : ret;
+}
+
+int docker_end_wall(struct bottle *b, struct err *e)
+{
+	int ret = network_end(&b->wall_call, &b->wall, e);
+
+	for (uint32_t i = 1; ret < 0 && is_passing(e) && i < NETWORKS_TRIES; i++) {
+		*e = ERR_INIT;
+		ret = pick(b, true, false, i, e);
+		if (ret == 0)
+			ret = begin_wall(b, e);
+		if (ret == 0)
+			ret = network_end(&b->wall_call, &b->wall, e);
+	}
+	return ret;
+}
+
+int docker_end_outer(struct bottle *b, struct err *e)
+{
+	int ret = network_end(&b->outer_call, &b->outer, e);
+
+	for (uint32_t i = 1; ret < 0 && is_passing(e) && i < NETWORKS_TRIES; i++) {
+		*e = ERR_INIT;
+		ret = pick(b, false, true, i, e);
+		if (ret == 0)
+			ret = begin_outer(b, e);
+		if (ret == 0)
+			ret = network_end(&b->outer_call, &b->outer, e);
+	}
+	return ret;
+}
+
+int docker_connect_outer(struct bottle *b, struct err *e)
+{
+	_cleanup_json_ json_t *spec =
+		json_pack("{s:s, s:{s:{s:s}}}", "Container", b->bundle_id, "EndpointConfig",
+			  "IPAMConfig", "IPv4Address", b->outer.bundle);
+	char path[NETWORKS_PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "/networks/%s/connect", b->outer.id);
+	return engine_do(&b->engine, "POST", path, spec, "connect the bundle", NULL, e);
+}

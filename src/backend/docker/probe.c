@@ -1,0 +1,127 @@
+/* doctor, and what every start asks first: is there an engine, and can bottles be had of it. */
+#include "backend/docker/docker_int.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define PROBE_UNITS_MIB (1u << 20)
+
+int docker_engine(struct engine *out, struct err *e)
+{
+	/* Kept: the keeper is forked from the process that has asked already. */
+	static struct engine known;
+	int ret;
+
+	if (known.api[0]) {
+		*out = known;
+		return 0;
+	}
+	ret = engine_find(out, e);
+	if (ret == 0)
+		ret = engine_connect(out, ENGINE_PING_MS, e);
+	if (ret < 0)
+		return ret;
+	/* The agent's ids in the container must be its ids on the host, whose home it is given. */
+	if (out->is_rootless || out->is_remapped)
+		return err_set(e, -ENOTSUP,
+			       "the Docker engine at %s gives containers other user ids than the "
+			       "host's (%s), which bottles do not support yet",
+			       out->socket, out->is_rootless ? "rootless" : "userns-remap");
+	known = *out;
+	return 0;
+}
+
+static struct backend_check *probe_add(struct backend_check *checks, size_t *n, const char *name,
+				       bool is_ok, bool is_required)
+{
+	struct backend_check *c = &checks[*n];
+
+	if (*n + 1 < BACKEND_CHECKS_MAX)
+		(*n)++;
+	*c = (struct backend_check){.is_ok = is_ok, .is_required = is_required};
+	(void)snprintf(c->name, sizeof(c->name), "%s", name);
+	return c;
+}
+
+static void probe_images(const struct engine *en, struct backend_check *checks, size_t *n)
+{
+	static const char *const providers[] = {"shell", "claude", "codex"};
+	struct image_info info;
+	struct backend_check *c;
+	struct err e = ERR_INIT;
+	bool is_there = image_find_bundle(en, &info, &e) == 0;
+
+	c = probe_add(checks, n, "image bundle", is_there, false);
+	(void)snprintf(c->text, sizeof(c->text),
+		       is_there ? "%.160s, %u MiB" : "%.160s is made at the first start",
+		       info.reference, (unsigned)(info.size_bytes / PROBE_UNITS_MIB));
+	for (size_t i = 0; i < sizeof(providers) / sizeof(providers[0]); i++) {
+		char name[32];
+
+		is_there = image_find_agent(en, providers[i], NULL, &info, &e) == 0;
+		(void)snprintf(name, sizeof(name), "image %s", providers[i]);
+		c = probe_add(checks, n, name, is_there, false);
+		if (is_there)
+			(void)snprintf(c->text, sizeof(c->text), "%.160s, %u MiB", info.reference,
+				       (unsigned)(info.size_bytes / PROBE_UNITS_MIB));
+		else
+			(void)snprintf(
+				c->text, sizeof(c->text),
+				"made when first needed, or by: claude-bottle image build %s",
+				providers[i]);
+	}
+}
+
+/* What the engine says of the kernel's limits. */
+static void probe_limits(const struct engine *en, struct backend_check *checks, size_t *n)
+{
+	static const struct {
+		const char *key, *name;
+	} limits[] = {
+		{"MemoryLimit", "memory"}, {"PidsLimit", "processes"}, {"CpuCfsQuota", "cpu"}};
+	struct backend_check *c;
+	char missing[64] = "";
+	json_t *info = NULL;
+	struct err e = ERR_INIT;
+
+	if (engine_do(en, "GET", "/info", NULL, "ask for its state", &info, &e) < 0) {
+		c = probe_add(checks, n, "limits", false, false);
+		(void)snprintf(c->text, sizeof(c->text), "%.200s", e.text);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		if (json_is_true(json_object_get(info, limits[i].key)))
+			continue;
+		(void)snprintf(missing + strlen(missing), sizeof(missing) - strlen(missing), " %s",
+			       limits[i].name);
+	}
+	json_decref(info);
+	c = probe_add(checks, n, "limits", missing[0] == '\0', false);
+	(void)snprintf(c->text, sizeof(c->text),
+		       missing[0] ? "the kernel does not let the engine limit:%s"
+				  : "memory, processes and cpu can be limited%s",
+		       missing);
+}
+
+int docker_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e)
+{
+	struct backend_check *c;
+	struct engine en;
+	int ret;
+
+	*n = 0;
+	ret = engine_find(&en, e);
+	if (ret == 0)
+		ret = docker_engine(&en, e);
+	c = probe_add(checks, n, "engine", ret == 0, true);
+	if (ret < 0) {
+		(void)snprintf(c->text, sizeof(c->text), "%.250s", e->text);
+		return ret;
+	}
+	(void)snprintf(c->text, sizeof(c->text), "Docker %.40s, API %s, at %.100s (%.60s)",
+		       en.version, en.api, en.socket, en.from);
+	probe_limits(&en, checks, n);
+	probe_images(&en, checks, n);
+	return 0;
+}

@@ -1,0 +1,256 @@
+/*
+ * The containers' lives, once they are started. A process in a container is stood for by a relay
+ * (engine.h), a child of the keeper's, whose exit status is that process's.
+ */
+#include "backend/docker/docker_int.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "backend/agent_env.h"
+#include "guest/guest_host.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define RUN_PATH_MAX	   256
+#define RUN_END_MS	   4000 /* of a container that is to end */
+#define RUN_KILL_MS	   3000
+#define RUN_GO_MS	   15000
+#define RUN_CONTAINER_STOP 137
+
+static void json_unref(json_t **j)
+{
+	json_decref(*j);
+}
+#define _cleanup_json_ _cleanup_(json_unref)
+
+/* --- the bundle --- */
+
+static void describe_end(struct bottle *b, const json_t *answer)
+{
+	const json_t *state = json_object_get(answer, "State");
+	int status = (int)json_integer_value(json_object_get(state, "ExitCode"));
+
+	if (json_is_true(json_object_get(state, "OOMKilled")))
+		(void)snprintf(b->how, sizeof(b->how), "ran out of memory");
+	else if (status == RUN_CONTAINER_STOP)
+		(void)snprintf(b->how, sizeof(b->how), "was killed");
+	else
+		(void)snprintf(b->how, sizeof(b->how), "ended with status %d", status);
+}
+
+static void wait_bundle_end(struct bottle *b, bool must_die)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	struct engine_call c;
+	char path[RUN_PATH_MAX];
+
+	(void)snprintf(path, sizeof(path), "/containers/%s/kill", b->bundle_id);
+	if (must_die && engine_begin(&c, &b->engine, "POST", path, NULL, "kill", NULL) == 0) {
+		c.timeout_ms = RUN_KILL_MS;
+		(void)!engine_end(&c, NULL, NULL);
+	}
+	(void)snprintf(path, sizeof(path), "/containers/%s/wait", b->bundle_id);
+	if (engine_begin(&c, &b->engine, "POST", path, NULL, "wait", NULL) == 0) {
+		c.timeout_ms = RUN_END_MS;
+		(void)!engine_end(&c, NULL, NULL);
+	}
+	(void)snprintf(path, sizeof(path), "/containers/%s/json", b->bundle_id);
+	if (engine_do(&b->engine, "GET", path, NULL, "look at the bundle", &answer, NULL) == 0)
+		describe_end(b, answer);
+	else
+		(void)snprintf(b->how, sizeof(b->how), "went away with the Docker engine");
+}
+
+void docker_reap_bundle(struct bottle *b, bool must_die, char *how, size_t how_size)
+{
+	if (b->is_bundle_started) {
+		b->is_bundle_started = false;
+		engine_cancel(&b->bundle_start);
+		wait_bundle_end(b, must_die);
+	}
+	if (how_size > 0)
+		(void)snprintf(how, how_size, "%s", b->how);
+}
+
+/* --- the agent --- */
+
+static int open_relay(struct bottle *b, const char *exec, struct backend_stdio *io, pid_t *pid,
+		      struct err *e)
+{
+	struct engine_relay r = {.engine = &b->engine,
+				 .container = b->agent_id,
+				 .exec = exec,
+				 .has_tty = io->has_tty,
+				 .rows = io->rows,
+				 .columns = io->columns,
+				 .in_fd = io->in_fd,
+				 .out_fd = io->out_fd,
+				 .err_fd = io->err_fd,
+				 .fail_fd = b->fail_fds[1]};
+
+	return engine_relay_start(&r, pid, &io->master_fd, e);
+}
+
+static void end_relay(struct bottle *b)
+{
+	if (b->relay_pid <= 0)
+		return;
+	(void)kill(b->relay_pid, SIGKILL);
+	while (waitpid(b->relay_pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	b->relay_pid = 0;
+}
+
+/* Process 1 says nothing before it is told to go, so that attaching late loses nothing. */
+int docker_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct err *e)
+{
+	int ret = docker_await(b, e);
+
+	if (ret == 0)
+		ret = open_relay(b, NULL, io, &b->relay_pid, e);
+	if (ret == 0)
+		ret = docker_close_network(b, e);
+	if (ret < 0) {
+		end_relay(b);
+		close_fd(&io->master_fd);
+		return ret;
+	}
+	*pid = b->relay_pid;
+	return 0;
+}
+
+int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
+{
+	const struct plan *p = b->plan;
+	_cleanup_free_ char *canary =
+		p->canary ? mem_printf("[default]\ndeploy_token = %s\n", p->canary) : NULL;
+	const struct guest_file file = {
+		.path = AGENT_CANARY_FILE, .mode = 0600, .text = str_of(canary)};
+	struct guest_go go = {
+		.argv = p->command,
+		.env = b->env,
+		.has_tty = b->has_tty,
+		.files = &file,
+		.n_files = p->canary ? 1 : 0,
+		.limits = {.files = p->limits.files, .file_size_bytes = p->limits.file_size_bytes}};
+	int ret = docker_write_ca(b, ca_pem, e);
+
+	return ret < 0 ? ret : guest_go(b->guest_fd, &go, RUN_GO_MS, -1, e);
+}
+
+/* --- beside the agent --- */
+
+static json_t *exec_spec(const struct bottle *b, unsigned number, char *const *argv, bool has_tty)
+{
+	char user[32], id[32];
+	json_t *cmd;
+
+	(void)snprintf(user, sizeof(user), "%u:%u", (unsigned)b->uid, (unsigned)b->gid);
+	(void)snprintf(id, sizeof(id), "id=%u", number);
+	cmd = json_pack("[s, s, s, s, s]", GUEST_BUNDLE, "guest", "exec", id, "--");
+	for (; cmd && *argv; argv++) {
+		if (json_array_append_new(cmd, json_string(*argv)) < 0) {
+			json_decref(cmd);
+			return NULL;
+		}
+	}
+	return json_pack("{s:b, s:b, s:b, s:b, s:s, s:b, s:s, s:o, s:o}", "AttachStdin", 1,
+			 "AttachStdout", 1, "AttachStderr", 1, "Tty", (int)has_tty, "User", user,
+			 "Privileged", 0, "DetachKeys", ENGINE_DETACH_KEYS, "Env",
+			 docker_strings(b->env), "Cmd", cmd);
+}
+
+/* Those of the keeper's that live are fewer than there are places, so that the oldest is done. */
+static void remember_exec(struct bottle *b, pid_t relay, unsigned number)
+{
+	/* The kernel gives numbers of processes again. */
+	for (size_t i = 0; i < DOCKER_EXECS; i++) {
+		if (b->execs[i].relay == relay)
+			b->execs[i] = (struct docker_exec){0};
+	}
+	b->execs[number % DOCKER_EXECS] = (struct docker_exec){.relay = relay, .number = number};
+}
+
+int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
+		struct err *e)
+{
+	unsigned number = b->n_execs % GUEST_EXEC_MAX + 1;
+	_cleanup_json_ json_t *spec = exec_spec(b, number, argv, io->has_tty), *answer = NULL;
+	char path[RUN_PATH_MAX], id[DOCKER_ID_SIZE];
+	int ret;
+
+	if (!spec)
+		return err_set(e, -EILSEQ, "the command is not UTF-8");
+	(void)snprintf(path, sizeof(path), "/containers/%s/exec", b->agent_id);
+	ret = engine_do(&b->engine, "POST", path, spec, "make exec", &answer, e);
+	if (ret == 0)
+		ret = docker_take_id(answer, "make exec", id, e);
+	if (ret == 0)
+		ret = open_relay(b, id, io, pid, e);
+	if (ret < 0)
+		return ret;
+	b->n_execs++;
+	remember_exec(b, *pid, number);
+	return 0;
+}
+
+/* Through process 1, which needs no engine for it. */
+int docker_signal(struct bottle *b, pid_t pid, int signo)
+{
+	unsigned number = 0;
+
+	for (size_t i = 0; i < DOCKER_EXECS && pid != b->relay_pid; i++) {
+		if (b->execs[i].relay == pid)
+			number = b->execs[i].number;
+	}
+	if (b->guest_fd < 0 || (pid != b->relay_pid && number == 0))
+		return -ESRCH;
+	return guest_signal(b->guest_fd, number, signo, NULL);
+}
+
+/* Its first process ends when the keeper's end of their connection does, with or without an engine
+ * that answers; the rest is for a container whose first process was never there. */
+void docker_kill(struct bottle *b)
+{
+	char path[RUN_PATH_MAX];
+	struct engine_call c;
+	int ret;
+
+	close_fd(&b->guest_fd);
+	if (!b->agent_id[0])
+		return;
+	(void)snprintf(path, sizeof(path), "/containers/%s/kill", b->agent_id);
+	ret = engine_begin(&c, &b->engine, "POST", path, NULL, "kill the agent", NULL);
+	if (ret == 0) {
+		c.timeout_ms = RUN_KILL_MS;
+		ret = engine_end(&c, NULL, NULL);
+	}
+	/* Whoever waits for the relay must not wait for an engine that does not answer. That there
+	 * is no such container, or that it does not run, is an answer. */
+	if (ret < 0 && ret != -ENOENT && ret != -EEXIST && b->relay_pid > 0)
+		(void)kill(b->relay_pid, SIGKILL);
+}
+
+const char *docker_reason(struct bottle *b)
+{
+	char line[sizeof(b->reason)];
+	struct str text;
+	ssize_t n;
+	bool found;
+
+	if (b->reason[0])
+		return b->reason;
+	n = read(b->fail_fds[0], line, sizeof(line));
+	if (n <= 0)
+		return NULL;
+	(void)str_cut(str_slice(line, (size_t)n), '\n', &text, &found);
+	text_visible_cstr(b->reason, sizeof(b->reason), text);
+	return b->reason;
+}

@@ -1,0 +1,30 @@
+#include "base/cache.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/mem.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+int cache_open(void)
+{
+	/* XDG Base Directory Specification 0.8: a relative path is invalid and to be ignored. */
+	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	_cleanup_free_ char *path = NULL;
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+
+	if (cache && cache[0] == '/')
+		path = mem_printf("%s/claude-bottle", cache);
+	else if (home && home[0] == '/')
+		path = mem_printf("%s/.cache/claude-bottle", home);
+	else
+		return -1;
+	if (io_mkdir_p(path, 0700, NULL) < 0)
+		return -1;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 0022))
+		return -1;
+	return take_fd(&fd);
+}

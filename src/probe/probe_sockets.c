@@ -1,0 +1,208 @@
+/* Plain sockets: what a try sends and whether it met anybody. */
+#include "probe/probe.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/timeutil.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#define PROBE_CONNECT_MS 1000
+
+static socklen_t probe_address(struct sockaddr_storage *out, const char *address, uint16_t port)
+{
+	struct sockaddr_in *v4 = (struct sockaddr_in *)out;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)out;
+
+	memset(out, 0, sizeof(*out));
+	if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
+		v4->sin_family = AF_INET;
+		v4->sin_port = htons(port);
+		return sizeof(*v4);
+	}
+	if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons(port);
+		return sizeof(*v6);
+	}
+	return 0;
+}
+
+int probe_connect(const char *address, uint16_t port, int timeout_ms)
+{
+	struct sockaddr_storage sa;
+	socklen_t n = probe_address(&sa, address, port), error_n = sizeof(int);
+	_cleanup_close_ int fd = -1;
+	int error = 0, ret;
+
+	if (n == 0)
+		return -EINVAL;
+	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&sa, n) < 0) {
+		if (errno != EINPROGRESS)
+			return -errno;
+		ret = io_wait(fd, POLLOUT, timeout_ms);
+		if (ret <= 0)
+			return ret < 0 ? ret : -ETIMEDOUT;
+		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_n) < 0 || error)
+			return error ? -error : -EIO;
+	}
+	ret = io_set_nonblock(fd, false);
+	return ret < 0 ? ret : take_fd(&fd);
+}
+
+void probe_try_tcp(const struct probe_env *env, const char *id, const char *label,
+		   const char *address, uint16_t port)
+{
+	char token[PROBE_TOKEN_SIZE], detail[128];
+	uint64_t start_ns = time_monotonic_ns();
+	_cleanup_close_ int fd = probe_connect(address, port, PROBE_CONNECT_MS);
+	uint64_t us = (time_monotonic_ns() - start_ns) / 1000;
+
+	probe_token(env, id, label, token);
+	(void)snprintf(detail, sizeof(detail), "%s port %u: %s", address, port,
+		       fd >= 0 ? "connected" : strerror(-fd));
+	if (fd >= 0) {
+		char byte;
+
+		(void)send(fd, token, strlen(token), MSG_NOSIGNAL);
+		(void)shutdown(fd, SHUT_WR);
+		/* Until the other side has read it. */
+		if (io_wait(fd, POLLIN, PROBE_CONNECT_MS) == 1)
+			(void)!read(fd, &byte, 1);
+	}
+	probe_report(id, label, token, fd >= 0, us, detail);
+}
+
+void probe_try_udp(const struct probe_env *env, const char *id, const char *label,
+		   const char *address, uint16_t port)
+{
+	char token[PROBE_TOKEN_SIZE], detail[128], answer[64];
+	struct sockaddr_storage sa;
+	socklen_t n = probe_address(&sa, address, port);
+	_cleanup_close_ int fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	uint64_t start_ns = time_monotonic_ns(), us;
+	bool is_through = false;
+	int error = 0;
+
+	probe_token(env, id, label, token);
+	if (fd < 0 || sendto(fd, token, strlen(token), 0, (struct sockaddr *)&sa, n) < 0)
+		error = errno;
+	us = (time_monotonic_ns() - start_ns) / 1000;
+	if (!error && io_wait(fd, POLLIN, 200) == 1)
+		is_through = recv(fd, answer, sizeof(answer), 0) > 0;
+	(void)snprintf(detail, sizeof(detail), "%s port %u: %s", address, port,
+		       error	    ? strerror(error)
+		       : is_through ? "answered"
+				    : "sent, no answer");
+	probe_report(id, label, token, is_through, us, detail);
+}
+
+/* A connection to one's own source port meets itself: the kernel's, nobody's service. */
+static bool probe_meets_itself(int fd)
+{
+	struct sockaddr_in here = {0}, there = {0};
+	socklen_t here_n = sizeof(here), there_n = sizeof(there);
+
+	return getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 &&
+	       getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 &&
+	       here.sin_port == there.sin_port;
+}
+
+static bool probe_is_connected(int fd)
+{
+	int error = 0;
+	socklen_t n = sizeof(error);
+	struct sockaddr_storage sa;
+	socklen_t sa_n = sizeof(sa);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0 &&
+	       getpeername(fd, (struct sockaddr *)&sa, &sa_n) == 0 && !probe_meets_itself(fd);
+}
+
+void probe_connect_all(struct probe_target *targets, size_t n, int timeout_ms)
+{
+	struct pollfd polls[PROBE_TARGETS_MAX];
+	uint64_t end_ns = time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS;
+	size_t n_pending = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct sockaddr_storage sa;
+		socklen_t sa_n = probe_address(&sa, targets[i].address, targets[i].port);
+		int fd = sa_n == 0 ? -1
+				   : socket(sa.ss_family,
+					    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+		targets[i].fd = fd;
+		polls[i] = (struct pollfd){.fd = -1, .events = POLLOUT};
+		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sa_n) < 0 &&
+		    errno == EINPROGRESS) {
+			polls[i].fd = fd;
+			n_pending++;
+		}
+	}
+	while (n_pending > 0 && time_monotonic_ns() < end_ns) {
+		uint64_t left_ms = (end_ns - time_monotonic_ns()) / TIME_NS_PER_MS + 1;
+
+		if (poll(polls, n, (int)left_ms) <= 0)
+			break;
+		for (size_t i = 0; i < n; i++) {
+			if (polls[i].fd >= 0 && polls[i].revents) {
+				polls[i].fd = -1;
+				n_pending--;
+			}
+		}
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (targets[i].fd >= 0 && !probe_is_connected(targets[i].fd))
+			close_fd(&targets[i].fd);
+	}
+}
+
+void probe_close_all(struct probe_target *targets, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		close_fd(&targets[i].fd);
+}
+
+void probe_try_list(const struct probe_env *env, const char *id, const char *label,
+		    const char *list, uint16_t port)
+{
+	struct probe_target targets[PROBE_TARGETS_MAX];
+	char token[PROBE_TOKEN_SIZE], detail[128] = "none of them was reached";
+	struct str rest = str_of(list);
+	uint64_t start_ns = time_monotonic_ns();
+	size_t n = 0, n_open = 0;
+
+	probe_token(env, id, label, token);
+	while (n < PROBE_TARGETS_MAX &&
+	       probe_list_next(&rest, targets[n].address, sizeof(targets[n].address)))
+		targets[n++].port = port;
+	probe_connect_all(targets, n, PROBE_CONNECT_MS);
+	for (size_t i = 0; i < n; i++) {
+		if (targets[i].fd < 0) {
+			if (env->is_control)
+				(void)snprintf(detail, sizeof(detail), "%.45s port %u: not reached",
+					       targets[i].address, port);
+			continue;
+		}
+		n_open++;
+		if (!env->is_control)
+			(void)snprintf(detail, sizeof(detail), "%.45s port %u: connected",
+				       targets[i].address, port);
+		(void)send(targets[i].fd, token, strlen(token), MSG_NOSIGNAL);
+		(void)shutdown(targets[i].fd, SHUT_WR);
+		(void)io_wait(targets[i].fd, POLLIN, PROBE_CONNECT_MS);
+	}
+	probe_close_all(targets, n);
+	/* The control has no token: one address that was reached would speak for all. */
+	probe_report(id, label, env->is_control ? "" : token,
+		     env->is_control ? n > 0 && n_open == n : n_open > 0,
+		     (time_monotonic_ns() - start_ns) / 1000, detail);
+}

@@ -1,0 +1,130 @@
+/* What the suite knows of the host that it runs on. */
+#include "selftest/suite.h"
+
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/mem.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#define DIAL_MS	      1000
+#define ADDRESSES_MAX 60 /* a host of many bridges: what is past it is not aimed at */
+
+static bool address_text(const struct sockaddr *sa, char out[INET6_ADDRSTRLEN])
+{
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)sa;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)sa;
+
+	if (!sa)
+		return false;
+	if (sa->sa_family == AF_INET)
+		return ntohl(v4->sin_addr.s_addr) >> 24 != 127 &&
+		       inet_ntop(AF_INET, &v4->sin_addr, out, INET6_ADDRSTRLEN);
+	return sa->sa_family == AF_INET6 && !IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) &&
+	       !IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr) &&
+	       inet_ntop(AF_INET6, &v6->sin6_addr, out, INET6_ADDRSTRLEN);
+}
+
+void host_addresses(char *out, size_t size)
+{
+	struct ifaddrs *all = NULL;
+	char text[INET6_ADDRSTRLEN];
+	size_t n = 0, count = 0;
+
+	out[0] = '\0';
+	if (getifaddrs(&all) < 0)
+		return;
+	for (struct ifaddrs *i = all; i && count < ADDRESSES_MAX; i = i->ifa_next) {
+		if (!address_text(i->ifa_addr, text) || n + strlen(text) + 2 > size)
+			continue;
+		n += (size_t)snprintf(out + n, size - n, "%s%s", count++ ? "," : "", text);
+	}
+	freeifaddrs(all);
+}
+
+static bool read_namespace(const char *pid, const char *kind, char out[64])
+{
+	_cleanup_free_ char *path = mem_printf("/proc/%s/ns/%s", pid, kind);
+	ssize_t n = readlink(path, out, 63);
+
+	out[n > 0 ? n : 0] = '\0';
+	return n > 0;
+}
+
+void host_namespaces(char *out, size_t size)
+{
+	static const char *const kinds[] = {"net", "pid", "ipc", "uts", "mnt", "cgroup", "user"};
+	size_t n = 0;
+	char one[64];
+
+	out[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
+		if (read_namespace("self", kinds[i], one) && n + strlen(one) + 2 <= size)
+			n += (size_t)snprintf(out + n, size - n, "%s%s", n ? "," : "", one);
+	}
+}
+
+bool host_net_of(pid_t pid, char out[64])
+{
+	char text[16];
+
+	(void)snprintf(text, sizeof(text), "%d", (int)pid);
+	return read_namespace(text, "net", out);
+}
+
+bool host_dial(const char *address, uint16_t port, const char *token)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+	bool is_v4 = inet_pton(AF_INET, address, &v4.sin_addr) == 1;
+	_cleanup_close_ int fd = -1;
+	socklen_t n = sizeof(int);
+	int error = 0, ret;
+	char byte;
+
+	if (!is_v4 && inet_pton(AF_INET6, address, &v6.sin6_addr) != 1)
+		return false;
+	fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	ret = is_v4 ? connect(fd, (struct sockaddr *)&v4, sizeof(v4))
+		    : connect(fd, (struct sockaddr *)&v6, sizeof(v6));
+	if (ret < 0 && errno != EINPROGRESS)
+		return false;
+	if (ret < 0 && (io_wait(fd, POLLOUT, DIAL_MS) != 1 ||
+			getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error))
+		return false;
+	(void)send(fd, token, strlen(token), MSG_NOSIGNAL);
+	(void)shutdown(fd, SHUT_WR);
+	if (io_wait(fd, POLLIN, DIAL_MS) == 1)
+		(void)!read(fd, &byte, 1);
+	return true;
+}
+
+/* The kernel's table has the host's own networks as routes without a gateway. What only a default
+ * route matches is somewhere else, and the suite sends nothing there. */
+bool host_is_on_link(const char *address)
+{
+	_cleanup_fclose_ FILE *f = fopen("/proc/net/route", "re");
+	struct in_addr a;
+	char line[256];
+
+	if (inet_pton(AF_INET, address, &a) != 1)
+		return false;
+	while (f && fgets(line, sizeof(line), f)) {
+		uint32_t network, gateway, mask;
+
+		if (sscanf(line, "%*s %" SCNx32 " %" SCNx32 " %*s %*s %*s %*s %" SCNx32, &network,
+			   &gateway, &mask) == 3 &&
+		    mask != 0 && gateway == 0 && (a.s_addr & mask) == network)
+			return true;
+	}
+	return false;
+}

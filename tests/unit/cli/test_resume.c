@@ -1,0 +1,604 @@
+/*
+ * A bottle that has ended: what its state folder may look like, where its runs end, what has
+ * changed since, and what commit makes of a backend's answer. No bottle is started here.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "base/mem.h"
+#include "cli/changes.h"
+#include "cli/logs.h"
+#include "cli/runs.h"
+
+#define SLUG "a-1"
+
+static char home[64], state[128];
+static int dir = -1;
+
+static void write_file(const char *path, const char *text)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(io_write_all(fd, text, strlen(text)), 0);
+}
+
+static void remove_any(const char *name)
+{
+	if (unlinkat(dir, name, 0) < 0 && errno == EISDIR)
+		assert_int_equal(io_remove_tree(dir, name, NULL), 0);
+}
+
+static void write_state(const char *name, const char *text)
+{
+	_cleanup_free_ char *path = mem_printf("%s/" SLUG "/%s", state, name);
+
+	remove_any(name);
+	if (text)
+		write_file(path, text);
+}
+
+static const char bottle_json[] =
+	"{\"version\":1,\"slug\":\"" SLUG "\",\"agent\":\"a\",\"bottle\":\"b\",\"backend\":"
+	"\"native\",\"state\":\"ended\",\"pid\":1,\"exit_status\":0}";
+#define PLAN_JSON(agent, file, uid)                                                                \
+	"{\"version\":1,\"slug\":\"" SLUG "\",\"agent\":\"" agent "\",\"agent_file\":" file        \
+	",\"bottle\":\"b\",\"backend\":\"native\",\"agent_uid\":" uid ",\"expose\":[\"/usr/share/" \
+	"doc\"],\"secrets\":[{\"credential\":0,\"token_ref\":\"env:T\"}]}"
+static const char policy_json[] =
+	"{\"version\":1,\"routes\":[{\"host\":\"a.example\",\"ports\":[443],\"methods\":[\"GET\"],"
+	"\"paths\":[],\"on_match\":\"block\",\"websocket\":false}],\"resolve\":[]}";
+
+static void write_good(void)
+{
+	_cleanup_free_ char *file = mem_printf("\"%s/.claude-bottle/agents/a.md\"", home);
+	_cleanup_free_ char *plan = mem_printf(PLAN_JSON("a", "%s", "1000"), file);
+
+	write_state("bottle.json", bottle_json);
+	write_state("plan.json", plan);
+	write_state("policy.json", policy_json);
+	write_state("records.jsonl", NULL);
+	write_state("runs.jsonl", NULL);
+	remove_any("home");
+	assert_int_equal(mkdirat(dir, "home", 0700), 0);
+}
+
+static int make_home(void **s)
+{
+	_cleanup_free_ char *path = NULL, *bottle = NULL, *agent = NULL;
+
+	(void)s;
+	(void)snprintf(home, sizeof(home), "/tmp/cb-unit-resume-XXXXXX");
+	if (!mkdtemp(home) || setenv("HOME", home, 1) < 0)
+		return -1;
+	(void)unsetenv("XDG_STATE_HOME");
+	(void)snprintf(state, sizeof(state), "%s/.local/state/claude-bottle/bottles", home);
+	path = mem_printf("%s/" SLUG, state);
+	bottle = mem_printf("%s/.claude-bottle/bottles", home);
+	agent = mem_printf("%s/.claude-bottle/agents", home);
+	if (io_mkdir_p(path, 0700, NULL) < 0 || io_mkdir_p(bottle, 0700, NULL) < 0 ||
+	    io_mkdir_p(agent, 0700, NULL) < 0)
+		return -1;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return dir < 0 ? -1 : 0;
+}
+
+static int remove_home(void **s)
+{
+	(void)s;
+	close_fd(&dir);
+	return io_remove_tree(AT_FDCWD, home, NULL);
+}
+
+/* --- the state folder --- */
+
+static void check_refused(const char *why)
+{
+	struct resume_was w;
+	struct err e = ERR_INIT;
+
+	if (resume_read(dir, SLUG, &w, &e) >= 0 || strcmp(e.text, why) != 0)
+		fail_msg("expected \"%s\", got \"%s\"", why, e.text);
+	assert_null(w.agent);
+}
+
+static void test_read(void **s)
+{
+	struct resume_was w;
+	struct err e = ERR_INIT;
+
+	(void)s;
+	write_good();
+	if (resume_read(dir, SLUG, &w, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_string_equal(w.agent, "a");
+	assert_string_equal(w.bottle, "b");
+	assert_int_equal(w.backend, PLAN_BACKEND_NATIVE);
+	assert_false(w.is_as_root);
+	assert_int_equal(w.n_expose, 1);
+	assert_int_equal(w.n_token_refs, 1);
+	assert_string_equal(w.token_refs[0], "env:T");
+	assert_int_equal(w.policy.n_routes, 1);
+	assert_string_equal(w.policy_error, "");
+	resume_free(&w);
+	/* A start that failed early leaves no home; the next run makes one. */
+	assert_int_equal(unlinkat(dir, "home", AT_REMOVEDIR), 0);
+	assert_int_equal(resume_read(dir, SLUG, &w, &e), 0);
+	resume_free(&w);
+	/* The policy is for people to compare. */
+	write_state("policy.json", "{");
+	assert_int_equal(resume_read(dir, SLUG, &w, &e), 0);
+	assert_string_not_equal(w.policy_error, "");
+	assert_int_equal(w.policy.n_routes, 0);
+	resume_free(&w);
+	write_state("policy.json", NULL);
+	assert_int_equal(resume_read(dir, SLUG, &w, &e), 0);
+	assert_string_equal(w.policy_error, "policy.json is missing");
+	resume_free(&w);
+}
+
+static void test_damaged_files(void **s)
+{
+	static const struct {
+		const char *name, *text, *why;
+	} rows[] = {
+		{"bottle.json", NULL, "bottle.json is missing"},
+		{"bottle.json", "", "bottle.json is damaged"},
+		{"bottle.json", "{\"version\":", "bottle.json is damaged"},
+		{"bottle.json", "[1]", "bottle.json is damaged"},
+		{"bottle.json", "{\"version\":1,\"version\":1}", "bottle.json is damaged"},
+		{"bottle.json", "{\"version\":2,\"slug\":\"" SLUG "\"}",
+		 "bottle.json is not of this version"},
+		{"bottle.json", "{\"version\":1,\"slug\":\"a-2\"}",
+		 "bottle.json is another bottle's"},
+		{"bottle.json", "{\"version\":1,\"slug\":\"" SLUG "\"}",
+		 "bottle.json is damaged: \"backend\" makes no sense"},
+		{"bottle.json", "{\"version\":1,\"slug\":\"" SLUG "\",\"backend\":\"x\"}",
+		 "bottle.json is damaged: \"backend\" makes no sense"},
+		{"bottle.json", "{\"version\":1,\"slug\":\"" SLUG "\",\"backend\":\"qemu\"}",
+		 "bottle.json and plan.json name different backends"},
+		{"plan.json", NULL, "plan.json is missing"},
+		{"plan.json", "{}", "plan.json is not of this version"},
+		{"plan.json", "{\"version\":1}", "plan.json is another bottle's"},
+		{"plan.json", PLAN_JSON("../a", "null", "1000"),
+		 "plan.json is damaged: \"agent\" makes no sense"},
+		{"plan.json", PLAN_JSON("a", "1", "1000"),
+		 "plan.json is damaged: \"agent_file\" makes no sense"},
+		{"plan.json", PLAN_JSON("a", "null", "\"0\""),
+		 "plan.json is damaged: \"agent_uid\" makes no sense"},
+		{"plan.json",
+		 "{\"version\":1,\"slug\":\"" SLUG "\",\"agent\":\"a\",\"agent_file\":null,"
+		 "\"bottle\":\"b\",\"backend\":\"native\",\"agent_uid\":0,\"expose\":[1],"
+		 "\"secrets\":[]}",
+		 "plan.json is damaged: \"expose\" makes no sense"},
+		{"plan.json",
+		 "{\"version\":1,\"slug\":\"" SLUG "\",\"agent\":\"a\",\"agent_file\":null,"
+		 "\"bottle\":\"b\",\"backend\":\"native\",\"agent_uid\":0,\"expose\":[],"
+		 "\"secrets\":[{}]}",
+		 "plan.json is damaged: \"secrets\" makes no sense"},
+	};
+
+	(void)s;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		write_good();
+		write_state(rows[i].name, rows[i].text);
+		check_refused(rows[i].why);
+	}
+}
+
+static void test_too_large(void **s)
+{
+	_cleanup_free_ char *text = mem_zalloc((64u << 10) + 2);
+
+	(void)s;
+	write_good();
+	memset(text, ' ', (64u << 10) + 1);
+	write_state("bottle.json", text);
+	assert_true(resume_read(dir, SLUG, &(struct resume_was){.agent = NULL}, NULL) < 0);
+}
+
+static void test_what_is_no_file_of_ours(void **s)
+{
+	(void)s;
+	write_good();
+	(void)unlinkat(dir, "plan.json", 0);
+	assert_int_equal(symlinkat("bottle.json", dir, "plan.json"), 0);
+	check_refused("plan.json is a symbolic link");
+	(void)unlinkat(dir, "plan.json", 0);
+	assert_int_equal(mkfifoat(dir, "plan.json", 0600), 0);
+	check_refused("plan.json is not a regular file"); /* and does not hang */
+	write_good();
+	assert_int_equal(fchmodat(dir, "plan.json", 0620, 0), 0);
+	check_refused("plan.json may be changed by others (mode 620)");
+	write_good();
+	assert_int_equal(fchmod(dir, 0702), 0);
+	check_refused("its state folder may be changed by others (mode 702)");
+	assert_int_equal(fchmod(dir, 0700), 0);
+	assert_int_equal(unlinkat(dir, "home", AT_REMOVEDIR), 0);
+	assert_int_equal(symlinkat("/tmp", dir, "home"), 0);
+	check_refused("its home is a symbolic link");
+	write_state("home", "");
+	check_refused("its home is not a folder");
+	write_good();
+	if (geteuid() != 0)
+		return;
+	assert_int_equal(fchownat(dir, "bottle.json", 12345, 0, 0), 0);
+	check_refused("bottle.json belongs to uid 12345, not to us (uid 0)");
+	write_good();
+	assert_int_equal(fchown(dir, 12345, 0), 0);
+	check_refused("its state folder belongs to uid 12345, not to us (uid 0)");
+	assert_int_equal(fchown(dir, 0, 0), 0);
+}
+
+/* --- the plan --- */
+
+static void write_manifest(const char *path, const char *text)
+{
+	_cleanup_free_ char *full = mem_printf("%s/%s", home, path);
+
+	write_file(full, text);
+}
+
+static int plan_of(struct resume_was *w, struct plan *p, struct err *e)
+{
+	struct plan_options o = {.is_headless = true};
+
+	*e = ERR_INIT;
+	return resume_plan(w, SLUG, &o, p, e);
+}
+
+static void test_plan(void **s)
+{
+	_cleanup_free_ char *file = mem_printf("%s/.claude-bottle/agents/a.md", home);
+	_cleanup_free_ char *theirs = mem_printf("%s/repo/.claude-bottle/agents/a.md", home);
+	_cleanup_free_ char *folder = mem_printf("%s/repo/.claude-bottle/agents", home);
+	struct resume_was w = {.agent = mem_strdup("a"),
+			       .bottle = mem_strdup("b"),
+			       .agent_file = mem_strdup(file),
+			       .backend = PLAN_BACKEND_NATIVE};
+	struct plan p;
+	struct err e;
+
+	(void)s;
+	write_manifest(".claude-bottle/bottles/b.md", "---\nbackend: docker\n---\n");
+	write_manifest(".claude-bottle/bottles/c.md", "---\n---\n");
+	write_manifest(".claude-bottle/agents/a.md", "---\nbottle: c\n---\nsay it\n");
+	/* The bottle and the backend that it was in, though the manifests name others by now. */
+	if (plan_of(&w, &p, &e) < 0)
+		fail_msg("%s", e.text);
+	assert_string_equal(p.slug, SLUG);
+	assert_string_equal(p.bottle, "b");
+	assert_string_equal(p.agent, "a");
+	assert_int_equal(p.backend, PLAN_BACKEND_NATIVE);
+	assert_int_equal(p.agent_uid, 1000);
+	assert_string_equal(p.command[p.n_command - 1], "say it");
+	plan_free(&p);
+	w.is_as_root = true;
+	assert_int_equal(plan_of(&w, &p, &e), 0);
+	assert_int_equal(p.agent_uid, 0);
+	plan_free(&p);
+	/* An agent of a repository: found from anywhere, but not once the home has that name. */
+	assert_int_equal(io_mkdir_p(folder, 0700, NULL), 0);
+	write_file(theirs, "---\nbottle: b\n---\ntheirs\n");
+	free(w.agent_file);
+	w.agent_file = mem_strdup(theirs);
+	assert_int_equal(plan_of(&w, &p, &e), -EEXIST);
+	assert_non_null(strstr(e.text, "rename one of them"));
+	assert_null(p.slug);
+	write_manifest(".claude-bottle/agents/x.md", "---\nbottle: b\n---\n");
+	assert_int_equal(unlink(file), 0);
+	assert_int_equal(plan_of(&w, &p, &e), 0);
+	assert_string_equal(p.command[p.n_command - 1], "theirs");
+	plan_free(&p);
+	/* None of either. */
+	assert_int_equal(unlink(theirs), 0);
+	assert_int_equal(plan_of(&w, &p, &e), -ENOENT);
+	free(w.agent_file);
+	w.agent_file = mem_strdup("/etc/passwd");
+	assert_int_equal(plan_of(&w, &p, &e), -EBADMSG);
+	assert_string_equal(e.text, "plan.json is damaged: \"agent_file\" makes no sense");
+	/* Started with a bottle and a command alone. */
+	free(w.agent_file);
+	w.agent_file = NULL;
+	assert_int_equal(plan_of(&w, &p, &e), 0);
+	assert_null(p.agent_file);
+	assert_string_equal(p.agent, "b");
+	plan_free(&p);
+	resume_free(&w);
+}
+
+/* --- the records --- */
+
+static void test_runs(void **s)
+{
+	static const char *const damaged[] = {
+		"x\n",
+		"{\"after\":1}\n",
+		"{\"after\":-1,\"hash\":"
+		"\"0000000000000000000000000000000000000000000000000000000000000000\"}\n",
+		"{\"after\":1,\"hash\":"
+		"\"0000000000000000000000000000000000000000000000000000000000000000\"}",
+		"{\"after\":1,\"hash\":\"00\"}\n",
+		"\n"};
+	struct runs_end end = {.after = 0};
+	struct err e = ERR_INIT;
+	struct runs r;
+
+	(void)s;
+	write_good();
+	record_chain_start(end.hash_hex);
+	assert_int_equal(runs_load(dir, &r, &e), 0);
+	assert_int_equal(r.n, 0);
+	for (uint64_t i = 0; i < 3; i++) {
+		end.after = i * 7;
+		assert_int_equal(runs_add(dir, &r, &end, &e), 0);
+		runs_free(&r);
+		assert_int_equal(runs_load(dir, &r, &e), 0);
+		assert_int_equal(r.n, i + 1);
+		/* A run that failed before it recorded anything leaves no second one. */
+		assert_int_equal(runs_add(dir, &r, &end, &e), 0);
+		runs_free(&r);
+		assert_int_equal(runs_load(dir, &r, &e), 0);
+		assert_int_equal(r.n, i + 1);
+	}
+	assert_int_equal(r.ends[2].after, 14);
+	assert_string_equal(r.ends[2].hash_hex, end.hash_hex);
+	runs_free(&r);
+	for (size_t i = 0; i < ARRAY_LEN(damaged); i++) {
+		write_state("runs.jsonl", damaged[i]);
+		assert_int_equal(runs_load(dir, &r, &e), -EBADMSG);
+		assert_string_equal(e.text, "runs.jsonl is damaged in line 1");
+		assert_int_equal(resume_mark(dir, &e), -EBADMSG);
+	}
+	write_state("runs.jsonl", NULL);
+	assert_int_equal(symlinkat("bottle.json", dir, "runs.jsonl"), 0);
+	assert_int_equal(runs_load(dir, &r, &e), -ELOOP);
+}
+
+static void test_runs_cap(void **s)
+{
+	struct runs_end ends[RUNS_MAX], next = {.after = RUNS_MAX};
+	struct err e = ERR_INIT;
+	struct runs r = {ends, 0}, got;
+
+	(void)s;
+	write_good();
+	for (; r.n < RUNS_MAX - 1; r.n++) {
+		ends[r.n] = (struct runs_end){.after = INT64_MAX - RUNS_MAX + r.n};
+		record_chain_start(ends[r.n].hash_hex);
+	}
+	next = (struct runs_end){.after = INT64_MAX};
+	record_chain_start(next.hash_hex);
+	assert_int_equal(runs_add(dir, &r, &next, &e), 0);
+	assert_int_equal(runs_load(dir, &got, &e), 0);
+	assert_int_equal(got.n, RUNS_MAX);
+	next.after = 1;
+	assert_int_equal(runs_add(dir, &got, &next, &e), -E2BIG);
+	assert_string_equal(e.text, "it has been resumed 1000 times, and no more are counted");
+	runs_free(&got);
+}
+
+static void test_mark(void **s)
+{
+	_cleanup_(buf_free) struct buf b;
+	_cleanup_free_ char *whole = NULL, *cut = NULL;
+	struct err e = ERR_INIT;
+	char hash[RECORD_HASH_HEX];
+	struct runs r;
+
+	(void)s;
+	write_good();
+	/* No records: the start failed before there were any. */
+	assert_int_equal(resume_mark(dir, &e), 0);
+	assert_int_equal(runs_load(dir, &r, &e), 0);
+	assert_int_equal(r.ends[0].after, 0);
+	runs_free(&r);
+	record_chain_start(hash);
+	buf_init(&b, 65536);
+	for (uint64_t i = 1; i <= 3; i++) {
+		struct record one;
+
+		record_init(&one, "pipelock", RECORD_BLOCK, "host-not-allowed");
+		assert_int_equal(record_to_line(&b, &one, i, 1, hash, &e), 0);
+		assert_int_equal(buf_append(&b, "\n", 1), 0);
+	}
+	whole = str_dup(buf_str(&b));
+	/* What a killed run leaves: its last line is cut, and is not counted. */
+	cut = mem_printf("%s{\"seq\":4,\"ti", whole);
+	write_state("records.jsonl", cut);
+	assert_int_equal(resume_mark(dir, &e), 0);
+	assert_int_equal(runs_load(dir, &r, &e), 0);
+	assert_int_equal(r.n, 2);
+	assert_int_equal(r.ends[1].after, 3);
+	assert_string_equal(r.ends[1].hash_hex, hash);
+	runs_free(&r);
+	/* Shorter than it was at the last resume. */
+	write_state("records.jsonl", "");
+	assert_int_equal(resume_mark(dir, &e), -EBADMSG);
+	assert_string_equal(e.text, "nothing can be added to its records: the chain breaks after "
+				    "record 0: the bottle was resumed after record 3, which is "
+				    "not there");
+	*strstr(whole, "not-allowed") = 'N';
+	write_state("records.jsonl", whole);
+	assert_int_equal(resume_mark(dir, &e), -EBADMSG);
+	assert_non_null(strstr(e.text, "record 1 was changed"));
+	write_state("records.jsonl", NULL);
+	assert_int_equal(symlinkat("bottle.json", dir, "records.jsonl"), 0);
+	assert_int_equal(resume_mark(dir, &e), -ELOOP);
+}
+
+/* --- what has changed --- */
+
+static char *a_example(void)
+{
+	return mem_strdup("a.example");
+}
+
+static struct policy_route route(const char *host, unsigned methods)
+{
+	return (struct policy_route){.host = host ? mem_strdup(host) : a_example(),
+				     .ports = {443},
+				     .n_ports = 1,
+				     .methods = methods};
+}
+
+/* Compares one route with another; *text is what is said. */
+static void compare(struct policy_route was, struct policy_route now, const char *token_was,
+		    const char *token_now, char text[CHANGES_BYTES])
+{
+	char *refs[] = {(char *)(uintptr_t)token_was};
+	struct plan_secret secret = {.env = (char *)(uintptr_t)token_now};
+	struct resume_was w = {.policy = {.routes = &was, .n_routes = 1},
+			       .token_refs = refs,
+			       .n_token_refs = token_was != NULL};
+	struct plan p = {.policy = {.routes = &now, .n_routes = 1},
+			 .secrets = &secret,
+			 .n_secrets = token_now != NULL};
+	struct buf b;
+
+	buf_init(&b, CHANGES_BYTES);
+	assert_int_equal(changes_print(&w, &p, &b), 0);
+	assert_true(str_to_cstr(text, CHANGES_BYTES, buf_str(&b)));
+	buf_free(&b);
+	free(was.host);
+	free(now.host);
+}
+
+#define GET  (1u << POLICY_METHOD_GET)
+#define HEAD (1u << POLICY_METHOD_HEAD)
+
+static void test_changes_of_a_route(void **s)
+{
+	static char *one[] = {(char *)(uintptr_t) "/v1/**"},
+		    *two[] = {(char *)(uintptr_t) "/x", (char *)(uintptr_t) "/v1/**"},
+		    *again[] = {(char *)(uintptr_t) "/v1/**", (char *)(uintptr_t) "/x"};
+	struct policy_route was, now;
+	char text[CHANGES_BYTES];
+
+	(void)s;
+	compare(route(NULL, GET), route(NULL, GET), NULL, NULL, text);
+	assert_string_equal(text, "");
+	compare(route(NULL, GET), route("b.example", GET | HEAD), NULL, NULL, text);
+	assert_string_equal(text, "+ b.example GET,HEAD; - a.example GET");
+	compare(route(NULL, GET), route(NULL, (1u << POLICY_METHOD_COUNT) - 1), NULL, NULL, text);
+	assert_string_equal(text, "+ a.example any method; - a.example GET");
+	/* The order of ports and paths says nothing. */
+	was = now = route(NULL, GET);
+	was.host = a_example();
+	was.ports[1] = now.ports[0] = 8443;
+	now.ports[1] = 443;
+	was.n_ports = now.n_ports = 2;
+	was.paths = two;
+	now.paths = again;
+	was.n_paths = now.n_paths = 2;
+	compare(was, now, NULL, NULL, text);
+	assert_string_equal(text, "");
+	/* A list of paths is less than none. */
+	was = route(NULL, GET);
+	now = route(NULL, GET);
+	was.paths = one;
+	was.n_paths = 1;
+	compare(was, now, NULL, NULL, text);
+	assert_string_equal(text, "+ a.example GET; - a.example GET /v1/**");
+	now = route(NULL, GET);
+	was.host = a_example();
+	now.paths = two;
+	now.n_paths = 2;
+	compare(was, now, NULL, NULL, text);
+	assert_string_equal(text, "+ a.example GET /x /v1/**; - a.example GET /v1/**");
+	/* A placeholder is another one each time; where the credential comes from is not. */
+	was = now = route(NULL, GET);
+	was.host = a_example();
+	was.auth = now.auth = (struct policy_auth){.scheme = POLICY_AUTH_BEARER,
+						   .header = (char *)(uintptr_t) "authorization",
+						   .placeholder = (char *)(uintptr_t) "one"};
+	now.auth.placeholder = (char *)(uintptr_t) "two";
+	compare(was, now, "env:T", "T", text);
+	assert_string_equal(text, "");
+	was.host = a_example();
+	now.host = a_example();
+	compare(was, now, "env:T", "U", text);
+	assert_string_equal(text, "+ a.example GET with env:U; - a.example GET with env:T");
+	was.host = a_example();
+	now.host = a_example();
+	compare(was, now, NULL, "U", text);
+	assert_string_equal(text, "+ a.example GET with env:U; - a.example GET with a credential");
+}
+
+static void test_changes_around_routes(void **s)
+{
+	char *was_expose[] = {(char *)(uintptr_t) "/a", (char *)(uintptr_t) "/b"};
+	char *now_expose[] = {(char *)(uintptr_t) "/b", (char *)(uintptr_t) "/c\x1b[2J"};
+	struct policy_resolve resolve = {.host = (char *)(uintptr_t) "a.example"};
+	struct resume_was w = {.expose = was_expose, .n_expose = 2};
+	struct plan p = {.expose = now_expose, .n_expose = 2};
+	struct buf b;
+
+	(void)s;
+	p.policy.resolve = &resolve;
+	p.policy.n_resolve = 1;
+	p.policy.ca_pem = (char *)(uintptr_t) "x";
+	buf_init(&b, CHANGES_BYTES);
+	assert_int_equal(changes_print(&w, &p, &b), 0);
+	assert_int_equal(buf_append(&b, "", 1), 0);
+	assert_string_equal(buf_str(&b).p,
+			    "+ reads /c\\x1b[2J; - reads /a; egress.resolve differs; "
+			    "egress.ca differs");
+	buf_free(&b);
+}
+
+/* However much has changed, and however long it is: one line. */
+static void test_changes_cap(void **s)
+{
+	struct policy_route many[20];
+	char host[POLICY_HOST_MAX + 1];
+	struct resume_was w = {.agent = NULL};
+	struct plan p = {.policy = {.routes = many, .n_routes = ARRAY_LEN(many)}};
+	struct buf b;
+
+	(void)s;
+	memset(host, 'a', sizeof(host) - 1);
+	host[sizeof(host) - 1] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(many); i++) {
+		host[0] = (char)('a' + i);
+		many[i] = route(host, GET);
+	}
+	buf_init(&b, CHANGES_BYTES);
+	assert_int_equal(changes_print(&w, &p, &b), 0);
+	assert_int_equal(buf_append(&b, "", 1), 0);
+	assert_non_null(strstr(buf_str(&b).p, "; and 14 more"));
+	buf_free(&b);
+	for (size_t i = 0; i < ARRAY_LEN(many); i++)
+		free(many[i].host);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_read),
+		cmocka_unit_test(test_damaged_files),
+		cmocka_unit_test(test_too_large),
+		cmocka_unit_test(test_what_is_no_file_of_ours),
+		cmocka_unit_test(test_plan),
+		cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_runs_cap),
+		cmocka_unit_test(test_mark),
+		cmocka_unit_test(test_changes_of_a_route),
+		cmocka_unit_test(test_changes_around_routes),
+		cmocka_unit_test(test_changes_cap),
+	};
+
+	return cmocka_run_group_tests(tests, make_home, remove_home);
+}

@@ -1,0 +1,124 @@
+/* What the suite finds on the host: a bundle's processes among all others, and what they have. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "selftest/processes.h"
+#include "selftest/suite.h"
+
+#include "base/clean.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+static void test_addresses_and_namespaces(void **state)
+{
+	char text[3072], net[64];
+
+	(void)state;
+	host_addresses(text, sizeof(text));
+	assert_null(strstr(text, "127.0.0.1"));
+	host_addresses(text, 4); /* too small for any: none, and no half one */
+	assert_string_equal(text, "");
+	host_namespaces(text, sizeof(text));
+	assert_true(host_net_of(getpid(), net));
+	assert_non_null(strstr(text, net));
+	assert_false(host_is_on_link("not an address"));
+	assert_false(host_dial("127.0.0.1", 0, "x"));
+}
+
+/* A process that looks like a bundle's init: /bin/sh under that name. */
+static pid_t start_double(const char *folder)
+{
+	_cleanup_free_ char *program = mem_printf("%s/claude-bottle-bundle", folder);
+	_cleanup_free_ char *script = mem_printf("%s/init", folder);
+	char *const argv[] = {program, (char *)(uintptr_t) "init",
+			      (char *)(uintptr_t) "listen=192.0.2.77", NULL};
+	char *const env[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin", NULL};
+	int fd = open(script, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
+	static const char text[] = "read line\n";
+	int pipe_fds[2]; /* it reads for ever: nobody writes */
+	pid_t pid;
+
+	assert_int_equal(pipe(pipe_fds), 0);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
+	close(fd);
+	assert_int_equal(symlink("/bin/sh", program), 0);
+	pid = fork();
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+		(void)dup2(pipe_fds[0], STDIN_FILENO);
+		if (chdir(folder) == 0)
+			(void)execve(program, argv, env);
+		_exit(127);
+	}
+	return pid;
+}
+
+static void test_processes(void **state)
+{
+	char folder[] = "/tmp/selftest-host-XXXXXX", what[200];
+	_cleanup_free_ char *mark = NULL;
+	struct process list[PROCESSES_MAX];
+	struct process gone = {.role = "keyd"};
+	size_t n = 0;
+	pid_t pid;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	pid = start_double(folder);
+	for (int i = 0; n == 0 && i < 200; i++) {
+		(void)usleep(10000);
+		n = processes_find(1, "192.0.2.77", list);
+	}
+	assert_int_equal(n, 1);
+	assert_int_equal(list[0].pid, pid);
+	assert_string_equal(list[0].role, "init");
+	assert_int_equal(processes_find(1, "192.0.2.7", list), 0);
+	/* As a keeper's child it needs no address. */
+	assert_int_equal(processes_find(getpid(), "", list), 1);
+	assert_ptr_equal(processes_role(list, 1, "init"), &list[0]);
+	assert_null(processes_role(list, 1, "keyd"));
+	/* A pid that is by now somebody else's is not signalled. */
+	gone.pid = pid;
+	assert_false(processes_signal(&gone, SIGKILL));
+	assert_int_equal(errno, ESRCH);
+	/* Its folder has no mark, then it has. */
+	assert_int_equal(processes_has_marked(pid, "mark", what, sizeof(what)), 0);
+	mark = mem_printf("%s/mark", folder);
+	close(open(mark, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	assert_int_equal(processes_has_marked(pid, "mark", what, sizeof(what)), 1);
+	assert_non_null(strstr(what, "cwd"));
+	/* A shell is no static executable. */
+	assert_int_equal(processes_has_foreign_code(pid, what, sizeof(what)), 1);
+	assert_true(processes_signal(&list[0], SIGKILL));
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(processes_has_marked(pid, "mark", what, sizeof(what)), -1);
+	{
+		_cleanup_free_ char *rm = mem_printf("%s/init", folder),
+				    *link = mem_printf("%s/claude-bottle-bundle", folder);
+
+		(void)unlink(rm);
+		(void)unlink(link);
+		(void)unlink(mark);
+		(void)rmdir(folder);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_addresses_and_namespaces),
+		cmocka_unit_test(test_processes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
