@@ -38,6 +38,25 @@ static int said_open(struct err *e)
 	return take_fd(&fd);
 }
 
+/* What mmdebstrap and apt go by. The rest, in which a user's keys may be, is no business of the
+ * scripts of packages. */
+static char **bootstrap_env(void)
+{
+	static const char *const names[] = {"PATH",	   "HOME",	  "USER",      "TMPDIR",
+					    "http_proxy",  "https_proxy", "no_proxy",  "HTTP_PROXY",
+					    "HTTPS_PROXY", "NO_PROXY",	  "APT_CONFIG"};
+	char **env = mem_zalloc_array(ARRAY_LEN(names) + 1, sizeof(*env));
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		const char *value = getenv(names[i]);
+
+		if (value)
+			env[n++] = mem_printf("%s=%s", names[i], value);
+	}
+	return env;
+}
+
 _Noreturn static void become(int out_fd, int said_fd, pid_t parent)
 {
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -45,7 +64,8 @@ _Noreturn static void become(int out_fd, int said_fd, pid_t parent)
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() == parent && null >= 0 && dup2(null, 0) == 0 && dup2(out_fd, 1) == 1 &&
 	    dup2(said_fd, 2) == 2)
-		(void)execvp(image_base_recipe[0], (char *const *)image_base_recipe);
+		(void)execvpe(image_base_recipe[0], (char *const *)image_base_recipe,
+			      bootstrap_env());
 	_exit(127);
 }
 
@@ -120,7 +140,6 @@ static int bootstrap_end(struct bootstrap *b, bool must_die, struct err *e)
 }
 
 struct import {
-	const struct progress *progress;
 	char id[IMAGE_ID_MAX];
 };
 
@@ -153,7 +172,7 @@ static int make_here(const struct image_job *job, char id[IMAGE_ID_MAX], struct 
 {
 	_cleanup_(buf_free) struct buf path;
 	struct bootstrap b = {.pid = -1, .out_fd = -1, .said_fd = -1};
-	struct import import = {.progress = job->progress};
+	struct import import = {.id = ""};
 	struct err of_engine = ERR_INIT;
 	int ret, ended;
 

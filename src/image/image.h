@@ -46,7 +46,7 @@ bool image_kind_parse(struct str name, enum image_kind *out) __attribute__((warn
 struct image_info {
 	char reference[IMAGE_REFERENCE_MAX]; /* "claude-bottle/shell:0123456789abcdef" or the
 						user's own */
-	char id[80];			     /* "sha256:…" */
+	char id[80]; /* "sha256:…": make containers of this; a name may be moved meanwhile */
 	uint64_t size_bytes;
 };
 

@@ -97,8 +97,6 @@ static bool complains(struct str line)
 
 static void take_line(struct image_said *s)
 {
-	static const struct str ours[] = {
-		{" ---> ", 6}, {"Removing intermediate container ", 32}, {"Successfully ", 13}};
 	char copy[SAID_LINE_MAX];
 	struct str line;
 
@@ -115,14 +113,12 @@ static void take_line(struct image_said *s)
 		take_id(s, str_sub(line, 5, line.n));
 		return;
 	}
-	for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
-		if (str_starts(line, ours[i]))
-			return;
-	}
+	if (str_starts(line, STR_LIT("Removing intermediate container ")) ||
+	    str_starts(line, STR_LIT("Successfully ")))
+		return;
 	text_visible_cstr(s->last, sizeof(s->last), line);
 	if (!s->why[0] && complains(line))
 		memcpy(s->why, s->last, sizeof(s->why));
-
 	tell(s, str_of(s->last));
 }
 
