@@ -568,7 +568,18 @@ def sweep():
         if not lives:
             remove(folder, n, firewall)
             gone.append(folder)
+    sweep_rules()
     return gone
+
+
+def sweep_rules():
+    """Rules that name a bridge of ours which does not exist any more: two engines that start and end
+    at the same time put back what the other one has just taken away."""
+    there = set(links())
+    for table, line in rules()[0]:
+        named = set(re.findall(r"\bcbe\d+\b", line))
+        if named and not named & there:
+            iptables("-t", table, "-D", *line.split()[1:])
 
 
 def leftovers(but_living=False):

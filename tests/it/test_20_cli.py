@@ -221,12 +221,14 @@ def test_doctor_names_every_backend(bare):
         assert set(d) == {"backend", "built", "usable", "chosen", "reason", "checks"}
         for c in d["checks"]:
             assert c["name"] and c["text"]
-    assert not found["docker"]["built"] and not found["docker"]["usable"]
+    assert found["docker"]["built"] and not found["docker"]["usable"]
+    assert "no-engine.sock" in found["docker"]["checks"][0]["text"]
+    assert not found["qemu"]["built"] and not found["qemu"]["usable"]
     chosen = [d["backend"] for d in found.values() if d["chosen"]]
     assert len(chosen) == (1 if any(d["usable"] for d in found.values()) else 0)
     text = bare.run("doctor").stdout
     assert text.startswith(f"start takes {chosen[0]}: " if chosen else "start fails: ")
-    assert "docker: not in this build" in text
+    assert "docker: cannot start bottles" in text and "qemu: not in this build" in text
     only = bare.run("doctor", "--backend", "docker", "--json")
     assert only.returncode == 1 and len(json.loads(only.stdout)) == 1
 
