@@ -96,9 +96,10 @@ class Home:
         # An engine that is not there, rather than whichever runs on this host.
         out["DOCKER_HOST"] = self.docker_host or f"unix://{self.folder}/no-engine.sock"
         out.update(self.secrets)
-        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+        # The registry that the host's npm takes: its configuration lies in the real home.
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "npm_config_registry"):
             if name in os.environ:
-                out[name] = os.environ[name]
+                out.setdefault(name, os.environ[name])
         return out
 
     def write_bottle(self, name="box", routes=(), resolve=None, ca=None, text="", **more):

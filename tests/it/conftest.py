@@ -23,6 +23,11 @@ for _signal in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
 
 
 def pytest_sessionstart(session):
+    if "npm_config_registry" not in os.environ and shutil.which("npm"):
+        r = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True,
+                           stdin=subprocess.DEVNULL, timeout=60)
+        if r.returncode == 0 and r.stdout.strip().startswith("http"):
+            os.environ["npm_config_registry"] = r.stdout.strip()
     if not os.access(bottle_module.executable(), os.X_OK):
         pytest.exit(f"{bottle_module.executable()} is not built: run make", 3)
 
