@@ -90,11 +90,12 @@ struct backend {
 	void (*kill)(struct bottle *b);
 	/* What holds besides the wall, or does not (limits), for people and for bottle.json. */
 	const char *(*note)(const struct bottle *b);
-	/* After the agent's end: NULL, or what broke instead (an engine that went away). May be
-	 * NULL. */
-	const char *(*reason)(struct bottle *b);
-	/* Undoes prepare, all but the agent's home; also after a failed one. */
-	void (*release)(struct bottle *b);
+	/* After the end of the child that launch() made, with its status (wait(2)): NULL, or what
+	 * broke instead of the agent (an engine that went away). May be NULL. */
+	const char *(*reason)(struct bottle *b, int status);
+	/* Undoes prepare, all but the agent's home; also after a failed one. False: something could
+	 * not be removed, an engine that does not answer holds it, and cleanup() is to. */
+	bool (*release)(struct bottle *b);
 	/* Removes what a dead bottle left on this host (cgroups, containers, its home …); state_dir
 	 * is its folder. */
 	int (*cleanup)(const char *slug, const char *state_dir, struct err *e);

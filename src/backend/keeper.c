@@ -81,15 +81,27 @@ void keeper_check_flushed(struct keeper *k)
 	loop_stop(k->loop, 0);
 }
 
+/* What cannot be undone now is not called ended: so it is counted among what is left over. */
+static void keeper_release(struct keeper *k)
+{
+	if (!k->bottle || k->backend->release(k->bottle)) {
+		k->state = "ended";
+	} else if (k->reason[0]) {
+		size_t n = strlen(k->reason);
+
+		(void)snprintf(k->reason + n, sizeof(k->reason) - n,
+			       " (what is left of it: claude-bottle cleanup)");
+	}
+	k->bottle = NULL;
+	keeper_state_write(k);
+}
+
 /* Nothing is left but to say so. */
 static void keeper_farewell(struct keeper *k)
 {
 	if (k->is_flushing)
 		return;
-	k->backend->release(k->bottle);
-	k->bottle = NULL;
-	k->state = "ended";
-	keeper_state_write(k);
+	keeper_release(k);
 	loop_del(k->loop, &k->listen_watch);
 	close_fd(&k->listen_fd);
 	(void)unlinkat(k->state_fd, "control.sock", 0);
@@ -272,11 +284,7 @@ static void keeper_undo(struct keeper *k)
 		k->backend->reap_bundle(k->bottle, true, NULL, 0);
 	}
 	keeper_bundle_free(&k->bundle);
-	if (k->bottle)
-		k->backend->release(k->bottle);
-	k->bottle = NULL;
-	k->state = "ended";
-	keeper_state_write(k);
+	keeper_release(k);
 	(void)unlinkat(k->state_fd, "control.sock", 0);
 	close_fd(&k->lock_fd);
 }

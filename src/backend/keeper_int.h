@@ -141,7 +141,7 @@ struct keeper {
 	int state_fd, lock_fd, ready_fd, listen_fd;
 	struct loop_watch listen_watch;
 	struct loop_timer attach_timer, grace_timer, end_timer;
-	const char *state; /* "starting", "running", "ended" */
+	const char *state; /* "starting", "running"; "ended" when all of it is undone */
 	uint64_t started_ns;
 	unsigned kill_after_ms;
 	bool is_ending, is_flushing, wants_hang_up, is_detached;

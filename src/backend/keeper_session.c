@@ -292,7 +292,7 @@ static void session_on_exit(struct loop_watch *w, uint32_t events)
 	s->has_exited = true;
 	if (s->is_agent) {
 		const char *broke =
-			s->k->backend->reason ? s->k->backend->reason(s->k->bottle) : NULL;
+			s->k->backend->reason ? s->k->backend->reason(s->k->bottle, status) : NULL;
 
 		if (broke && !s->k->reason[0])
 			(void)snprintf(s->k->reason, sizeof(s->k->reason), "%s", broke);

@@ -87,7 +87,9 @@ static int wait_ready(int ready_fd, struct err *e)
 			(void)str_cut(reason, '\n', &reason, &(bool){false});
 			r = str_eq(reason, STR_LIT("ok")) ? 0
 			    : reason.n ? err_set(e, -EIO, STR_FMT, STR_ARG(reason))
-				       : err_set(e, -EIO, "the keeper ended without a word");
+				       : err_set(e, -EIO,
+						 "the keeper ended without a word (claude-bottle "
+						 "cleanup)");
 			break;
 		}
 	}

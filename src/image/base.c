@@ -62,6 +62,8 @@ _Noreturn static void become(int out_fd, int said_fd, pid_t parent)
 	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	/* When it is ended, it hangs up its whole process group: not ours, nor our caller's. */
+	(void)setsid();
 	if (getppid() == parent && null >= 0 && dup2(null, 0) == 0 && dup2(out_fd, 1) == 1 &&
 	    dup2(said_fd, 2) == 2)
 		(void)execvpe(image_base_recipe[0], (char *const *)image_base_recipe,

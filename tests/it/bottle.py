@@ -65,13 +65,15 @@ def route(host, methods=("GET", "HEAD", "POST"), paths=None, ports=None, **more)
 
 class Home:
     """A scratch home. uid: run as that ordinary user (the caller is root). docker_host: the engine
-    that its bottles are started with; without one their backend is native."""
+    that its bottles are started with; without one their backend is native. backend None: its bottles
+    name none."""
 
     def __init__(self, folder, uid=None, cache=None, docker_host=None):
         self.folder, self.uid = str(folder), uid
         self.backend, self.docker_host = "docker" if docker_host else "native", docker_host
         self.secrets = {}  # environment of the host's side only
         self.program = None  # another copy of the executable
+        self.state_home = None  # XDG_STATE_HOME
         for sub in ("bottles", "agents"):
             os.makedirs(f"{self.folder}/.claude-bottle/{sub}", mode=0o700, exist_ok=True)
         os.chmod(self.folder, 0o700)
@@ -88,13 +90,15 @@ class Home:
 
     @property
     def state(self):
-        return f"{self.folder}/.local/state/claude-bottle/bottles"
+        return f"{self.state_home or self.folder + '/.local/state'}/claude-bottle/bottles"
 
     def env(self):
         out = {"HOME": self.folder, "XDG_CACHE_HOME": self.cache, "LANG": "C.UTF-8", "TERM": "xterm",
                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
         # An engine that is not there, rather than whichever runs on this host.
         out["DOCKER_HOST"] = self.docker_host or f"unix://{self.folder}/no-engine.sock"
+        if self.state_home:
+            out["XDG_STATE_HOME"] = self.state_home
         out.update(self.secrets)
         # The registry that the host's npm takes: its configuration lies in the real home.
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "npm_config_registry"):
@@ -109,6 +113,8 @@ class Home:
         if ca:
             egress["ca"] = ca
         head = {"backend": self.backend, "egress": egress}
+        if not self.backend:
+            del head["backend"]
         if self.docker_host:
             head["provider"] = "shell"  # whose image is small
         head.update(more)

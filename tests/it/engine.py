@@ -205,7 +205,12 @@ class Firewall:
     def put_back_others(self):
         """After our engine's start: the rules that it dropped from chains which others share."""
         now, _ = rules()
-        lost = [x for x in self.rules if x not in now and is_dockers(*x)]
+        here = links()
+
+        def is_moot(line):  # of a network that was removed meanwhile
+            return any(i not in here for i in re.findall(r" -[io] (\S+)", line))
+
+        lost = [x for x in self.rules if x not in now and is_dockers(*x) and not is_moot(x[1])]
         # In front, last one first: the chains end with a RETURN, which must stay behind them.
         for table, line in reversed(lost):
             words = line.split()
@@ -215,10 +220,11 @@ class Firewall:
         """After our engine's end: the rules of its bridges, and all of Docker's own if there were none
         before and nobody else needs them."""
         now, chains = rules()
-        ours = [x for x in now if any(b in x[1].split() for b in bridges) and x not in self.rules]
+        # Also such as were there before: of an earlier bridge of that name, put back too late.
+        ours = [x for x in now if any(b in x[1].split() for b in bridges)]
         is_last = not other_engines() and ("filter", "DOCKER") not in self.chains
         if is_last:
-            ours = [x for x in now if x not in self.rules and (is_dockers(*x) or x in ours)]
+            ours = [x for x in now if x in ours or (x not in self.rules and is_dockers(*x))]
         for table, line in ours:
             iptables("-t", table, "-D", *line.split()[1:])
         if is_last:
@@ -275,6 +281,28 @@ def make_bridge():
     raise EngineError(f"every network of 172.{FIRST_NET}-{LAST_NET}.0.0/16 is taken")
 
 
+def networks_of(folder):
+    """Of the engine in folder, dead or alive: the names of its networks' bridges."""
+    try:
+        with open(f"{folder}/data/network/files/local-kv.db", "rb") as f:
+            return {"br-" + m.decode() for m in re.findall(rb'"id":"([0-9a-f]{12})', f.read())}
+    except OSError:
+        return set()
+
+
+def orphan_bridges(before):
+    """New ones that no private engine knows: dockerd was killed while it made them. Another engine
+    may be making one just now, and notes it afterwards."""
+    def look():
+        known = set().union(*(networks_of(d) for d in glob.glob(PREFIX + "*")))
+        return {b for b in links() if re.fullmatch("br-[0-9a-f]{12}", b)} - known - before
+
+    found = look()
+    if found:
+        time.sleep(1)
+    return sorted(found & look())
+
+
 def bridges_of(n):
     """Our bridge, and those of networks in our range that an engine which was killed left."""
     out = [f"cbe{n}"]
@@ -289,11 +317,11 @@ class Engine:
     data_mib: its storage is a tmpfs of that size (for a disk that fills). live_restore: containers
     survive its restart. group, and the mode of its socket follows: root:GROUP 0660; None: root alone.
     dies_with_caller: it gets a SIGTERM when the thread that made it ends. mirror: the URL of a registry
-    that it asks for what is on Docker's own.
+    that it asks for what is on Docker's own. more: further arguments.
     """
 
     def __init__(self, data_mib=None, live_restore=False, group=None, dies_with_caller=True, mirror=None,
-                 wait=30):
+                 wait=30, more=()):
         why = missing()
         if why:
             raise EngineError(why)
@@ -305,7 +333,7 @@ class Engine:
         self.data = f"{self.folder}/data"
         self.process, self.is_closed, self.dies_with_caller = None, False, dies_with_caller
         self.firewall = Firewall()
-        self.links_before = set(links())
+        self.links_before, self.n_kills = set(links()), 0
         self.bridge, self.n = None, None
         with open(f"{self.folder}/owner", "w") as f:
             json.dump({"pid": os.getpid(), "start": stat_of(os.getpid())[1],
@@ -327,6 +355,7 @@ class Engine:
                 self.argv.append("--live-restore")
             if mirror:
                 self.argv += ["--registry-mirror", mirror]
+            self.argv += more
             with open(f"{self.folder}/argv", "w") as f:
                 json.dump({"argv": self.argv, "n": self.n}, f)
             self.start(wait)
@@ -426,6 +455,7 @@ class Engine:
 
     def kill(self):
         """As the OOM killer would: dockerd gone at once, containerd with it, containers left alone."""
+        self.n_kills += 1
         self.process.kill()
         self.process.wait()
         end = time.monotonic() + 10
@@ -463,8 +493,7 @@ class Engine:
             except (OSError, TypeError, http.client.HTTPException):
                 pass
             self.stop(15)
-        made = [b for b in links() if b.startswith("br-")
-                and b not in self.links_before] if not other_engines(self.folder) else []
+        made = orphan_bridges(self.links_before) if self.n_kills else []
         remove(self.folder, self.n, self.firewall, made)
         if self.process:
             self.process.wait()
@@ -521,12 +550,13 @@ class Restarter:
 def remove(folder, n, firewall, bridges=()):
     """What is left of the engine in folder, whose dockerd is gone or is to be."""
     end_processes(lambda: processes_of(folder))
+    bridges = {*bridges, *networks_of(folder)}
     unmount_below(folder)
     if n is not None:
-        bridges = sorted({*bridges, *bridges_of(n)})
+        bridges = sorted(bridges | set(bridges_of(n)))
         firewall.restore([*bridges, f"172.{n}.0.0/24", f"172.{n}.0.0/16"] +
                          [f"172.{n}.{i}.0/24" for i in range(128, 256)])
-        for b in bridges:
+        for b in set(bridges) & set(links()):
             subprocess.run(["ip", "link", "del", b], capture_output=True, env=SIDE)
     base = os.path.basename(folder)
     for top in glob.glob("/sys/fs/cgroup/*/" + base) + [f"/sys/fs/cgroup/{base}"]:

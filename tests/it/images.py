@@ -84,6 +84,14 @@ def save(engine, provider="shell", used=None):
         json.dump(keep, f)
 
 
+def copy(source, target, tags, folder):
+    """Gives one engine what another has. The tar is kept in folder for the next."""
+    tar = f"{folder}/{abs(hash(tuple(sorted(tags)))):x}.tar"
+    if not os.path.exists(tar):
+        source.docker("save", "-o", tar, *tags, timeout=300)
+    target.docker("load", "-q", "-i", tar, timeout=300)
+
+
 def build(home, engine_host, provider):
     """{"shell": reference, "bundle": …} after `claude-bottle image build`."""
     for what in ("bundle", provider):

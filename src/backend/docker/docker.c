@@ -133,12 +133,13 @@ static void settle(struct bottle *b)
 		(void)!engine_end(&b->bundle_start, NULL, NULL);
 }
 
-static void docker_release(struct bottle *b)
+static bool docker_release(struct bottle *b)
 {
 	struct err e = ERR_INIT;
+	bool is_all;
 
 	if (!b)
-		return;
+		return true;
 	settle(b);
 	close_fd(&b->guest_fd);
 	close_fd(&b->guest_listen_fd);
@@ -146,10 +147,11 @@ static void docker_release(struct bottle *b)
 	while (b->n_kept > 0)
 		close_fd(&b->kept[--b->n_kept].fd);
 	/* The folder stays as long as something of it may be in the engine: cleanup looks there. */
-	if (b->engine.api[0] && docker_remove_own(b, &e) < 0)
-		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
-	else
+	is_all = !b->engine.api[0] || docker_remove_own(b, &e) == 0;
+	if (is_all)
 		docker_remove_place(b);
+	else
+		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
 	close_fd(&b->fail_fds[0]);
 	close_fd(&b->fail_fds[1]);
 	agent_env_free(b->env);
@@ -158,6 +160,7 @@ static void docker_release(struct bottle *b)
 	free(b->home);
 	free(b->bundle_path);
 	free(b);
+	return is_all;
 }
 
 static int docker_cleanup(const char *slug, const char *state_dir, struct err *e)

@@ -114,6 +114,7 @@ struct bottle {
 	bool has_tty;
 	struct docker_exec execs[DOCKER_EXECS];
 	unsigned n_execs; /* ever */
+	bool has_gone;	  /* the agent was let go: nothing is being made any more */
 	char reason[512]; /* what broke */
 	char note[160];
 };
@@ -124,6 +125,8 @@ struct bottle {
 json_t *docker_labels(const struct bottle *b, const char *role);
 /* PREFIX SLUG [-suffix] */
 char *docker_name(const char *slug, const char *suffix);
+/* Puts what to do behind the engine's own words. */
+void docker_advise(struct err *e, const char *advice);
 /* The "Id" of an answer. */
 int docker_take_id(const json_t *answer, const char *what, char id[DOCKER_ID_SIZE],
 		   struct err *e) _fallible_;
@@ -180,7 +183,7 @@ int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, p
 		struct err *e) _fallible_;
 int docker_signal(struct bottle *b, pid_t pid, int signo);
 void docker_kill(struct bottle *b);
-const char *docker_reason(struct bottle *b);
+const char *docker_reason(struct bottle *b, int status);
 
 /* --- wall.c: closing the agent's network, and the proof --- */
 

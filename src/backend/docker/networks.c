@@ -70,6 +70,8 @@ static int network_end(struct engine_call *c, struct docker_net *net, struct err
 	_cleanup_json_ json_t *answer = NULL;
 	int ret = engine_end(c, &answer, e);
 
+	if (ret == -EEXIST)
+		docker_advise(e, "it is no bottle's: docker network rm");
 	return ret < 0 ? ret : docker_take_id(answer, c->what, net->id, e);
 }
 

@@ -35,6 +35,14 @@ json_t *docker_labels(const struct bottle *b, const char *role)
 			 b->state_dir, DOCKER_LABEL_ROLE, role);
 }
 
+void docker_advise(struct err *e, const char *advice)
+{
+	size_t n = e ? strlen(e->text) : 0;
+
+	if (e)
+		(void)snprintf(e->text + n, sizeof(e->text) - n, " (%s)", advice);
+}
+
 /* The Id of an answer. */
 int docker_take_id(const json_t *answer, const char *what, char id[DOCKER_ID_SIZE], struct err *e)
 {
@@ -69,11 +77,10 @@ int docker_end_container(struct engine_call *c, char id[DOCKER_ID_SIZE], struct 
 	const json_t *warnings;
 	int ret = engine_end(c, &answer, e);
 
-	if (ret == -EEXIST && e)
-		return err_set(e, ret,
-			       "%s: a container of this name is there already, of another run: "
-			       "claude-bottle cleanup, or docker rm it",
-			       c->what);
+	if (ret == -EEXIST)
+		docker_advise(e, "it is no bottle's: docker rm");
+	else if (ret == -ENOENT)
+		docker_advise(e, "it was removed meanwhile: start again");
 	if (ret < 0)
 		return ret;
 	warnings = json_object_get(answer, "Warnings");
@@ -156,9 +163,10 @@ int docker_remove_own(struct bottle *b, struct err *e)
 	struct err own = ERR_INIT;
 	size_t n;
 
-	/* By what we know, since that is quick; by label when that was not all. */
+	/* By what we know, since that is quick. By label when that was not all, or may not be: of a
+	 * start that failed the engine may have made what it could not tell us any more. */
 	if (remove_pair(&b->engine, false, b->agent_id, b->bundle_id, &own) == 0 &&
-	    remove_pair(&b->engine, true, b->wall.id, b->outer.id, &own) == 0)
+	    remove_pair(&b->engine, true, b->wall.id, b->outer.id, &own) == 0 && b->has_gone)
 		return 0;
 	return docker_remove(&b->engine, &all, &n, e);
 }

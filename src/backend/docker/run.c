@@ -142,7 +142,10 @@ int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 		.limits = {.files = p->limits.files, .file_size_bytes = p->limits.file_size_bytes}};
 	int ret = docker_write_ca(b, ca_pem, e);
 
-	return ret < 0 ? ret : guest_go(b->guest_fd, &go, RUN_GO_MS, -1, e);
+	if (ret == 0)
+		ret = guest_go(b->guest_fd, &go, RUN_GO_MS, -1, e);
+	b->has_gone = ret == 0;
+	return ret;
 }
 
 /* --- beside the agent --- */
@@ -215,42 +218,57 @@ int docker_signal(struct bottle *b, pid_t pid, int signo)
 	return guest_signal(b->guest_fd, number, signo, NULL);
 }
 
+/* The first one stays: what comes later follows from it. */
+static void set_reason(struct bottle *b, struct str why)
+{
+	char shown[sizeof(b->reason) - 32];
+
+	if (b->reason[0])
+		return;
+	text_visible_cstr(shown, sizeof(shown), why);
+	(void)snprintf(b->reason, sizeof(b->reason), "the bottle was stopped: %s", shown);
+}
+
 /* Its first process ends when the keeper's end of their connection does, with or without an engine
  * that answers; the rest is for a container whose first process was never there. */
 void docker_kill(struct bottle *b)
 {
 	char path[RUN_PATH_MAX];
 	struct engine_call c;
+	struct err e = ERR_INIT;
 	int ret;
 
 	close_fd(&b->guest_fd);
 	if (!b->agent_id[0])
 		return;
 	(void)snprintf(path, sizeof(path), "/containers/%s/kill", b->agent_id);
-	ret = engine_begin(&c, &b->engine, "POST", path, NULL, "kill the agent", NULL);
+	ret = engine_begin(&c, &b->engine, "POST", path, NULL, "kill the agent", &e);
 	if (ret == 0) {
 		c.timeout_ms = RUN_KILL_MS;
-		ret = engine_end(&c, NULL, NULL);
+		ret = engine_end(&c, NULL, &e);
 	}
 	/* Whoever waits for the relay must not wait for an engine that does not answer. That there
 	 * is no such container, or that it does not run, is an answer. */
-	if (ret < 0 && ret != -ENOENT && ret != -EEXIST && b->relay_pid > 0)
-		(void)kill(b->relay_pid, SIGKILL);
+	if (ret == 0 || ret == -ENOENT || ret == -EEXIST || b->relay_pid <= 0)
+		return;
+	set_reason(b, str_of(e.text));
+	(void)kill(b->relay_pid, SIGKILL);
 }
 
-const char *docker_reason(struct bottle *b)
+/* A relay ends with a status of its own; a signal is somebody else's. */
+const char *docker_reason(struct bottle *b, int status)
 {
 	char line[sizeof(b->reason)];
 	struct str text;
 	ssize_t n;
 	bool found;
 
-	if (b->reason[0])
-		return b->reason;
 	n = read(b->fail_fds[0], line, sizeof(line));
-	if (n <= 0)
-		return NULL;
-	(void)str_cut(str_slice(line, (size_t)n), '\n', &text, &found);
-	text_visible_cstr(b->reason, sizeof(b->reason), text);
-	return b->reason;
+	if (n > 0) {
+		(void)str_cut(str_slice(line, (size_t)n), '\n', &text, &found);
+		set_reason(b, text);
+	} else if (WIFSIGNALED(status)) {
+		set_reason(b, STR_LIT("the process that stands for the agent was killed"));
+	}
+	return b->reason[0] ? b->reason : NULL;
 }

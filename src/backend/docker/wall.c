@@ -7,7 +7,9 @@
 #include "backend/docker/docker_int.h"
 
 #include "base/clean.h"
+#include "base/io.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "guest/guest_host.h"
 
 #include <arpa/inet.h>
@@ -15,6 +17,7 @@
 #include <fcntl.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +31,19 @@
 #define WALL_TARGET_SIZE  48
 
 /* --- closing --- */
+
+static int closer_failed(struct str said, struct err *e)
+{
+	char shown[512];
+	bool found;
+
+	(void)str_cut(said, '\n', &said, &found);
+	if (str_starts(said, STR_LIT("claude-bottle: ")))
+		said = str_sub(said, strlen("claude-bottle: "), said.n);
+	text_visible_cstr(shown, sizeof(shown), said);
+	return err_set(e, -ENOTUNIQ, "the agent's network cannot be closed: %s",
+		       shown[0] ? shown : "its closer says nothing");
+}
 
 /* Where the keeper may not enter the container's network itself, a container of the engine's does,
  * for the moment, with that one capability. */
@@ -57,9 +73,11 @@ static int close_by_container(struct bottle *b, struct err *e)
 	(void)snprintf(path, sizeof(path), "/containers/%s/start", id);
 	if (ret == 0)
 		ret = engine_do(&b->engine, "POST", path, NULL, "start the closer", NULL, e);
-	if (ret < 0 && pid > 0)
+	n = 0;
+	if (ret == 0 && io_wait(ours, POLLIN, WALL_CLOSER_MS) == 1)
+		n = read(ours, said, sizeof(said) - 1);
+	else if (pid > 0)
 		(void)kill(pid, SIGKILL);
-	n = ret == 0 ? read(ours, said, sizeof(said) - 1) : 0;
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	(void)snprintf(path, sizeof(path), "/containers/%s?force=1&v=1", id);
@@ -68,10 +86,7 @@ static int close_by_container(struct bottle *b, struct err *e)
 		return ret;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	said[n > 0 ? n : 0] = '\0';
-	said[strcspn(said, "\n")] = '\0';
-	return err_set(e, -ENOTUNIQ, "the agent's network cannot be closed: %s",
-		       said[0] ? said : "its closer says nothing");
+	return closer_failed(str_slice(said, n > 0 ? (size_t)n : 0), e);
 }
 
 int docker_close_network(struct bottle *b, struct err *e)

@@ -136,15 +136,16 @@ static const char *native_note(const struct bottle *b)
 	return b->cgroup.note;
 }
 
-static void native_release(struct bottle *b)
+static bool native_release(struct bottle *b)
 {
 	if (!b)
-		return;
+		return true;
 	compartment_kill(&b->compartment);
 	compartment_free(&b->compartment);
 	wall_free(&b->wall);
 	cgroup_remove(&b->cgroup);
 	free(b);
+	return true;
 }
 
 static int native_cleanup(const char *slug, const char *state_dir, struct err *e)
