@@ -196,7 +196,9 @@ static int connect_agree(struct engine *en, const json_t *answer, struct err *e)
 static void connect_options(struct engine *en, const json_t *info)
 {
 	const json_t *options = json_object_get(info, "SecurityOptions");
+	const char *os = json_string_value(json_object_get(info, "OperatingSystem"));
 
+	en->is_desktop = os && strcmp(os, "Docker Desktop") == 0;
 	for (size_t i = 0; i < json_array_size(options); i++) {
 		struct str s = str_of(json_string_value(json_array_get(options, i))), name;
 		bool found;
@@ -237,7 +239,7 @@ int engine_connect(struct engine *en, int timeout_ms, struct err *e)
 	int ret;
 
 	en->api[0] = en->version[0] = '\0';
-	en->is_rootless = en->is_remapped = false;
+	en->is_rootless = en->is_remapped = en->is_desktop = false;
 	ret = connect_ask(en, "/version", "ask for its version", timeout_ms, &answer, e);
 	if (ret == 0)
 		ret = connect_agree(en, answer, e);

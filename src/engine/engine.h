@@ -29,6 +29,7 @@ struct engine {
 	char api[16];	  /* negotiated, "1.41" */
 	char version[48]; /* of the engine, for people */
 	bool is_rootless, is_remapped; /* its containers' uids are not the host's */
+	bool is_desktop;	       /* it runs in a virtual machine of its own */
 	/* Of engine_stream(), for who makes a copy: how long it may say nothing. 0: ten minutes, as
 	 * a step of a build may. */
 	int silence_ms;

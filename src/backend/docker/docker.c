@@ -41,15 +41,19 @@ static int docker_ensure(const struct plan *p, const struct progress *progress, 
 	return ret == 0 ? image_ensure_agent(&en, p->provider, p->image, progress, &info, e) : ret;
 }
 
-/* Of a run in this folder that was killed. */
-static int remove_remains(const struct bottle *b, struct err *e)
+static int docker_cleanup(const char *slug, const char *state_dir, struct err *e)
 {
-	struct docker_which w = {.slug = b->plan->slug, .state = b->state_dir};
+	struct docker_which w = {.slug = slug, .state = state_dir};
+	struct engine en;
 	size_t n;
+	int ret = docker_engine_of(&en, state_dir, e);
 
-	if (access(b->dir, F_OK) < 0)
+	/* Without that folder nothing was made, or all was removed. */
+	if (ret == -ENOENT)
 		return 0;
-	return docker_remove(&b->engine, &w, &n, e);
+	if (ret == 0)
+		ret = engine_connect(&en, ENGINE_PING_MS, e);
+	return ret == 0 ? docker_remove(&en, &w, &n, e) : ret;
 }
 
 /* uids for the roles, which nobody else on this host has; in the container init is root whoever the
@@ -70,8 +74,9 @@ static int docker_make(struct bottle *b, struct err *e)
 {
 	int ret = docker_engine(&b->engine, e);
 
+	/* Of a run in this folder that was killed, and perhaps in another engine. */
 	if (ret == 0)
-		ret = remove_remains(b, e);
+		ret = docker_cleanup(b->plan->slug, b->state_dir, e);
 	if (ret == 0)
 		ret = docker_mark_place(b, e);
 	if (ret == 0)
@@ -161,21 +166,6 @@ static bool docker_release(struct bottle *b)
 	free(b->bundle_path);
 	free(b);
 	return is_all;
-}
-
-static int docker_cleanup(const char *slug, const char *state_dir, struct err *e)
-{
-	struct docker_which w = {.slug = slug, .state = state_dir};
-	struct engine en;
-	size_t n;
-	int ret = docker_engine_of(&en, state_dir, e);
-
-	/* Without that folder nothing was made, or all was removed. */
-	if (ret == -ENOENT)
-		return 0;
-	if (ret == 0)
-		ret = engine_connect(&en, ENGINE_PING_MS, e);
-	return ret == 0 ? docker_remove(&en, &w, &n, e) : ret;
 }
 
 static int docker_sweep(const char *state_root, bool is_dry, size_t *n, struct err *e)

@@ -28,6 +28,12 @@ int docker_engine(struct engine *out, struct err *e)
 			       "the Docker engine at %s gives containers other user ids than the "
 			       "host's (%s), which bottles do not support yet",
 			       out->socket, out->is_rootless ? "rootless" : "userns-remap");
+	/* Its containers are not on this host: neither their sockets nor their networks are. */
+	if (out->is_desktop)
+		return err_set(e, -ENOTSUP,
+			       "the Docker engine at %s is Docker Desktop's, in a virtual machine; "
+			       "bottles need an engine on the host itself",
+			       out->socket);
 	known = *out;
 	return 0;
 }

@@ -52,6 +52,29 @@ static void test_agrees(void **state)
 	       false, false);
 }
 
+static void test_desktop(void **state)
+{
+	static const struct {
+		const char *info;
+		bool is_desktop;
+	} table[] = {{VERSION("{\"OperatingSystem\":\"Docker Desktop\"}"), true},
+		     {VERSION("{\"OperatingSystem\":\"Debian GNU/Linux 12 (bookworm)\"}"), false},
+		     {VERSION("{\"OperatingSystem\":7}"), false}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+		const char *answers[] = {VERSION("{\"ApiVersion\":\"1.41\"}"), table[i].info};
+		struct fake f = {0};
+		struct err e = ERR_INIT;
+
+		fake_script(&f, answers, 2);
+		f.en.is_desktop = !table[i].is_desktop;
+		assert_int_equal(engine_connect(&f.en, ENGINE_PING_MS, &e), 0);
+		assert_int_equal(f.en.is_desktop, table[i].is_desktop);
+		fake_stop(&f);
+	}
+}
+
 static void test_version_shown(void **state)
 {
 	struct fake f = {0};
@@ -340,17 +363,12 @@ static void test_full_queue(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_agrees),
-		cmocka_unit_test(test_version_shown),
-		cmocka_unit_test(test_versions_refused),
-		cmocka_unit_test(test_no_engine),
-		cmocka_unit_test(test_huge),
-		cmocka_unit_test(test_info_fails),
-		cmocka_unit_test(test_no_socket),
-		cmocka_unit_test(test_stale_socket),
-		cmocka_unit_test(test_permission),
-		cmocka_unit_test(test_no_answer),
-		cmocka_unit_test(test_full_queue),
+		cmocka_unit_test(test_agrees),	       cmocka_unit_test(test_desktop),
+		cmocka_unit_test(test_version_shown),  cmocka_unit_test(test_versions_refused),
+		cmocka_unit_test(test_no_engine),      cmocka_unit_test(test_huge),
+		cmocka_unit_test(test_info_fails),     cmocka_unit_test(test_no_socket),
+		cmocka_unit_test(test_stale_socket),   cmocka_unit_test(test_permission),
+		cmocka_unit_test(test_no_answer),      cmocka_unit_test(test_full_queue),
 		cmocka_unit_test(test_other_protocol),
 	};
 
