@@ -1,6 +1,7 @@
 #include "guest/guest_int.h"
 
 #include "base/clean.h"
+#include "base/limits.h"
 #include "base/signals.h"
 #include "base/text.h"
 #include "base/timeutil.h"
@@ -39,43 +40,30 @@ int agent_isolate(struct err *e)
 
 /* --- limits --- */
 
-static int limit_set(__rlimit_resource_t what, uint64_t value, struct err *e)
-{
-	struct rlimit l;
-
-	if (getrlimit(what, &l) < 0)
-		return err_errno(e, "getrlimit");
-	/* Never above what the container allows. */
-	if (l.rlim_max != RLIM_INFINITY && value > l.rlim_max)
-		value = l.rlim_max;
-	l.rlim_cur = l.rlim_max = value;
-	return setrlimit(what, &l) < 0 ? err_errno(e, "setrlimit") : 0;
-}
-
 int agent_limit(const struct guest_limits *l, struct err *e)
 {
-	int ret = limit_set(RLIMIT_CORE, 0, e);
+	int ret = limits_lower(RLIMIT_CORE, 0, e);
 
 	if (ret == 0 && l->files > 0)
-		ret = limit_set(RLIMIT_NOFILE, l->files, e);
+		ret = limits_lower(RLIMIT_NOFILE, l->files, e);
 	if (ret == 0 && l->file_size_bytes > 0)
-		ret = limit_set(RLIMIT_FSIZE, l->file_size_bytes, e);
+		ret = limits_lower(RLIMIT_FSIZE, l->file_size_bytes, e);
 	if (ret == 0 && l->processes > 0)
-		ret = limit_set(RLIMIT_NPROC, l->processes, e);
+		ret = limits_lower(RLIMIT_NPROC, l->processes, e);
 	return ret;
 }
 
 int agent_limit_as_init(struct err *e)
 {
 	static const __rlimit_resource_t all[] = {RLIMIT_NOFILE, RLIMIT_FSIZE, RLIMIT_NPROC};
-	int ret = limit_set(RLIMIT_CORE, 0, e);
+	int ret = limits_lower(RLIMIT_CORE, 0, e);
 
 	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(all); i++) {
 		struct rlimit l;
 
 		if (prlimit(1, all[i], NULL, &l) < 0)
 			return err_errno(e, "ask for the limits of process 1");
-		ret = limit_set(all[i], l.rlim_max, e);
+		ret = limits_lower(all[i], l.rlim_max, e);
 	}
 	return ret;
 }

@@ -18,12 +18,6 @@
 #define COMMIT_LABEL_POLICY "claude-bottle.policy"
 #define COMMIT_MS	    600000
 
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
-
 static int find_agent(const struct engine *en, const char *slug, const char *state_dir,
 		      char id[DOCKER_ID_SIZE], struct err *e)
 {

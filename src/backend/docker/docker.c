@@ -89,7 +89,6 @@ static int docker_make(struct bottle *b, struct err *e)
 	if (ret == 0)
 		ret = image_find_agent(&b->engine, b->plan->provider, b->plan->image,
 				       &b->agent_image, e);
-	b->env = agent_env_make(b->plan, b->wall.bundle);
 	return ret == 0 ? docker_begin(b, e) : ret;
 }
 
@@ -102,7 +101,7 @@ static int docker_prepare(struct bottle **out, const struct plan *p, const char 
 	*out = b;
 	b->plan = p;
 	b->bundle_listen_fd = b->guest_listen_fd = b->guest_fd = -1;
-	b->bundle_start.fd = b->agent_start.fd = b->wall_call.fd = b->outer_call.fd = -1;
+	b->bundle_start.fd = b->agent_start.fd = b->wall.call.fd = b->outer.call.fd = -1;
 	b->has_tty = has_tty;
 	b->fail_fds[0] = b->fail_fds[1] = -1;
 	b->state_dir = mem_strdup(state_dir);
@@ -128,10 +127,10 @@ static const char *docker_note(const struct bottle *b)
 /* What is being made must be known before it can be removed. */
 static void settle(struct bottle *b)
 {
-	if (b->wall_call.fd >= 0)
-		(void)!docker_end_wall(b, &(struct err){0});
-	if (b->outer_call.fd >= 0)
-		(void)!docker_end_outer(b, &(struct err){0});
+	if (b->wall.call.fd >= 0)
+		(void)!docker_end_network(b, &b->wall, &(struct err){0});
+	if (b->outer.call.fd >= 0)
+		(void)!docker_end_network(b, &b->outer, &(struct err){0});
 	if (b->agent_start.fd >= 0)
 		(void)!engine_end(&b->agent_start, NULL, NULL);
 	if (b->bundle_start.fd >= 0)

@@ -33,12 +33,19 @@
 #define DOCKER_CA_FILE	   "ca.pem"
 #define DOCKER_STATE	   "docker" /* below the state folder */
 
+static inline void docker_json_unref(json_t **j)
+{
+	json_decref(*j);
+}
+#define _cleanup_json_ __attribute__((cleanup(docker_json_unref)))
+
 /* --- range.c: addresses --- */
 
 /* One network. On the wall nobody has the gateway's address; on the outer network there is no
  * agent. */
 struct docker_net {
 	char id[DOCKER_ID_SIZE]; /* empty: not made */
+	struct engine_call call; /* under way while it is being made */
 	char subnet[20], gateway[16], bundle[16], agent[16];
 };
 
@@ -64,11 +71,11 @@ int docker_range_pick(struct docker_net *out, const struct docker_taken *t, uint
 
 /* --- networks.c --- */
 
-/* Picks addresses for both and has both made; each is there when its docker_end_…() says so. */
+/* Picks addresses for both and has both made; each is there when docker_end_network() says so. */
 int docker_begin_networks(struct bottle *b, struct err *e) _fallible_;
-/* Addresses that somebody else was given meanwhile are picked anew. */
-int docker_end_wall(struct bottle *b, struct err *e) _fallible_;
-int docker_end_outer(struct bottle *b, struct err *e) _fallible_;
+/* net: one of the bottle's two. Addresses that somebody else was given meanwhile are picked anew.
+ */
+int docker_end_network(struct bottle *b, struct docker_net *net, struct err *e) _fallible_;
 /* The bundle's container onto the outer network. */
 int docker_connect_outer(struct bottle *b, struct err *e) _fallible_;
 
@@ -94,7 +101,6 @@ struct bottle {
 	char *bundle_path; /* of the executable, which the agent's container finds at GUEST_BUNDLE
 			    */
 	struct docker_net wall, outer;
-	struct engine_call wall_call, outer_call; /* being made */
 	char bundle_id[DOCKER_ID_SIZE], agent_id[DOCKER_ID_SIZE];
 	uid_t uid; /* of the agent, in the container and on the host */
 	gid_t gid;

@@ -14,12 +14,6 @@
 #define NETWORKS_TRIES	  8
 #define NETWORKS_PATH_MAX 256
 
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
-
 static json_t *wall_spec(const struct bottle *b)
 {
 	_cleanup_free_ char *name = docker_name(b->plan->slug, "");
@@ -45,34 +39,25 @@ static json_t *outer_spec(const struct bottle *b)
 			 b->outer.subnet, "Gateway", b->outer.gateway);
 }
 
-static int network_begin(struct bottle *b, struct engine_call *c, json_t *spec, const char *what,
-			 struct err *e)
+static int network_begin(struct bottle *b, struct docker_net *net, struct err *e)
 {
-	_cleanup_json_ json_t *owned = spec;
+	bool is_wall = net == &b->wall;
+	_cleanup_json_ json_t *spec = is_wall ? wall_spec(b) : outer_spec(b);
 
-	if (!owned)
+	if (!spec)
 		return err_set(e, -EILSEQ, "the state folder's path is not UTF-8");
-	return engine_begin(c, &b->engine, "POST", "/networks/create", owned, what, e);
+	return engine_begin(&net->call, &b->engine, "POST", "/networks/create", spec,
+			    is_wall ? "make the bottle's network" : "make the bundle's network", e);
 }
 
-static int begin_wall(struct bottle *b, struct err *e)
-{
-	return network_begin(b, &b->wall_call, wall_spec(b), "make the bottle's network", e);
-}
-
-static int begin_outer(struct bottle *b, struct err *e)
-{
-	return network_begin(b, &b->outer_call, outer_spec(b), "make the bundle's network", e);
-}
-
-static int network_end(struct engine_call *c, struct docker_net *net, struct err *e)
+static int network_end(struct docker_net *net, struct err *e)
 {
 	_cleanup_json_ json_t *answer = NULL;
-	int ret = engine_end(c, &answer, e);
+	int ret = engine_end(&net->call, &answer, e);
 
 	if (ret == -EEXIST)
 		docker_advise(e, "it is no bottle's: docker network rm");
-	return ret < 0 ? ret : docker_take_id(answer, c->what, net->id, e);
+	return ret < 0 ? ret : docker_take_id(answer, net->call.what, net->id, e);
 }
 
 static bool says(const struct err *e, const char *words)
@@ -111,21 +96,17 @@ static int read_taken(const struct bottle *b, struct docker_taken *t, struct err
 	return ret == 0 ? docker_taken_read(t, networks, e) : ret;
 }
 
-/* wall, outer: those that are to be picked; the other of the two counts as taken. */
-static int pick(struct bottle *b, bool wall, bool outer, uint32_t offset, struct err *e)
+/* Beside what is taken, and beside the other network's. */
+static int network_pick(struct bottle *b, struct docker_net *net, uint32_t offset, struct err *e)
 {
+	const struct docker_net *other = net == &b->wall ? &b->outer : &b->wall;
 	struct docker_taken *t = mem_zalloc(sizeof(*t));
-	uint32_t seed = seed_of(b->plan->slug) + 2 * offset;
 	int ret = read_taken(b, t, e);
 
-	if (ret == 0 && wall && !outer)
-		ret = docker_taken_add_text(t, b->outer.subnet, e);
-	if (ret == 0 && wall)
-		ret = docker_range_pick(&b->wall, t, seed, e);
-	if (ret == 0 && outer)
-		ret = docker_taken_add_text(t, b->wall.subnet, e);
-	if (ret == 0 && outer)
-		ret = docker_range_pick(&b->outer, t, seed + 1, e);
+	if (ret == 0)
+		ret = docker_taken_add_text(t, other->subnet, e);
+	if (ret == 0)
+		ret = docker_range_pick(net, t, seed_of(b->plan->slug) + offset, e);
 	free(t);
 	return ret;
 }
@@ -134,39 +115,26 @@ static int pick(struct bottle *b, bool wall, bool outer, uint32_t offset, struct
 
 int docker_begin_networks(struct bottle *b, struct err *e)
 {
-	int ret = pick(b, true, true, 0, e);
+	int ret = network_pick(b, &b->wall, 0, e);
 
 	if (ret == 0)
-		ret = begin_wall(b, e);
-	return ret == 0 ? begin_outer(b, e) : ret;
+		ret = network_pick(b, &b->outer, 1, e);
+	if (ret == 0)
+		ret = network_begin(b, &b->wall, e);
+	return ret == 0 ? network_begin(b, &b->outer, e) : ret;
 }
 
-int docker_end_wall(struct bottle *b, struct err *e)
+int docker_end_network(struct bottle *b, struct docker_net *net, struct err *e)
 {
-	int ret = network_end(&b->wall_call, &b->wall, e);
+	int ret = network_end(net, e);
 
 	for (uint32_t i = 1; ret < 0 && is_passing(e) && i < NETWORKS_TRIES; i++) {
 		*e = ERR_INIT;
-		ret = pick(b, true, false, i, e);
+		ret = network_pick(b, net, 2 * i, e);
 		if (ret == 0)
-			ret = begin_wall(b, e);
+			ret = network_begin(b, net, e);
 		if (ret == 0)
-			ret = network_end(&b->wall_call, &b->wall, e);
-	}
-	return ret;
-}
-
-int docker_end_outer(struct bottle *b, struct err *e)
-{
-	int ret = network_end(&b->outer_call, &b->outer, e);
-
-	for (uint32_t i = 1; ret < 0 && is_passing(e) && i < NETWORKS_TRIES; i++) {
-		*e = ERR_INIT;
-		ret = pick(b, false, true, i, e);
-		if (ret == 0)
-			ret = begin_outer(b, e);
-		if (ret == 0)
-			ret = network_end(&b->outer_call, &b->outer, e);
+			ret = network_end(net, e);
 	}
 	return ret;
 }

@@ -18,12 +18,6 @@
 #define OBJECTS_PATH_MAX  512
 #define OBJECTS_REMOVE_MS 15000
 
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
-
 char *docker_name(const char *slug, const char *suffix)
 {
 	return mem_printf(DOCKER_PREFIX "%s%s", slug, suffix);

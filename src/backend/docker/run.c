@@ -24,12 +24,6 @@
 #define RUN_GO_MS	   15000
 #define RUN_CONTAINER_STOP 137
 
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
-#define _cleanup_json_ _cleanup_(json_unref)
-
 /* --- the bundle --- */
 
 static void describe_end(struct bottle *b, const json_t *answer)

@@ -7,6 +7,7 @@
  */
 #include "backend/docker/docker_int.h"
 
+#include "backend/agent_env.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -51,8 +52,11 @@ static int connect_and_start_bundle(struct bottle *b, struct err *e)
 int docker_begin(struct bottle *b, struct err *e)
 {
 	struct engine_call agent = {.fd = -1}, bundle = {.fd = -1};
-	int ret = docker_end_wall(b, e);
+	int ret = docker_end_network(b, &b->wall, e);
 
+	/* Not before: its addresses may have been picked anew. */
+	if (ret == 0)
+		b->env = agent_env_make(b->plan, b->wall.bundle);
 	if (ret == 0)
 		ret = docker_write_files(b, e);
 	if (ret == 0)
@@ -69,7 +73,7 @@ int docker_begin(struct bottle *b, struct err *e)
 	if (ret == 0)
 		ret = docker_end_container(&bundle, b->bundle_id, e);
 	if (ret == 0)
-		ret = docker_end_outer(b, e);
+		ret = docker_end_network(b, &b->outer, e);
 	/* After a failure: what is made all the same must be known, so that it can be removed. */
 	if (agent.fd >= 0)
 		(void)!docker_end_container(&agent, b->agent_id, NULL);

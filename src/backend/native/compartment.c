@@ -12,6 +12,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/limits.h"
 #include "base/signals.h"
 
 #include <errno.h>
@@ -158,18 +159,6 @@ int compartment_stdio(const struct backend_stdio *io, int slave_fd, bool is_lead
 	return 0;
 }
 
-static int limit_set(__rlimit_resource_t what, uint64_t value, struct err *e)
-{
-	struct rlimit l;
-
-	if (getrlimit(what, &l) < 0)
-		return err_errno(e, "getrlimit");
-	if (l.rlim_max != RLIM_INFINITY && value > l.rlim_max)
-		value = l.rlim_max;
-	l.rlim_cur = l.rlim_max = value;
-	return setrlimit(what, &l) < 0 ? err_errno(e, "setrlimit") : 0;
-}
-
 /* RLIMIT_NPROC counts a user's processes, and from 5.14 on within a user namespace. Before that an
  * ordinary user's own would count as the bottle's; as root the bottle has a user of its own. */
 static bool limit_may_count_processes(const struct compartment *c)
@@ -188,15 +177,15 @@ int compartment_limit(const struct compartment *c, struct err *e)
 {
 	const struct plan_limits *l = &c->plan->limits;
 	uint64_t size = l->file_size_bytes;
-	int ret = limit_set(RLIMIT_CORE, 0, e);
+	int ret = limits_lower(RLIMIT_CORE, 0, e);
 
 	if (ret == 0)
-		ret = limit_set(RLIMIT_NOFILE, l->files ? l->files : COMPARTMENT_FILES, e);
+		ret = limits_lower(RLIMIT_NOFILE, l->files ? l->files : COMPARTMENT_FILES, e);
 	if (ret == 0 && size > 0)
-		ret = limit_set(RLIMIT_FSIZE,
-				size < COMPARTMENT_FSIZE_MIN ? COMPARTMENT_FSIZE_MIN : size, e);
+		ret = limits_lower(RLIMIT_FSIZE,
+				   size < COMPARTMENT_FSIZE_MIN ? COMPARTMENT_FSIZE_MIN : size, e);
 	if (ret == 0 && l->processes > 0 && c->cgroup->n == 0 && limit_may_count_processes(c))
-		ret = limit_set(RLIMIT_NPROC, l->processes, e);
+		ret = limits_lower(RLIMIT_NPROC, l->processes, e);
 	return ret;
 }
 
