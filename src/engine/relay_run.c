@@ -19,14 +19,15 @@
 #include <sys/socket.h>
 #include <termios.h>
 
-#define RELAY_BUF_BYTES	    65536
-#define RELAY_WRITE_BYTES   4096 /* what a pipe that is ready takes without blocking */
-#define RELAY_DRAIN_MS	    2000 /* for the stream's end after the process's */
-#define RELAY_RESIZE_MIN_MS 20
-#define RELAY_RESIZE_MAX_MS 500
-#define RELAY_RESIZE_FOR_MS 120000 /* of tries: the process may be held before its start */
-#define RELAY_ASK_MIN_MS    10
-#define RELAY_ASK_MAX_MS    500
+#define RELAY_BUF_BYTES	     65536
+#define RELAY_WRITE_BYTES    4096 /* what a pipe that is ready takes without blocking */
+#define RELAY_DRAIN_MS	     2000 /* for the stream's end after the process's */
+#define RELAY_RESIZE_MIN_MS  20
+#define RELAY_RESIZE_MAX_MS  500
+#define RELAY_RESIZE_FOR_MS  120000 /* of tries: the process may be held before its start */
+#define RELAY_RESIZE_HOLD_MS 250    /* of input, for a size that is on its way */
+#define RELAY_ASK_MIN_MS     10
+#define RELAY_ASK_MAX_MS     500
 
 enum { AT_STREAM_IN, AT_STREAM_OUT, AT_IN, AT_OUT, AT_WAIT, AT_SIGNAL, AT_RESIZE, AT_COUNT };
 
@@ -49,6 +50,7 @@ struct relay {
 	struct engine_call resize;
 	struct winsize size, size_told;
 	uint64_t resize_at_ns, resize_until_ns; /* the next try; the last; UINT64_MAX: none */
+	uint64_t hold_ns;			/* until when input waits for it */
 	int resize_pause_ms;
 	struct err why; /* of a loss */
 };
@@ -150,8 +152,16 @@ static void stream_read(struct relay *r)
 	r->is_alive = true;
 }
 
+/* What is typed after a change of the size finds the new one: the two go different ways. */
+static bool is_held(const struct relay *r)
+{
+	return r->resize.fd >= 0 && engine_left_ms(r->hold_ns) > 0;
+}
+
 static void stream_write(struct relay *r)
 {
+	if (is_held(r))
+		return;
 	while (buf_len(&r->up) > 0) {
 		ssize_t put = send(r->job->stream_fd, buf_str(&r->up).p, buf_len(&r->up),
 				   MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -298,6 +308,7 @@ static void resize_begin(struct relay *r)
 	char path[320];
 
 	r->size_told = r->size;
+	r->hold_ns = engine_deadline(RELAY_RESIZE_HOLD_MS);
 	(void)snprintf(
 		path, sizeof(path), "/%s/%s/resize?h=%u&w=%u", r->job->exec ? "exec" : "containers",
 		r->job->exec ? r->job->exec : r->job->container, r->size.ws_row, r->size.ws_col);
@@ -343,6 +354,8 @@ static int loop_timeout_ms(const struct relay *r)
 
 	if (r->resize.fd < 0 && r->resize_at_ns < at_ns)
 		at_ns = r->resize_at_ns;
+	if (is_held(r) && r->hold_ns < at_ns)
+		at_ns = r->hold_ns;
 	return engine_left_ms(at_ns);
 }
 
@@ -354,8 +367,8 @@ static void loop_prepare(const struct relay *r, struct pollfd *p)
 
 	/* Only those of which something is wanted: poll() tells of a hang-up unasked. */
 	p[AT_STREAM_IN] = (struct pollfd){.fd = may_read ? job->stream_fd : -1, .events = POLLIN};
-	p[AT_STREAM_OUT] =
-		(struct pollfd){.fd = buf_len(&r->up) ? job->stream_fd : -1, .events = POLLOUT};
+	p[AT_STREAM_OUT] = (struct pollfd){
+		.fd = buf_len(&r->up) && !is_held(r) ? job->stream_fd : -1, .events = POLLOUT};
 	p[AT_IN] = (struct pollfd){.fd = r->is_in_done || !buf_room(&r->up) ? -1 : in_fd,
 				   .events = POLLIN};
 	p[AT_OUT] = (struct pollfd){.fd = r->blocked_fd, .events = POLLOUT};

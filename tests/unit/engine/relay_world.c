@@ -85,6 +85,10 @@ static void serve(struct fake *f, int fd, unsigned n)
 	} else if (strstr(head, "/wait?condition=next-exit ")) {
 		serve_wait(f, fd);
 	} else if (strstr(head, "/resize?")) {
+		if (played->resize_ms > 0) {
+			(void)poll(NULL, 0, played->resize_ms);
+			atomic_fetch_add(&f->shared->n_body, 1);
+		}
 		fake_say(fd, atomic_fetch_add(n_resized, 1) < played->n_resize_refused
 				     ? "HTTP/1.1 409 Conflict\r\n\r\nnot running"
 				     : "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");

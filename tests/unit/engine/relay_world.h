@@ -19,6 +19,7 @@ struct world {
 	bool has_exec, has_tty;
 	const char *exec_answer; /* of its state; NULL: as it should be */
 	unsigned n_resize_refused;
+	int resize_ms; /* what a change of the size takes; n_body counts those that are done */
 	/* what is held of the relay */
 	pid_t pid;
 	int in, out, err, fail, master;

@@ -98,6 +98,42 @@ static void test_resize_refused(void **state)
 	world_stop(&w);
 }
 
+/* Says of each input whether the second size was there when it came. */
+static void process_measures(struct fake *f, int fd)
+{
+	char c = 0;
+
+	fake_say(fd, "$ ");
+	while (c != 'q' && read(fd, &c, 1) == 1)
+		fake_say(fd, atomic_load(&f->shared->n_body) >= 2 ? "new " : "old ");
+	world_exit(f, 6);
+}
+
+static void type_after_resize(int resize_ms, const char *expected)
+{
+	struct world w = {.process = process_measures, .has_tty = true, .resize_ms = resize_ms};
+
+	world_start(&w);
+	world_expect(w.master, "$ ");
+	while (atomic_load(&w.f.shared->n_body) < 1)
+		(void)poll(NULL, 0, 2);
+	(void)poll(NULL, 0, 20);
+	set_size(&w, 50, 132);
+	assert_int_equal(write(w.master, "a", 1), 1);
+	world_expect(w.master, expected);
+	assert_int_equal(write(w.master, "q", 1), 1);
+	assert_int_equal(world_finish(&w), 6);
+	world_stop(&w);
+}
+
+/* Input that comes after a change of the size is not before it; but it does not wait for ever. */
+static void test_resize_then_input(void **state)
+{
+	(void)state;
+	type_after_resize(100, "new ");
+	type_after_resize(1500, "old ");
+}
+
 static void process_chatty(struct fake *f, int fd)
 {
 	for (unsigned i = 0; i < 400; i++) {
@@ -207,9 +243,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_container),      cmocka_unit_test(test_exec),
-		cmocka_unit_test(test_resize_refused), cmocka_unit_test(test_resize_never),
-		cmocka_unit_test(test_holder_gone),    cmocka_unit_test(test_holder_waits),
-		cmocka_unit_test(test_engine_dies),
+		cmocka_unit_test(test_resize_refused), cmocka_unit_test(test_resize_then_input),
+		cmocka_unit_test(test_resize_never),   cmocka_unit_test(test_holder_gone),
+		cmocka_unit_test(test_holder_waits),   cmocka_unit_test(test_engine_dies),
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN);
