@@ -177,7 +177,8 @@ int docker_engine_of(struct engine *out, const char *state_dir, struct err *e) _
 int docker_begin(struct bottle *b, struct err *e) _fallible_;
 int docker_start_bundle(struct bottle *b, const struct backend_fd *fds, size_t n,
 			struct err *e) _fallible_;
-/* Until both first processes have come: init has its descriptors, guest init is held. */
+/* Until both first processes have come: init has its descriptors, guest init is held in a network
+ * that is closed. */
 int docker_await(struct bottle *b, struct err *e) _fallible_;
 
 /* --- run.c: the containers' lives --- */

@@ -109,8 +109,6 @@ int docker_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct
 
 	if (ret == 0)
 		ret = open_relay(b, NULL, io, &b->relay_pid, e);
-	if (ret == 0)
-		ret = docker_close_network(b, e);
 	if (ret < 0) {
 		end_relay(b);
 		close_fd(&io->master_fd);

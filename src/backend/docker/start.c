@@ -140,11 +140,13 @@ static int give_descriptors(struct bottle *b, struct err *e)
 	return ret;
 }
 
+/* And its network closed, while the bundle is still on its way. */
 static int hold_guest(struct bottle *b, struct err *e)
 {
 	_cleanup_free_ char *dir = mem_printf("%s/agent", b->dir);
+	int ret = guest_accept(dir, &b->guest_listen_fd, START_GREET_MS, -1, &b->guest_fd, e);
 
-	return guest_accept(dir, &b->guest_listen_fd, START_GREET_MS, -1, &b->guest_fd, e);
+	return ret == 0 ? docker_close_network(b, e) : ret;
 }
 
 /* One of the two containers, until its first process has come. */
