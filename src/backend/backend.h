@@ -53,6 +53,8 @@ struct backend_place {
 struct backend {
 	const char *name;
 	const char *summary;
+	/* How long a keeper may take to undo a bottle; one that takes longer is taken for dead. */
+	unsigned undo_ms;
 	/* What this host can do; fills checks. 0 if bottles can be started. */
 	int (*probe)(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e);
 	/* For a bottle that names no backend: 0 if this host offers it, and why; else why not in e.

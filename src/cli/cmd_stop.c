@@ -2,6 +2,7 @@
 #include "cli/client.h"
 #include "cli/verbs.h"
 
+#include "backend/backend.h"
 #include "base/io.h"
 #include "base/timeutil.h"
 
@@ -16,10 +17,9 @@
 
 #define GRACE_MS  5000
 #define MARGIN_MS 5000
-/* A keeper that has things in an engine waits for that engine to remove them. Killed meanwhile, it
- * would leave them. */
-#define MARGIN_ENGINE_MS 30000
-#define POLL_PERIOD_MS	 20
+/* Where nobody can say how long a keeper may need. */
+#define MARGIN_UNKNOWN_MS 30000
+#define POLL_PERIOD_MS	  20
 /* Of --all: each has its grace, and an engine works on several as fast as on one. More of them
  * would only wait for each other, past their margins. */
 #define STOP_TOGETHER 4
@@ -98,16 +98,25 @@ static int stop_ask(struct stopping *s, const char *name, bool is_now, struct er
 	return r;
 }
 
+/* How long a keeper that has heard may take until all is undone: killed meanwhile, it would leave
+ * what it was removing. */
+static unsigned margin_ms(const struct bottles_entry *b)
+{
+	enum plan_backend id;
+	const struct backend *backend =
+		plan_backend_parse(str_of(b->backend), &id, NULL) == 0 ? backend_find(id) : NULL;
+
+	return backend ? backend->undo_ms : MARGIN_UNKNOWN_MS;
+}
+
 static int stop_wait(struct stopping *s, bool is_now, struct err *e)
 {
 	_cleanup_close_ int bottles = -1;
-	bool has_engine = strcmp(s->b.backend, "native") != 0;
-	unsigned wait_ms = is_now ? 0 : GRACE_MS;
+	unsigned wait_ms = (is_now ? 0 : GRACE_MS) + margin_ms(&s->b);
 	int r = cli_bottles_open(false, &bottles, e);
 
 	if (r < 0)
 		return r;
-	wait_ms += has_engine ? MARGIN_ENGINE_MS : MARGIN_MS;
 	if (s->sock >= 0 && wait_dead(bottles, s->b.slug, wait_ms))
 		return 0;
 	/* The keeper does not answer. All that is the bottle's dies with it. */

@@ -18,6 +18,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#define DOCKER_UNDO_MS 30000 /* of an engine that is slow */
+
 static int docker_offer(char why[BACKEND_WHY_MAX], struct err *e)
 {
 	struct engine en;
@@ -179,6 +181,7 @@ static int docker_sweep(const char *state_root, bool is_dry, size_t *n, struct e
 const struct backend backend_docker = {
 	.name = "docker",
 	.summary = "a container on an internal network with its bundle; needs a Docker engine",
+	.undo_ms = DOCKER_UNDO_MS,
 	.probe = docker_probe,
 	.offer = docker_offer,
 	.ensure = docker_ensure,

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define NATIVE_CANARY_MS      5000
+#define NATIVE_UNDO_MS	      5000
 #define NATIVE_BUNDLE_FDS_MAX 16
 
 struct bottle {
@@ -160,6 +161,7 @@ static int native_cleanup(const char *slug, const char *state_dir, struct err *e
 const struct backend backend_native = {
 	.name = "native",
 	.summary = "namespaces and bubblewrap on this host; no daemon, no root, no image",
+	.undo_ms = NATIVE_UNDO_MS,
 	.probe = native_probe,
 	.offer = native_offer,
 	.prepare = native_prepare,
