@@ -290,6 +290,21 @@ def networks_of(folder):
         return set()
 
 
+def orphan_pairs(before):
+    """New veth interfaces on no bridge, whose other end is still here too: dockerd was killed before it
+    gave them away."""
+    def number(link, name):
+        try:
+            with open(f"/sys/class/net/{link}/{name}") as f:
+                return f.read().strip()
+        except OSError:
+            return None
+
+    here = {number(link, "ifindex") for link in links()}
+    return {v for v in links() if re.fullmatch("veth[0-9a-f]{7}", v) and v not in before
+            and not os.path.exists(f"/sys/class/net/{v}/master") and number(v, "iflink") in here}
+
+
 def orphan_bridges(before):
     """New ones that no private engine knows: dockerd was killed while it made them. Another engine
     may be making one just now, and notes it afterwards."""
@@ -493,7 +508,9 @@ class Engine:
             except (OSError, TypeError, http.client.HTTPException):
                 pass
             self.stop(15)
-        made = orphan_bridges(self.links_before) if self.n_kills else []
+        made = []
+        if self.n_kills:
+            made = [*orphan_bridges(self.links_before), *orphan_pairs(self.links_before)]
         remove(self.folder, self.n, self.firewall, made)
         if self.process:
             self.process.wait()
