@@ -15,6 +15,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "base/timeutil.h"
 
 #include <errno.h>
@@ -364,7 +365,6 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 {
 	static struct keeper k;
 	struct err e = ERR_INIT;
-	sigset_t none;
 
 	k = (struct keeper){.plan = s->plan,
 			    .backend = backend,
@@ -380,11 +380,8 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 	k.agent.has_tty = s->has_tty;
 	k.is_detached = s->is_detached;
 	log_set_role("keeper");
-	for (int signo = 1; signo < NSIG; signo++)
-		(void)signal(signo, SIG_DFL);
+	signals_reset();
 	(void)signal(SIGPIPE, SIG_IGN);
-	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	(void)umask(077);
 	if (k.state_fd < 0 || keeper_detach(&k, &secrets_fd, &e) < 0) {
 		keeper_say(&k, e.text[0] ? e.text : "cannot open the state folder");

@@ -7,6 +7,7 @@
 
 #include "base/clean.h"
 #include "base/text.h"
+#include "base/json.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -81,15 +82,9 @@ static int status_code(unsigned status)
 	}
 }
 
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
-
 int engine_fail_status(struct err *e, unsigned status, const char *what, struct str body)
 {
-	_cleanup_(json_unref) json_t *j =
-		json_loadb(body.p ? body.p : "", body.n, JSON_ALLOW_NUL, NULL);
+	_cleanup_json_ json_t *j = json_loadb(body.p ? body.p : "", body.n, JSON_ALLOW_NUL, NULL);
 	json_t *message = json_object_get(j, "message");
 	char line[48];
 

@@ -6,15 +6,11 @@
 #include "engine/engine_int.h"
 
 #include "base/clean.h"
+#include "base/json.h"
 
 #include <errno.h>
 
 #define EVENT_DEPTH_MAX 64
-
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
 
 void engine_events_init(struct engine_events *ev)
 {
@@ -58,7 +54,7 @@ static int object_tell(struct engine_events *ev, const char *what, engine_event_
 {
 	struct str text = buf_str(&ev->held);
 	/* Output of a build may hold any byte, a NUL too. */
-	_cleanup_(json_unref) json_t *event =
+	_cleanup_json_ json_t *event =
 		json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
 	const json_t *error;
 	int ret;

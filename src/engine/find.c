@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "base/json.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,11 +25,6 @@ static const char *get(const char *name)
 	const char *value = getenv(name);
 
 	return value && *value ? value : NULL;
-}
-
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
 }
 
 static void free_str(struct str *s)
@@ -118,7 +114,7 @@ static int read_json(const char *path, json_t **out, struct err *e)
 static int take_context(struct engine *out, const char *dir, const char *by, const char *name,
 			struct err *e)
 {
-	_cleanup_(json_unref) json_t *meta = NULL;
+	_cleanup_json_ json_t *meta = NULL;
 	_cleanup_free_ char *path = NULL;
 	unsigned char hash[EVP_MAX_MD_SIZE];
 	char hex[2 * EVP_MAX_MD_SIZE + 1], shown[FIND_CONTEXT_MAX], from[96];
@@ -158,7 +154,7 @@ int engine_find(struct engine *out, struct err *e)
 {
 	const char *host = get("DOCKER_HOST"), *context = get("DOCKER_CONTEXT");
 	const char *config_dir = get("DOCKER_CONFIG"), *home = get("HOME");
-	_cleanup_(json_unref) json_t *config = NULL;
+	_cleanup_json_ json_t *config = NULL;
 	_cleanup_free_ char *dir = NULL, *path = NULL;
 	const json_t *current;
 	int ret;

@@ -9,6 +9,7 @@
 #include "image/image_int.h"
 
 #include "base/mem.h"
+#include "base/json.h"
 #include "image/tar.h"
 
 #include <errno.h>
@@ -17,11 +18,6 @@
 
 #define BUILD_PATH_MAX 4000 /* the engine's client takes no longer one */
 #define HOST_CA_NAME   ".host-ca.crt"
-
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
 
 static int add_host_ca(int fd, struct err *e)
 {
@@ -69,9 +65,9 @@ static int add_query(struct buf *path, const char *name, const json_t *value, st
 static int make_path(enum image_kind kind, const char *below, struct buf *path, struct err *e)
 {
 	const struct image_template *t = &image_templates[kind];
-	_cleanup_(json_unref) json_t *args = json_object();
-	_cleanup_(json_unref) json_t *labels = json_pack(
-		"{s:s, s:s}", IMAGE_LABEL, t->name, "claude-bottle.version", CLAUDE_BOTTLE_VERSION);
+	_cleanup_json_ json_t *args = json_object();
+	_cleanup_json_ json_t *labels = json_pack("{s:s, s:s}", IMAGE_LABEL, t->name,
+						  "claude-bottle.version", CLAUDE_BOTTLE_VERSION);
 	char registry[IMAGE_URL_MAX];
 	int ret;
 

@@ -2,6 +2,7 @@
 #include "image/image_int.h"
 
 #include "base/mem.h"
+#include "base/json.h"
 #include "conf/reference.h"
 
 #include <errno.h>
@@ -9,16 +10,11 @@
 
 #define IMAGE_PATH_MAX 1024
 
-static void json_unref(json_t **j)
-{
-	json_decref(*j);
-}
-
 int image_inspect(const struct engine *en, const char *ref, struct image_info *out, json_t **whole,
 		  struct err *e)
 {
 	_cleanup_free_ char *path = mem_printf("/images/%s/json", ref);
-	_cleanup_(json_unref) json_t *image = NULL;
+	_cleanup_json_ json_t *image = NULL;
 	const char *id;
 	int ret = engine_do(en, "GET", path, NULL, "inspect image", &image, e);
 
@@ -40,7 +36,7 @@ int image_inspect(const struct engine *en, const char *ref, struct image_info *o
 void image_drop(const struct engine *en, const char *id)
 {
 	_cleanup_free_ char *path = mem_printf("/images/%s", id);
-	_cleanup_(json_unref) json_t *image = NULL;
+	_cleanup_json_ json_t *image = NULL;
 
 	/* One with a name belongs to somebody; its only name would go with it. */
 	if (image_inspect(en, id, NULL, &image, NULL) < 0 ||

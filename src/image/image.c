@@ -2,6 +2,7 @@
  * not is built without a name, and only then named. */
 #include "image/image_int.h"
 
+#include "base/cache.h"
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/timeutil.h"
@@ -75,19 +76,12 @@ static int find_kind(const struct engine *en, enum image_kind kind, struct image
 
 int image_lock(const struct progress *p)
 {
-	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	_cleanup_free_ char *folder = NULL, *path = NULL;
-	_cleanup_close_ int fd = -1;
+	_cleanup_close_ int folder = cache_open(), fd = -1;
 	uint64_t end_ns = time_monotonic_ns() + IMAGE_LOCK_MS * TIME_NS_PER_MS;
 
-	if (cache && cache[0] == '/')
-		folder = mem_printf("%s/claude-bottle", cache);
-	else if (home && home[0] == '/')
-		folder = mem_printf("%s/.cache/claude-bottle", home);
-	if (!folder || io_mkdir_p(folder, 0700, NULL) < 0)
+	if (folder < 0)
 		return -1;
-	path = mem_printf("%s/image.lock", folder);
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	fd = openat(folder, "image.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -1;
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {

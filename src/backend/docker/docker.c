@@ -114,7 +114,6 @@ static int docker_prepare(struct bottle **out, const struct plan *p, const char 
 	ret = docker_make(b, e);
 	if (ret < 0)
 		return ret;
-	(void)snprintf(b->note, sizeof(b->note), "set on the container by the engine");
 	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.bundle);
 	place->uid_base = uid_base();
 	place->is_apart = true;
@@ -123,7 +122,8 @@ static int docker_prepare(struct bottle **out, const struct plan *p, const char 
 
 static const char *docker_note(const struct bottle *b)
 {
-	return b->note;
+	(void)b;
+	return "set on the container by the engine";
 }
 
 /* What is being made must be known before it can be removed. */
@@ -150,8 +150,7 @@ static bool docker_release(struct bottle *b)
 	close_fd(&b->guest_fd);
 	close_fd(&b->guest_listen_fd);
 	close_fd(&b->bundle_listen_fd);
-	while (b->n_kept > 0)
-		close_fd(&b->kept[--b->n_kept].fd);
+	docker_close_kept(b);
 	/* The folder stays as long as something of it may be in the engine: cleanup looks there. */
 	is_all = !b->engine.api[0] || docker_remove_own(b, &e) == 0;
 	if (is_all)

@@ -17,10 +17,10 @@
 
 #include "backend/backend.h"
 #include "base/buf.h"
+#include "base/json.h"
 #include "engine/engine.h"
 #include "image/image.h"
 
-#include <jansson.h>
 #include <netinet/in.h>
 #include <sys/types.h>
 
@@ -32,12 +32,6 @@
 #define DOCKER_FDS_MAX	   12
 #define DOCKER_CA_FILE	   "ca.pem"
 #define DOCKER_STATE	   "docker" /* below the state folder */
-
-static inline void docker_json_unref(json_t **j)
-{
-	json_decref(*j);
-}
-#define _cleanup_json_ __attribute__((cleanup(docker_json_unref)))
 
 /* --- range.c: addresses --- */
 
@@ -60,8 +54,6 @@ struct docker_taken {
 /* What the host's routes (but the default one) and the engine's networks (the answer to GET
  * /networks) cover. Past DOCKER_TAKEN_MAX an error: nothing is known to be free then. */
 int docker_taken_read(struct docker_taken *t, const json_t *networks, struct err *e) _fallible_;
-int docker_taken_add(struct docker_taken *t, struct in_addr network, unsigned prefix,
-		     struct err *e) _fallible_;
 /* "10.1.2.0/24"; what is not IPv4 is passed over. */
 int docker_taken_add_text(struct docker_taken *t, const char *text, struct err *e) _fallible_;
 /* The first free block from a place that depends on seed, so that bottles that start together do
@@ -122,7 +114,6 @@ struct bottle {
 	unsigned n_execs; /* ever */
 	bool has_gone;	  /* the agent was let go: nothing is being made any more */
 	char reason[512]; /* what broke */
-	char note[160];
 };
 
 /* --- objects.c: making and removing --- */
@@ -177,6 +168,8 @@ int docker_engine_of(struct engine *out, const char *state_dir, struct err *e) _
 int docker_begin(struct bottle *b, struct err *e) _fallible_;
 int docker_start_bundle(struct bottle *b, const struct backend_fd *fds, size_t n,
 			struct err *e) _fallible_;
+/* What init has not come for. */
+void docker_close_kept(struct bottle *b);
 /* Until both first processes have come: init has its descriptors, guest init is held in a network
  * that is closed. */
 int docker_await(struct bottle *b, struct err *e) _fallible_;

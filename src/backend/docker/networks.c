@@ -97,28 +97,35 @@ static int read_taken(const struct bottle *b, struct docker_taken *t, struct err
 }
 
 /* Beside what is taken, and beside the other network's. */
-static int network_pick(struct bottle *b, struct docker_net *net, uint32_t offset, struct err *e)
+static int network_pick(struct bottle *b, struct docker_net *net, struct docker_taken *t,
+			uint32_t offset, struct err *e)
 {
 	const struct docker_net *other = net == &b->wall ? &b->outer : &b->wall;
-	struct docker_taken *t = mem_zalloc(sizeof(*t));
+	int ret = docker_taken_add_text(t, other->subnet, e);
+
+	return ret == 0 ? docker_range_pick(net, t, seed_of(b->plan->slug) + offset, e) : ret;
+}
+
+static int network_pick_anew(struct bottle *b, struct docker_net *net, uint32_t offset,
+			     struct err *e)
+{
+	_cleanup_free_ struct docker_taken *t = mem_zalloc(sizeof(*t));
 	int ret = read_taken(b, t, e);
 
-	if (ret == 0)
-		ret = docker_taken_add_text(t, other->subnet, e);
-	if (ret == 0)
-		ret = docker_range_pick(net, t, seed_of(b->plan->slug) + offset, e);
-	free(t);
-	return ret;
+	return ret == 0 ? network_pick(b, net, t, offset, e) : ret;
 }
 
 /* --- making --- */
 
 int docker_begin_networks(struct bottle *b, struct err *e)
 {
-	int ret = network_pick(b, &b->wall, 0, e);
+	_cleanup_free_ struct docker_taken *t = mem_zalloc(sizeof(*t));
+	int ret = read_taken(b, t, e);
 
 	if (ret == 0)
-		ret = network_pick(b, &b->outer, 1, e);
+		ret = network_pick(b, &b->wall, t, 0, e);
+	if (ret == 0)
+		ret = network_pick(b, &b->outer, t, 1, e);
 	if (ret == 0)
 		ret = network_begin(b, &b->wall, e);
 	return ret == 0 ? network_begin(b, &b->outer, e) : ret;
@@ -130,7 +137,7 @@ int docker_end_network(struct bottle *b, struct docker_net *net, struct err *e)
 
 	for (uint32_t i = 1; ret < 0 && is_passing(e) && i < NETWORKS_TRIES; i++) {
 		*e = ERR_INIT;
-		ret = network_pick(b, net, 2 * i, e);
+		ret = network_pick_anew(b, net, 2 * i, e);
 		if (ret == 0)
 			ret = network_begin(b, net, e);
 		if (ret == 0)

@@ -117,9 +117,7 @@ int docker_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, str
 	int ret;
 
 	*n = 0;
-	ret = engine_find(&en, e);
-	if (ret == 0)
-		ret = docker_engine(&en, e);
+	ret = docker_engine(&en, e);
 	c = probe_add(checks, n, "engine", ret == 0, true);
 	if (ret < 0) {
 		(void)snprintf(c->text, sizeof(c->text), "%.250s", e->text);

@@ -31,7 +31,7 @@ static size_t range_blocks(size_t pool)
 	return (is_last ? RANGE_POOL_SIZE_LAST : RANGE_POOL_SIZE) / RANGE_BLOCK;
 }
 
-int docker_taken_add(struct docker_taken *t, struct in_addr network, unsigned prefix, struct err *e)
+static int taken_add(struct docker_taken *t, struct in_addr network, unsigned prefix, struct err *e)
 {
 	uint32_t mask = prefix == 0 ? 0 : ~0u << (32 - prefix);
 	uint32_t first = ntohl(network.s_addr) & mask;
@@ -58,7 +58,7 @@ static int taken_on_route(void *ctx, const struct nlmsghdr *h, struct err *e)
 	if (!dst || route->rtm_family != AF_INET || route->rtm_dst_len > 32)
 		return 0;
 	memcpy(&network, RTA_DATA(dst), sizeof(network));
-	return docker_taken_add(ctx, network, route->rtm_dst_len, e);
+	return taken_add(ctx, network, route->rtm_dst_len, e);
 }
 
 /* "10.1.2.0/24"; IPv6 and whatever else is no matter here. */
@@ -74,7 +74,7 @@ int docker_taken_add_text(struct docker_taken *t, const char *text, struct err *
 	if (!found || str_to_u64(prefix, 32, &bits) < 0 ||
 	    !str_to_cstr(cstr, sizeof(cstr), address) || inet_pton(AF_INET, cstr, &network) != 1)
 		return 0;
-	return docker_taken_add(t, network, (unsigned)bits, e);
+	return taken_add(t, network, (unsigned)bits, e);
 }
 
 int docker_taken_read(struct docker_taken *t, const json_t *networks, struct err *e)

@@ -144,17 +144,16 @@ int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 
 static json_t *exec_spec(const struct bottle *b, unsigned number, char *const *argv, bool has_tty)
 {
+	_cleanup_json_ json_t *words = docker_strings(argv);
 	char user[32], id[32];
 	json_t *cmd;
 
 	(void)snprintf(user, sizeof(user), "%u:%u", (unsigned)b->uid, (unsigned)b->gid);
 	(void)snprintf(id, sizeof(id), "id=%u", number);
 	cmd = json_pack("[s, s, s, s, s]", GUEST_BUNDLE, "guest", "exec", id, "--");
-	for (; cmd && *argv; argv++) {
-		if (json_array_append_new(cmd, json_string(*argv)) < 0) {
-			json_decref(cmd);
-			return NULL;
-		}
+	if (!words || json_array_extend(cmd, words) < 0) {
+		json_decref(cmd);
+		return NULL;
 	}
 	return json_pack("{s:b, s:b, s:b, s:b, s:s, s:b, s:s, s:o, s:o}", "AttachStdin", 1,
 			 "AttachStdout", 1, "AttachStderr", 1, "Tty", (int)has_tty, "User", user,

@@ -5,6 +5,8 @@
 #include "backend/docker/docker_int.h"
 
 #include "backend/agent_env.h"
+#include "base/clean.h"
+#include "base/mem.h"
 #include "guest/guest.h"
 #include "priv/agent_filter.h"
 
@@ -43,6 +45,14 @@ static json_t *spec_mount(const char *source, const char *target, bool is_read_o
 static int spec_add_mount(json_t *list, const char *source, const char *target, bool is_read_only)
 {
 	return json_array_append_new(list, spec_mount(source, target, is_read_only));
+}
+
+/* A file or folder of the bottle's own folder. */
+static int spec_add_own(json_t *list, const struct bottle *b, const char *below, const char *target)
+{
+	_cleanup_free_ char *source = mem_printf("%s/%s", b->dir, below);
+
+	return spec_add_mount(list, source, target, true);
 }
 
 /* What all containers have in common. caps and mounts are taken; caps NULL: none at all. */
@@ -100,15 +110,17 @@ static json_t *spec_endpoint(const char *network, const char *address)
 
 json_t *docker_spec_bundle(const struct bottle *b)
 {
-	char source[1100], listen[64];
+	char listen[64];
 	json_t *mounts = json_array(), *host_config;
 	/* bundle/bundle.h says why these. */
 	json_t *caps = json_pack("[s, s, s, s, s]", "SETUID", "SETGID", "KILL", "SETPCAP",
 				 "NET_BIND_SERVICE");
 
-	(void)snprintf(source, sizeof(source), "%s/bundle", b->dir);
 	(void)snprintf(listen, sizeof(listen), "listen=%s", b->wall.bundle);
-	(void)spec_add_mount(mounts, source, GUEST_FOLDER "/run", true);
+	if (spec_add_own(mounts, b, "bundle", GUEST_FOLDER "/run") < 0) {
+		json_decref(mounts);
+		mounts = NULL;
+	}
 	host_config = spec_host_config(b->wall.id, caps, mounts);
 	if (!host_config)
 		return NULL;
@@ -134,17 +146,12 @@ static json_t *spec_agent_mounts(const struct bottle *b)
 		"/etc/nsswitch.conf", "/etc/hostname", "/etc/machine-id",
 	};
 	json_t *mounts = json_array();
-	char source[1100];
 	int bad = 0;
 
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		(void)snprintf(source, sizeof(source), "%s%s", b->dir, files[i]);
-		bad |= spec_add_mount(mounts, source, files[i], true);
-	}
-	(void)snprintf(source, sizeof(source), "%s/etc/" DOCKER_CA_FILE, b->dir);
-	bad |= spec_add_mount(mounts, source, AGENT_CA_PATH, true);
-	(void)snprintf(source, sizeof(source), "%s/agent", b->dir);
-	bad |= spec_add_mount(mounts, source, GUEST_FOLDER "/run", true);
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		bad |= spec_add_own(mounts, b, files[i] + 1, files[i]);
+	bad |= spec_add_own(mounts, b, "etc/" DOCKER_CA_FILE, AGENT_CA_PATH);
+	bad |= spec_add_own(mounts, b, "agent", GUEST_FOLDER "/run");
 	bad |= spec_add_mount(mounts, b->bundle_path, GUEST_BUNDLE, true);
 	bad |= spec_add_mount(mounts, b->home, AGENT_HOME, false);
 	for (size_t i = 0; i < b->plan->n_expose; i++)

@@ -84,7 +84,7 @@ int docker_begin(struct bottle *b, struct err *e)
 
 /* --- the bundle --- */
 
-static void kept_close(struct bottle *b)
+void docker_close_kept(struct bottle *b)
 {
 	while (b->n_kept > 0)
 		close_fd(&b->kept[--b->n_kept].fd);
@@ -136,7 +136,7 @@ static int give_descriptors(struct bottle *b, struct err *e)
 	}
 	if (ret == 0 && io_send_fds(conn, "end", 3, NULL, 0, MSG_NOSIGNAL) < 0)
 		ret = err_set(e, -EPIPE, "the bundle's init went away");
-	kept_close(b);
+	docker_close_kept(b);
 	return ret;
 }
 
