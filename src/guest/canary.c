@@ -78,17 +78,43 @@ static bool attempt_is_good(const struct attempt *a, int code)
 static const char attempt_question[] = "\xcb\x01\x01\0\0\1\0\0\0\0\0\0"
 				       "\0\0\2\0\1";
 
+static int attempt_socket_once(int family, int type, unsigned *port)
+{
+	_cleanup_close_ int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_storage own = {.ss_family = (sa_family_t)family};
+	socklen_t size =
+		family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+
+	if (fd < 0 || bind(fd, (const struct sockaddr *)&own, size) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&own, &size) < 0)
+		return -1;
+	*port = ntohs(family == AF_INET ? ((const struct sockaddr_in *)&own)->sin_port
+					: ((const struct sockaddr_in6 *)&own)->sin6_port);
+	return take_fd(&fd);
+}
+
+/* A socket that asks for its own port on loopback meets itself, which looks like an answer; so it
+ * gets another port first. */
+static int attempt_socket(int family, int type, unsigned asked)
+{
+	unsigned port = 0;
+	_cleanup_close_ int first = attempt_socket_once(family, type, &port);
+
+	return first < 0 || port != asked ? take_fd(&first)
+					  : attempt_socket_once(family, type, &port);
+}
+
 static int attempt_begin(struct attempt *a, struct err *e)
 {
 	struct sockaddr_storage address;
 	socklen_t size = attempt_address(a->target, &address);
-	int flags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 
 	if (size == 0)
 		return err_set(e, -EINVAL, "\"%s\" is not an address", a->target->address);
-	a->tcp = socket(address.ss_family, SOCK_STREAM | flags, 0);
-	a->udp = socket(address.ss_family, SOCK_DGRAM | flags, 0);
-	if ((a->tcp < 0 || a->udp < 0) && errno == EAFNOSUPPORT)
+	a->tcp = attempt_socket(address.ss_family, SOCK_STREAM, a->target->port);
+	if (a->tcp >= 0)
+		a->udp = attempt_socket(address.ss_family, SOCK_DGRAM, a->target->port);
+	if ((a->tcp < 0 || a->udp < 0) && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
 		return 0;
 	if (a->tcp < 0 || a->udp < 0)
 		return err_errno(e, "socket");

@@ -32,6 +32,25 @@ static socklen_t probe_address(struct sockaddr_storage *out, const char *address
 	return 0;
 }
 
+static uint16_t probe_own_port(int fd)
+{
+	/* The port is at the same place in both families. */
+	struct sockaddr_in6 here = {0};
+	socklen_t here_n = sizeof(here);
+
+	return getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 ? ntohs(here.sin6_port) : 0;
+}
+
+/* What is sent to one's own source port meets itself: the kernel's, nobody's service. */
+static bool probe_meets_itself(int fd)
+{
+	struct sockaddr_in6 there = {0};
+	socklen_t there_n = sizeof(there);
+
+	return getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 &&
+	       probe_own_port(fd) == ntohs(there.sin6_port);
+}
+
 int probe_connect(const char *address, uint16_t port, int timeout_ms)
 {
 	struct sockaddr_storage sa;
@@ -53,6 +72,8 @@ int probe_connect(const char *address, uint16_t port, int timeout_ms)
 		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_n) < 0 || error)
 			return error ? -error : -EIO;
 	}
+	if (probe_meets_itself(fd))
+		return -ECONNREFUSED;
 	ret = io_set_nonblock(fd, false);
 	return ret < 0 ? ret : take_fd(&fd);
 }
@@ -94,6 +115,8 @@ void probe_try_udp(const struct probe_env *env, const char *id, const char *labe
 	probe_token(env, id, label, token);
 	if (fd < 0 || sendto(fd, token, strlen(token), 0, (struct sockaddr *)&sa, n) < 0)
 		error = errno;
+	else if (probe_own_port(fd) == port)
+		error = ECONNREFUSED;
 	us = (time_monotonic_ns() - start_ns) / 1000;
 	if (!error && io_wait(fd, POLLIN, 200) == 1)
 		is_through = recv(fd, answer, sizeof(answer), 0) > 0;
@@ -102,17 +125,6 @@ void probe_try_udp(const struct probe_env *env, const char *id, const char *labe
 		       : is_through ? "answered"
 				    : "sent, no answer");
 	probe_report(id, label, token, is_through, us, detail);
-}
-
-/* A connection to one's own source port meets itself: the kernel's, nobody's service. */
-static bool probe_meets_itself(int fd)
-{
-	struct sockaddr_in here = {0}, there = {0};
-	socklen_t here_n = sizeof(here), there_n = sizeof(there);
-
-	return getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 &&
-	       getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 &&
-	       here.sin_port == there.sin_port;
 }
 
 static bool probe_is_connected(int fd)

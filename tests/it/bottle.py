@@ -166,7 +166,8 @@ class Home:
         out = []
         for path in sorted(glob.glob(f"{self.state}/{slug or '*'}/records.jsonl")):
             with open(path) as f:
-                out += [json.loads(line) for line in f if line.strip()]
+                # The last one may be half written.
+                out += [json.loads(line) for line in f if line.endswith("\n")]
         return out
 
     def logs_of_all(self):

@@ -361,6 +361,29 @@ static void test_ports(void **state)
 	expect_open(s, NULL, "egress (" SCENE_PINNED ":9099) can be reached");
 }
 
+/* Among four ports, every fourth socket would have asked itself. */
+static int few_ports(void *ctx)
+{
+	_cleanup_close_ int fd =
+		open("/proc/sys/net/ipv4/ip_local_port_range", O_WRONLY | O_CLOEXEC);
+
+	(void)ctx;
+	return fd >= 0 && write(fd, "40000 40003", 11) == 11 ? 0 : 1;
+}
+
+static void test_not_itself(void **state)
+{
+	struct scene *s = need(state);
+
+	assert_int_equal(scene_run(s->agent_ns, few_ports, NULL), 0);
+	for (unsigned i = 0; i < 40; i++) {
+		const struct guest_target target = {.address = i % 2 ? "127.0.0.1" : "::1",
+						    .port = 40000 + i / 2 % 4};
+
+		expect_closed(s, &target);
+	}
+}
+
 static void test_resolver(void **state)
 {
 	struct scene *s = need(state);
@@ -594,6 +617,7 @@ int main(int argc, char **argv)
 		TEST_CLOSED_(interfaces),
 		TEST_CLOSED_(ip6_address),
 		TEST_CLOSED_(ports),
+		TEST_CLOSED_(not_itself),
 		TEST_CLOSED_(resolver),
 		TEST_CLOSED_(answers),
 		TEST_(host),
