@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/timeutil.h"
 #include "net/rtnl.h"
+#include "net/sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,25 +33,6 @@ struct attempt {
 	const struct guest_target *target;
 	int tcp, udp; /* -1: settled */
 };
-
-static socklen_t attempt_address(const struct guest_target *t, struct sockaddr_storage *out)
-{
-	struct sockaddr_in *in = (void *)out;
-	struct sockaddr_in6 *in6 = (void *)out;
-
-	memset(out, 0, sizeof(*out));
-	if (inet_pton(AF_INET, t->address, &in->sin_addr) == 1) {
-		in->sin_family = AF_INET;
-		in->sin_port = htons((uint16_t)t->port);
-		return sizeof(*in);
-	}
-	if (inet_pton(AF_INET6, t->address, &in6->sin6_addr) == 1) {
-		in6->sin6_family = AF_INET6;
-		in6->sin6_port = htons((uint16_t)t->port);
-		return sizeof(*in6);
-	}
-	return 0;
-}
 
 static int attempt_open(const struct attempt *a, const char *how, struct err *e)
 {
@@ -78,46 +60,20 @@ static bool attempt_is_good(const struct attempt *a, int code)
 static const char attempt_question[] = "\xcb\x01\x01\0\0\1\0\0\0\0\0\0"
 				       "\0\0\2\0\1";
 
-static int attempt_socket_once(int family, int type, unsigned *port)
-{
-	_cleanup_close_ int fd = socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_storage own = {.ss_family = (sa_family_t)family};
-	socklen_t size =
-		family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&own, size) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&own, &size) < 0)
-		return -1;
-	*port = ntohs(family == AF_INET ? ((const struct sockaddr_in *)&own)->sin_port
-					: ((const struct sockaddr_in6 *)&own)->sin6_port);
-	return take_fd(&fd);
-}
-
-/* A socket that asks for its own port on loopback meets itself, which looks like an answer; so it
- * gets another port first. */
-static int attempt_socket(int family, int type, unsigned asked)
-{
-	unsigned port = 0;
-	_cleanup_close_ int first = attempt_socket_once(family, type, &port);
-
-	return first < 0 || port != asked ? take_fd(&first)
-					  : attempt_socket_once(family, type, &port);
-}
-
 static int attempt_begin(struct attempt *a, struct err *e)
 {
 	struct sockaddr_storage address;
-	socklen_t size = attempt_address(a->target, &address);
+	socklen_t size = sock_address(&address, a->target->address, (uint16_t)a->target->port);
 
 	if (size == 0)
 		return err_set(e, -EINVAL, "\"%s\" is not an address", a->target->address);
-	a->tcp = attempt_socket(address.ss_family, SOCK_STREAM, a->target->port);
-	if (a->tcp >= 0)
-		a->udp = attempt_socket(address.ss_family, SOCK_DGRAM, a->target->port);
-	if ((a->tcp < 0 || a->udp < 0) && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
+	a->tcp = sock_open(&address, SOCK_STREAM);
+	a->udp = sock_open(&address, SOCK_DGRAM);
+	if (a->tcp == -EAFNOSUPPORT || a->udp == -EAFNOSUPPORT)
 		return 0;
 	if (a->tcp < 0 || a->udp < 0)
-		return err_errno(e, "socket");
+		return err_set(e, a->tcp < 0 ? a->tcp : a->udp, "socket: %s",
+			       strerror(a->tcp < 0 ? -a->tcp : -a->udp));
 	if (connect(a->tcp, (const struct sockaddr *)&address, size) == 0)
 		return attempt_open(a, "can be reached", e);
 	if (errno != EINPROGRESS) {
@@ -225,73 +181,19 @@ static int canary_closed(const struct guest_canary *c, struct err *e)
 
 /* --- what must answer --- */
 
-/* Rounded up; 0 only when the time is over. */
-static int canary_left_ms(uint64_t until)
-{
-	uint64_t now = time_monotonic_ns();
-
-	return now >= until ? 0 : (int)((until - now) / TIME_NS_PER_MS) + 1;
-}
-
-/* 0, or -EAGAIN if it may not have started yet. */
-static int canary_ask(const char *address, unsigned port, uint64_t until, struct err *e)
-{
-	static const char request[] =
-		"GET / HTTP/1.1\r\nHost: canary.invalid\r\nConnection: close\r\n\r\n";
-	const struct guest_target target = {.address = address, .port = port};
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct sockaddr_storage sa;
-	socklen_t size = attempt_address(&target, &sa), code_size = sizeof(int);
-	char answer[16];
-	size_t n = 0;
-	int code = 0;
-
-	if (fd < 0)
-		return err_errno(e, "socket");
-	if (connect(fd, (const struct sockaddr *)&sa, size) < 0)
-		code = errno;
-	if (code == EINPROGRESS && (io_wait(fd, POLLOUT, canary_left_ms(until)) != 1 ||
-				    getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &code_size) < 0))
-		return err_set(e, -ETIMEDOUT, "the bundle at %s:%u does not answer", address, port);
-	if (code != 0) {
-		errno = code;
-		(void)err_errno(e, "the bundle at %s:%u cannot be reached from the bottle", address,
-				port);
-		return code == ECONNREFUSED ? -EAGAIN : -code;
-	}
-	if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0)
-		return err_errno(e, "send to the bundle");
-	while (n < 9) {
-		int left_ms = canary_left_ms(until);
-		ssize_t got;
-
-		/* Whoever answers byte by byte gets no more time than others. */
-		if (left_ms == 0 || io_wait(fd, POLLIN, left_ms) != 1)
-			return err_set(e, -ETIMEDOUT, "the bundle at %s:%u does not answer",
-				       address, port);
-		got = recv(fd, answer + n, sizeof(answer) - n, 0);
-		if (got <= 0)
-			return err_set(e, -EPROTO, "the bundle at %s:%u hangs up", address, port);
-		n += (size_t)got;
-	}
-	return str_starts(str_slice(answer, n), STR_LIT("HTTP/1.1 "))
-		       ? 0
-		       : err_set(e, -EPROTO, "the bundle at %s:%u does not speak HTTP", address,
-				 port);
-}
-
 static int canary_answers(const struct guest_canary *c, struct err *e)
 {
 	uint64_t until = time_monotonic_ns() + GUEST_ANSWER_MS * TIME_NS_PER_MS;
 
 	for (size_t i = 0; i < c->n_answers; i++) {
 		for (;;) {
-			int ret = canary_ask(c->pinned, c->answers[i], until, e);
+			int ret = sock_ask_http(c->pinned, (uint16_t)c->answers[i], until, e);
 
 			if (ret == 0)
 				break;
-			if (ret != -EAGAIN || time_monotonic_ns() >= until)
-				return e->code;
+			/* It may not have started yet. */
+			if (ret != -ECONNREFUSED || time_monotonic_ns() >= until)
+				return ret;
 			*e = ERR_INIT;
 			(void)poll(NULL, 0, CANARY_RETRY_MS);
 		}

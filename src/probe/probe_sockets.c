@@ -4,77 +4,19 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/timeutil.h"
+#include "net/sock.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #define PROBE_CONNECT_MS 1000
 
-static socklen_t probe_address(struct sockaddr_storage *out, const char *address, uint16_t port)
-{
-	struct sockaddr_in *v4 = (struct sockaddr_in *)out;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)out;
-
-	memset(out, 0, sizeof(*out));
-	if (inet_pton(AF_INET, address, &v4->sin_addr) == 1) {
-		v4->sin_family = AF_INET;
-		v4->sin_port = htons(port);
-		return sizeof(*v4);
-	}
-	if (inet_pton(AF_INET6, address, &v6->sin6_addr) == 1) {
-		v6->sin6_family = AF_INET6;
-		v6->sin6_port = htons(port);
-		return sizeof(*v6);
-	}
-	return 0;
-}
-
-static uint16_t probe_own_port(int fd)
-{
-	/* The port is at the same place in both families. */
-	struct sockaddr_in6 here = {0};
-	socklen_t here_n = sizeof(here);
-
-	return getsockname(fd, (struct sockaddr *)&here, &here_n) == 0 ? ntohs(here.sin6_port) : 0;
-}
-
-/* What is sent to one's own source port meets itself: the kernel's, nobody's service. */
-static bool probe_meets_itself(int fd)
-{
-	struct sockaddr_in6 there = {0};
-	socklen_t there_n = sizeof(there);
-
-	return getpeername(fd, (struct sockaddr *)&there, &there_n) == 0 &&
-	       probe_own_port(fd) == ntohs(there.sin6_port);
-}
-
 int probe_connect(const char *address, uint16_t port, int timeout_ms)
 {
-	struct sockaddr_storage sa;
-	socklen_t n = probe_address(&sa, address, port), error_n = sizeof(int);
-	_cleanup_close_ int fd = -1;
-	int error = 0, ret;
+	_cleanup_close_ int fd = sock_dial(address, port, timeout_ms);
+	int ret = fd < 0 ? fd : io_set_nonblock(fd, false);
 
-	if (n == 0)
-		return -EINVAL;
-	fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&sa, n) < 0) {
-		if (errno != EINPROGRESS)
-			return -errno;
-		ret = io_wait(fd, POLLOUT, timeout_ms);
-		if (ret <= 0)
-			return ret < 0 ? ret : -ETIMEDOUT;
-		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_n) < 0 || error)
-			return error ? -error : -EIO;
-	}
-	if (probe_meets_itself(fd))
-		return -ECONNREFUSED;
-	ret = io_set_nonblock(fd, false);
 	return ret < 0 ? ret : take_fd(&fd);
 }
 
@@ -106,17 +48,17 @@ void probe_try_udp(const struct probe_env *env, const char *id, const char *labe
 {
 	char token[PROBE_TOKEN_SIZE], detail[128], answer[64];
 	struct sockaddr_storage sa;
-	socklen_t n = probe_address(&sa, address, port);
-	_cleanup_close_ int fd = socket(sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	socklen_t n = sock_address(&sa, address, port);
+	_cleanup_close_ int fd = sock_open(&sa, SOCK_DGRAM);
 	uint64_t start_ns = time_monotonic_ns(), us;
 	bool is_through = false;
 	int error = 0;
 
 	probe_token(env, id, label, token);
-	if (fd < 0 || sendto(fd, token, strlen(token), 0, (struct sockaddr *)&sa, n) < 0)
+	if (fd < 0)
+		error = -fd;
+	else if (sendto(fd, token, strlen(token), 0, (struct sockaddr *)&sa, n) < 0)
 		error = errno;
-	else if (probe_own_port(fd) == port)
-		error = ECONNREFUSED;
 	us = (time_monotonic_ns() - start_ns) / 1000;
 	if (!error && io_wait(fd, POLLIN, 200) == 1)
 		is_through = recv(fd, answer, sizeof(answer), 0) > 0;
@@ -135,7 +77,7 @@ static bool probe_is_connected(int fd)
 	socklen_t sa_n = sizeof(sa);
 
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0 &&
-	       getpeername(fd, (struct sockaddr *)&sa, &sa_n) == 0 && !probe_meets_itself(fd);
+	       getpeername(fd, (struct sockaddr *)&sa, &sa_n) == 0;
 }
 
 void probe_connect_all(struct probe_target *targets, size_t n, int timeout_ms)
@@ -146,10 +88,8 @@ void probe_connect_all(struct probe_target *targets, size_t n, int timeout_ms)
 
 	for (size_t i = 0; i < n; i++) {
 		struct sockaddr_storage sa;
-		socklen_t sa_n = probe_address(&sa, targets[i].address, targets[i].port);
-		int fd = sa_n == 0 ? -1
-				   : socket(sa.ss_family,
-					    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		socklen_t sa_n = sock_address(&sa, targets[i].address, targets[i].port);
+		int fd = sa_n == 0 ? -1 : sock_open(&sa, SOCK_STREAM);
 
 		targets[i].fd = fd;
 		polls[i] = (struct pollfd){.fd = -1, .events = POLLOUT};

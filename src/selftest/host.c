@@ -4,6 +4,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "net/sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -81,25 +82,10 @@ bool host_net_of(pid_t pid, char out[64])
 
 bool host_dial(const char *address, uint16_t port, const char *token)
 {
-	struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-	bool is_v4 = inet_pton(AF_INET, address, &v4.sin_addr) == 1;
-	_cleanup_close_ int fd = -1;
-	socklen_t n = sizeof(int);
-	int error = 0, ret;
+	_cleanup_close_ int fd = sock_dial(address, port, DIAL_MS);
 	char byte;
 
-	if (!is_v4 && inet_pton(AF_INET6, address, &v6.sin6_addr) != 1)
-		return false;
-	fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return false;
-	ret = is_v4 ? connect(fd, (struct sockaddr *)&v4, sizeof(v4))
-		    : connect(fd, (struct sockaddr *)&v6, sizeof(v6));
-	if (ret < 0 && errno != EINPROGRESS)
-		return false;
-	if (ret < 0 && (io_wait(fd, POLLOUT, DIAL_MS) != 1 ||
-			getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error))
 		return false;
 	(void)send(fd, token, strlen(token), MSG_NOSIGNAL);
 	(void)shutdown(fd, SHUT_WR);

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "guest/guest_host.h"
+#include "net/sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -116,20 +117,6 @@ static void target_add(struct targets *t, const char *address, unsigned port, co
 	t->n++;
 }
 
-/* On every address of this host: whoever gets through to it is known to have got through. */
-static int listen_everywhere(uint16_t *port, struct err *e)
-{
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_ANY)};
-	socklen_t size = sizeof(sa);
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 ||
-	    listen(fd, 16) < 0 || getsockname(fd, (struct sockaddr *)&sa, &size) < 0)
-		return err_errno(e, "open the canary's listener");
-	*port = ntohs(sa.sin_port);
-	return take_fd(&fd);
-}
-
 static int add_host(struct targets *t, unsigned port, struct err *e)
 {
 	struct ifaddrs *all = NULL;
@@ -206,7 +193,9 @@ int docker_canary(struct bottle *b, struct err *e)
 	uint16_t port = 0;
 	int ret;
 
-	listener = listen_everywhere(&port, e);
+	/* On every address of this host: whoever gets through to it is known to have got through.
+	 */
+	listener = sock_listen(htonl(INADDR_ANY), &port, e);
 	ret = listener < 0 ? listener : gather_targets(b, t, port, e);
 	if (ret == 0) {
 		const struct guest_canary c = {.pinned = b->wall.bundle,

@@ -6,6 +6,8 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/timeutil.h"
+#include "net/sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,58 +23,12 @@
 /* 0 if the connection is refused or unreachable at once. */
 static int canary_closed(const char *address, uint16_t port, struct err *e)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int code = 0;
-	socklen_t size = sizeof(code);
+	_cleanup_close_ int fd = sock_dial(address, port, CANARY_CLOSED_MS);
 
-	if (fd < 0)
-		return err_errno(e, "socket");
-	(void)inet_pton(AF_INET, address, &sa.sin_addr);
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0) {
-		if (errno == ECONNREFUSED || errno == ENETUNREACH || errno == EHOSTUNREACH)
-			return 0;
-		if (errno == EINPROGRESS && io_wait(fd, POLLOUT, CANARY_CLOSED_MS) == 1 &&
-		    getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size) == 0 && code != 0)
-			return 0;
-		return err_set(e, -ENOTUNIQ, "%s:%u is not refused at once", address, port);
-	}
-	return err_set(e, -ENOTUNIQ, "%s:%u can be reached from the bottle", address, port);
-}
-
-/* 0 if pipelock answers a request, with a refusal or whatever else HTTP has. */
-static int canary_answers(const char *address, uint16_t port, int timeout_ms, struct err *e)
-{
-	static const char request[] =
-		"GET / HTTP/1.1\r\nHost: canary.invalid\r\nConnection: close\r\n\r\n";
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	char answer[16] = "";
-	size_t n = 0;
-
-	if (fd < 0)
-		return err_errno(e, "socket");
-	(void)inet_pton(AF_INET, address, &sa.sin_addr);
-	if (connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0)
-		return err_errno(e, "the bundle at %s:%u cannot be reached from the bottle",
-				 address, port);
-	if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0)
-		return err_errno(e, "send to the bundle");
-	while (n < 9) {
-		ssize_t got;
-
-		if (io_wait(fd, POLLIN, timeout_ms) <= 0)
-			return err_set(e, -ETIMEDOUT, "the bundle at %s:%u does not answer",
-				       address, port);
-		got = recv(fd, answer + n, sizeof(answer) - 1 - n, 0);
-		if (got <= 0)
-			return err_set(e, -EPROTO, "the bundle at %s:%u hangs up", address, port);
-		n += (size_t)got;
-	}
-	if (!str_starts(str_slice(answer, n), STR_LIT("HTTP/1.1 ")))
-		return err_set(e, -EPROTO, "the bundle at %s:%u does not speak HTTP", address,
-			       port);
-	return 0;
+	if (fd == -ECONNREFUSED || fd == -ENETUNREACH || fd == -EHOSTUNREACH)
+		return 0;
+	return err_set(e, -ENOTUNIQ, "%s:%u %s", address, port,
+		       fd < 0 ? "is not refused at once" : "can be reached from the bottle");
 }
 
 static int canary_look(const struct wall *w, uint16_t live_port, int timeout_ms, struct err *e)
@@ -89,21 +45,10 @@ static int canary_look(const struct wall *w, uint16_t live_port, int timeout_ms,
 		ret = canary_closed("10.209.0.1", 80, e);
 	if (ret == 0)
 		ret = canary_closed(w->pinned, WALL_PORT_EGRESS, e);
-	return ret < 0 ? ret : canary_answers(w->pinned, WALL_PORT_PIPELOCK, timeout_ms, e);
-}
-
-/* A listener on the host's loopback, which must stay without a visitor. */
-static int canary_listen(uint16_t *port, struct err *e)
-{
-	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t size = sizeof(sa);
-	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 4) < 0 ||
-	    getsockname(fd, (struct sockaddr *)&sa, &size) < 0)
-		return err_errno(e, "open the canary's listener");
-	*port = ntohs(sa.sin_port);
-	return take_fd(&fd);
+	return ret < 0 ? ret
+		       : sock_ask_http(w->pinned, WALL_PORT_PIPELOCK,
+				       time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS,
+				       e);
 }
 
 int wall_canary(const struct wall *w, int timeout_ms, struct err *e)
@@ -115,7 +60,8 @@ int wall_canary(const struct wall *w, int timeout_ms, struct err *e)
 	ssize_t got;
 	pid_t pid;
 
-	listener = canary_listen(&port, e);
+	/* On the host's loopback; it must stay without a visitor. */
+	listener = sock_listen(htonl(INADDR_LOOPBACK), &port, e);
 	if (listener < 0)
 		return listener;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
