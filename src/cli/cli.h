@@ -101,6 +101,8 @@ int cli_fail(const struct err *e);
 /* The same for wrong use, with a pointer to the verb's --help; returns CLI_USAGE. */
 int cli_misuse(const struct cli_args *a, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Which of names the first argument is; -1 after a cli_misuse() that lists them and the nearest. */
+int cli_pick(const struct cli_args *a, const char *const *names, size_t n);
 /* A line of information on standard error, "claude-bottle: text". */
 void cli_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Writes the whole to standard output. CLI_OK, or CLI_FAILED with the error printed. */

@@ -333,25 +333,18 @@ static int run(const struct cli_args *args)
 		{[OPT_JSON] = true},
 		{[OPT_JSON] = true, [OPT_ALL] = true, [OPT_UNUSED] = true},
 	};
-	const char *what = args->positionals[0], *near;
-	char shown[96];
+	int what = cli_pick(args, names, ARRAY_LEN(names));
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		if (strcmp(what, names[i]) != 0)
-			continue;
-		for (size_t o = 0; o < ARRAY_LEN(options); o++) {
-			if (cli_has(args, o) && !takes[i][o])
-				return cli_misuse(args, "image %s takes no --%s", what,
-						  options[o].name);
-		}
-		if (i > 0 && args->n_positionals > 1)
-			return cli_misuse(args, "image %s takes no further argument", what);
-		return fns[i](args);
+	if (what < 0)
+		return CLI_USAGE;
+	for (size_t o = 0; o < ARRAY_LEN(options); o++) {
+		if (cli_has(args, o) && !takes[what][o])
+			return cli_misuse(args, "image %s takes no --%s", names[what],
+					  options[o].name);
 	}
-	near = text_nearest(str_of(what), names, ARRAY_LEN(names));
-	text_visible_cstr(shown, sizeof(shown), str_of(what));
-	return cli_misuse(args, "\"%s\" is not build, list or remove%s%s%s", shown,
-			  near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+	if (what > 0 && args->n_positionals > 1)
+		return cli_misuse(args, "image %s takes no further argument", names[what]);
+	return fns[what](args);
 }
 
 const struct cli_verb cmd_image = {

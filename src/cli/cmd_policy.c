@@ -2,13 +2,11 @@
  * pipelock and egress decide with. */
 #include "cli/verbs.h"
 
-#include "base/text.h"
 #include "cli/policy_show.h"
 #include "cli/policy_why.h"
 #include "conf/url.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 enum { OPT_AGENT, OPT_BOTTLE, OPT_JSON };
 static const struct cli_option options[] = {
@@ -146,16 +144,9 @@ static int run(const struct cli_args *args)
 {
 	static const char *const names[] = {"check", "show", "why"};
 	static int (*const fns[])(const struct cli_args *) = {check, show, why};
-	const char *near;
-	char shown[96];
+	int i = cli_pick(args, names, ARRAY_LEN(names));
 
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (strcmp(args->positionals[0], names[i]) == 0)
-			return fns[i](args);
-	near = text_nearest(str_of(args->positionals[0]), names, ARRAY_LEN(names));
-	text_visible_cstr(shown, sizeof(shown), str_of(args->positionals[0]));
-	return cli_misuse(args, "\"%s\" is not check, show or why%s%s%s", shown,
-			  near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+	return i < 0 ? CLI_USAGE : fns[i](args);
 }
 
 const struct cli_verb cmd_policy = {

@@ -83,6 +83,26 @@ int cli_misuse(const struct cli_args *a, const char *fmt, ...)
 	return CLI_USAGE;
 }
 
+int cli_pick(const struct cli_args *a, const char *const *names, size_t n)
+{
+	const char *word = a->positionals[0], *near = text_nearest(str_of(word), names, n);
+	_cleanup_(buf_free) struct buf list;
+	char shown[96];
+	int ret = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(word, names[i]) == 0)
+			return (int)i;
+	}
+	buf_init(&list, 256);
+	for (size_t i = 0; i < n && ret == 0; i++)
+		ret = buf_printf(&list, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", names[i]);
+	text_visible_cstr(shown, sizeof(shown), str_of(word));
+	(void)cli_misuse(a, "\"%s\" is not " STR_FMT "%s%s%s", shown, STR_ARG(buf_str(&list)),
+			 near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+	return -1;
+}
+
 void cli_note(const char *fmt, ...)
 {
 	char line[1024];
