@@ -10,9 +10,12 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+pytest.register_assert_rewrite("claude", "session")
+
 import bottle as bottle_module  # noqa: E402
 import engine as engine_module  # noqa: E402
 import images  # noqa: E402
+import session as session_module  # noqa: E402
 import standin  # noqa: E402
 
 # A shell that runs this in the background ignores these for all its children, and so would the
@@ -65,6 +68,13 @@ def upstream(authority):
 
 
 @pytest.fixture
+def stub(authority):
+    """A stand-in of api.anthropic.com that streams its answers."""
+    with standin.MessagesStub(authority, ["api.anthropic.com"], pause_ms=120) as s:
+        yield s
+
+
+@pytest.fixture
 def backend():
     """Whose bottles a home has. A module that runs on several overrides it with parameters."""
     return "native"
@@ -102,6 +112,29 @@ def home(make_home, upstream, authority):
                    resolve={"api.example.test": upstream.address}, ca=authority.path)
     h.write_agent("worker", "box")
     return h
+
+
+@pytest.fixture
+def closed(make_home):
+    """A home whose bottle may reach nothing: no upstream is needed."""
+    h = make_home()
+    h.write_bottle("box")
+    h.write_agent("worker", "box")
+    return h
+
+
+@pytest.fixture
+def terminal():
+    made = []
+
+    def make(*args, **more):
+        t = session_module.Terminal(*args, **more)
+        made.append(t)
+        return t
+
+    yield make
+    for t in made:
+        t.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 import json
 import subprocess
 
-import bottle
 import pytest
 
 VERBS = ("start attach exec stop list logs cleanup doctor init policy selftest completion help "

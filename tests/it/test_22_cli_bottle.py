@@ -1,39 +1,16 @@
 """The verbs on real bottles of the native backend."""
-import fcntl
 import glob
 import json
 import os
-import pty
 import re
-import select
 import signal
-import struct
 import subprocess
-import termios
 import time
 
 import pytest
 
 import bottle
-
-
-@pytest.fixture
-def closed(make_home):
-    """A home whose bottle may reach nothing: no upstream is needed."""
-    h = make_home()
-    h.write_bottle("box")
-    h.write_agent("worker", "box")
-    return h
-
-
-def detach(home, *command, options=()):
-    r = home.run("start", "worker", "--detach", *options, "--", *(command or ("sleep", "600")))
-    assert r.returncode == 0, r.stderr
-    assert re.fullmatch(r"worker-[a-z0-9]+\n", r.stdout)
-    return r.stdout.strip()
-
-
-STUBBORN = ("sh", "-c", "trap '' TERM HUP; echo ready; while :; do sleep 1; done")
+from session import STUBBORN, detach, states, wait_for
 
 
 def detach_stubborn(home):
@@ -45,21 +22,6 @@ def detach_stubborn(home):
     p.kill()
     p.communicate()
     return slug
-
-
-def wait_for(what, seconds=15):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        got = what()
-        if got:
-            return got
-        time.sleep(0.02)
-    raise AssertionError("time is up")
-
-
-def states(home):
-    r = home.run("list", "--all", "--json")
-    return {b["slug"]: b for b in json.loads(r.stdout)}
 
 
 def test_status_streams_and_the_first_line(closed):
@@ -296,60 +258,6 @@ def test_doctor_is_content_where_bottles_start(closed):
 
 # --- on a terminal ---
 
-class Terminal:
-    def __init__(self, home, *args, cwd=None, rows=31, columns=101):
-        self.master, self.slave = pty.openpty()
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.before = termios.tcgetattr(self.slave)
-        self.process = subprocess.Popen(
-            home.argv(args), env=home.env(), cwd=cwd or home.cwd, stdin=self.slave, stdout=self.slave,
-            stderr=self.slave, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-        self.seen = b""
-
-    def expect(self, text, seconds=20):
-        end = time.monotonic() + seconds
-        while text not in self.seen:
-            assert time.monotonic() < end, self.seen
-            if select.select([self.master], [], [], 0.2)[0]:
-                self.seen += os.read(self.master, 65536)
-        before, self.seen = self.seen.split(text, 1)
-        return before
-
-    def type(self, data):
-        os.write(self.master, data)
-
-    def wait(self):
-        end = time.monotonic() + 20
-        while self.process.poll() is None:
-            assert time.monotonic() < end, self.seen
-            if select.select([self.master], [], [], 0.1)[0]:
-                self.seen += os.read(self.master, 65536)
-        assert termios.tcgetattr(self.slave) == self.before
-        return self.process.returncode
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
-
-
-@pytest.fixture
-def terminal():
-    made = []
-
-    def make(*args, **more):
-        t = Terminal(*args, **more)
-        made.append(t)
-        return t
-
-    yield make
-    for t in made:
-        t.close()
-
-
 def test_picker_preflight_shell_resize_status(closed, terminal):
     closed.write_agent("another", "box")
     t = terminal(closed, "start", "--", "sh")
@@ -362,15 +270,10 @@ def test_picker_preflight_shell_resize_status(closed, terminal):
     t.type(b"tty; stty size; echo ma''rk\n")
     got = t.expect(b"mark")
     assert b"31 101" in got
-    fcntl.ioctl(t.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 90, 0, 0))
-    os.kill(t.process.pid, signal.SIGWINCH)
+    t.resize(40, 90)
     t.type(b"sleep 0.5; stty size\n")
     t.expect(b"40 90")
-    t.type(b"sleep 60\n")
-    time.sleep(0.3)
-    t.type(b"\x03")
-    t.type(b"echo st''ill\n")
-    t.expect(b"still")
+    t.interrupt_a_command()
     t.type(b"exit 23\n")
     assert t.wait() == 23
 
@@ -404,9 +307,7 @@ def test_a_closed_terminal_ends_the_bottle(closed, terminal):
     # Written so that neither the plan shown before nor a random slug can contain it.
     t.expect(b"inside")
     slug, = [s for s, b in states(closed).items() if b["alive"]]
-    os.close(t.master)
-    os.close(t.slave)
-    t.master, t.slave = pty.openpty()
+    t.hang_up()
     t.process.wait(15)
     wait_for(lambda: not states(closed)[slug]["alive"])
 
@@ -429,10 +330,12 @@ def test_a_strangers_agent_is_asked_about(closed, terminal):
     assert t.wait() == 0
 
 
-def test_an_ordinary_user_has_the_same(make_home):
+def test_an_ordinary_user_has_the_same(make_home, ordinary):
     if os.geteuid() != 0:
         pytest.skip("only root can become another user; the tests above ran as an ordinary one")
-    home = make_home(uid=bottle.ordinary_uid())
+    uid, tree = ordinary
+    home = make_home(uid=uid)
+    home.program = f"{tree}/build/claude-bottle"
     home.write_bottle("box")
     home.write_agent("worker", "box")
     r = home.start("sh", "-c", "cat; exit 41", input="typed\n")

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 import bottle
-from test_22_cli_bottle import detach, states, terminal, wait_for  # noqa: F401
+from session import detach, states, wait_for
 
 
 @pytest.fixture(params=["as root", "as an ordinary user"])
@@ -191,7 +191,7 @@ def test_the_backend_stays(home):
     assert re.match(r"backend qemu \(the bottle's own\)", one_line(r.stderr))
 
 
-def test_an_agent_comes_from_where_it_came(home, terminal):  # noqa: F811
+def test_an_agent_comes_from_where_it_came(home, terminal):
     folder = f"{home.folder}/repo"
     os.makedirs(f"{folder}/.claude-bottle/agents")
     path = f"{folder}/.claude-bottle/agents/theirs.md"

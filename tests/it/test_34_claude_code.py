@@ -2,76 +2,23 @@
 key outside, the placeholder inside."""
 import json
 import os
-import subprocess
-import time
 
 import bottle
 import pytest
 import standin
-
-REAL_KEY = "sk-ant-api03-" + "Rk9vQ2Fu" * 4 + "-TheRealKeyOfThisTest0001"
-
-
-@pytest.fixture
-def stub(authority):
-    with standin.MessagesStub(authority, ["api.anthropic.com"], pause_ms=120) as s:
-        yield s
+from claude import REAL_KEY, check_streams, deltas_of, start, write
 
 
 @pytest.fixture
 def claude_home(make_home, stub, authority, claude_code):
     home = make_home()
-    home.secrets["CB_TEST_REAL_KEY"] = REAL_KEY
-    home.write_bottle(
-        "claude", provider="claude",
-        routes=[bottle.route("api.anthropic.com", methods=["POST"], paths=["/v1/messages", "/v1/messages/*"],
-                             auth={"scheme": "header", "header": "x-api-key",
-                                   "env": "ANTHROPIC_API_KEY", "token_ref": "env:CB_TEST_REAL_KEY"})],
-        resolve={"api.anthropic.com": stub.address}, ca=authority.path, expose=[claude_code],
-        env={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"})
-    home.write_agent("coder", "claude", text="Answer in one sentence.")
+    write(home, stub, authority, expose=[claude_code],
+          env={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"})
     return home
 
 
-def start(home, claude_code, *more):
-    return subprocess.Popen(
-        home.argv(["start", "coder", "--headless", "--", f"{claude_code}/claude", "-p", "Say something.",
-                   "--output-format", "stream-json", "--verbose", "--include-partial-messages", *more]),
-        env=home.env(), cwd=home.cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE)
-
-
-def deltas_of(process):
-    """[(time of arrival, text)] of the answer's pieces, and the result line."""
-    pieces, result = [], None
-    for line in process.stdout:
-        now = time.time()
-        try:
-            said = json.loads(line)
-        except ValueError:
-            continue
-        event = said.get("event", {})
-        if event.get("type") == "content_block_delta":
-            pieces.append((now, event["delta"].get("text", "")))
-        if said.get("type") == "result":
-            result = said
-    return pieces, result
-
-
 def test_answer_arrives_as_it_streams(claude_home, stub, claude_code):
-    p = start(claude_home, claude_code)
-    pieces, result = deltas_of(p)
-    error = p.stderr.read().decode()
-    assert p.wait(30) == 0, error + claude_home.logs_of_all()
-    assert result and result["result"] == stub.answer_text and not result["is_error"]
-    assert len(pieces) == len(stub.sent)
-    late = [got - sent for (got, _), (sent, _) in zip(pieces, stub.sent)]
-    spread = pieces[-1][0] - pieces[0][0]
-    assert spread > 0.6 * (stub.sent[-1][0] - stub.sent[0][0]), (spread, late)
-    assert sorted(late)[len(late) // 2] < 0.1, late
-    # The stub saw the real key, and never what stood in its place.
-    asked = [r for r in stub.requests if r.path.startswith("/v1/messages")]
-    assert asked and all(r.header("x-api-key") == REAL_KEY for r in asked)
+    asked = check_streams(claude_home, stub, start(claude_home, f"{claude_code}/claude"), late=0.1)
     # Every exchange has its record, and none holds the key or a query.
     records = claude_home.records()
     allowed = [r for r in records if r["verdict"] == "allow" and r.get("path") == "/v1/messages"]
@@ -84,7 +31,7 @@ def test_key_is_nowhere_in_the_bottle(claude_home, stub, claude_code):
         pytest.skip("only root may read the agent's memory")
     import threading
     stub.gate = threading.Event()
-    p = start(claude_home, claude_code)
+    p = start(claude_home, f"{claude_code}/claude")
     try:
         assert stub.at_gate.wait(60), p.poll()
         # In the middle of the answer: the key is on the wire outside, the agent is alive.

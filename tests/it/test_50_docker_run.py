@@ -1,34 +1,22 @@
 """Bottles of the docker backend, from their start to their end: streams, statuses, terminals, signals,
 limits, roots and images."""
 import concurrent.futures
-import fcntl
 import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import tempfile
-import termios
 import time
 
 import bottle
 import pytest
-from test_22_cli_bottle import STUBBORN, states, terminal, wait_for  # noqa: F401
+from session import STUBBORN, detach, states, wait_for
 
 
 @pytest.fixture
 def backend():
     return "docker"
-
-
-@pytest.fixture
-def closed(make_home):
-    """A home whose bottle may reach nothing: no upstream is needed."""
-    h = make_home()
-    h.write_bottle("box")
-    h.write_agent("worker", "box")
-    return h
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +39,6 @@ def shared(engine, image_of, scratch, rule_cache, exposed):
     home.write_agent("worker", "box")
     yield home, detach(home, "sleep", "1000")
     home.remove()
-
-
-def detach(home, *command, options=()):
-    r = home.run("start", "worker", "--detach", *options, "--", *command)
-    assert r.returncode == 0, r.stderr + home.logs_of_all()
-    assert re.fullmatch(r"worker-[a-z0-9]+\n", r.stdout)
-    return r.stdout.strip()
 
 
 def run_in(shared, *command, **more):
@@ -239,7 +220,7 @@ def test_exec_is_as_the_agent(shared):
     assert r.stdout.startswith("State:\tS"), r.stdout
 
 
-def test_exec_on_a_terminal(shared, terminal):  # noqa: F811
+def test_exec_on_a_terminal(shared, terminal):
     home, slug = shared
     t = terminal(home, "exec", slug, "sh", "-c", "test -t 0 && test -t 1 && stty size; exit 8")
     t.expect(b"31 101")
@@ -247,8 +228,7 @@ def test_exec_on_a_terminal(shared, terminal):  # noqa: F811
     t = terminal(home, "exec", slug, "bash", "--norc", rows=20, columns=70)
     t.type(b"trap 'echo chan''ged' WINCH; stty size; echo rea''dy\n")
     assert b"20 70" in t.expect(b"ready")
-    fcntl.ioctl(t.master, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 75, 0, 0))
-    os.kill(t.process.pid, signal.SIGWINCH)
+    t.resize(25, 75)
     t.type(b"sleep 0.5; stty size\n")
     t.expect(b"25 75")
     t.type(b"sleep 60\n")
@@ -261,7 +241,7 @@ def test_exec_on_a_terminal(shared, terminal):  # noqa: F811
 
 # --- terminals and signals ---
 
-def test_terminal_size_interrupt_detach(closed, terminal):  # noqa: F811
+def test_terminal_size_interrupt_detach(closed, terminal):
     t = terminal(closed, "start", "worker", "--", "bash", "--norc")
     t.expect(b"limits")
     t.type(b"test -t 0 && test -t 1 && test -t 2 && stty size; tty; x=kept; echo in''side\n")
@@ -269,16 +249,11 @@ def test_terminal_size_interrupt_detach(closed, terminal):  # noqa: F811
     assert b"31 101" in shown and b"/dev/" in shown
     t.type(b"trap 'echo chan''ged' WINCH; echo rea''dy\n")
     t.expect(b"ready")
-    fcntl.ioctl(t.master, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 90, 0, 0))
-    os.kill(t.process.pid, signal.SIGWINCH)
+    t.resize(40, 90)
     t.expect(b"changed")
     t.type(b"stty size\n")
     t.expect(b"40 90")
-    t.type(b"sleep 60\n")
-    time.sleep(0.3)
-    t.type(b"\x03")
-    t.type(b"echo st''ill\n")
-    t.expect(b"still")
+    t.interrupt_a_command()
     t.type(b"\x1cd")
     t.expect(b"detached from ")
     assert t.wait() == 0
@@ -293,7 +268,7 @@ def test_terminal_size_interrupt_detach(closed, terminal):  # noqa: F811
     wait_for(lambda: not states(closed)[slug]["alive"])
 
 
-def test_a_closed_terminal_ends_the_bottle(closed, terminal):  # noqa: F811
+def test_a_closed_terminal_ends_the_bottle(closed, terminal):
     t = terminal(closed, "start", "worker", "--", "sh", "-c", "echo in''side; sleep 600")
     t.expect(b"inside")
     slug, = [s for s, b in states(closed).items() if b["alive"]]

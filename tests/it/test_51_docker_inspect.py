@@ -13,8 +13,7 @@ import bottle
 import engine as engine_module
 import pytest
 import standin
-from test_22_cli_bottle import states, wait_for
-from test_50_docker_run import detach
+from session import detach, states, wait_for
 
 TOKEN = "tok-" + "H4mburg0sl0L1ma" * 2 + "-real"
 

@@ -7,8 +7,7 @@ import tarfile
 import bottle
 import pytest
 import standin
-from test_22_cli_bottle import states, wait_for
-from test_50_docker_run import detach
+from session import detach, states, wait_for
 
 TOKEN = "tok-" + "M4l4g4R0st0ckBr3m3n" * 2 + "-real"
 

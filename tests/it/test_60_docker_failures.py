@@ -2,14 +2,12 @@
 names and addresses that are taken, processes that are killed. Each ends in one line that says what,
 where and what to do, and leaves nothing; where the engine is gone too, `claude-bottle cleanup` finds
 what is left once it is back."""
-import json
 import os
 import random
 import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 
 import bottle
