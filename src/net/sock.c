@@ -2,12 +2,12 @@
 
 #include "base/clean.h"
 #include "base/io.h"
-#include "base/str.h"
 #include "base/timeutil.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <unistd.h>
 
 #define SOCK_BACKLOG 16
 
@@ -81,6 +81,16 @@ int sock_dial(const char *address, uint16_t port, int timeout_ms)
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &code_size) < 0)
 		return -errno;
 	return code ? -code : take_fd(&fd);
+}
+
+void sock_say(int fd, struct str text, int timeout_ms)
+{
+	char byte;
+
+	(void)send(fd, text.p, text.n, MSG_NOSIGNAL);
+	(void)shutdown(fd, SHUT_WR);
+	if (io_wait(fd, POLLIN, timeout_ms) == 1)
+		(void)!read(fd, &byte, 1);
 }
 
 int sock_listen(in_addr_t address, uint16_t *port, struct err *e)

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "base/str.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -20,6 +21,9 @@ int sock_open(const struct sockaddr_storage *to, int type);
 /* A connected TCP socket, non-blocking, within timeout_ms, or -errno: -EINVAL for what is no
  * address, -ETIMEDOUT for silence. */
 int sock_dial(const char *address, uint16_t port, int timeout_ms);
+/* Sends a text that fits the socket's buffer, then the end, and waits until the other side has read
+ * it: until it answers, hangs up, or timeout_ms are over. */
+void sock_say(int fd, struct str text, int timeout_ms);
 /* A non-blocking TCP listener on a port of the kernel's choice; address in network byte order. */
 int sock_listen(in_addr_t address, uint16_t *port, struct err *e) _fallible_;
 /* 0 if HTTP of some kind is answered there by until_ns (CLOCK_MONOTONIC); whoever answers byte by

@@ -31,15 +31,8 @@ void probe_try_tcp(const struct probe_env *env, const char *id, const char *labe
 	probe_token(env, id, label, token);
 	(void)snprintf(detail, sizeof(detail), "%s port %u: %s", address, port,
 		       fd >= 0 ? "connected" : strerror(-fd));
-	if (fd >= 0) {
-		char byte;
-
-		(void)send(fd, token, strlen(token), MSG_NOSIGNAL);
-		(void)shutdown(fd, SHUT_WR);
-		/* Until the other side has read it. */
-		if (io_wait(fd, POLLIN, PROBE_CONNECT_MS) == 1)
-			(void)!read(fd, &byte, 1);
-	}
+	if (fd >= 0)
+		sock_say(fd, str_of(token), PROBE_CONNECT_MS);
 	probe_report(id, label, token, fd >= 0, us, detail);
 }
 
@@ -148,9 +141,7 @@ void probe_try_list(const struct probe_env *env, const char *id, const char *lab
 		if (!env->is_control)
 			(void)snprintf(detail, sizeof(detail), "%.45s port %u: connected",
 				       targets[i].address, port);
-		(void)send(targets[i].fd, token, strlen(token), MSG_NOSIGNAL);
-		(void)shutdown(targets[i].fd, SHUT_WR);
-		(void)io_wait(targets[i].fd, POLLIN, PROBE_CONNECT_MS);
+		sock_say(targets[i].fd, str_of(token), PROBE_CONNECT_MS);
 	}
 	probe_close_all(targets, n);
 	/* The control has no token: one address that was reached would speak for all. */

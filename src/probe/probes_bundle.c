@@ -7,15 +7,14 @@
 #include "probe/probe.h"
 
 #include "base/clean.h"
-#include "base/io.h"
 #include "base/mem.h"
 #include "base/timeutil.h"
+#include "net/sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
 
 #define SCAN_AT_ONCE PROBE_TARGETS_MAX
@@ -91,7 +90,7 @@ static bool is_own(const struct probe_env *env, const char *address)
 static void sibling_try(const struct probe_env *env, const char *id, const char *label,
 			const char *address, uint16_t port, const char *format)
 {
-	char token[PROBE_TOKEN_SIZE], detail[128], byte;
+	char token[PROBE_TOKEN_SIZE], detail[128];
 	uint64_t start_ns = time_monotonic_ns(), us;
 	_cleanup_close_ int fd = -1;
 	_cleanup_free_ char *text = NULL;
@@ -106,12 +105,8 @@ static void sibling_try(const struct probe_env *env, const char *id, const char 
 	text = probe_fill(format, token);
 	(void)snprintf(detail, sizeof(detail), "%s port %u: %s", address, port,
 		       fd >= 0 ? "connected" : strerror(-fd));
-	if (fd >= 0) {
-		(void)send(fd, text, strlen(text), MSG_NOSIGNAL);
-		(void)shutdown(fd, SHUT_WR);
-		if (io_wait(fd, POLLIN, 1000) == 1)
-			(void)!read(fd, &byte, 1);
-	}
+	if (fd >= 0)
+		sock_say(fd, str_of(text), 1000);
 	probe_report(id, label, token, fd >= 0 && (env->is_control || !is_own(env, address)), us,
 		     detail);
 }

@@ -4,6 +4,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/timeutil.h"
+#include "net/sock.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -191,7 +192,7 @@ static void unix_try(const struct probe_env *env, const char *id, const char *la
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	char token[PROBE_TOKEN_SIZE], byte;
+	char token[PROBE_TOKEN_SIZE];
 	size_t n = strlen(name);
 	bool is_through;
 
@@ -204,12 +205,8 @@ static void unix_try(const struct probe_env *env, const char *id, const char *la
 	is_through = fd >= 0 &&
 		     connect(fd, (struct sockaddr *)&sa,
 			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n + 1)) == 0;
-	if (is_through) {
-		(void)send(fd, token, strlen(token), MSG_NOSIGNAL);
-		(void)shutdown(fd, SHUT_WR);
-		if (io_wait(fd, POLLIN, 1000) == 1)
-			(void)!read(fd, &byte, 1);
-	}
+	if (is_through)
+		sock_say(fd, str_of(token), 1000);
 	probe_report(id, label, token, is_through, 0, is_through ? "connected" : strerror(errno));
 }
 

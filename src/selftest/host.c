@@ -2,18 +2,14 @@
 #include "selftest/suite.h"
 
 #include "base/clean.h"
-#include "base/io.h"
 #include "base/mem.h"
 #include "net/sock.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <ifaddrs.h>
 #include <inttypes.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <stdio.h>
-#include <sys/socket.h>
 
 #define DIAL_MS	      1000
 #define ADDRESSES_MAX 60 /* a host of many bridges: what is past it is not aimed at */
@@ -83,15 +79,10 @@ bool host_net_of(pid_t pid, char out[64])
 bool host_dial(const char *address, uint16_t port, const char *token)
 {
 	_cleanup_close_ int fd = sock_dial(address, port, DIAL_MS);
-	char byte;
 
-	if (fd < 0)
-		return false;
-	(void)send(fd, token, strlen(token), MSG_NOSIGNAL);
-	(void)shutdown(fd, SHUT_WR);
-	if (io_wait(fd, POLLIN, DIAL_MS) == 1)
-		(void)!read(fd, &byte, 1);
-	return true;
+	if (fd >= 0)
+		sock_say(fd, str_of(token), DIAL_MS);
+	return fd >= 0;
 }
 
 /* The kernel's table has the host's own networks as routes without a gateway. What only a default
