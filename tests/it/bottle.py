@@ -12,6 +12,7 @@ import subprocess
 import time
 
 import engine
+from engine import cmdline
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -271,14 +272,6 @@ def descendants(pid):
     except OSError:
         pass
     return out
-
-
-def cmdline(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as f:
-            return [a.decode(errors="replace") for a in f.read().split(b"\0") if a]
-    except OSError:
-        return []
 
 
 def role_of(pid):

@@ -113,6 +113,12 @@ def cmdline(pid):
         return []
 
 
+def program_of(pid):
+    """The name of what it runs; "" when it has ended meanwhile."""
+    argv = cmdline(pid)
+    return os.path.basename(argv[0]) if argv else ""
+
+
 def with_descendants(pids):
     table = process_table()
     out = set(pids)
@@ -131,13 +137,13 @@ def processes_of(folder):
                 "docker-containerd", "docker-proxy", "docker-init", "exe")
     roots = [p for p in process_table() if p != os.getpid()
              and any(needle in a for a in cmdline(p)[1:])
-             and os.path.basename(cmdline(p)[0]) in programs]
+             and program_of(p) in programs]
     return with_descendants(roots) - {os.getpid()}
 
 
 def other_engines(folder=None):
     """pids of the dockerd processes on this host that are not folder's."""
-    return [p for p in process_table() if cmdline(p) and os.path.basename(cmdline(p)[0]) == "dockerd"
+    return [p for p in process_table() if program_of(p) == "dockerd"
             and not (folder and any(folder + "/" in a for a in cmdline(p)))]
 
 
@@ -478,8 +484,7 @@ class Engine:
             time.sleep(0.01)
 
     def daemons(self):
-        return [p for p in processes_of(self.folder) if cmdline(p) and
-                os.path.basename(cmdline(p)[0]) in ("dockerd", "containerd")]
+        return [p for p in processes_of(self.folder) if program_of(p) in ("dockerd", "containerd")]
 
     def stop(self, seconds=30):
         """As an administrator would; without live-restore its containers end too."""
@@ -635,7 +640,7 @@ def leftovers(but_living=False):
     out = []
     for pid in process_table():
         if any(PREFIX in a for a in cmdline(pid)) and \
-                os.path.basename(cmdline(pid)[0]) in ("dockerd", "containerd", "containerd-shim-runc-v2"):
+                program_of(pid) in ("dockerd", "containerd", "containerd-shim-runc-v2"):
             out.append(f"process {pid}: {' '.join(cmdline(pid))}")
     with open("/proc/self/mounts") as f:
         out += [f"mount {line.split()[1]}" for line in f if line.split()[1].startswith(PREFIX)]

@@ -7,6 +7,7 @@ import os
 import bottle
 import pytest
 import standin
+from session import wait_for
 
 TOKEN = "tok-" + "N3wY0rkB3rl1nT0ky0" * 2 + "-real"
 OTHER = "sk-other-" + "9f8e7d6c5b4a" * 3
@@ -59,6 +60,8 @@ def test_value_is_nowhere(secret_home, upstream):
         while len(secret_home.records()) < 6 and bottle.time.monotonic() < end:
             bottle.time.sleep(0.05)
         assert upstream.saw(TOKEN), "control: the real value went to the upstream"
+        # Until nothing of the script ends while it is looked at.
+        wait_for(lambda: any(bottle.cmdline(p) == ["sleep", "600"] for p in running.roles()["agent"]))
         roles = running.roles()
         # /proc/*/cmdline of every process of this machine
         for pid in bottle.all_processes():

@@ -463,8 +463,11 @@ def kill_one(role, e, home, cli, slug):
     else:
         pid = None
         for p in descendants_of_keeper(cli):
-            with open(f"/proc/{p}/comm") as f:
-                is_relay = f.read().strip() == "cb-relay"
+            try:
+                with open(f"/proc/{p}/comm") as f:
+                    is_relay = f.read().strip() == "cb-relay"
+            except OSError:  # it has ended meanwhile
+                continue
             if is_relay == (role == "relay"):
                 pid = p
                 break
