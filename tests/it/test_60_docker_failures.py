@@ -2,6 +2,7 @@
 names and addresses that are taken, processes that are killed. Each ends in one line that says what,
 where and what to do, and leaves nothing; where the engine is gone too, `claude-bottle cleanup` finds
 what is left once it is back."""
+import json
 import os
 import random
 import signal
@@ -448,29 +449,36 @@ def test_no_addresses_are_left(eng, docker_home, proxy_to):
 
 # --- processes that are killed ---
 
-def descendants_of_keeper(cli):
-    """The keeper and its relays are found as what the CLI has forked, before they are orphans."""
-    return engine_module.with_descendants([cli]) - {cli}
+def keeper_of(home, slug):
+    """As it has written itself down, first of all. Not the first child of the CLI: that one may be
+    compiling rules, and to kill it need not end anything."""
+    try:
+        with open(f"{home.state}/{slug}/bottle.json") as f:
+            return json.load(f)["pid"]
+    except FileNotFoundError:
+        return None
+
+
+def relay_of(keeper):
+    for p in engine_module.with_descendants([keeper]) - {keeper}:
+        try:
+            with open(f"/proc/{p}/comm") as f:
+                if f.read().strip() == "cb-relay":
+                    return p
+        except OSError:  # it has ended meanwhile
+            continue
+    return None
 
 
 def kill_one(role, e, home, cli, slug):
     """False if there is none yet."""
-    if role == "cli":
-        bottle.kill_quietly(cli)
-        return True
-    if role == "bundle":
-        pid = world.pid_of(e, f"claude-bottle-{slug}-bundle") if slug else 0
-    else:
-        pid = None
-        for p in descendants_of_keeper(cli):
-            try:
-                with open(f"/proc/{p}/comm") as f:
-                    is_relay = f.read().strip() == "cb-relay"
-            except OSError:  # it has ended meanwhile
-                continue
-            if is_relay == (role == "relay"):
-                pid = p
-                break
+    pid = cli if role == "cli" else None
+    if role == "bundle" and slug:
+        pid = world.pid_of(e, f"claude-bottle-{slug}-bundle")
+    if role in ("keeper", "relay") and slug:
+        pid = keeper_of(home, slug)
+        if pid and role == "relay":
+            pid = relay_of(pid)
     if pid:
         bottle.kill_quietly(pid)
     return bool(pid)
