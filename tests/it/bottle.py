@@ -305,6 +305,16 @@ def is_alive(pid):
         return False
 
 
+def wait_until(what, seconds):
+    """What it gave at last; false only when the time is up."""
+    end = time.monotonic() + seconds
+    while True:
+        got = what()
+        if got or time.monotonic() > end:
+            return got
+        time.sleep(0.02)
+
+
 def all_processes():
     return [int(p) for p in os.listdir("/proc") if p.isdigit()]
 

@@ -5,7 +5,6 @@ import fcntl
 import os
 import re
 import subprocess
-import time
 
 import bottle
 import engine as engine_module
@@ -133,16 +132,6 @@ def left_on_host(home):
             if bottle.is_alive(pid):
                 out.append(f"process {pid} {argv}")
     return out
-
-
-def wait_until(what, seconds=20):
-    end = time.monotonic() + seconds
-    while True:
-        if what():
-            return True
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
 
 
 # --- what was said ---

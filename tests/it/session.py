@@ -11,15 +11,11 @@ import subprocess
 import termios
 import time
 
+import bottle
+
 
 def wait_for(what, seconds=15):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        got = what()
-        if got:
-            return got
-        time.sleep(0.02)
-    raise AssertionError("time is up")
+    assert bottle.wait_until(what, seconds), "time is up"
 
 
 def detach(home, *command, options=()):
@@ -60,8 +56,8 @@ class Terminal:
     def type(self, data):
         os.write(self.master, data)
 
-    def wait(self):
-        end = time.monotonic() + 20
+    def wait(self, seconds=20):
+        end = time.monotonic() + seconds
         while self.process.poll() is None:
             assert time.monotonic() < end, self.seen
             if select.select([self.master], [], [], 0.1)[0]:

@@ -1,18 +1,13 @@
 """The native backend under its keeper, driven by the real command, with a stand-in for the bundle:
 what is tested here is the compartment and its life, not what passes the proxy. Each test runs as
 root and as an ordinary user, as far as the caller may."""
-import fcntl
 import glob
 import json
 import os
-import pty
-import select
 import shutil
 import signal
-import struct
 import subprocess
 import tempfile
-import termios
 import time
 
 import bottle
@@ -51,22 +46,6 @@ def box(request, make_home, tree):
     return home
 
 
-def wait_until(what, seconds=10):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def alive(pid):
-    try:
-        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 def detached(home, *command, agent="worker"):
     r = home.run("start", agent, "--detach", "--json", "--", *command, timeout=30)
     assert r.returncode == 0, r.stderr + home.logs_of_all()
@@ -84,8 +63,8 @@ def tree_of(pid):
 
 
 def check_gone(home, slug, pids):
-    assert wait_until(lambda: not any(alive(p) for p in pids)), \
-        [(p, bottle.cmdline(p)) for p in pids if alive(p)]
+    assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10), \
+        [(p, bottle.cmdline(p)) for p in pids if bottle.is_alive(p)]
     assert home.run("cleanup").returncode == 0
     assert not os.path.exists(f"{home.state}/{slug}")
     assert bottle.cgroups_named(slug) == []
@@ -169,7 +148,7 @@ def test_exec(box):
     # what is started beside the agent ends with it
     beside = subprocess.Popen(box.argv(["exec", slug, "--", "sleep", "999"]), env=box.env(),
                               stdin=subprocess.DEVNULL)
-    assert wait_until(lambda: any("999" in bottle.cmdline(p) for p in tree_of(state["pid"])))
+    assert bottle.wait_until(lambda: any("999" in bottle.cmdline(p) for p in tree_of(state["pid"])), 10)
     pids += tree_of(state["pid"])
     assert box.run("stop", slug, "--now").returncode == 0
     assert beside.wait(10) != 0
@@ -209,11 +188,11 @@ def test_keeper_killed(box):
         def tree_now():
             return tree_of(running.state()["pid"])
 
-        assert wait_until(lambda: any("998" in bottle.cmdline(p) for p in tree_now()))
+        assert bottle.wait_until(lambda: any("998" in bottle.cmdline(p) for p in tree_now()), 10)
         pids = tree_now()
         os.kill(running.state()["pid"], signal.SIGKILL)
         assert running.wait(10) != 0
-        assert wait_until(lambda: not any(alive(p) for p in pids))
+        assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10)
         # a leftover does not stop the next one
         assert box.start("echo", "next").stdout == "next\n"
         check_gone(box, running.slug, pids)
@@ -247,8 +226,8 @@ def test_start_fails_with_the_reason(box):
 def test_start_interrupted(box):
     p = subprocess.Popen(box.argv(["start", "fake-mute", "--headless", "--", "true"]), env=box.env(),
                          cwd=box.cwd, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert wait_until(lambda: bool(box.slugs()) and
-                      os.path.exists(f"{box.state}/{box.slugs()[0]}/records.jsonl"))
+    assert bottle.wait_until(lambda: bool(box.slugs()) and
+                             os.path.exists(f"{box.state}/{box.slugs()[0]}/records.jsonl"), 10)
     time.sleep(0.2)
     pids = tree_of(p.pid)
     p.send_signal(signal.SIGINT)
@@ -298,52 +277,19 @@ def test_file_limits(box):
     assert r.stdout.split() == ["64", str(2 << 20), "0"], r.stdout + r.stderr
 
 
-class Terminal:
-    """claude-bottle on a terminal of its own."""
-
-    def __init__(self, home, *args):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(home.cwd)
-            argv = home.argv(args)
-            os.execvpe(argv[0], argv, home.env())
-        self.text = b""
-
-    def size(self, rows, columns):
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def read_until(self, what, seconds=15):
-        end = time.monotonic() + seconds
-        while what not in self.text and time.monotonic() < end:
-            if select.select([self.fd], [], [], 0.2)[0]:
-                try:
-                    self.text += os.read(self.fd, 65536)
-                except OSError:
-                    break
-        return what in self.text
-
-    def write(self, data):
-        os.write(self.fd, data)
-
-    def wait(self):
-        self.read_until(b"\0never", 5)
-        status = os.waitpid(self.pid, 0)[1]
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(status)
-
-
-def test_terminal(box):
-    t = Terminal(box, "start", "worker", "--yes", "--", "bash", "--norc")
-    assert t.read_until(b"$ "), t.text
-    t.size(31, 97)
-    t.write(b"sleep 0.3; stty size; echo tty=$(test -t 0 && echo yes)\n")
-    assert t.read_until(b"31 97") and t.read_until(b"tty=yes"), t.text
-    t.write(b"sleep 100\n")
+def test_terminal(box, terminal):
+    t = terminal(box, "start", "worker", "--yes", "--", "bash", "--norc")
+    t.expect(b"$ ", 15)
+    t.set_size(31, 97)
+    t.type(b"sleep 0.3; stty size; echo tty=$(test -t 0 && echo yes)\n")
+    t.expect(b"31 97", 15)
+    t.expect(b"tty=yes", 15)
+    t.type(b"sleep 100\n")
     time.sleep(0.3)
-    t.write(b"\x03")  # job control: the shell lives on
-    t.write(b"echo after-$((40+2))\n")
-    assert t.read_until(b"after-42"), t.text
-    t.write(b"exit 5\n")
+    t.type(b"\x03")  # job control: the shell lives on
+    t.type(b"echo after-$((40+2))\n")
+    t.expect(b"after-42", 15)
+    t.type(b"exit 5\n")
     assert t.wait() == 5
 
 

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 
+import bottle
 import pytest
 
-from test_10_native_keeper import box, detached, state_of, tree, wait_until  # noqa: F401
+from test_10_native_keeper import box, detached, state_of, tree  # noqa: F401
 
 
 class Control:
@@ -135,7 +136,7 @@ def test_client_cap(running):
         assert c.recv() is None
         raise OSError("refused")
     many.pop().sock.close()
-    assert wait_until(lambda: works(home, slug))
+    assert bottle.wait_until(lambda: works(home, slug), 10)
 
 
 def works(home, slug):
@@ -159,7 +160,7 @@ def test_exec_cap(running):
     for c in many[1:-1]:
         c.sock.close()
     c = Control(home, slug)
-    assert wait_until(lambda: try_exec(home, slug))
+    assert bottle.wait_until(lambda: try_exec(home, slug), 10)
 
 
 def try_exec(home, slug):
@@ -181,7 +182,7 @@ def test_owner(running):
     c.send("?")
     c.until("!")
     c.sock.close()
-    assert wait_until(lambda: state_of(home, slug)["state"] == "ended")
+    assert bottle.wait_until(lambda: state_of(home, slug)["state"] == "ended", 10)
 
 
 def test_other_users_are_refused(running, scratch):

@@ -2,19 +2,17 @@
 import fcntl
 import json
 import os
-import pty
 import select
 import signal
 import socket
-import struct
 import subprocess
 import termios
 import threading
 import time
 
-import pytest
-
 import bottle
+import pytest
+import session
 
 SLUG = "worker-played"
 
@@ -217,59 +215,25 @@ def test_attach_without_a_terminal_only_watches(keeper):
 
 # --- with a terminal ---
 
-class Terminal:
-    def __init__(self, keeper, *args, rows=30, columns=100):
-        self.master, self.slave = pty.openpty()
-        self.resize(rows, columns)
-        self.before = termios.tcgetattr(self.slave)
-        self.process = subprocess.Popen(
-            [bottle.executable(), *args], env=keeper.home.env(), stdin=self.slave, stdout=self.slave,
-            stderr=self.slave, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-        self.seen = b""
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
+class Terminal(session.Terminal):
     def is_raw(self):
         return not termios.tcgetattr(self.slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
     def wait_raw(self):
-        end = time.monotonic() + 10
-        while not self.is_raw():
-            assert time.monotonic() < end, self.read(0)
-            time.sleep(0.01)
-
-    def type(self, data):
-        os.write(self.master, data)
+        assert bottle.wait_until(self.is_raw, 10), self.read(0)
 
     def read(self, seconds=0.3):
         while select.select([self.master], [], [], seconds)[0]:
-            try:
-                self.seen += os.read(self.master, 65536)
-            except OSError:
-                break
+            self.seen += os.read(self.master, 65536)
         return self.seen
-
-    def wait(self):
-        status = self.process.wait(10)
-        assert termios.tcgetattr(self.slave) == self.before, "the terminal is as it was"
-        return status
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self.master)
-        os.close(self.slave)
 
 
 @pytest.fixture
 def terminal(keeper):
     made = []
 
-    def make(*args, **more):
-        t = Terminal(keeper, *args, **more)
+    def make(*args):
+        t = Terminal(keeper.home, *args, rows=30, columns=100)
         made.append(t)
         return t
 
@@ -292,7 +256,7 @@ def test_terminal_is_raw_relayed_and_restored(keeper, terminal):
     assert got == b"\x03\x1a\x04\r\x1c"
     keeper.say("o", b"\x1b[?1049h\x1b[?25l\x1b[?1000hhello")
     keeper.end(7)
-    assert t.wait() == 7
+    assert t.wait(10) == 7
     assert t.read() == (b"\x1b[?1049h\x1b[?25l\x1b[?1000hhello"
                         b"\x18\x1b[0m\x1b[?25h\x1b[?1000l\x1b[?1049l")
 
@@ -301,11 +265,11 @@ def test_terminal_size_is_followed(keeper, terminal):
     t = terminal("exec", SLUG, "sh")
     keeper.accept()
     t.wait_raw()
-    t.resize(44, 123)
+    t.set_size(44, 123)
     kind, body = keeper.take()
     assert (kind, body) == ("w", {"rows": 44, "columns": 123})
     keeper.end(0)
-    t.wait()
+    t.wait(10)
 
 
 def test_detach_keys(keeper, terminal):
@@ -320,7 +284,7 @@ def test_detach_keys(keeper, terminal):
     assert keeper.take() == ("i", b"ab\x1c")
     t.type(b"cd\x1cdef")
     assert keeper.take() == ("i", b"cd")
-    assert t.wait() == 0
+    assert t.wait(10) == 0
     assert b"detached from " + SLUG.encode() in t.read()
     assert keeper.take() == ("", b"")
 
@@ -342,7 +306,7 @@ def test_terminal_is_restored_however_it_ends(keeper, terminal, how):
         sig = {"term": signal.SIGTERM, "hup": signal.SIGHUP}[how]
         t.process.send_signal(sig)
         expected = 128 + sig
-    assert t.wait() == expected
+    assert t.wait(10) == expected
     assert b"\x1b[?1049l" in t.read()
 
 
@@ -351,7 +315,7 @@ def test_abort_restores_too(keeper, terminal):
     keeper.accept()
     t.wait_raw()
     t.process.send_signal(signal.SIGABRT)
-    assert t.wait() == -signal.SIGABRT
+    assert t.wait(10) == -signal.SIGABRT
 
 
 def test_answers_to_late_questions_do_not_reach_the_shell(keeper, terminal):
@@ -363,7 +327,7 @@ def test_answers_to_late_questions_do_not_reach_the_shell(keeper, terminal):
     keeper.end(0)
     t.type(b"\x1b[?62cecho planted\r")  # what a terminal would answer
     os.kill(t.process.pid, signal.SIGCONT)
-    t.wait()
+    t.wait(10)
     got, _, _ = select.select([t.slave], [], [], 0.2)
     assert got == []
 
@@ -372,7 +336,5 @@ def test_a_gone_terminal_ends_the_client(keeper, terminal):
     t = terminal("attach", SLUG)
     keeper.accept()
     t.wait_raw()
-    os.close(t.slave)
-    os.close(t.master)
+    t.hang_up()
     assert t.process.wait(10) == 128 + signal.SIGHUP
-    t.master, t.slave = pty.openpty()

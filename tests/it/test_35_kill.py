@@ -45,23 +45,6 @@ def walled(make_home, upstream, authority):
         yield home, evil, canary
 
 
-def alive(pid):
-    """Not a zombie either."""
-    try:
-        return open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-def wait_until(what, seconds=15):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.02)
-    return False
-
-
 class Namespace:
     """The network of a process. Held open, so that its number is nobody else's meanwhile."""
 
@@ -87,8 +70,8 @@ def check_nothing_left(home, slug, pids, netns):
     home.run("stop", "--all", "--now", timeout=30)
     r = home.run("cleanup", timeout=30)
     assert r.returncode == 0, r.stderr
-    left = [(p, bottle.cmdline(p)) for p in pids if alive(p)]
-    assert wait_until(lambda: not any(alive(p) for p in pids), 5), left
+    left = [(p, bottle.cmdline(p)) for p in pids if bottle.is_alive(p)]
+    assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 5), left
     assert not os.path.exists(f"{home.state}/{slug}"), os.listdir(f"{home.state}/{slug}")
     assert slug not in bottle.mounts()
     assert bottle.cgroups_named(slug) == []
@@ -104,14 +87,14 @@ def run_case(walled, upstream, role):
     running = home.background("bash", "-c", LOOP)
     try:
         # control: the loop gets through while everything is well
-        assert wait_until(lambda: hits(upstream) >= 2), home.logs_of_all()
+        assert bottle.wait_until(lambda: hits(upstream) >= 2, 15), home.logs_of_all()
         roles = running.roles()
         pids = [p for ps in roles.values() for p in ps]
         assert set(roles) >= {"keeper", "init", "record", "keyd", "egress", "pipelock", "agent"}, roles
         netns = Namespace(roles["agent"][0])
         victim = roles[role][0]
         bottle.kill_quietly(victim)
-        assert wait_until(lambda: not alive(victim), 5)
+        assert bottle.wait_until(lambda: not bottle.is_alive(victim), 5)
         return running, pids, netns
     except BaseException:
         running.stop()
@@ -124,7 +107,7 @@ def test_role_is_restarted(walled, upstream, role):
     running, pids, netns = run_case(walled, upstream, role)
     try:
         before = hits(upstream)
-        works_again = wait_until(lambda: hits(upstream) >= before + 3, 15)
+        works_again = bottle.wait_until(lambda: hits(upstream) >= before + 3, 15)
         check_nothing_got_out(upstream, evil, canary)
         assert works_again, f"{running.roles()}\n{home.logs_of_all()}"
         assert running.process.poll() is None
@@ -146,9 +129,9 @@ def test_bottle_ends_with(walled, upstream, backend, role):
         role = {"native": "bwrap", "docker": "guest"}[backend]
     running, pids, netns = run_case(walled, upstream, role)
     try:
-        assert wait_until(lambda: not any(alive(p) for p in pids), 10), \
-            [(p, bottle.cmdline(p)) for p in pids if alive(p)]
-        assert wait_until(lambda: running.process.poll() is not None, 10)
+        assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10), \
+            [(p, bottle.cmdline(p)) for p in pids if bottle.is_alive(p)]
+        assert bottle.wait_until(lambda: running.process.poll() is not None, 10)
         assert running.process.returncode != 0
         count = hits(upstream)
         time.sleep(0.5)
@@ -167,7 +150,7 @@ def test_role_that_keeps_dying_ends_in_denial(walled, upstream):
     home, evil, canary = walled
     running = home.background("bash", "-c", LOOP)
     try:
-        assert wait_until(lambda: hits(upstream) >= 1)
+        assert bottle.wait_until(lambda: hits(upstream) >= 1, 15)
         pids = [p for ps in running.roles().values() for p in ps]
         netns = Namespace(running.roles()["agent"][0])
         killed = 0

@@ -113,7 +113,7 @@ def agent_counts(b):
 
 def counting(home):
     b = world.background(home, "/tiny", "count", "/home/agent/n")
-    assert world.wait_until(lambda: agent_counts(b), 10)
+    assert bottle.wait_until(lambda: agent_counts(b), 10)
     return b
 
 
@@ -262,8 +262,8 @@ def test_engine_goes_away_in_mid_run(request, docker_home, which, how):
         lines = world.said(b.process.stderr.read())
         assert len(lines) == 1 and "Docker engine" in lines[0], lines
         assert "claude-bottle cleanup" in lines[0] or e.answers(), lines
-    assert world.wait_until(lambda: not bottle.is_alive(keeper), 10)
-    assert world.wait_until(lambda: not any(map(bottle.is_alive, agent + bundle)), 10)
+    assert bottle.wait_until(lambda: not bottle.is_alive(keeper), 10)
+    assert bottle.wait_until(lambda: not any(map(bottle.is_alive, agent + bundle)), 10)
     r = home.run("cleanup")
     if r.returncode != 0:  # the engine is away: what is left is kept, and that is said
         line = world.one_line(r)
@@ -512,8 +512,8 @@ def test_killed_at_any_moment(eng, docker_home):
             assert len(world.said(err)) == 1, about
         if not slug:
             continue
-        assert world.wait_until(lambda: not world.pids_in(eng, f"claude-bottle-{slug}"), 20), about
-        assert world.wait_until(lambda: not world.is_kept(home, slug), 30), about
+        assert bottle.wait_until(lambda: not world.pids_in(eng, f"claude-bottle-{slug}"), 20), about
+        assert bottle.wait_until(lambda: not world.is_kept(home, slug), 30), about
         assert world.keeper_tree(slug) == {}, about
         home.run("cleanup", check=True)
         assert world.slug_folders(home) == [], about
@@ -532,7 +532,7 @@ def orphan(home, e):
     with counting(home) as b:
         os.kill(b.state()["pid"], signal.SIGKILL)
         b.wait()
-    assert world.wait_until(lambda: not world.pids_in(e, f"claude-bottle-{b.slug}"), 20)
+    assert bottle.wait_until(lambda: not world.pids_in(e, f"claude-bottle-{b.slug}"), 20)
     assert len(world.ours(e)) == 4
     return b.slug
 

@@ -444,12 +444,12 @@ def test_port_of_the_agent(eng, shell_home):
     home = shell_home(eng)
     try:
         control = eng.inspect(open_one)["NetworkSettings"]["Networks"]["plain"]["IPAddress"]
-        assert world.wait_until(lambda: reaches(control))  # an ordinary one is reached by the host
+        assert bottle.wait_until(lambda: reaches(control), 20)  # an ordinary one is reached by the host
         with world.background(home, "python3", "-c", SERVE) as b, \
                 world.background(home, "sleep", "600") as second:
             address = addresses_of(eng, b.slug)["agent"]
-            assert world.wait_until(
-                lambda: "reached" in b.exec("python3", "-c", REACH, address).stdout)
+            assert bottle.wait_until(
+                lambda: "reached" in b.exec("python3", "-c", REACH, address).stdout, 20)
             assert not reaches(address)
             for who in (other, open_one):
                 r = eng.docker("exec", who, "python3", "-c", REACH, address, check=False)
@@ -471,7 +471,7 @@ def test_restarted_engine(eng, shell_home, ears):
         assert pids
         eng.restart()
         assert b.wait(30) != 0
-    assert world.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10)
+    assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10)
     home.run("cleanup", check=True)
     check_walled(eng, home, ears)
     home.run("cleanup", check=True)
