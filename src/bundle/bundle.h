@@ -13,15 +13,18 @@
  *   rules=FD     the compiled rule database from the cache, or absent
  *   reach=FD     SOCK_SEQPACKET to the keeper, for egress alone, where the host's loopback is not
  *                the bundle's; or absent
+ *   door=FD      SOCK_SEQPACKET to the keeper, for git-gate alone: the host's own repository
+ *                (git_stream.h); or absent
  *   pipelock=FD  listening stream socket, made inside the wall
+ *   gitgate=FD   the same on port 9418; there exactly when the configuration has git
  *   dns_udp=FD dns_tcp=FD
  *
  * As process 1 of a container it gets fds=PATH listen=ADDRESS instead. PATH is a SOCK_SEQPACKET
  * socket of the keeper's, waited for up to 10 s. From there it receives one message per
- * descriptor: the name (config, secrets, control, records, rules, reach, or log, which becomes
+ * descriptor: the name (config, secrets, control, records, rules, reach, door, or log, which becomes
  * standard output and error) with exactly that descriptor; then "end" with none. The listening
  * sockets it makes itself, on the pinned address, which the interface may be given later: TCP 8888,
- * UDP and TCP 53. Engine and image never see what is passed.
+ * with git TCP 9418, UDP and TCP 53. Engine and image never see what is passed.
  *
  * As root it needs CAP_SETUID and CAP_SETGID (roles get uids of their own), CAP_KILL (to end them),
  * CAP_SETPCAP (to take the others out of their bounding sets) and, where low ports are privileged,
