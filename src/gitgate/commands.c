@@ -130,8 +130,8 @@ static enum commands_reason command_take(struct commands *c, struct str line)
 	if (c->n_updates == CHECK_UPDATES_MAX)
 		return COMMANDS_TOO_MANY;
 	u = &c->updates[c->n_updates];
-	if (line.n <= 2 * (OID_HEX + 1) || line.p[OID_HEX] != ' ' || line.p[2 * OID_HEX + 1] != ' ' ||
-	    !oid_take(u->old_oid, str_sub(line, 0, OID_HEX)) ||
+	if (line.n <= 2 * (OID_HEX + 1) || line.p[OID_HEX] != ' ' ||
+	    line.p[2 * OID_HEX + 1] != ' ' || !oid_take(u->old_oid, str_sub(line, 0, OID_HEX)) ||
 	    !oid_take(u->new_oid, str_sub(line, OID_HEX + 1, 2 * OID_HEX + 1)))
 		return COMMANDS_BAD_COMMAND;
 	if (commands_is_zero(u->old_oid) && commands_is_zero(u->new_oid))

@@ -1,8 +1,8 @@
 /*
  * The request of a push (gitprotocol-pack(5), "Reference Update Request and Packfile Transfer") as
- * far as it is not the pack's objects: shallow lines, commands with their capabilities, a flush, the
- * pack's header. Read strictly and as a whole before git gets any of it; what follows, the pack, is
- * only counted.
+ * far as it is not the pack's objects: shallow lines, commands with their capabilities, a flush,
+ * the pack's header. Read strictly and as a whole before git gets any of it; what follows, the
+ * pack, is only counted.
  */
 #pragma once
 
@@ -67,8 +67,8 @@ void commands_free(struct commands *c);
  * out counts as TOO_LARGE, so give it in.n + COMMANDS_HEAD_MAX of room. */
 enum commands_reason commands_feed(struct commands *c, struct str in, struct buf *out)
 	__attribute__((warn_unused_result));
-/* At the request's end: OK when it was complete as far as can be seen from here. A lone flush, git's
- * way to try out the connection, is complete: n_updates is 0. */
+/* At the request's end: OK when it was complete as far as can be seen from here. A lone flush,
+ * git's way to try out the connection, is complete: n_updates is 0. */
 enum commands_reason commands_end(const struct commands *c) __attribute__((warn_unused_result));
 
 #define COMMANDS_ZERO_OID "0000000000000000000000000000000000000000"

@@ -75,6 +75,9 @@ void gitgate_workers_kill(struct gitgate *g);
 /* Closes every descriptor but these (-1: none), which need not be sorted. At most 16. */
 void gitgate_close_others(const int *keep, size_t n);
 
+/* In a fork of parent: ends when it does. */
+int gitgate_die_with(pid_t parent) _fallible_;
+
 /* --- worker.c: inside the fork --- */
 _Noreturn void gitgate_worker_main(const struct gitgate_job *job, int fd);
 
@@ -91,6 +94,9 @@ bool refresh_is_stale(const struct gitgate_job *job, char text[STORE_TEXT_MAX]);
 /* A refused request's record is sent first; false if that failed. id: of the record. */
 bool gitgate_record(const struct gitgate_job *job, enum record_verdict v, const char *reason,
 		    const char *method, unsigned status, const char *detail, uint8_t id[8]);
+bool gitgate_record_rule(const struct gitgate_job *job, enum record_verdict v, const char *reason,
+			 const char *rule, const char *method, unsigned status, const char *detail,
+			 uint8_t id[8]);
 /* A refusal's body and its fields: text for git, JSON for everybody else. */
 struct str gitgate_refusal(struct buf *body, const char *reason, bool is_git_client,
 			   const uint8_t id[8]);

@@ -29,7 +29,8 @@ static int hook_fail(const char *why)
 	char line[256];
 	int n = snprintf(line, sizeof(line), "git-gate: refused: %s; nothing was forwarded\n", why);
 
-	(void)io_write_all(STDERR_FILENO, line, (size_t)n);
+	if (io_write_all(STDERR_FILENO, line, (size_t)n) < 0)
+		return HOOK_FAILED + 1; /* nobody reads; the same to git */
 	return HOOK_FAILED;
 }
 
@@ -62,6 +63,7 @@ static int hook_relay(int fd)
 {
 	char words[HOOK_WORDS_MAX];
 	struct hook_frame frame;
+	bool is_heard = true;
 
 	while (read_exactly(fd, &frame, sizeof(frame))) {
 		if (frame.kind == HOOK_VERDICT)
@@ -69,7 +71,9 @@ static int hook_relay(int fd)
 		if (frame.kind != HOOK_WORDS || frame.value > sizeof(words) ||
 		    !read_exactly(fd, words, frame.value))
 			break;
-		(void)io_write_all(STDERR_FILENO, words, frame.value);
+		/* The client may be gone; the verdict counts all the same. */
+		if (is_heard)
+			is_heard = io_write_all(STDERR_FILENO, words, frame.value) == 0;
 	}
 	return hook_fail("git-gate has failed");
 }

@@ -1,6 +1,6 @@
 /*
- * Between git's pre-receive hook and the worker that has started git, over a stream socketpair whose
- * one end every process of git's inherits as CB_HOOK. The hook sends one request: a head, the
+ * Between git's pre-receive hook and the worker that has started git, over a stream socketpair
+ * whose one end every process of git's inherits as CB_HOOK. The hook sends one request: a head, the
  * quarantine's path, git's list of updates as it came. Then it gets frames: words for the agent,
  * and at last a verdict. Whatever ends without one refuses the push.
  */
@@ -8,11 +8,11 @@
 
 #include "gitgate/check.h"
 
-#define HOOK_ENV	"CB_HOOK"
-#define HOOK_MAGIC	0x63624831u
-#define HOOK_PATH_MAX	1024
-#define HOOK_LIST_MAX	(CHECK_UPDATES_MAX * (2 * GIT_OID_SIZE + GIT_REF_MAX + 1))
-#define HOOK_WORDS_MAX	4096 /* of one frame */
+#define HOOK_ENV       "CB_HOOK"
+#define HOOK_MAGIC     0x63624831u
+#define HOOK_PATH_MAX  1024
+#define HOOK_LIST_MAX  (CHECK_UPDATES_MAX * (2 * GIT_OID_SIZE + GIT_REF_MAX + 1))
+#define HOOK_WORDS_MAX 4096 /* of one frame */
 
 struct hook_head {
 	uint32_t magic, path_bytes, list_bytes;

@@ -1,6 +1,6 @@
 /*
- * pkt-lines, the framing of git's protocol (gitprotocol-common(5)): four hex digits of length, their
- * own four bytes included, then the data; 0000, 0001 and 0002 are marks without data.
+ * pkt-lines, the framing of git's protocol (gitprotocol-common(5)): four hex digits of length,
+ * their own four bytes included, then the data; 0000, 0001 and 0002 are marks without data.
  */
 #pragma once
 

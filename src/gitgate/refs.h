@@ -1,6 +1,6 @@
 /*
- * Which refs a push may change, and how: a pure function over the remote's policy, the refs that are
- * there and what git says about the objects. No ref of a push is moved unless all may be.
+ * Which refs a push may change, and how: a pure function over the remote's policy, the refs that
+ * are there and what git says about the objects. No ref of a push is moved unless all may be.
  */
 #pragma once
 

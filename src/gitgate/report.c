@@ -1,5 +1,5 @@
-/* What git-gate writes down, and what a refused client reads. Nothing that the agent sent is echoed;
- * the remote's own host and path are the operator's words. */
+/* What git-gate writes down, and what a refused client reads. Nothing that the agent sent is
+ * echoed; the remote's own host and path are the operator's words. */
 #include "gitgate/gitgate_int.h"
 
 #include "base/clean.h"
@@ -18,7 +18,8 @@ static const struct {
 	 "to git.remotes"},
 	{"git-endpoint", 404,
 	 "only git's smart HTTP protocol is spoken here: git clone, fetch and push"},
-	{"git-method", 405, "only git's smart HTTP protocol is spoken here: git clone, fetch and push"},
+	{"git-method", 405,
+	 "only git's smart HTTP protocol is spoken here: git clone, fetch and push"},
 	{"git-query", 400, "the request's query is not one that git sends"},
 	{"git-content-type", 415, "the request's Content-Type is not one that git sends"},
 	{"git-content-encoding", 415, "the request's Content-Encoding is not accepted"},
@@ -37,7 +38,8 @@ static const struct {
 	{"too-many-refs", 403, "push fewer refs at a time"},
 	{"too-many-objects", 403, "push fewer objects at a time"},
 	{"pack-too-large", 413, "push fewer commits at a time; this remote has a limit"},
-	{"bad-ref-name", 403, "use plain names: ASCII or UTF-8 without control or invisible characters"},
+	{"bad-ref-name", 403,
+	 "use plain names: ASCII or UTF-8 without control or invisible characters"},
 };
 
 #define REFUSAL_DEFAULT "do not repeat the request as it is"
@@ -60,8 +62,9 @@ const char *gitgate_refusal_hint(const char *reason)
 	return REFUSAL_DEFAULT;
 }
 
-bool gitgate_record(const struct gitgate_job *job, enum record_verdict v, const char *reason,
-		    const char *method, unsigned status, const char *detail, uint8_t id[8])
+bool gitgate_record_rule(const struct gitgate_job *job, enum record_verdict v, const char *reason,
+			 const char *rule, const char *method, unsigned status, const char *detail,
+			 uint8_t id[8])
 {
 	const struct git_remote *remote = job->remote;
 	struct record r;
@@ -69,6 +72,7 @@ bool gitgate_record(const struct gitgate_job *job, enum record_verdict v, const 
 	record_init(&r, "gitgate", v, reason);
 	r.status = status;
 	(void)snprintf(r.scanner, sizeof(r.scanner), "git");
+	(void)snprintf(r.rule, sizeof(r.rule), "%s", rule);
 	(void)snprintf(r.method, sizeof(r.method), "%s", method);
 	if (remote) {
 		(void)snprintf(r.host, sizeof(r.host), "%s", remote->host ? remote->host : "");
@@ -82,6 +86,12 @@ bool gitgate_record(const struct gitgate_job *job, enum record_verdict v, const 
 		return true;
 	log_error("a verdict could not be recorded");
 	return false;
+}
+
+bool gitgate_record(const struct gitgate_job *job, enum record_verdict v, const char *reason,
+		    const char *method, unsigned status, const char *detail, uint8_t id[8])
+{
+	return gitgate_record_rule(job, v, reason, "", method, status, detail, id);
 }
 
 static int refusal_json(struct buf *body, const char *reason, const char *id)

@@ -41,8 +41,8 @@ const char *store_connect(const struct store *s)
 }
 
 /* Both are short enough: store_open() and the policy have seen to it. */
-static void store_path(const struct store *s, const char *kind, const char *name, const char *suffix,
-		       char out[STORE_PATH_MAX])
+static void store_path(const struct store *s, const char *kind, const char *name,
+		       const char *suffix, char out[STORE_PATH_MAX])
 {
 	(void)snprintf(out, STORE_PATH_MAX, "%s/%s/%s%s", s->folder, kind, name, suffix);
 }
@@ -154,9 +154,10 @@ static int mirror_make(const char *mirror, const char *identity, struct err *e)
 		ret = io_mkdir_p(path, 0700, e);
 	}
 	if (ret == 0)
-		ret = mirror_file(mirror, "config",
-				  "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n",
-				  e);
+		ret = mirror_file(
+			mirror, "config",
+			"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n",
+			e);
 	if (ret == 0)
 		ret = mirror_file(mirror, "HEAD", "ref: refs/heads/main\n", e);
 	return ret < 0 ? ret : mirror_file(mirror, "gate-upstream", identity, e);
@@ -251,11 +252,17 @@ int store_open(struct store **out, const char *folder, const struct git_policy *
 	       int program_fd, struct err *e)
 {
 	_cleanup_free_ struct store *s = mem_zalloc(sizeof(*s));
+	_cleanup_free_ char *real = NULL;
 	int ret;
 
 	*out = NULL;
-	if (folder[0] != '/' || !str_to_cstr(s->folder, sizeof(s->folder), str_of(folder)))
-		return err_set(e, -EINVAL, "git-gate's folder is not absolute, or too long");
+	if (folder[0] != '/')
+		return err_set(e, -EINVAL, "git-gate's folder is not absolute");
+	/* As git will see it, to compare with what its hook says. */
+	real = io_mkdir_p(folder, 0700, e) < 0 ? NULL : realpath(folder, NULL);
+	if (!real || !str_to_cstr(s->folder, sizeof(s->folder), str_of(real)))
+		return err_set(e, -EINVAL,
+			       "git-gate's folder cannot be used, or its path is too long");
 	s->policy = policy;
 	ret = store_folders(s, e);
 	if (ret == 0)

@@ -45,11 +45,11 @@ int store_lock_take(int lock_fd, uint64_t deadline_ns, struct err *e) _fallible_
 
 /* Times are of CLOCK_MONOTONIC, and forgotten at store_open(). */
 struct store_stamp {
-	bool has_fetched;     /* ever: there is something to serve */
-	bool has_failed;      /* the last time; text says why */
-	uint64_t started_ns;  /* the last attempt, 0: none in this life */
+	bool has_fetched;    /* ever: there is something to serve */
+	bool has_failed;     /* the last time; text says why */
+	uint64_t started_ns; /* the last attempt, 0: none in this life */
 	uint64_t ended_ns;
-	uint64_t fresh_at_ns; /* CLOCK_REALTIME of the last success; 0: none */
+	uint64_t fresh_at_ns;	   /* CLOCK_REALTIME of the last success; 0: none */
 	char text[STORE_TEXT_MAX]; /* visible, one line */
 };
 void store_stamp_read(const struct store *s, const struct git_remote *r, struct store_stamp *out);

@@ -1,7 +1,9 @@
 /*
- * Workers as processes. Each is a fork of the role, with the scan engine in its memory, in a process
- * group of its own with all that it starts; the group ends with the request. At most workers_max run
- * at a time, the rest wait in a queue.
+ * Workers as processes. Each is a fork of the role, with the scan engine in its memory, in a
+ * process group of its own with all that it starts. The group ends with the request: a worker that
+ * is told to end ends its group, because the role may signal single processes only. What a killed
+ * worker leaves behind is told by the kernel (parent-death signal) or finds its pipes closed. At
+ * most workers_max run at a time, the rest wait in a queue.
  */
 #include "gitgate/gitgate_int.h"
 
@@ -17,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #define CLOSE_OTHERS_MAX 16
 
@@ -47,27 +50,40 @@ void gitgate_close_others(const int *keep, size_t n)
 	(void)close_range(next, ~0u, 0);
 }
 
+int gitgate_die_with(pid_t parent)
+{
+	return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent ? -ESRCH : 0;
+}
+
+/* On SIGTERM: the whole group, which is this worker's alone. git removes its temporary files and
+ * ends; so does a push that is being decided. What is left after that is killed, ourselves too. */
+static void worker_on_term(int signo)
+{
+	const struct timespec grace = {.tv_nsec = 500 * 1000 * 1000};
+
+	(void)signal(signo, SIG_IGN);
+	(void)kill(0, SIGTERM);
+	(void)nanosleep(&grace, NULL);
+	(void)kill(0, SIGKILL);
+}
+
 /* Never returns. Standard input and output stay what they are: init has given every role
  * something. */
 _Noreturn static void worker_child(const struct gitgate_job *job, int fd, pid_t parent)
 {
 	const struct gitgate *g = job->g;
-	const int keep[] = {STDIN_FILENO,
-			    STDOUT_FILENO,
-			    STDERR_FILENO,
-			    fd,
-			    g->config.record_fd,
-			    g->upstream.egress_fd,
-			    g->upstream.ssh_fd,
-			    g->upstream.door_fd};
+	const int keep[] = {STDIN_FILENO,	 STDOUT_FILENO,
+			    STDERR_FILENO,	 fd,
+			    g->config.record_fd, g->upstream.egress_fd,
+			    g->upstream.ssh_fd,	 g->upstream.door_fd};
 
+	/* Without a group of its own the handler would end the role. */
+	if (setpgid(0, 0) < 0 || gitgate_die_with(parent) < 0)
+		_exit(1);
 	signals_reset();
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)signal(SIGXFSZ, SIG_IGN);
-	(void)setpgid(0, 0);
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (getppid() != parent)
-		_exit(1);
+	(void)signal(SIGTERM, worker_on_term);
 	/* The agent's other connections among them, which must end when the role ends them. */
 	gitgate_close_others(keep, ARRAY_LEN(keep));
 	gitgate_worker_main(job, fd);
@@ -77,8 +93,8 @@ _Noreturn static void worker_child(const struct gitgate_job *job, int fd, pid_t 
 
 static void worker_signal(const struct gitgate_worker *w, int signo)
 {
-	/* Until it has been waited for, the number stands for this group and no other. */
-	if (w->pid > 0 && kill(-w->pid, signo) < 0 && errno != ESRCH)
+	/* Until it has been waited for, the number stands for this process and no other. */
+	if (w->pid > 0 && kill(w->pid, signo) < 0 && errno != ESRCH)
 		log_warn("a worker cannot be signalled");
 }
 
@@ -91,7 +107,6 @@ static void worker_on_exit(struct loop_watch *watch, uint32_t events)
 	int status = 0, pid_fd = watch->fd;
 
 	(void)events;
-	worker_signal(w, SIGKILL); /* whatever it has left behind */
 	(void)waitpid(w->pid, &status, 0);
 	if (WIFSIGNALED(status) && !w->is_ending)
 		log_warn("a worker was ended by signal %d", WTERMSIG(status));
@@ -107,7 +122,8 @@ static void worker_on_exit(struct loop_watch *watch, uint32_t events)
 static void worker_on_timer(struct loop_timer *t)
 {
 	struct gitgate_worker *w =
-		(struct gitgate_worker *)(void *)((char *)t - offsetof(struct gitgate_worker, timer));
+		(struct gitgate_worker *)(void *)((char *)t -
+						  offsetof(struct gitgate_worker, timer));
 
 	if (w->is_ending) {
 		worker_signal(w, SIGKILL);
@@ -163,7 +179,6 @@ static int worker_start(struct gitgate *g, struct gitgate_exchange *ex, struct g
 	}
 	if (w->pid == 0)
 		worker_child(&ex->job, theirs, parent);
-	(void)setpgid(w->pid, w->pid);
 	ret = io_set_nonblock(ours, true);
 	if (ret == 0)
 		ret = worker_watch(w, e);

@@ -228,6 +228,7 @@ static int seccomp_add_fork(scmp_filter_ctx ctx, unsigned sets)
 		bad |= REFUSE(clone3, ENOSYS);
 	/* One process by its number, or one's own group; never another group, never all. */
 	bad |= ALLOW(kill, 1, SCMP_A0(SCMP_CMP_LE, INT32_MAX));
+	bad |= ALLOW(setpgid, 2, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, 0));
 	bad |= ALLOW(pidfd_open, 1, SCMP_A1(SCMP_CMP_EQ, 0));
 	bad |= ALLOW(prctl, 2, SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG),
 		     SCMP_A1(SCMP_CMP_EQ, SIGKILL));
