@@ -204,24 +204,27 @@ static bool is_same_push(const struct worker *w)
 	return true;
 }
 
-/* The quarantine is where git makes it: below the mirror's objects, with no way out. */
-static bool is_own_quarantine(const struct worker *w)
+/* The quarantine is a folder that git has made below the mirror's objects; of what the hook says
+ * only its name counts. False: there should be one. */
+static bool pump_quarantine(struct worker *w, char out[STORE_PATH_MAX + HOOK_PATH_MAX])
 {
-	char prefix[STORE_PATH_MAX + 16];
-	struct str path = str_of(w->hook->quarantine);
+	const char *slash = strrchr(w->hook->quarantine, '/');
+	struct str name = str_of(slash ? slash + 1 : "");
 
-	(void)snprintf(prefix, sizeof(prefix), "%s/objects/", w->mirror);
-	if (path.n == 0)
+	if (!w->hook->quarantine[0])
 		return !w->commands.has_pack_wanted;
-	return str_starts(path, str_of(prefix)) &&
-	       str_chr(str_sub(path, strlen(prefix), path.n), '/') == path.n - strlen(prefix);
+	if (!str_starts(name, STR_LIT("tmp_objdir-incoming-")) &&
+	    !str_starts(name, STR_LIT("incoming-")))
+		return false;
+	(void)snprintf(out, STORE_PATH_MAX + HOOK_PATH_MAX, "%s/objects/%s", w->mirror, name.p);
+	return access(out, X_OK) == 0;
 }
 
-static int pump_judge(struct worker *w, struct err *e)
+static int pump_judge(struct worker *w, const char *quarantine, struct err *e)
 {
 	const struct push_input in = {
 		.job = w->job,
-		.quarantine = w->hook->quarantine[0] ? w->hook->quarantine : NULL,
+		.quarantine = quarantine,
 		.updates = w->hook->updates,
 		.n = w->hook->n_updates,
 		.hook_fd = w->hook_fd,
@@ -253,6 +256,7 @@ static int pump_judge(struct worker *w, struct err *e)
 static int pump_hook(struct worker *w, struct err *e)
 {
 	struct err said = ERR_INIT;
+	char quarantine[STORE_PATH_MAX + HOOK_PATH_MAX];
 	uint8_t id[8];
 	int ret = hook_request_read(w->hook, w->hook_fd, &said);
 
@@ -262,8 +266,10 @@ static int pump_hook(struct worker *w, struct err *e)
 	}
 	if (ret == 0 && !w->hook->is_complete)
 		return 0;
-	if (ret == 0 && is_same_push(w) && is_own_quarantine(w))
-		return pump_judge(w, e);
+	if (ret == 0 && !pump_quarantine(w, quarantine))
+		ret = err_set(&said, -EPROTO, "git's quarantine is not where it should be");
+	if (ret == 0 && is_same_push(w))
+		return pump_judge(w, w->hook->quarantine[0] ? quarantine : NULL, e);
 	hook_say(w->hook_fd, "git-gate: refused: %s",
 		 ret < 0 ? said.text
 			 : "git does not take all of this push; push its refs one by one");

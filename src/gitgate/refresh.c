@@ -41,20 +41,30 @@ static bool stamp_counts(const struct store_stamp *s, uint64_t arrived_ns)
 	       now - s->ended_ns < GITGATE_REFRESH_FRESH_MS * TIME_NS_PER_MS;
 }
 
-/* Many small packs make every later look-up slow. Under the lock, so that no push comes between. */
-static void refresh_repack(const struct gitgate *g, const struct git_remote *r,
-			   const struct git_run_env *env)
+static void refresh_git(const struct git_remote *r, const struct git_run_env *env,
+			const char *const *argv)
 {
 	struct err e = ERR_INIT;
 	struct buf out;
 
-	if (store_packs(g->store, r) <= GITGATE_REPACK_PACKS)
-		return;
 	buf_init(&out, 65536);
-	if (git_run(env, (const char *const[]){"repack", "-a", "-d", "-q", NULL}, STR_NULL, &out,
-		    NULL, time_monotonic_ns() + REFRESH_REPACK_MS * TIME_NS_PER_MS, &e) != 0)
-		log_warn("the mirror of %s cannot be repacked: %s", r->name, e.text);
+	if (git_run(env, argv, STR_NULL, &out, NULL,
+		    time_monotonic_ns() + REFRESH_REPACK_MS * TIME_NS_PER_MS, &e) != 0)
+		log_warn("git %s of the mirror of %s has failed", argv[0], r->name);
 	buf_free(&out);
+}
+
+/* Many small packs, and a file for each ref, make every later look-up slow. Under the lock, so that
+ * no push comes between. */
+static void refresh_tidy(const struct gitgate *g, const struct git_remote *r,
+			 const struct git_run_env *env, bool is_first)
+{
+	bool is_due = store_packs(g->store, r) > GITGATE_REPACK_PACKS;
+
+	if (is_first || is_due)
+		refresh_git(r, env, (const char *const[]){"pack-refs", "--all", NULL});
+	if (is_due)
+		refresh_git(r, env, (const char *const[]){"repack", "-a", "-d", "-q", NULL});
 }
 
 static void refresh_fetch(const struct gitgate_job *job, struct store_stamp *stamp)
@@ -66,6 +76,7 @@ static void refresh_fetch(const struct gitgate_job *job, struct store_stamp *sta
 	int ret;
 
 	store_mirror(g->store, job->remote, mirror);
+	store_sweep(g->store, job->remote);
 	stamp->started_ns = time_monotonic_ns();
 	if (store_bytes(g->store) > GITGATE_STORE_MAX_BYTES)
 		ret = err_set(&e, -ENOSPC, "git-gate's mirrors have grown too large");
@@ -78,10 +89,10 @@ static void refresh_fetch(const struct gitgate_job *job, struct store_stamp *sta
 		text_visible_cstr(shown, sizeof(shown), str_of(e.text));
 		refresh_text(stamp->text, job->remote, shown);
 	} else {
-		stamp->has_fetched = true;
 		stamp->text[0] = '\0';
 		stamp->fresh_at_ns = time_realtime_ns();
-		refresh_repack(g, job->remote, &env);
+		refresh_tidy(g, job->remote, &env, !stamp->has_fetched);
+		stamp->has_fetched = true;
 	}
 	stamp->ended_ns = time_monotonic_ns();
 }

@@ -181,6 +181,7 @@ static int store_mirror_open(struct store *s, const struct git_remote *r, struct
 	walk_root = strlen(mirror);
 	if (nftw(mirror, walk_clean, STORE_WALK_FDS, FTW_PHYS | FTW_MOUNT | FTW_DEPTH) < 0)
 		return err_errno(e, "clean a mirror");
+	/* Times are of this life alone. */
 	stamp.started_ns = stamp.ended_ns = 0;
 	return store_stamp_write(s, r, &stamp, e);
 }
@@ -340,6 +341,68 @@ int store_lock_take(int lock_fd, uint64_t deadline_ns, struct err *e)
 		(void)nanosleep(&pause, NULL);
 	}
 	return 0;
+}
+
+static int store_pushes_open(const struct store *s, const struct git_remote *r, struct err *e)
+{
+	char path[STORE_PATH_MAX];
+	int fd;
+
+	store_path(s, "locks", r->name, ".pushes", path);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? err_errno(e, "open a mirror's lock") : fd;
+}
+
+static bool is_quarantine(struct str name)
+{
+	return str_starts(name, STR_LIT("tmp_objdir-incoming-")) ||
+	       str_starts(name, STR_LIT("incoming-"));
+}
+
+static void store_remove_quarantines(const struct store *s, const struct git_remote *r)
+{
+	char path[STORE_PATH_MAX + 16], mirror[STORE_PATH_MAX];
+	_cleanup_closedir_ DIR *d = NULL;
+	const struct dirent *entry;
+	struct err e = ERR_INIT;
+
+	store_mirror(s, r, mirror);
+	(void)snprintf(path, sizeof(path), "%s/objects", mirror);
+	d = opendir(path);
+	while (d && (entry = readdir(d))) {
+		if (is_quarantine(str_of(entry->d_name)) &&
+		    io_remove_tree(dirfd(d), entry->d_name, &e) < 0)
+			log_warn("%s", e.text);
+	}
+}
+
+int store_push_begin(const struct store *s, const struct git_remote *r, struct err *e)
+{
+	_cleanup_close_ int fd = store_pushes_open(s, r, e);
+
+	if (fd < 0)
+		return fd;
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		store_remove_quarantines(s, r);
+	/* Only a clean-up is waited for. */
+	while (flock(fd, LOCK_SH) < 0) {
+		if (errno != EINTR)
+			return err_errno(e, "lock a mirror");
+	}
+	return take_fd(&fd);
+}
+
+void store_sweep(const struct store *s, const struct git_remote *r)
+{
+	struct err e = ERR_INIT;
+	_cleanup_close_ int fd = store_pushes_open(s, r, &e);
+	char mirror[STORE_PATH_MAX];
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return;
+	store_mirror(s, r, mirror);
+	walk_root = strlen(mirror);
+	(void)nftw(mirror, walk_clean, STORE_WALK_FDS, FTW_PHYS | FTW_MOUNT | FTW_DEPTH);
 }
 
 /* --- stamps --- */

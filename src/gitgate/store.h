@@ -6,6 +6,7 @@
  *   hooks/pre-receive  our multi-call file, as the only hook there is
  *   tools/git-connect  the same file, as git's ssh
  *   locks/NAME         flock(2): whoever changes the mirror holds it
+ *   locks/NAME.pushes  shared by all who push into it; whoever has it alone may clean up
  *   stamps/NAME        when the mirror was last brought up to date, and how that went
  */
 #pragma once
@@ -42,6 +43,12 @@ size_t store_packs(const struct store *s, const struct git_remote *r);
 int store_lock_open(const struct store *s, const struct git_remote *r, struct err *e) _fallible_;
 /* -ETIMEDOUT after deadline_ns (CLOCK_MONOTONIC). */
 int store_lock_take(int lock_fd, uint64_t deadline_ns, struct err *e) _fallible_;
+
+/* A push begins: the descriptor is held while it lasts. What killed pushes have left (git does not
+ * remove its quarantine on a signal) is removed first, unless another push is under way. */
+int store_push_begin(const struct store *s, const struct git_remote *r, struct err *e) _fallible_;
+/* All leftovers, unless a push is under way. The caller has the mirror's lock. */
+void store_sweep(const struct store *s, const struct git_remote *r);
 
 /* Times are of CLOCK_MONOTONIC, and forgotten at store_open(). */
 struct store_stamp {

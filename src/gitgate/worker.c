@@ -172,6 +172,10 @@ static int worker_run(struct worker *w, struct err *e)
 		w->lock_fd = store_lock_open(job->g->store, job->remote, e);
 		if (w->lock_fd < 0)
 			return w->lock_fd;
+		/* Until this process ends. */
+		ret = store_push_begin(job->g->store, job->remote, e);
+		if (ret < 0)
+			return ret;
 	}
 	return pump_run(w, e);
 }
