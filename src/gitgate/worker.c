@@ -177,7 +177,7 @@ static int worker_run(struct worker *w, struct err *e)
 		if (ret < 0)
 			return ret;
 	}
-	return pump_run(w, e);
+	return worker_pump(w, e);
 }
 
 _Noreturn void gitgate_worker_main(const struct gitgate_job *job, int fd)

@@ -1,5 +1,5 @@
 /* One worker's request in progress: shared by worker.c (HTTP on both sides), cgi.c (git
- * http-backend) and pump.c (what flows between them). */
+ * http-backend) and worker_pump.c (what flows between them). */
 #pragma once
 
 #include "gitgate/commands.h"
@@ -54,7 +54,7 @@ int cgi_translate(struct worker *w, struct err *e) _fallible_;
 /* The end of the answer's body. */
 int cgi_finish(struct worker *w) _fallible_;
 
-/* --- pump.c --- */
+/* --- worker_pump.c --- */
 
 /* Runs the request to its end. 0: the answer is complete; else it must not look so. */
-int pump_run(struct worker *w, struct err *e) _fallible_;
+int worker_pump(struct worker *w, struct err *e) _fallible_;

@@ -357,7 +357,7 @@ static int pump_end(struct worker *w, struct err *e)
 	return ret;
 }
 
-int pump_run(struct worker *w, struct err *e)
+int worker_pump(struct worker *w, struct err *e)
 {
 	int ret = pump_body(w, e);
 
