@@ -115,6 +115,13 @@ static int push_check_forward(const struct push *p, const char *old_oid, const c
 	return 0;
 }
 
+/* The bottle sees the host's own branch of that name. */
+static bool push_is_seen_below(const struct push *p, size_t i)
+{
+	return p->remote->transport == GIT_TRANSPORT_WORKSPACE &&
+	       advert_find(&p->advert, str_of(p->updates[i].ref));
+}
+
 /* The old value that the upstream must have; NULL, with *why, when it has another one. A branch of
  * the bottle's that the host does not have yet began at the host's own, which is left alone. */
 static const char *push_expected(const struct push *p, size_t i, const char **why)
@@ -146,7 +153,8 @@ static int push_judge(struct push *p, size_t i, const char **old_oid, struct err
 	int ret = 0;
 
 	*old_oid = NULL;
-	if (strcmp(there ? there->oid : OID_NONE, u->new_oid) == 0) {
+	if (strcmp(there ? there->oid : OID_NONE, u->new_oid) == 0 &&
+	    !(is_none(u->new_oid) && push_is_seen_below(p, i))) {
 		/* As after a push whose answer was lost. */
 		p->results[i].is_ok = true;
 		return 0;
