@@ -11,6 +11,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -156,7 +157,8 @@ _Noreturn static void connector_main(struct connector *k, enum git_service servi
 		ret = connect_https_push(k, &e);
 	if (ret < 0) {
 		k->report.code = ret;
-		text_visible_cstr(k->report.text, sizeof(k->report.text), str_of(e.text));
+		/* Whatever of it is an upstream's was made visible where it was read. */
+		(void)snprintf(k->report.text, sizeof(k->report.text), "%s", e.text);
 	}
 	_exit(write(k->clock.life_fd, &k->report, sizeof(k->report)) ==
 				      (ssize_t)sizeof(k->report) &&
@@ -239,6 +241,18 @@ static void connector_reap(struct connection *c)
 		;
 }
 
+/* The report comes from a process that an upstream has talked to. */
+static void report_tame(struct connect_report *r)
+{
+	r->text[sizeof(r->text) - 1] = r->head[sizeof(r->head) - 1] = 0;
+	for (char *p = r->text; *p; p++) {
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	}
+	if (r->code > 0)
+		r->code = -EIO;
+}
+
 void connect_close(struct connection *c, struct connect_report *out)
 {
 	*out = (struct connect_report){0};
@@ -251,6 +265,7 @@ void connect_close(struct connection *c, struct connect_report *out)
 	    read(c->report_fd, out, sizeof(*out)) != (ssize_t)sizeof(*out))
 		*out = (struct connect_report){.code = -EIO,
 					       .text = "its connection ended without a word"};
+	report_tame(out);
 	close_fd(&c->report_fd);
 	if (c->pid > 0)
 		connector_reap(c);

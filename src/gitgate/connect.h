@@ -27,7 +27,7 @@
 struct connect_report {
 	int code;	 /* 0, or what went wrong */
 	bool is_certain; /* push: the upstream has not done anything */
-	char text[512];
+	char text[ERR_TEXT_MAX];
 	char head[GIT_REF_MAX + 1]; /* fetch: for the mirror's HEAD, or "" */
 };
 

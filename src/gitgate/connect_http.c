@@ -313,13 +313,16 @@ static bool egress_said(struct connect_http *h, struct str body, struct err *e)
 	const char *scanner = json_string_value(json_object_get(j, "scanner")),
 		   *reason = json_string_value(json_object_get(j, "reason")),
 		   *hint = json_string_value(json_object_get(j, "hint"));
+	char shown[2][300];
 
 	if (!scanner || strcmp(scanner, "egress") != 0 || !reason)
 		return false;
 	for (size_t i = 0; i < ARRAY_LEN(nothing_sent); i++)
 		h->is_certain |= strcmp(reason, nothing_sent[i]) == 0;
-	err_set(e, h->head.status == 403 ? -EACCES : -EHOSTUNREACH, "egress: %s%s%s", reason,
-		hint && hint[0] ? ": " : "", hint ? hint : "");
+	text_visible_cstr(shown[0], sizeof(shown[0]), str_of(reason));
+	text_visible_cstr(shown[1], sizeof(shown[1]), str_of(hint));
+	err_set(e, h->head.status == 403 ? -EACCES : -EHOSTUNREACH, "egress: %s%s%s", shown[0],
+		shown[1][0] ? ": " : "", shown[1]);
 	return true;
 }
 

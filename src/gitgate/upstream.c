@@ -215,9 +215,8 @@ static int mirror_set_head(const struct git_run_env *git, const char *head, uint
 	int ret;
 
 	/* The connector's report has passed through a process that an upstream talks to. */
-	if (!head[0] || memchr(head, 0, GIT_REF_MAX + 1) == NULL ||
-	    !str_starts(str_of(head), STR_LIT("refs/heads/")) || !git_ref_is_valid(str_of(head)) ||
-	    mirror_head_is(git, head))
+	if (!head[0] || !str_starts(str_of(head), STR_LIT("refs/heads/")) ||
+	    !git_ref_is_valid(str_of(head)) || mirror_head_is(git, head))
 		return 0;
 	buf_init(&out, 4096);
 	buf_init(&said, 4096);
@@ -243,7 +242,6 @@ int upstream_fetch(const struct upstream_place *p, const struct git_remote *r,
 	buf_init(&said, SAID_MAX);
 	status = fetch_run(r, git, &c, p->tool_path, deadline_ns, &said, e);
 	connect_close(&c, &report);
-	report.text[sizeof(report.text) - 1] = 0;
 	if (status != 0) {
 		ret = fetch_failed(r, &report, &said, status, e);
 		sweep(git);

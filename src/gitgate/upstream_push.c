@@ -399,9 +399,9 @@ static int push_talk(struct push *p, const char *const *old_oids, struct err *e)
 	push_read_report(p, &answer);
 	ret = push_report_finish(&p->report);
 	connect_close(&p->c, &report);
-	push_spread(p);
 	if (ret == -ENODATA)
 		return push_lost(p, &report, pack, &answer, e);
+	push_spread(p);
 	return ret < 0 ? err_set(e, ret, "the upstream did not take it") : 0;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/text.h"
 #include "base/timeutil.h"
 
 #include <errno.h>
@@ -248,24 +249,39 @@ static int walk_pack(struct wire_walk *w, struct str piece, struct err *e)
 	return 0;
 }
 
+/* The bytes of a payload that begins with band 1 (a pack) flow; of others the beginning is kept. */
 static int walk_payload(struct wire_walk *w, struct str piece, struct err *e)
 {
-	struct str first;
+	size_t n = sizeof(w->first) - w->n_first;
 
-	if (w->n_first > 0 && w->first[0] == 1)
-		return walk_pack(w, piece, e);
-	for (size_t i = 0; i < piece.n && w->n_first < sizeof(w->first); i++) {
-		w->first[w->n_first++] = piece.p[i];
-		if (w->first[0] == 1)
-			return walk_pack(w, str_sub(piece, i + 1, piece.n), e);
+	if (w->n_first == 0) {
+		w->first[w->n_first++] = piece.p[0];
+		piece = str_sub(piece, 1, piece.n);
+		n--;
 	}
-	/* Of version 2 a heading, of version 0 a line. */
-	first = str_slice(w->first, w->n_first);
-	if (str_starts(first, STR_LIT("shallow-info")) || str_starts(first, STR_LIT("shallow ")) ||
-	    str_starts(first, STR_LIT("unshallow ")))
+	if (w->first[0] == 1)
+		return walk_pack(w, piece, e);
+	n = piece.n < n ? piece.n : n;
+	if (n > 0)
+		memcpy(w->first + w->n_first, piece.p, n);
+	w->n_first += (unsigned)n;
+	return 0;
+}
+
+/* A whole payload: of version 2 perhaps a heading, of version 0 a line. */
+static int walk_line(const struct wire_walk *w, struct err *e)
+{
+	struct str line = wire_chomp(str_slice(w->first, w->n_first));
+	char shown[300];
+
+	if (str_starts(line, STR_LIT("shallow-info")) || str_starts(line, STR_LIT("shallow ")) ||
+	    str_starts(line, STR_LIT("unshallow ")))
 		return err_set(e, -ENOTSUP,
 			       "it is a shallow repository, which has no whole history");
-	return 0;
+	if (!str_starts(line, STR_LIT("ERR ")) && !str_starts(line, STR_LIT("\3")))
+		return 0;
+	text_visible_cstr(shown, sizeof(shown), str_sub(line, line.p[0] == 3 ? 1 : 4, line.n));
+	return err_set(e, -EREMOTEIO, "it says: %s", shown);
 }
 
 int wire_walk(struct wire_walk *w, struct str piece, struct err *e)
@@ -285,6 +301,9 @@ int wire_walk(struct wire_walk *w, struct str piece, struct err *e)
 				return ret;
 			w->left -= n;
 			piece = str_sub(piece, n, piece.n);
+			ret = w->left == 0 ? walk_line(w, e) : 0;
+			if (ret < 0)
+				return ret;
 			continue;
 		}
 		w->head[w->n_head++] = piece.p[0];

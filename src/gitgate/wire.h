@@ -65,13 +65,13 @@ struct wire_walk {
 	size_t left;	 /* of the payload */
 	unsigned n_head; /* digits of the length that are there */
 	char head[4];
-	unsigned n_first; /* bytes of the payload that are kept */
-	char first[16];
+	unsigned n_first; /* bytes of the payload that are kept: what is no pack and no progress */
+	char first[256];
 	unsigned n_pack; /* of the pack's head */
 	unsigned char pack[12];
 	bool is_flushed; /* the last line that is complete was a flush */
 };
 void wire_walk_init(struct wire_walk *w, uint64_t max_bytes);
 /* Takes p as it flows. -EPROTO for what is no line, -EFBIG past max_bytes or WIRE_OBJECTS_MAX,
- * -ENOTSUP for the boundary of a shallow repository. */
+ * -ENOTSUP for the boundary of a shallow repository, -EREMOTEIO when the other side gives up. */
 int wire_walk(struct wire_walk *w, struct str piece, struct err *e) _fallible_;
