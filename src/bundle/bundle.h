@@ -21,10 +21,10 @@
  *
  * As process 1 of a container it gets fds=PATH listen=ADDRESS instead. PATH is a SOCK_SEQPACKET
  * socket of the keeper's, waited for up to 10 s. From there it receives one message per
- * descriptor: the name (config, secrets, control, records, rules, reach, door, or log, which becomes
- * standard output and error) with exactly that descriptor; then "end" with none. The listening
- * sockets it makes itself, on the pinned address, which the interface may be given later: TCP 8888,
- * with git TCP 9418, UDP and TCP 53. Engine and image never see what is passed.
+ * descriptor: the name (config, secrets, control, records, rules, reach, door, or log, which
+ * becomes standard output and error) with exactly that descriptor; then "end" with none. The
+ * listening sockets it makes itself, on the pinned address, which the interface may be given later:
+ * TCP 8888, with git TCP 9418, UDP and TCP 53. Engine and image never see what is passed.
  *
  * As root it needs CAP_SETUID and CAP_SETGID (roles get uids of their own), CAP_KILL (to end them),
  * CAP_SETPCAP (to take the others out of their bounding sets) and, where low ports are privileged,
@@ -33,6 +33,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "conf/git_policy.h"
 #include "conf/policy.h"
 
 /* Order is start order; each waits for the ones before it to be ready. */
@@ -88,11 +89,13 @@ int egress_role_main(struct bundle_role_env *env);
 int pipelock_role_main(struct bundle_role_env *env);
 
 /* JSON of config=: {"version":1,"slug":…,"pinned":"10.209.0.2","inside":[…],"supervised":bool,
- *  "uid_base":N (0: keep the uid),"policy":{…}}
+ *  "uid_base":N (0: keep the uid),"policy":{…},"git":{…},"git_folder":"/…"} (git_policy.h; both of
+ *  git, or neither)
  * inside is there when the bundle's network is not the host's: the addresses of the host's
  * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them. */
-#define BUNDLE_CONFIG_MAX (POLICY_JSON_MAX_BYTES + 65536)
-#define BUNDLE_INSIDE_MAX 1024
+#define BUNDLE_INSIDE_MAX      1024
+#define BUNDLE_INSIDE_JSON_MAX 65536
+#define BUNDLE_CONFIG_MAX      (POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES + BUNDLE_INSIDE_JSON_MAX)
 struct bundle_config {
 	char slug[64];
 	char pinned[46];
@@ -111,11 +114,12 @@ void bundle_config_free(struct bundle_config *c);
  * host -> init: {"command":"stop"}. End of file on control means stop as well. */
 #define BUNDLE_CONTROL_MAX 16384
 
-/* secrets=: records of { u32 kind (enum scan_kind SECRET or CANARY or PLACEHOLDER), u32 index,
- * u32 route-independent flags 0, u32 length, bytes } in host byte order, until end of file. SECRET
- * number N is credential N of the policy's auth. */
+/* secrets=: records of { u32 kind (enum scan_kind SECRET or CANARY or PLACEHOLDER, or 4: an ssh
+ * private key, of which no fingerprint is made), u32 index, u32 route-independent flags 0, u32
+ * length, bytes } in host byte order, until end of file. SECRET or key number N is credential N of
+ * the policies. */
 struct bundle_secret_head {
 	uint32_t kind, index, flags, length;
 };
 #define BUNDLE_SECRETS_MAX	 64
-#define BUNDLE_SECRETS_MAX_BYTES (256u << 10)
+#define BUNDLE_SECRETS_MAX_BYTES (1u << 20)
