@@ -113,11 +113,11 @@ static int gz_tell(struct archive *a, unsigned level)
 			      str_slice(n->gz_name,
 					n->gz.name ? strnlen((char *)n->gz_name, sizeof(n->gz_name))
 						   : 0))) < 0 ||
-	    (r = archive_name(a, level,
-			      str_slice(n->gz_comment, n->gz.comment
-							       ? strnlen((char *)n->gz_comment,
-									 sizeof(n->gz_comment))
-							       : 0))) < 0)
+	    (r = archive_name(
+		     a, level,
+		     str_slice(n->gz_comment,
+			       n->gz.comment ? strnlen((char *)n->gz_comment, sizeof(n->gz_comment))
+					     : 0))) < 0)
 		return r;
 	/* zlib cuts what does not fit, and does not say so. */
 	if ((n->gz.name && !memchr(n->gz_name, 0, sizeof(n->gz_name))) ||
@@ -146,15 +146,15 @@ int archive_unpack(struct archive *a, unsigned level, struct str in, size_t *use
 			r = archive_child_feed(a, level, str_slice(n->out, made));
 			if (r == 0 && a->out_n > ARCHIVE_OUT_MAX)
 				r = archive_limit(a, level, "limit-archive-size");
-			else if (r == 0 && a->out_n > ARCHIVE_FREE_BYTES +
-							      a->in_n * ARCHIVE_RATIO_MAX)
+			else if (r == 0 &&
+				 a->out_n > ARCHIVE_FREE_BYTES + a->in_n * ARCHIVE_RATIO_MAX)
 				r = archive_limit(a, level, "limit-archive-ratio");
 			else if (r == 0)
 				goto on;
 			a->is_stopped = true;
 			return r;
 		}
-on:
+	on:
 		if (a->is_stopped || *step != STEP_MORE)
 			return r;
 		if (took == 0 && made == 0) /* wants more */
@@ -212,8 +212,7 @@ static int stream_between(struct archive *a, unsigned level, struct str *in)
 		return 0;
 	head = str_slice(n->head, n->head_n);
 	n->head_n = 0;
-	if (n->type == ARCHIVE_TYPE_ZSTD &&
-	    (archive_le32(n->head) & 0xfffffff0u) == 0x184d2a50u) {
+	if (n->type == ARCHIVE_TYPE_ZSTD && (archive_le32(n->head) & 0xfffffff0u) == 0x184d2a50u) {
 		/* Bytes that decompressors pass over, and that anybody may fill. */
 		n->left = archive_le32(n->head + 4);
 		n->state = STREAM_SKIP;

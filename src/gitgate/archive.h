@@ -1,7 +1,7 @@
 /*
  * Archives and compressed files, walked as their bytes come: gzip, zlib, zstd, bzip2, xz, zip and
- * tar, one within another to CHECK_ARCHIVE_DEPTH. Nothing is sought and nothing kept, so that memory
- * does not grow with the file.
+ * tar, one within another to CHECK_ARCHIVE_DEPTH. Nothing is sought and nothing kept, so that
+ * memory does not grow with the file.
  *
  * No byte gets by: what a decompressor has consumed comes out as the text below it, everything else
  * (headers, padding, what lies between or behind, what does not decompress) as part of the

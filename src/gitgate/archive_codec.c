@@ -42,8 +42,8 @@ int archive_codec_begin(struct archive_node *n, enum archive_codec codec)
 		if (!n->zstd)
 			n->zstd = ZSTD_createDCtx();
 		if (!n->zstd || ZSTD_isError(ZSTD_DCtx_reset(n->zstd, ZSTD_reset_session_only)) ||
-		    ZSTD_isError(ZSTD_DCtx_setParameter(n->zstd, ZSTD_d_windowLogMax,
-							ZSTD_WINDOW_LOG)))
+		    ZSTD_isError(
+			    ZSTD_DCtx_setParameter(n->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG)))
 			return -ENOMEM;
 		return 0;
 	case CODEC_BZIP2:

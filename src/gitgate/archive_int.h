@@ -25,7 +25,15 @@ enum archive_type {
 };
 
 /* One decompressor at a time; what was opened is kept for the next file. */
-enum archive_codec { CODEC_NONE, CODEC_GZIP, CODEC_ZLIB, CODEC_BARE, CODEC_ZSTD, CODEC_BZIP2, CODEC_XZ };
+enum archive_codec {
+	CODEC_NONE,
+	CODEC_GZIP,
+	CODEC_ZLIB,
+	CODEC_BARE,
+	CODEC_ZSTD,
+	CODEC_BZIP2,
+	CODEC_XZ
+};
 enum archive_step { STEP_MORE, STEP_END, STEP_BROKEN, STEP_TOO_LARGE };
 
 #define ARCHIVE_PIECE	 32768

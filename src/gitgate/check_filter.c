@@ -58,7 +58,8 @@ static bool is_in_table(struct str s, size_t from, size_t to)
 {
 	size_t i = from, k = to;
 
-	while (i > 0 && from - i < TABLE_REACH && strchr(" \t,;|\r\n", s.p[i - 1] ? s.p[i - 1] : 'x'))
+	while (i > 0 && from - i < TABLE_REACH &&
+	       strchr(" \t,;|\r\n", s.p[i - 1] ? s.p[i - 1] : 'x'))
 		i--;
 	while (k < s.n && k - to < TABLE_REACH && strchr(" \t,;|\r\n", s.p[k] ? s.p[k] : 'x'))
 		k++;

@@ -34,8 +34,8 @@ struct check_pending *check_found(struct check *c, enum check_kind kind, const c
 		c->n_unkept++;
 		return NULL;
 	}
-	c->pending = mem_grow_array(c->pending, &c->pending_size, c->n_pending + 1,
-				    sizeof(*c->pending));
+	c->pending =
+		mem_grow_array(c->pending, &c->pending_size, c->n_pending + 1, sizeof(*c->pending));
 	p = &c->pending[c->n_pending++];
 	memset(p, 0, sizeof(*p));
 	p->kind = kind;
@@ -151,7 +151,8 @@ static bool path_has_secret(struct check *c, struct str path)
 	       scan_text(c->in->engine, SCAN_PLACE_BODY, path, on_path_finding, &has) < 0 || has;
 }
 
-/* A path may itself be the secret: segments with one are masked; what is split over several, all. */
+/* A path may itself be the secret: segments with one are masked; what is split over several, all.
+ */
 static void path_show(struct check *c, char *out, size_t size, const char *path)
 {
 	struct str rest = str_of(path), segment;

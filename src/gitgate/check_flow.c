@@ -167,7 +167,8 @@ int check_flow_line(struct check_flow *f, struct check *c, char end, size_t max,
 
 	for (;;) {
 		size_t have = f->to - f->from;
-		char *p = have > looked ? memchr(f->p + f->from + looked, end, have - looked) : NULL;
+		char *p =
+			have > looked ? memchr(f->p + f->from + looked, end, have - looked) : NULL;
 
 		if (p) {
 			*out = str_slice(f->p + f->from, (size_t)(p - f->p) - f->from);

@@ -1,12 +1,11 @@
 /*
- * Inside the check of a push. Theory of operation: two passes over what `git rev-list` names as new,
- * each through one pair of processes, so that no object costs a process and none is kept.
+ * Inside the check of a push. Theory of operation: two passes over what `git rev-list` names as
+ * new, each through one pair of processes, so that no object costs a process and none is kept.
  *
- *   objects: rev-list --objects | cat-file --batch   every commit, tag, tree and blob once: scanned,
- *                                                     parsed, identity, delta chains
- *   paths:   rev-list --reverse | diff-tree --stdin   every path that a commit brings, oldest first:
- *                                                     scanned, tree names, sensitive paths; and
- *                                                     where each finding of the first pass came from
+ *   objects: rev-list --objects | cat-file --batch   every commit, tag, tree and blob once:
+ * scanned, parsed, identity, delta chains paths:   rev-list --reverse | diff-tree --stdin   every
+ * path that a commit brings, oldest first: scanned, tree names, sensitive paths; and where each
+ * finding of the first pass came from
  *
  * A finding of the first pass knows its object only, so it waits (struct check_pending) until the
  * second has seen that object's commit and path. Afterwards fingerprints are made, the operator's
@@ -35,8 +34,8 @@ _Static_assert(ARCHIVE_DEPTH == CHECK_ARCHIVE_DEPTH, "one depth");
 
 struct check_pending {
 	enum check_kind kind;
-	bool is_allowable;	     /* by `allow`: not the bottle's own secrets */
-	bool is_rule;		     /* told by a rule's shape: what the upstream has too is not new */
+	bool is_allowable; /* by `allow`: not the bottle's own secrets */
+	bool is_rule;	   /* told by a rule's shape: what the upstream has too is not new */
 	uint8_t oid[CHECK_OID_BYTES]; /* of the object that it stands in; zero: none */
 	char rule[SCAN_RULE_NAME_MAX];
 	char decoders[32];
@@ -74,11 +73,11 @@ struct check_text {
 	const char *what;
 	enum scan_place place;
 	char chain[ARCHIVE_CHAIN_SIZE];
-	char *p;	  /* CHECK_WHOLE_BYTES of room */
+	char *p; /* CHECK_WHOLE_BYTES of room */
 	size_t n;
-	uint64_t base;	  /* offset of p[0] in the text */
+	uint64_t base;	   /* offset of p[0] in the text */
 	uint64_t newlines; /* before p[0] */
-	bool is_wide;	  /* UTF-16 or -32: a newline is more than one byte */
+	bool is_wide;	   /* UTF-16 or -32: a newline is more than one byte */
 	struct scan_stream *stream;
 	unsigned n_findings;
 };
@@ -89,10 +88,10 @@ struct check {
 	struct err *e;
 	struct check_pending *pending;
 	size_t n_pending, pending_size;
-	uint64_t n_unkept; /* findings past CHECK_PENDING_MAX */
-	uint8_t oid[CHECK_OID_BYTES];	/* of the object being looked at */
-	char commit[GIT_OID_SIZE];	/* being looked at, or empty */
-	const char *path;		/* being looked at, or NULL */
+	uint64_t n_unkept;	      /* findings past CHECK_PENDING_MAX */
+	uint8_t oid[CHECK_OID_BYTES]; /* of the object being looked at */
+	char commit[GIT_OID_SIZE];    /* being looked at, or empty */
+	const char *path;	      /* being looked at, or NULL */
 	struct check_text text[ARCHIVE_DEPTH + 1];
 	struct check_text small; /* for texts in memory */
 	struct archive *archive;
@@ -101,7 +100,7 @@ struct check {
 	/* delta chains: the object and its base, by the first bytes of their ids */
 	struct check_delta {
 		uint64_t oid, base;
-	} *deltas;
+	} * deltas;
 	size_t n_deltas, deltas_size;
 	struct check_place *modules; /* .gitmodules files to be read */
 	size_t n_modules, modules_size;

@@ -69,8 +69,8 @@ static int module_look(struct check *c, struct str text)
 
 	for (const char *p = c->in->remote->path; p && *p; p++)
 		m.repo_segments += *p == '/' && p[1];
-	if (!c->in->remote->path)
-		m.repo_segments = 3;
+	if (!c->in->remote->path || !*c->in->remote->path)
+		m.repo_segments = 3; /* the host's own: nobody knows */
 	if (modules_parse(text, on_module, &m, &e) < 0) {
 		struct check_pending *p =
 			check_found(c, CHECK_SUBMODULE, "gitmodules-unreadable", "submodule");
@@ -147,8 +147,8 @@ struct boundary {
 /* The commits of the upstream that the new ones stand on. */
 static int boundary_read(struct check *c, struct boundary *b, struct str tips)
 {
-	static const char *const list[] = {"rev-list", "--boundary", "--stdin", "--not", "--all",
-					   NULL};
+	static const char *const list[] = {"rev-list", "--boundary", "--stdin",
+					   "--not",    "--all",	     NULL};
 	struct check_flow f;
 	struct str line;
 	int r = check_flow_open(&f, c, "boundary", list, NULL, tips), q;
@@ -172,8 +172,8 @@ static bool is_path_odd(const char *path)
 
 static bool is_candidate(const struct check_pending *p)
 {
-	return p->kind == CHECK_SECRET && p->is_rule && !p->is_dropped && p->path &&
-	       p->commit[0] && !is_path_odd(p->path);
+	return p->kind == CHECK_SECRET && p->is_rule && !p->is_dropped && p->path && p->commit[0] &&
+	       !is_path_odd(p->path);
 }
 
 /* Everything found in the old file that was found in the new one at this path is not new. */

@@ -312,9 +312,8 @@ static int objects_read(struct check_flow *f, struct check *c)
 
 int check_objects(struct check *c, struct str tips)
 {
-	static const char *const list[] = {"rev-list", "--objects", "--no-object-names",
-					   "--stdin",  "--not",	    "--all",
-					   NULL};
+	static const char *const list[] = {
+		"rev-list", "--objects", "--no-object-names", "--stdin", "--not", "--all", NULL};
 	static const char *const show[] = {
 		"cat-file", "--batch=%(objectname) %(objecttype) %(objectsize) %(deltabase)",
 		"--buffer", NULL};

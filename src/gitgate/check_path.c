@@ -48,8 +48,8 @@ static int odd(struct check *c)
 /* "mode type oid" of a path in a commit; "" where it is not there. */
 static int path_value(struct check *c, const char *commit, const char *path, char *out, size_t size)
 {
-	const char *argv[] = {"--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--",
-			      path,		     NULL};
+	const char *argv[] = {
+		"--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--", path, NULL};
 	_cleanup_(buf_free) struct buf b;
 	struct str value;
 	int r;
@@ -67,7 +67,8 @@ static int path_value(struct check *c, const char *commit, const char *path, cha
 #define VALUE_SIZE 96
 
 /* Whether a merge took a path from one side, where the other side has left it as it was at their
- * fork: what any merge does by itself. Attack: merging in something old to bring back its workflows.
+ * fork: what any merge does by itself. Attack: merging in something old to bring back its
+ * workflows.
  */
 static int merge_is_plain(struct check *c, const char *commit, const char *path, bool *is)
 {
@@ -182,8 +183,8 @@ static void modules_note(struct check *c, const struct path_entry *x)
 		(void)check_found(c, CHECK_LIMIT, "limit-gitmodules", "path");
 		return;
 	}
-	c->modules = mem_grow_array(c->modules, &c->modules_size, c->n_modules + 1,
-				    sizeof(*c->modules));
+	c->modules =
+		mem_grow_array(c->modules, &c->modules_size, c->n_modules + 1, sizeof(*c->modules));
 	m = &c->modules[c->n_modules++];
 	memcpy(m->oid, x->oid, sizeof(m->oid));
 	memcpy(m->commit, c->commit, sizeof(m->commit));
@@ -266,8 +267,8 @@ static bool mode_parse(struct str s, unsigned *mode)
 
 static int meta_parse(struct path_pass *ps, struct str t, struct path_entry *x)
 {
-	if (t.n < META_BYTES || t.p[7] != ' ' || t.p[14] != ' ' || t.p[55] != ' ' || t.p[96] != ' ' ||
-	    !mode_parse(str_sub(t, 1, 7), &x->old_mode) ||
+	if (t.n < META_BYTES || t.p[7] != ' ' || t.p[14] != ' ' || t.p[55] != ' ' ||
+	    t.p[96] != ' ' || !mode_parse(str_sub(t, 1, 7), &x->old_mode) ||
 	    !mode_parse(str_sub(t, 8, 14), &x->mode) ||
 	    !text_unhex(x->oid, sizeof(x->oid), str_sub(t, 56, 96)))
 		return odd(ps->c);

@@ -21,10 +21,10 @@ static void text_kind_find(struct check_text *t, struct str head)
 {
 	const uint8_t *p = (const uint8_t *)head.p;
 
-	t->is_wide = head.n >= 4 && ((p[0] == 0xff && p[1] == 0xfe) || (p[0] == 0xfe && p[1] == 0xff) ||
-				     (p[0] && !p[1] && p[2] && !p[3]) ||
-				     (!p[0] && p[1] && !p[2] && p[3]) ||
-				     (!p[0] && !p[1] && (p[2] || p[3])));
+	t->is_wide = head.n >= 4 &&
+		     ((p[0] == 0xff && p[1] == 0xfe) || (p[0] == 0xfe && p[1] == 0xff) ||
+		      (p[0] && !p[1] && p[2] && !p[3]) || (!p[0] && p[1] && !p[2] && p[3]) ||
+		      (!p[0] && !p[1] && (p[2] || p[3])));
 }
 
 /* Newlines in [0, n) of s. In two- and four-byte units most bytes 10 are newlines as well, but for
@@ -35,8 +35,8 @@ static uint64_t count_newlines(const struct check_text *t, struct str s, size_t 
 	uint64_t k = 0;
 
 	while (p < end && (p = memchr(p, '\n', (size_t)(end - p))) != NULL) {
-		bool is_part = t->is_wide && (p == s.p || p[-1] != 0) &&
-			       (p + 1 >= s.p + s.n || p[1] != 0);
+		bool is_part =
+			t->is_wide && (p == s.p || p[-1] != 0) && (p + 1 >= s.p + s.n || p[1] != 0);
 
 		k += !is_part;
 		p++;
@@ -101,7 +101,8 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 		(void)check_found(c, CHECK_LIMIT, "limit-findings", t->what);
 		return false;
 	}
-	p = check_found(c, f->kind == SCAN_KIND_LIMIT ? CHECK_LIMIT : CHECK_SECRET, f->rule, t->what);
+	p = check_found(c, f->kind == SCAN_KIND_LIMIT ? CHECK_LIMIT : CHECK_SECRET, f->rule,
+			t->what);
 	if (!p)
 		return true;
 	p->is_rule = f->kind == SCAN_KIND_RULE;
@@ -113,7 +114,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 	}
 	m = matched(s, from, to);
 	SHA256((const uint8_t *)m.p, m.n, p->digest);
-	if (!*t->chain)
+	if (!*t->chain && t->place != SCAN_PLACE_PATH && !c->path)
 		p->line = t->newlines + count_newlines(t, s, to ? to - 1 : 0) + 1;
 	if (is_told(c, p))
 		c->n_pending--;

@@ -153,6 +153,7 @@ static int value_parse(struct parser *p)
 
 static int key_parse(struct parser *p, bool *stop)
 {
+	unsigned line = p->line;
 	int c, r;
 
 	p->key_n = p->value_n = 0;
@@ -171,7 +172,7 @@ static int key_parse(struct parser *p, bool *stop)
 	if (c == '=' && (r = value_parse(p)) < 0)
 		return r;
 	*stop = !p->fn(p->ctx, str_slice(p->section, p->section_n), str_slice(p->name, p->name_n),
-		       str_slice(p->key, p->key_n), str_slice(p->value, p->value_n), p->line);
+		       str_slice(p->key, p->key_n), str_slice(p->value, p->value_n), line);
 	return 0;
 }
 
@@ -310,16 +311,16 @@ static const char *url_wrong(struct str url, unsigned repo_segments)
 		return is_bad_host(str_sub(rest, 0, slash)) ? "url" : NULL;
 	}
 	slash = str_chr(url, '/');
-	if (colon < url.n && colon < slash && colon > 1) { /* user@host:path; not a drive's letter */
+	if (colon < url.n && colon < slash &&
+	    colon > 1) { /* user@host:path; not a drive's letter */
 		rest = str_sub(url, colon + 1, url.n);
 		return is_bad_host(str_sub(url, 0, colon)) || (rest.n && rest.p[0] == '-') ? "url"
-											: NULL;
+											   : NULL;
 	}
 	return "url of the local file system";
 }
 
-const char *modules_wrong(struct str name, struct str key, struct str value,
-			  unsigned repo_segments)
+const char *modules_wrong(struct str name, struct str key, struct str value, unsigned repo_segments)
 {
 	if (name.n == 0 || has_dot_dot(name) || has_control(name))
 		return "name";

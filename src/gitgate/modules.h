@@ -14,7 +14,8 @@
 typedef bool (*modules_fn)(void *ctx, struct str section, struct str name, struct str key,
 			   struct str value, unsigned line);
 
-/* 0, or -EBADMSG with e->line: what git would refuse, or what it would read in more than one way. */
+/* 0, or -EBADMSG with e->line: what git would refuse, or what it would read in more than one way.
+ */
 int modules_parse(struct str text, modules_fn fn, void *ctx, struct err *e) _fallible_;
 
 /* What is wrong with a value of a submodule, or NULL. repo_segments: how many segments the path of

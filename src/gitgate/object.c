@@ -229,7 +229,8 @@ static size_t name_fold(char *out, size_t size, struct str name)
 	return n;
 }
 
-/* Whether NTFS takes s for `name`: up to a ":" (a stream) spaces and dots at the end do not count. */
+/* Whether NTFS takes s for `name`: up to a ":" (a stream) spaces and dots at the end do not count.
+ */
 static bool is_ntfs_same(struct str s, struct str name)
 {
 	if (!str_starts(s, name))

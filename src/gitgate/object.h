@@ -52,8 +52,8 @@ void object_tree_begin(struct object_tree *t, struct str object);
 /* 1 with *out, 0 at the end, -EBADMSG with what is wrong (*out.name is set where there is one). */
 int object_tree_next(struct object_tree *t, struct object_entry *out, struct err *e) _fallible_;
 
-/* What is wrong with a name that a tree or a path has, or NULL: "dot-git", "dot-dot", "dot", "empty",
- * "slash", "control-character". As the most forgiving file system would read it. */
+/* What is wrong with a name that a tree or a path has, or NULL: "dot-git", "dot-dot", "dot",
+ * "empty", "slash", "control-character". As the most forgiving file system would read it. */
 const char *object_name_wrong(struct str name);
 /* Whether a file system may take it for .gitmodules. */
 bool object_name_is_gitmodules(struct str name);

@@ -1,7 +1,7 @@
 /*
- * git-gate's side towards the upstreams: the mirror is brought up to date from them, and a push that
- * has passed is forwarded. git itself speaks the protocol; its connections are ours: to egress for
- * https (src/gitgate/connect*.c), from gitssh or the keeper for the rest (bundle/git_stream.h).
+ * git-gate's side towards the upstreams: the mirror is brought up to date from them, and a push
+ * that has passed is forwarded. git itself speaks the protocol; its connections are ours: to egress
+ * for https (src/gitgate/connect*.c), from gitssh or the keeper for the rest (bundle/git_stream.h).
  * Batch mode, a time limit on everything, no credential but a placeholder in sight.
  */
 #pragma once
@@ -10,8 +10,8 @@
 #include "gitgate/check.h"
 
 struct upstream_place {
-	int egress_fd; /* SEQPACKET: takes one end of a stream socketpair per connection; HTTP/1.1 in
-			* absolute form, as from pipelock */
+	int egress_fd; /* SEQPACKET: takes one end of a stream socketpair per connection; HTTP/1.1
+			* in absolute form, as from pipelock */
 	int ssh_fd;    /* SEQPACKET to gitssh; -1: none */
 	int door_fd;   /* SEQPACKET to the keeper; -1: none */
 	const char *tool_path; /* of the folder with our multi-call file as "git-connect" */
