@@ -336,7 +336,8 @@ int gitgate_new(struct gitgate **out, struct loop *l, const struct gitgate_confi
 	if (ret == 0) {
 		g->upstream = config->upstream;
 		g->upstream.policy = config->policy;
-		g->upstream.tool_path = store_connect(g->store);
+		g->upstream.slug = config->slug;
+		g->upstream.tool_path = store_tools(g->store);
 		ret = relay_new(&g->relay, l, &relay, &gitgate_ops, g, e);
 	}
 	if (ret < 0) {

@@ -22,7 +22,7 @@
 struct store {
 	const struct git_policy *policy;
 	char folder[STORE_FOLDER_MAX];
-	char repos[STORE_PATH_MAX], hooks[STORE_PATH_MAX], connect[STORE_PATH_MAX];
+	char repos[STORE_PATH_MAX], hooks[STORE_PATH_MAX], tools[STORE_PATH_MAX];
 };
 
 const char *store_repos(const struct store *s)
@@ -35,9 +35,9 @@ const char *store_hooks(const struct store *s)
 	return s->hooks;
 }
 
-const char *store_connect(const struct store *s)
+const char *store_tools(const struct store *s)
 {
-	return s->connect;
+	return s->tools;
 }
 
 /* Both are short enough: store_open() and the policy have seen to it. */
@@ -212,7 +212,7 @@ static int store_copy(int from, const char *path, struct err *e)
 static int store_tools(struct store *s, int program_fd, struct err *e)
 {
 	_cleanup_close_ int own = -1;
-	char hook[STORE_PATH_MAX + 32];
+	char hook[STORE_PATH_MAX + 32], connect[STORE_PATH_MAX + 32];
 	int ret;
 
 	if (program_fd < 0) {
@@ -221,13 +221,14 @@ static int store_tools(struct store *s, int program_fd, struct err *e)
 			return err_errno(e, "open /proc/self/exe");
 		program_fd = own;
 	}
-	ret = store_copy(program_fd, s->connect, e);
+	(void)snprintf(connect, sizeof(connect), "%s/git-connect", s->tools);
+	ret = store_copy(program_fd, connect, e);
 	if (ret < 0)
 		return ret;
 	(void)snprintf(hook, sizeof(hook), "%s/pre-receive", s->hooks);
 	(void)unlink(hook);
 	/* Landlock or a file system may be against links between folders. */
-	return link(s->connect, hook) == 0 ? 0 : store_copy(program_fd, hook, e);
+	return link(connect, hook) == 0 ? 0 : store_copy(program_fd, hook, e);
 }
 
 /* --- the whole --- */
@@ -245,7 +246,7 @@ static int store_folders(struct store *s, struct err *e)
 	}
 	(void)snprintf(s->repos, sizeof(s->repos), "%s/repos", s->folder);
 	(void)snprintf(s->hooks, sizeof(s->hooks), "%s/hooks", s->folder);
-	(void)snprintf(s->connect, sizeof(s->connect), "%s/tools/git-connect", s->folder);
+	(void)snprintf(s->tools, sizeof(s->tools), "%s/tools", s->folder);
 	return ret;
 }
 

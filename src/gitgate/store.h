@@ -29,7 +29,7 @@ void store_free(struct store *s);
 
 const char *store_repos(const struct store *s);	  /* absolute */
 const char *store_hooks(const struct store *s);	  /* absolute */
-const char *store_connect(const struct store *s); /* of tools/git-connect */
+const char *store_tools(const struct store *s);	  /* of the folder with git-connect */
 void store_mirror(const struct store *s, const struct git_remote *r, char out[STORE_PATH_MAX]);
 /* Bytes on disk of all of it, as far as it can be read. */
 uint64_t store_bytes(const struct store *s);
