@@ -24,9 +24,3 @@ int git_connect_main(int argc, char **argv)
 	(void)argv;
 	return 1;
 }
-
-int gitssh_role_main(struct bundle_role_env *env)
-{
-	(void)env;
-	die("gitssh is not in this build");
-}
