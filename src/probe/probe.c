@@ -21,12 +21,21 @@
 static const struct {
 	const struct probe *probes;
 	const size_t *n;
+	bool is_git; /* in a bottle that has git remotes */
 } groups[] = {
-	{probes_start, &n_probes_start}, /* before everything else: it is about the first moment */
-	{probes_network, &n_probes_network},	   {probes_bundle, &n_probes_bundle},
-	{probes_proxy, &n_probes_proxy},	   {probes_dlp, &n_probes_dlp},
-	{probes_credential, &n_probes_credential}, {probes_key, &n_probes_key},
-	{probes_kernel, &n_probes_kernel},	   {probes_device, &n_probes_device},
+	/* Before everything else: it is about the first moment. */
+	{probes_start, &n_probes_start, false},
+	{probes_network, &n_probes_network, false},
+	{probes_bundle, &n_probes_bundle, false},
+	{probes_proxy, &n_probes_proxy, false},
+	{probes_dlp, &n_probes_dlp, false},
+	{probes_credential, &n_probes_credential, false},
+	{probes_key, &n_probes_key, false},
+	{probes_kernel, &n_probes_kernel, false},
+	{probes_device, &n_probes_device, false},
+	{probes_git, &n_probes_git, true},
+	{probes_git_carry, &n_probes_git_carry, true},
+	{probes_git_wall, &n_probes_git_wall, true},
 };
 
 /* --- reporting --- */
@@ -198,6 +207,8 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 		{"as", &env->as, NULL},
 		{"rounds", NULL, &env->rounds},
 		{"ask", NULL, &env->ask},
+		{"git", NULL, &env->git},
+		{"workspace", &env->workspace, NULL},
 		{"pinned", &env->pinned, NULL},
 		{"abstract", &env->abstract, NULL},
 		{"path", &env->path, NULL},
@@ -276,7 +287,8 @@ static void probe_run_all(struct probe_env *env)
 		for (size_t i = 0; i < *groups[g].n; i++) {
 			const struct probe *p = &groups[g].probes[i];
 
-			if (probe_is_wanted(env->only, p->id))
+			if (groups[g].is_git == (env->git != 0) &&
+			    probe_is_wanted(env->only, p->id))
 				p->run(env, p->id);
 		}
 		if (g == 0 && env->ask)

@@ -372,7 +372,7 @@ class World:
         self.home.secrets["CB_GIT_TOKEN"] = TOKEN
         section = {"remotes": list(remotes)} if remotes else {}
         if user:
-            section["user"] = {"name": user[0], "email": user[1]}
+            section["user"] = {"name": user[0], "email": user[1], "enforce": False}
         section.update(more.pop("git", {}))
         self.home.write_bottle("box", resolve=resolve_of(self.https, self.ssh), ca=authority.path,
                                git=section, **more)

@@ -13,7 +13,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def world(make_world, https_git, ssh_git):
     make_bare(https_git.path("team/project"), commits=3)
-    w = make_world([https_remote("project", https_git, tags=["**"], object_max_bytes="2MiB")])
+    w = make_world([https_remote("project", https_git, tags=["**"], max_object="2MiB")])
     return w.start()
 
 

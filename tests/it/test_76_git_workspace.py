@@ -38,22 +38,12 @@ def foreign_refs(repo):
     return {k: v for k, v in refs(repo).items() if not k.startswith("refs/heads/bottle/")}
 
 
-def find_clone(world):
-    """Where the agent finds its clone, or how it makes one."""
-    r = world.sh("git config --global --get-regexp 'url\\..*insteadof' || true\nls -a \"$HOME\" .. || true\n"
-                 "pwd\nenv | grep -i claude_bottle || true")
-    return r.stdout
-
-
-CLONE = """
-if [ -n "${CLAUDE_BOTTLE_WORKSPACE:-}" ]; then git clone -q "$CLAUDE_BOTTLE_WORKSPACE" repo; else
-git clone -q "$(cd "$WORK" && git remote get-url origin)" repo; fi
-cd repo
-"""
+# The agent has a clone from the start; each test makes one of its own.
+CLONE = 'clone "$(git -C "$CLAUDE_BOTTLE_WORKSPACE" remote get-url origin)"\n'
 
 
 def sh(world, script, **more):
-    return world.sh(CLONE + script, env={"WORK": world.home.cwd, "SECRET": SECRET}, **more)
+    return world.sh(CLONE + script, env={"SECRET": SECRET}, **more)
 
 
 def test_clone_has_what_is_tracked(world, host, untouched):

@@ -126,7 +126,7 @@ def test_keeper_dies_in_a_push(world, repos):
 
 def test_gate_dies_in_a_push_to_the_workspace(world, repos):
     host = world.home.cwd
-    url = world.sh(f"git -C {host} remote get-url origin 2>/dev/null || echo $CLAUDE_BOTTLE_WORKSPACE").stdout.strip()
+    url = world.sh('git -C "$CLAUDE_BOTTLE_WORKSPACE" remote get-url origin').stdout.strip()
     for i in range(4):
         p = start_push(world, url, f"ws-{i}")
         time.sleep(0.05 * (i + 1))
