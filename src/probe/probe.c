@@ -21,21 +21,22 @@
 static const struct {
 	const struct probe *probes;
 	const size_t *n;
-	bool is_git; /* in a bottle that has git remotes */
+	enum { ORDINARY, GIT, MOUNT } of; /* which of the suite's bottles it belongs to */
 } groups[] = {
 	/* Before everything else: it is about the first moment. */
-	{probes_start, &n_probes_start, false},
-	{probes_network, &n_probes_network, false},
-	{probes_bundle, &n_probes_bundle, false},
-	{probes_proxy, &n_probes_proxy, false},
-	{probes_dlp, &n_probes_dlp, false},
-	{probes_credential, &n_probes_credential, false},
-	{probes_key, &n_probes_key, false},
-	{probes_kernel, &n_probes_kernel, false},
-	{probes_device, &n_probes_device, false},
-	{probes_git, &n_probes_git, true},
-	{probes_git_carry, &n_probes_git_carry, true},
-	{probes_git_wall, &n_probes_git_wall, true},
+	{probes_start, &n_probes_start, ORDINARY},
+	{probes_network, &n_probes_network, ORDINARY},
+	{probes_bundle, &n_probes_bundle, ORDINARY},
+	{probes_proxy, &n_probes_proxy, ORDINARY},
+	{probes_dlp, &n_probes_dlp, ORDINARY},
+	{probes_credential, &n_probes_credential, ORDINARY},
+	{probes_key, &n_probes_key, ORDINARY},
+	{probes_kernel, &n_probes_kernel, ORDINARY},
+	{probes_device, &n_probes_device, ORDINARY},
+	{probes_git, &n_probes_git, GIT},
+	{probes_git_carry, &n_probes_git_carry, GIT},
+	{probes_git_wall, &n_probes_git_wall, GIT},
+	{probes_mount, &n_probes_mount, MOUNT},
 };
 
 /* --- reporting --- */
@@ -208,6 +209,8 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 		{"rounds", NULL, &env->rounds},
 		{"ask", NULL, &env->ask},
 		{"git", NULL, &env->git},
+		{"mount", NULL, &env->mount},
+		{"outside", &env->outside, NULL},
 		{"workspace", &env->workspace, NULL},
 		{"pinned", &env->pinned, NULL},
 		{"abstract", &env->abstract, NULL},
@@ -287,7 +290,9 @@ static void probe_run_all(struct probe_env *env)
 		for (size_t i = 0; i < *groups[g].n; i++) {
 			const struct probe *p = &groups[g].probes[i];
 
-			if (groups[g].is_git == (env->git != 0) &&
+			if (groups[g].of == (env->git	  ? GIT
+					     : env->mount ? MOUNT
+							  : ORDINARY) &&
 			    probe_is_wanted(env->only, p->id))
 				p->run(env, p->id);
 		}

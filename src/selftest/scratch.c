@@ -65,6 +65,13 @@ static const char git_manifest[] =
 	"      token_ref: \"file:%s/secret/token\"\n"
 	"---\n";
 
+static const char mount_manifest[] = "---\n"
+				     "expose: [%s/expose]\n"
+				     "workspace: mount\n"
+				     "egress:\n"
+				     "  routes: []\n"
+				     "---\n";
+
 static const char empty_manifest[] = "---\n"
 				     "expose: [%s/expose]\n"
 				     "egress:\n"
@@ -249,6 +256,7 @@ static int make_secret(struct scratch *s, struct err *e)
 static int write_manifests(struct scratch *s, struct err *e)
 {
 	_cleanup_free_ char *empty = mem_printf(empty_manifest, s->root);
+	_cleanup_free_ char *mount = mem_printf(mount_manifest, s->root);
 	_cleanup_free_ char *bottle = NULL, *git = NULL;
 	char tls[16], dns[16];
 	int ret;
@@ -261,6 +269,8 @@ static int write_manifests(struct scratch *s, struct err *e)
 	ret = write_pair(s, "selftest", bottle, e);
 	if (ret == 0)
 		ret = write_pair(s, "git", git, e);
+	if (ret == 0)
+		ret = write_pair(s, "mount", mount, e);
 	/* The same policy under other names: so a bottle can be told from the others. */
 	if (ret == 0)
 		ret = write_pair(s, "sibling", bottle, e);

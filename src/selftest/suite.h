@@ -88,6 +88,7 @@ bool host_is_on_link(const char *address);
 /* --- the parts (each does what is wanted of it, or nothing) --- */
 
 int git_run(struct suite *s, struct err *e) _fallible_;
+int mount_run(struct suite *s, struct err *e) _fallible_;
 int sibling_start(struct suite *s, struct err *e) _fallible_;
 /* The attacks that are made on it from the host, and what it has seen of all others. */
 int sibling_finish(struct suite *s, struct err *e) _fallible_;
