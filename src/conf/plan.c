@@ -136,6 +136,8 @@ void plan_free(struct plan *p)
 	strings_free(p->sources, p->n_sources);
 	strings_free(p->warnings, p->n_warnings);
 	policy_free(&p->policy);
+	git_policy_free(&p->git);
+	free(p->workspace_path);
 	free(p->slug);
 	free(p->agent);
 	free(p->bottle);

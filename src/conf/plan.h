@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "conf/git_policy.h"
 #include "conf/policy.h"
 
 enum plan_backend {
@@ -16,6 +17,13 @@ enum plan_backend {
 	PLAN_BACKEND_SMOLMACHINES,
 	PLAN_BACKEND_QEMU,
 	PLAN_BACKEND_COUNT
+};
+
+/* What of the host's files the agent works on. */
+enum plan_workspace {
+	PLAN_WORKSPACE_NONE,
+	PLAN_WORKSPACE_CLONE, /* a clone of the host's repository, by way of git-gate */
+	PLAN_WORKSPACE_MOUNT
 };
 
 /* Where the host finds a secret. Exactly one is set. */
@@ -60,6 +68,9 @@ struct plan {
 	struct plan_limits limits;
 	bool has_writable_root; /* the agent may change its root file system; else only its home */
 	struct policy policy;
+	struct git_policy git; /* without remotes: no git */
+	enum plan_workspace workspace;
+	char *workspace_path; /* absolute: the folder that it is; NULL for none */
 	struct plan_secret *secrets; /* number N is the credential N of policy routes' auth */
 	size_t n_secrets;
 	char *canary;	/* planted in the bottle's files and environment */
