@@ -98,6 +98,7 @@ struct keeper_door {
 	struct host_repo repo;
 	char *folder; /* of what is made for requests */
 	unsigned n_served, left;
+	bool has_complained;
 	uint64_t earned_ns;
 	struct door_child children[KEEPER_DOOR_CHILDREN];
 };

@@ -32,7 +32,7 @@
 #define DOCKER_ID_SIZE	   80
 #define DOCKER_FDS_MAX	   12
 #define DOCKER_CA_FILE	   "ca.pem"
-#define DOCKER_STATE	   "docker" /* below the state folder */
+#define DOCKER_STATE	   "docker"	       /* below the state folder */
 #define DOCKER_GIT_FOLDER  "/var/lib/git-gate" /* of the bundle's image, anybody's to write */
 
 /* --- range.c: addresses --- */

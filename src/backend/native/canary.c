@@ -50,9 +50,8 @@ static int canary_look(const struct wall *w, uint16_t live_port, int timeout_ms,
 		ret = canary_closed(w->pinned, WALL_PORT_GITGATE, e);
 	if (ret == 0)
 		ret = sock_ask_http(w->pinned, WALL_PORT_PIPELOCK, until_ns, e);
-	return ret == 0 && w->has_git
-		       ? sock_ask_gitgate(w->pinned, WALL_PORT_GITGATE, until_ns, e)
-		       : ret;
+	return ret == 0 && w->has_git ? sock_ask_gitgate(w->pinned, WALL_PORT_GITGATE, until_ns, e)
+				      : ret;
 }
 
 int wall_canary(const struct wall *w, int timeout_ms, struct err *e)
