@@ -113,8 +113,8 @@ int gitgate_role_main(struct bundle_role_env *env);
  * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them.
  * With git also "git":{…} as of git_policy.h and "git_folder":"/absolute/path", the folder that is
  * git-gate's alone; both or neither. */
-#define BUNDLE_GIT_MAX	  (1u << 20)
-#define BUNDLE_CONFIG_MAX (POLICY_JSON_MAX_BYTES + BUNDLE_GIT_MAX + 65536)
+
+#define BUNDLE_CONFIG_MAX (POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES + 65536)
 #define BUNDLE_INSIDE_MAX 1024
 struct bundle_config {
 	char slug[64];
