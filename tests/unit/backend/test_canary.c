@@ -48,12 +48,12 @@ static int run_canary(const char *answer, bool is_dead, struct err *e)
 
 	assert_int_equal(wall_make(&w, "10.209.0.2", NULL, gate_answer != NULL, e), 0);
 	assert_true((w.gitgate_fd >= 0) == (gate_answer != NULL));
-	if (answer)
-		pid = fake_pipelock(w.pipelock_fd, answer);
 	if (gate_answer && gate_answer[0])
 		gate = fake_pipelock(w.gitgate_fd, gate_answer);
 	else
 		close_fd(&w.gitgate_fd);
+	if (answer)
+		pid = fake_pipelock(w.pipelock_fd, answer);
 	if (is_dead)
 		close_fd(&w.pipelock_fd);
 	/* Long where an answer is waited for that comes, short where none does. */
