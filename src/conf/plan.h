@@ -18,6 +18,13 @@ enum plan_backend {
 	PLAN_BACKEND_COUNT
 };
 
+/* How the agent works on the folder that the bottle was started in. */
+enum plan_workspace {
+	PLAN_WORKSPACE_NONE,
+	PLAN_WORKSPACE_CLONE, /* its tracked files, by git-gate */
+	PLAN_WORKSPACE_MOUNT  /* the folder itself */
+};
+
 /* Where the host finds a secret. Exactly one is set. */
 struct plan_secret {
 	char *env;     /* token_ref: env:NAME  */
@@ -57,6 +64,8 @@ struct plan {
 	size_t n_env;
 	char **expose; /* host folders bound read-only at the same path (native) */
 	size_t n_expose;
+	enum plan_workspace workspace;
+	char *workspace_path; /* on the host, canonical; NULL with PLAN_WORKSPACE_NONE */
 	struct plan_limits limits;
 	bool has_writable_root; /* the agent may change its root file system; else only its home */
 	struct policy policy;

@@ -8,6 +8,7 @@
  * that the keeper reaps it and its death signal follows the keeper.
  */
 #include "backend/agent_env.h"
+#include "backend/agent_home.h"
 #include "backend/native/compartment.h"
 
 #include "base/clean.h"
@@ -108,7 +109,7 @@ static int join_become(const struct join *j, struct err *e)
 	/* The keeper's end of the socket is gone if the keeper died before the line above. */
 	if (recv(j->sock, &probe, 1, MSG_DONTWAIT | MSG_PEEK) == 0)
 		_exit(125);
-	if (chdir(AGENT_HOME) < 0 && chdir("/") < 0)
+	if (chdir(agent_start_folder(j->c->plan)) < 0 && chdir(AGENT_HOME) < 0 && chdir("/") < 0)
 		return err_errno(e, "chdir");
 	signals_reset();
 	(void)umask(022);
