@@ -6,11 +6,12 @@
 #include "conf/policy_index.h"
 
 #include "base/clean.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "conf/policy_read.h"
 
 #include <errno.h>
-#include <jansson.h>
 
 #define JSON_VERSION   1
 #define JSON_DEPTH_MAX 8
@@ -169,95 +170,10 @@ int policy_to_json(const struct policy *p, struct buf *out, struct err *e)
 
 /* --- in --- */
 
-/* Before the parser, which recurses: no deeper than the form itself ever is. */
-static bool is_shallow(struct str json)
-{
-	unsigned depth = 0;
-	bool in_string = false;
-
-	for (size_t i = 0; i < json.n; i++) {
-		char c = json.p[i];
-
-		if (in_string && c == '\\')
-			i++;
-		else if (c == '"')
-			in_string = !in_string;
-		else if (!in_string && (c == '{' || c == '[') && ++depth > JSON_DEPTH_MAX)
-			return false;
-		else if (!in_string && (c == '}' || c == ']') && depth > 0)
-			depth--;
-	}
-	return true;
-}
-
-/* Refuses keys that are not in the NULL-terminated list. */
-static int check_keys(const json_t *object, const char *what, const char *const *known,
-		      struct err *e)
-{
-	const char *key;
-	json_t *value;
-
-	if (!json_is_object(object))
-		return err_set(e, -EINVAL, "policy: %s must be an object", what);
-	json_object_foreach((json_t *)object, key, value)
-	{
-		const char *const *k = known;
-
-		while (*k && strcmp(*k, key) != 0)
-			k++;
-		if (!*k) {
-			char shown[64];
-
-			text_visible_cstr(shown, sizeof(shown), str_of(key));
-			return err_set(e, -EINVAL, "policy: unknown key \"%s\" in %s", shown, what);
-		}
-	}
-	return 0;
-}
-
-static int get_string(const json_t *object, const char *key, size_t max, struct str *out,
-		      struct err *e)
-{
-	const json_t *v = json_object_get(object, key);
-
-	*out = STR_NULL;
-	if (!json_is_string(v))
-		return err_set(e, -EINVAL, "policy: \"%s\" must be a string", key);
-	*out = str_slice(json_string_value(v), json_string_length(v));
-	if (out->n > max || (out->n > 0 && memchr(out->p, '\0', out->n)))
-		return err_set(e, -EINVAL, "policy: \"%s\" is too long", key);
-	return 0;
-}
-
-static int get_unsigned(const json_t *object, const char *key, unsigned max, unsigned *out,
-			struct err *e)
-{
-	const json_t *v = json_object_get(object, key);
-	json_int_t n = json_integer_value(v);
-
-	*out = 0;
-	if (!json_is_integer(v) || n < 0 || n > (json_int_t)max)
-		return err_set(e, -EINVAL, "policy: \"%s\" must be a number from 0 to %u", key,
-			       max);
-	*out = (unsigned)n;
-	return 0;
-}
-
-static int get_list(const json_t *object, const char *key, size_t max, const json_t **out,
-		    struct err *e)
-{
-	*out = json_object_get(object, key);
-	if (!json_is_array(*out))
-		return err_set(e, -EINVAL, "policy: \"%s\" must be a list", key);
-	if (json_array_size(*out) > max)
-		return err_set(e, -EINVAL, "policy: \"%s\" has more than %zu items", key, max);
-	return 0;
-}
-
 static int read_ports(struct policy_route *r, const json_t *object, struct err *e)
 {
 	const json_t *list;
-	int ret = get_list(object, "ports", POLICY_PORTS_MAX, &list, e);
+	int ret = policy_read_list(object, "ports", POLICY_PORTS_MAX, &list, e);
 
 	if (ret < 0)
 		return ret;
@@ -276,7 +192,7 @@ static int read_ports(struct policy_route *r, const json_t *object, struct err *
 static int read_methods(struct policy_route *r, const json_t *object, struct err *e)
 {
 	const json_t *list;
-	int ret = get_list(object, "methods", POLICY_METHOD_COUNT, &list, e);
+	int ret = policy_read_list(object, "methods", POLICY_METHOD_COUNT, &list, e);
 
 	if (ret < 0)
 		return ret;
@@ -296,7 +212,7 @@ static int read_methods(struct policy_route *r, const json_t *object, struct err
 static int read_paths(struct policy_route *r, const json_t *object, struct err *e)
 {
 	const json_t *list;
-	int ret = get_list(object, "paths", POLICY_PATHS_MAX, &list, e);
+	int ret = policy_read_list(object, "paths", POLICY_PATHS_MAX, &list, e);
 
 	if (ret < 0)
 		return ret;
@@ -324,7 +240,7 @@ static int read_auth_user(struct policy_auth *a, const json_t *object, struct er
 		return json_object_get(object, "user")
 			       ? err_set(e, -EINVAL, "policy: \"user\" belongs to scheme basic")
 			       : 0;
-	ret = get_string(object, "user", POLICY_USER_MAX, &text, e);
+	ret = policy_read_string(object, "user", POLICY_USER_MAX, &text, e);
 	if (ret == 0)
 		ret = policy_user_check(text, e);
 	if (ret == 0)
@@ -338,19 +254,20 @@ static int read_auth(struct policy_route *r, const json_t *object, struct err *e
 					   "user",   "placeholder", NULL};
 	struct policy_auth *a = &r->auth;
 	struct str text;
-	int ret = check_keys(object, "auth", keys, e);
+	int ret = policy_read_keys(object, "auth", keys, e);
 
 	if (ret == 0)
-		ret = get_string(object, "scheme", 16, &text, e);
+		ret = policy_read_string(object, "scheme", 16, &text, e);
 	if (ret < 0)
 		return ret;
 	if (!policy_scheme_parse(text, &a->scheme) || a->scheme == POLICY_AUTH_NONE)
 		return err_set(e, -EINVAL, "policy: unknown auth scheme");
 	if (r->host[0] == '*')
 		return err_set(e, -EINVAL, "policy: a credential needs one exact host");
-	ret = get_unsigned(object, "credential", POLICY_CREDENTIALS_MAX - 1, &a->credential, e);
+	ret = policy_read_unsigned(object, "credential", POLICY_CREDENTIALS_MAX - 1, &a->credential,
+				   e);
 	if (ret == 0)
-		ret = get_string(object, "header", POLICY_HEADER_MAX, &text, e);
+		ret = policy_read_string(object, "header", POLICY_HEADER_MAX, &text, e);
 	if (ret == 0)
 		ret = policy_header_check(text, e);
 	if (ret < 0)
@@ -360,7 +277,7 @@ static int read_auth(struct policy_route *r, const json_t *object, struct err *e
 		return err_set(e, -EINVAL, "policy: this scheme goes into \"authorization\"");
 	ret = read_auth_user(a, object, e);
 	if (ret == 0)
-		ret = get_string(object, "placeholder", POLICY_PLACEHOLDER_MAX, &text, e);
+		ret = policy_read_string(object, "placeholder", POLICY_PLACEHOLDER_MAX, &text, e);
 	if (ret == 0)
 		ret = policy_placeholder_check(text, e);
 	if (ret == 0)
@@ -373,7 +290,7 @@ static int read_host(char **out, const json_t *object, bool may_wildcard, struct
 {
 	char canonical[POLICY_HOST_MAX + 1];
 	struct str text, name;
-	int ret = get_string(object, "host", POLICY_HOST_MAX + 2, &text, e);
+	int ret = policy_read_string(object, "host", POLICY_HOST_MAX + 2, &text, e);
 
 	if (ret == 0)
 		ret = policy_host_pattern_check(text, e);
@@ -390,25 +307,22 @@ static int read_host(char **out, const json_t *object, bool may_wildcard, struct
 
 static int read_route_rest(struct policy_route *r, const json_t *object, struct err *e)
 {
-	const json_t *websocket = json_object_get(object, "websocket");
 	const json_t *auth = json_object_get(object, "auth");
 	struct str text;
 	int ret = auth ? read_auth(r, auth, e) : 0;
 
 	if (ret == 0)
-		ret = get_string(object, "on_match", 16, &text, e);
+		ret = policy_read_string(object, "on_match", 16, &text, e);
 	if (ret < 0)
 		return ret;
 	if (!policy_on_match_parse(text, &r->on_match))
 		return err_set(e, -EINVAL, "policy: unknown on_match");
-	if (!json_is_boolean(websocket))
-		return err_set(e, -EINVAL, "policy: \"websocket\" must be true or false");
-	r->may_websocket = json_is_true(websocket);
-	if (!json_object_get(object, "origin_file"))
-		return 0;
-	ret = get_string(object, "origin_file", 4096, &text, e);
+	ret = policy_read_bool(object, "websocket", &r->may_websocket, e);
+	if (ret < 0 || !json_object_get(object, "origin_file"))
+		return ret;
+	ret = policy_read_string(object, "origin_file", 4096, &text, e);
 	if (ret == 0)
-		ret = get_unsigned(object, "origin_line", 1u << 24, &r->origin_line, e);
+		ret = policy_read_unsigned(object, "origin_line", 1u << 24, &r->origin_line, e);
 	if (ret == 0)
 		r->origin_file = str_dup(text);
 	return ret;
@@ -419,7 +333,7 @@ static int read_route(struct policy_route *r, const json_t *object, struct err *
 	static const char *const keys[] = {"host",	  "ports",    "methods",   "paths",
 					   "auth",	  "on_match", "websocket", "origin_file",
 					   "origin_line", NULL};
-	int ret = check_keys(object, "a route", keys, e);
+	int ret = policy_read_keys(object, "a route", keys, e);
 
 	if (ret == 0)
 		ret = read_host(&r->host, object, true, e);
@@ -436,12 +350,12 @@ static int read_resolve(struct policy_resolve *v, const json_t *object, struct e
 {
 	static const char *const keys[] = {"host", "address", NULL};
 	struct str text;
-	int ret = check_keys(object, "resolve", keys, e);
+	int ret = policy_read_keys(object, "resolve", keys, e);
 
 	if (ret == 0)
 		ret = read_host(&v->host, object, false, e);
 	if (ret == 0)
-		ret = get_string(object, "address", POLICY_ADDRESS_SIZE, &text, e);
+		ret = policy_read_string(object, "address", POLICY_ADDRESS_SIZE, &text, e);
 	return ret < 0 ? ret : policy_address_parse(text, &v->address, e);
 }
 
@@ -452,7 +366,7 @@ static int read_dns(struct policy *p, const json_t *root, struct err *e)
 
 	if (!json_object_get(root, "dns"))
 		return 0;
-	ret = get_list(root, "dns", POLICY_DNS_MAX, &list, e);
+	ret = policy_read_list(root, "dns", POLICY_DNS_MAX, &list, e);
 	if (ret < 0)
 		return ret;
 	p->dns = mem_zalloc_array(json_array_size(list), sizeof(*p->dns));
@@ -473,7 +387,7 @@ static int read_dns(struct policy *p, const json_t *root, struct err *e)
 static int read_lists(struct policy *p, const json_t *root, struct err *e)
 {
 	const json_t *list;
-	int ret = get_list(root, "routes", POLICY_ROUTES_MAX, &list, e);
+	int ret = policy_read_list(root, "routes", POLICY_ROUTES_MAX, &list, e);
 
 	if (ret < 0)
 		return ret;
@@ -484,7 +398,7 @@ static int read_lists(struct policy *p, const json_t *root, struct err *e)
 		if (ret < 0)
 			return ret;
 	}
-	ret = get_list(root, "resolve", POLICY_RESOLVE_MAX, &list, e);
+	ret = policy_read_list(root, "resolve", POLICY_RESOLVE_MAX, &list, e);
 	if (ret < 0)
 		return ret;
 	p->resolve = mem_zalloc_array(json_array_size(list), sizeof(*p->resolve));
@@ -502,10 +416,10 @@ static int read_policy(struct policy *p, const json_t *root, struct err *e)
 	static const char *const keys[] = {"version", "routes", "resolve", "dns", "ca_pem", NULL};
 	unsigned version;
 	struct str text;
-	int ret = check_keys(root, "the policy", keys, e);
+	int ret = policy_read_keys(root, "the policy", keys, e);
 
 	if (ret == 0)
-		ret = get_unsigned(root, "version", 1u << 16, &version, e);
+		ret = policy_read_unsigned(root, "version", 1u << 16, &version, e);
 	if (ret < 0)
 		return ret;
 	if (version != JSON_VERSION)
@@ -514,32 +428,21 @@ static int read_policy(struct policy *p, const json_t *root, struct err *e)
 	ret = read_lists(p, root, e);
 	if (ret < 0 || !json_object_get(root, "ca_pem"))
 		return ret;
-	ret = get_string(root, "ca_pem", POLICY_CA_MAX_BYTES, &text, e);
+	ret = policy_read_string(root, "ca_pem", POLICY_CA_MAX_BYTES, &text, e);
 	if (ret == 0)
 		p->ca_pem = str_dup(text);
 	return ret;
 }
 
-static void json_unref_p(json_t **v)
-{
-	json_decref(*v);
-}
-
 int policy_from_json(struct policy *out, struct str json, struct err *e)
 {
-	_cleanup_(json_unref_p) json_t *root = NULL;
-	json_error_t why;
+	_cleanup_json_ json_t *root = NULL;
 	int ret;
 
 	*out = (struct policy){0};
-	if (json.n > POLICY_JSON_MAX_BYTES)
-		return err_set(e, -EFBIG, "policy: larger than %u bytes", POLICY_JSON_MAX_BYTES);
-	if (!is_shallow(json))
-		return err_set(e, -EINVAL, "policy: nested deeper than %d", JSON_DEPTH_MAX);
-	root = json_loadb(json.p ? json.p : "", json.n, JSON_REJECT_DUPLICATES, &why);
-	if (!root)
-		return err_set(e, -EINVAL, "policy: not JSON: line %d: %s", why.line, why.text);
-	ret = read_policy(out, root, e);
+	ret = policy_read_root(json, POLICY_JSON_MAX_BYTES, JSON_DEPTH_MAX, &root, e);
+	if (ret == 0)
+		ret = read_policy(out, root, e);
 	if (ret < 0)
 		policy_free(out);
 	else
