@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <linux/close_range.h>
 
-#define GIT_ARGS_MAX   64
+#define GIT_ARGS_MAX   256
 #define GIT_SAID_MAX   480
 #define GIT_PIECE_SIZE 32768
 
@@ -61,8 +61,6 @@ static const char *const git_options[] = {
 	"log.showSignature=false",
 	"-c",
 	"merge.verifySignatures=false",
-	"-c",
-	"commit.gpgSign=false",
 	"-c",
 	"protocol.allow=never",
 	"-c",
@@ -138,7 +136,6 @@ static _Noreturn void git_exec(const struct git_child *c)
 		(void)unsetenv(git_unset[i]);
 	(void)setenv("GIT_TERMINAL_PROMPT", "0", 1);
 	(void)setenv("GIT_NO_REPLACE_OBJECTS", "1", 1);
-	(void)setenv("GIT_CEILING_DIRECTORIES", "", 1);
 	(void)setenv("LC_ALL", "C", 1);
 	signals_reset();
 	if (null < 0 || dup2(null, 0) < 0 || dup2(c->out, 1) < 0 || dup2(c->err, 2) < 0 ||
@@ -241,6 +238,13 @@ static int git_pump(struct git_run *r, int (*fn)(void *ctx, struct str piece), v
 	return 0;
 }
 
+static const char *git_verb(const char *const *args)
+{
+	while (args[0] && strcmp(args[0], "-c") == 0 && args[1])
+		args += 2;
+	return args[0] ? args[0] : "";
+}
+
 /* One line of what git said, in words that cannot be mistaken for ours. */
 static int git_failed(const struct git_run *r, const char *verb, int status, struct err *e)
 {
@@ -277,7 +281,7 @@ int host_git_stream(const struct host_git *g, const char *const *args,
 	if (status && how != 127)
 		*status = how;
 	else if (how != 0)
-		return git_failed(&r, args[0], how, e);
+		return git_failed(&r, git_verb(args), how, e);
 	return 0;
 }
 
@@ -293,7 +297,7 @@ int host_git_run(const struct host_git *g, const char *const *args, struct buf *
 	int ret = host_git_stream(g, args, git_collect, out ? out : &none, status, e);
 
 	if (ret == -EFBIG)
-		return err_set(e, ret, "git %s says more than can be read", args[0]);
+		return err_set(e, ret, "git %s says more than can be read", git_verb(args));
 	buf_free(&none);
 	return ret;
 }

@@ -145,6 +145,38 @@ static bool is_repository(int dir, const char *name, const struct stat *st)
 	       has_folder(dir, "refs");
 }
 
+/* What follows the outermost folder of a version control system in path; empty when there is none,
+ * or it ends there. */
+static struct str below_repository(const char *path)
+{
+	static const struct str folders[] = {{".git", 4}, {".hg", 3}, {".svn", 4}, {".jj", 3}};
+	struct str rest = str_of(path), segment;
+	bool more = true;
+
+	while (more) {
+		rest = str_cut(rest, '/', &segment, &more);
+		for (size_t i = 0; more && i < ARRAY_LEN(folders); i++)
+			if (str_ieq(segment, folders[i]))
+				return rest;
+	}
+	return STR_NULL;
+}
+
+/* Of a repository: what is obeyed. Its objects, index and logs come and go. */
+static bool is_obeyed(struct str below)
+{
+	bool is_hook = str_istarts(below, STR_LIT("hooks/")) ||
+		       str_find(below, STR_LIT("/hooks/")) < below.n;
+	size_t slash = below.n;
+
+	while (slash > 0 && below.p[slash - 1] != '/')
+		slash--;
+	below = str_sub(below, slash, below.n);
+	return (is_hook && !str_ends(below, STR_LIT(".sample"))) ||
+	       str_istarts(below, STR_LIT("config")) || str_ieq(below, STR_LIT("commondir")) ||
+	       str_ieq(below, STR_LIT("attributes")) || str_ieq(below, STR_LIT("hgrc"));
+}
+
 /* Files of packages that a build will fetch again are not looked at one by one. */
 static bool is_fetched(const char *path)
 {
@@ -156,7 +188,10 @@ static void walk_look(struct walk *w, int dir, const char *name, const struct st
 	const char *what = NULL;
 	unsigned risk = risky_path_find(str_of(w->path), &what);
 	struct inventory_item i = {.risk = risk, .mode = st->st_mode};
+	struct str below = below_repository(w->path);
 
+	if (below.n && !is_obeyed(below))
+		risk = 0;
 	if (risk & ~RISKY_BUILD || (risk && !is_fetched(w->path)))
 		i.kinds |= INVENTORY_RISKY;
 	if (S_ISLNK(st->st_mode) && link_leaves(w, dir, name, i.hash))
@@ -191,6 +226,14 @@ static void walk_look(struct walk *w, int dir, const char *name, const struct st
 
 /* --- the walk --- */
 
+/* Where a repository keeps its many small files, of which none is obeyed. */
+static bool is_store(const char *path, const char *name)
+{
+	return below_repository(path).n &&
+	       (strcmp(name, "objects") == 0 || strcmp(name, "lfs") == 0 ||
+		strcmp(name, "store") == 0 || strcmp(name, "pristine") == 0);
+}
+
 static void walk_folder(struct walk *w, int fd, size_t length, unsigned depth);
 
 static void walk_enter(struct walk *w, int dir, const char *name, size_t length, unsigned depth)
@@ -224,6 +267,8 @@ static void walk_entry(struct walk *w, int dir, const char *name, size_t at, uns
 	if (depth == 0 && strcmp(name, ".git") == 0)
 		return;
 	walk_look(w, dir, name, &st);
+	if (is_store(w->path, name))
+		return;
 	if (S_ISDIR(st.st_mode) && st.st_dev == w->dev) {
 		w->path[at + n] = '/';
 		w->path[at + n + 1] = '\0';

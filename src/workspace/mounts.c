@@ -261,6 +261,25 @@ static int protect_repository(struct workspace *w, const struct inventory_item *
 	return protect_found(w, folder, e);
 }
 
+/* Below the top, what is there of the same kinds; what is not cannot be foreseen, and is reported.
+ * A link is passed over: it may point where it always did. */
+static int protect_nested(struct workspace *w, const struct inventory_item *i, struct err *e)
+{
+	if (!(i->risk & RISKY_MOUNT) || S_ISLNK(i->mode) || w->n_mounts > WORKSPACE_MOUNTS_MAX / 2)
+		return 0;
+	/* The first segment at which it is one: `.vscode` of `a/.vscode/tasks.json`. */
+	for (const char *slash = strchr(i->path, '/'); slash; slash = strchr(slash + 1, '/')) {
+		struct str upto = str_slice(i->path, (size_t)(slash - i->path));
+
+		if (risky_path_find(upto, NULL) & RISKY_MOUNT) {
+			_cleanup_free_ char *path = str_dup(upto);
+
+			return protect_found(w, path, e);
+		}
+	}
+	return protect_found(w, i->path, e);
+}
+
 static int compare_mounts(const void *a, const void *b)
 {
 	return strcmp(((const struct workspace_mount *)a)->path,
@@ -310,6 +329,8 @@ int mounts_plan(struct workspace *w, int root, const struct inventory *found,
 	}
 	for (size_t i = 0; ret == 0 && i < found->n; i++)
 		ret = protect_repository(w, &found->items[i], e);
+	for (size_t i = 0; ret == 0 && i < found->n; i++)
+		ret = protect_nested(w, &found->items[i], e);
 	if (ret < 0)
 		return ret;
 	/* Sorted, an outer path comes before what lies within it. */

@@ -345,6 +345,9 @@ int workspace_give(const struct workspace *w, uid_t uid, gid_t gid, struct err *
 
 	if (!w->path || geteuid() != 0)
 		return 0;
+	/* git believes a file only that is the work tree's owner's. */
+	if (w->git_file && lchown(w->git_file, uid, gid) < 0)
+		return err_errno(e, "give \"%s\" to the agent", w->git_file);
 	if (lstat(w->git_dir, &st) < 0)
 		return err_errno(e, "look at the bottle's repository");
 	return st.st_uid == uid && st.st_gid == gid
@@ -354,11 +357,11 @@ int workspace_give(const struct workspace *w, uid_t uid, gid_t gid, struct err *
 
 /* --- the end --- */
 
-static int write_report(int dir, const char *path, const struct inventory *before, struct err *e)
+static int make_report(const char *path, const struct inventory *before, struct buf *out,
+		       struct err *e)
 {
 	_cleanup_close_ int root = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	_cleanup_(inventory_free) struct inventory after = {0};
-	_cleanup_(buf_free) struct buf out;
 	int ret;
 
 	if (root < 0)
@@ -366,10 +369,53 @@ static int write_report(int dir, const char *path, const struct inventory *befor
 	ret = inventory_take(&after, root, path, WORKSPACE_END_MS, e);
 	if (ret < 0)
 		return ret;
+	ret = report_to_json(path, before, &after, out);
+	return ret < 0 ? err_set(e, ret, "the workspace's report is too long") : 0;
+}
+
+/* Journal, and inventory where the start came that far: *has_before. */
+static int load_before(int dir, struct workspace_journal *j, struct inventory *before,
+		       bool *has_before, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	struct str s = STR_NULL;
+	int ret = journal_load(dir, j, e);
+
+	*has_before = false;
+	if (ret < 0)
+		return ret;
+	ret = io_read_file(dir, "before.json", WORKSPACE_JSON_MAX, &s, NULL);
+	text = (char *)(uintptr_t)s.p;
+	if (ret == -ENOENT)
+		return 0;
+	if (ret == 0)
+		ret = inventory_from_json(before, s, e);
+	*has_before = ret == 0;
+	return ret;
+}
+
+int workspace_look(int state_fd, struct str *json, struct err *e)
+{
+	_cleanup_close_ int dir =
+		openat(state_fd, WORKSPACE_STATE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_(inventory_free) struct inventory before = {0};
+	_cleanup_(journal_free) struct workspace_journal j = {0};
+	_cleanup_(buf_free) struct buf out;
+	bool has_before;
+	int ret;
+
+	*json = STR_NULL;
 	buf_init(&out, WORKSPACE_JSON_MAX);
-	ret = report_to_json(path, before, &after, &out);
-	return ret < 0 ? err_set(e, ret, "the workspace's report is too long")
-		       : io_write_file_atomic(dir, "report.json", buf_str(&out), 0600, e);
+	if (dir < 0)
+		return errno == ENOENT ? -ENOENT : err_errno(e, "open the workspace's state");
+	ret = load_before(dir, &j, &before, &has_before, e);
+	if (ret == 0 && !has_before)
+		return -ENOENT;
+	if (ret == 0)
+		ret = make_report(j.path, &before, &out, e);
+	if (ret == 0)
+		*json = str_slice(str_dup(buf_str(&out)), buf_len(&out));
+	return ret;
 }
 
 int workspace_end(int state_fd, struct err *e)
@@ -378,25 +424,21 @@ int workspace_end(int state_fd, struct err *e)
 		openat(state_fd, WORKSPACE_STATE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	_cleanup_(inventory_free) struct inventory before = {0};
 	_cleanup_(journal_free) struct workspace_journal j = {0};
-	_cleanup_free_ char *text = NULL;
-	struct str s = STR_NULL;
+	_cleanup_(buf_free) struct buf out;
+	bool has_before;
 	int ret;
 
+	buf_init(&out, WORKSPACE_JSON_MAX);
 	if (dir < 0)
 		return errno == ENOENT ? 0 : err_errno(e, "open the workspace's state");
-	ret = journal_load(dir, &j, e);
-	if (ret < 0)
+	ret = load_before(dir, &j, &before, &has_before, e);
+	if (!j.path)
 		return ret == -ENOENT ? 0 : ret;
 	journal_undo(&j);
-	ret = io_read_file(dir, "before.json", WORKSPACE_JSON_MAX, &s, NULL);
-	text = (char *)(uintptr_t)s.p;
-	if (ret == 0) {
-		ret = inventory_from_json(&before, s, e);
-		if (ret == 0)
-			ret = write_report(dir, j.path, &before, e);
-	} else if (ret == -ENOENT) {
-		ret = 0; /* the start did not come that far */
-	}
+	if (ret == 0 && has_before)
+		ret = make_report(j.path, &before, &out, e);
+	if (ret == 0 && has_before)
+		ret = io_write_file_atomic(dir, "report.json", buf_str(&out), 0600, e);
 	/* What cannot be looked at is not looked at again: the folder is gone, or the state is
 	 * damaged. What was made to mount on is taken away in any case. */
 	(void)unlinkat(dir, "before.json", 0);

@@ -68,3 +68,6 @@ int workspace_give(const struct workspace *w, uid_t uid, gid_t gid, struct err *
  * is still empty, and writes the report. Nothing happens the second time, or without a workspace.
  * state_fd: the state folder. */
 int workspace_end(int state_fd, struct err *e) _fallible_;
+/* What the report would be by now (report.h), of a bottle that has not been ended; the caller
+ * frees. -ENOENT without an error: it has no workspace, or was ended. */
+int workspace_look(int state_fd, struct str *json, struct err *e) _fallible_;

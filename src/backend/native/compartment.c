@@ -111,7 +111,8 @@ int compartment_prepare(struct compartment *c, const struct plan *p, const struc
 		ret = workspace_give(&c->workspace, w->uid, w->gid, e);
 	if (ret < 0)
 		return ret;
-	return agent_filter_build(&c->filter, e);
+	ret = agent_filter_build(&c->filter, e);
+	return ret == 0 && c->workspace.path ? agent_filter_refuse_setid(&c->filter, e) : ret;
 }
 
 void compartment_free(struct compartment *c)
