@@ -46,8 +46,8 @@ static int find_folder(struct branches *b, struct err *e)
 		return 0;
 	if (!getcwd(cwd, sizeof(cwd)))
 		return err_errno(e, "the current directory");
-	b->git = (struct host_git){.folder = cwd};
-	b->folder = HOST_GIT_LINE(&b->git, "rev-parse", "--show-toplevel");
+	b->git = (struct user_git){.folder = cwd};
+	b->folder = USER_GIT_LINE(&b->git, "rev-parse", "--show-toplevel");
 	if (!b->folder)
 		return err_set(e, -ENOENT,
 			       "%s has no workspace of its own, and the current directory is in no "
@@ -65,7 +65,7 @@ static int list(struct branches *b, struct err *e)
 	int status = 0, r;
 
 	buf_init(&out, 1u << 20);
-	r = HOST_GIT(&b->git, &out, &status, e, "for-each-ref", "--format=%(refname)", prefix);
+	r = USER_GIT(&b->git, &out, &status, e, "for-each-ref", "--format=%(refname)", prefix);
 	/* Not a repository: then there are none. */
 	if (r < 0 || status != 0)
 		return r;
@@ -102,7 +102,7 @@ int branches_find(struct branches *out, const char *word, struct err *e)
 	r = find_folder(out, e);
 	if (r < 0)
 		return r;
-	out->git = (struct host_git){.folder = out->folder};
+	out->git = (struct user_git){.folder = out->folder};
 	r = list(out, e);
 	if (r == 0 && !is_known && out->n == 0) {
 		*e = not_there;
@@ -174,7 +174,7 @@ static bool link_leaves(const struct branches *b, const char *object, const char
 	int status = 0;
 
 	buf_init(&target, TARGET_MAX);
-	return HOST_GIT(&b->git, &target, &status, NULL, "cat-file", "blob", object) < 0 ||
+	return USER_GIT(&b->git, &target, &status, NULL, "cat-file", "blob", object) < 0 ||
 	       status != 0 || target_leaves(buf_str(&target), str_of(path));
 }
 
@@ -245,7 +245,7 @@ static int look_files(const struct branches *b, struct branches_change *c, struc
 	int r;
 
 	buf_init(&out, RAW_BYTES_MAX);
-	r = HOST_GIT(&b->git, &out, NULL, e, "diff-tree", "-r", "-z", "--raw", "--no-abbrev",
+	r = USER_GIT(&b->git, &out, NULL, e, "diff-tree", "-r", "-z", "--raw", "--no-abbrev",
 		     "--no-renames", "--ignore-submodules=none", c->from, c->commit);
 	rest = buf_str(&out);
 	while (r == 0 && rest.n) {
@@ -266,16 +266,16 @@ int branches_look(const struct branches *b, const char *name, struct branches_ch
 	*out = (struct branches_change){.name = mem_strdup(name),
 					.ref = mem_printf(PREFIX "%s/%s", b->slug, name)};
 	/* Once: what is shown is what is merged, whatever the bottle pushes meanwhile. */
-	out->commit = HOST_GIT_LINE(&b->git, "rev-parse", "--verify", "-q", peeled);
+	out->commit = USER_GIT_LINE(&b->git, "rev-parse", "--verify", "-q", peeled);
 	if (!out->commit)
 		return err_set(e, -ENOENT, "%s is no commit that git can read", out->ref);
-	out->base = HOST_GIT_LINE(&b->git, "merge-base", "HEAD", out->commit);
+	out->base = USER_GIT_LINE(&b->git, "merge-base", "HEAD", out->commit);
 	out->from = out->base ? mem_strdup(out->base)
-			      : HOST_GIT_LINE(&b->git, "hash-object", "-t", "tree", "/dev/null");
+			      : USER_GIT_LINE(&b->git, "hash-object", "-t", "tree", "/dev/null");
 	if (!out->from)
 		return err_set(e, -EIO, "git does not know the empty tree");
 	range = out->base ? mem_printf("%s..%s", out->base, out->commit) : mem_strdup(out->commit);
-	count = HOST_GIT_LINE(&b->git, "rev-list", "--count", range);
+	count = USER_GIT_LINE(&b->git, "rev-list", "--count", range);
 	if (count && str_to_u64(str_of(count), UINT32_MAX, &n) == 0)
 		out->n_commits = (size_t)n;
 	return look_files(b, out, e);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cli/cli.h"
-#include "workspace/host_git.h"
+#include "workspace/user_git.h"
 
 #define BRANCHES_MAX	   256
 #define BRANCHES_FILES_MAX 20000
@@ -13,7 +13,7 @@ struct branches {
 	char *folder; /* the repository's work tree */
 	int state_fd; /* -1: the bottle's state folder is gone */
 	bool is_mount;
-	struct host_git git;
+	struct user_git git;
 	char **names; /* behind bottle/SLUG/ */
 	size_t n;
 };

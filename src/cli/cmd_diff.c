@@ -39,7 +39,7 @@ static int stream(struct diff *d, bool is_diff, const char *const *args, struct 
 	int status, r;
 
 	shown_mode(&d->out, is_diff);
-	r = host_git_stream(&d->b.git, args, shown_put, &d->out, &status, e);
+	r = user_git_stream(&d->b.git, args, shown_put, &d->out, &status, e);
 	shown_mode(&d->out, false);
 	return r;
 }
@@ -108,7 +108,7 @@ static size_t put_filters(struct diff *d, char **list, size_t max)
 	size_t n = 0;
 
 	buf_init(&out, 65536);
-	if (HOST_GIT(&d->b.git, &out, &status, NULL, "config", "-z", "--name-only", "--get-regexp",
+	if (USER_GIT(&d->b.git, &out, &status, NULL, "config", "-z", "--name-only", "--get-regexp",
 		     "^filter\\..*\\.(clean|smudge|process|required)$") < 0)
 		return 0;
 	rest = buf_str(&out);
@@ -201,7 +201,7 @@ static int show(struct diff *d, struct err *e)
 
 	if (d->b.is_mount && !cli_has(d->args, OPT_BRANCH)) {
 		_cleanup_free_ char *top =
-			HOST_GIT_LINE(&d->b.git, "rev-parse", "-q", "--verify", "HEAD^{commit}");
+			USER_GIT_LINE(&d->b.git, "rev-parse", "-q", "--verify", "HEAD^{commit}");
 
 		r = show_report(d, e);
 		if (r == 0 && top)

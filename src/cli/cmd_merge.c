@@ -39,15 +39,15 @@ static int check_tree(struct merge *m, struct err *e)
 	_cleanup_free_ char *busy = NULL;
 	int r;
 
-	m->into = HOST_GIT_LINE(&m->b.git, "symbolic-ref", "-q", "--short", "HEAD");
+	m->into = USER_GIT_LINE(&m->b.git, "symbolic-ref", "-q", "--short", "HEAD");
 	if (!m->into)
 		return err_set(e, -EINVAL, "%s has no branch checked out", m->b.folder);
-	m->was = HOST_GIT_LINE(&m->b.git, "rev-parse", "--verify", "-q", "HEAD^{commit}");
+	m->was = USER_GIT_LINE(&m->b.git, "rev-parse", "--verify", "-q", "HEAD^{commit}");
 	if (!m->was)
 		return err_set(e, -EINVAL, "%s has no commit to merge into", m->b.folder);
 	if (str_starts(str_of(m->into), STR_LIT("bottle/")))
 		return err_set(e, -EINVAL, "%s has a bottle's branch checked out", m->b.folder);
-	busy = HOST_GIT_LINE(&m->b.git, "rev-parse", "--verify", "-q", "MERGE_HEAD");
+	busy = USER_GIT_LINE(&m->b.git, "rev-parse", "--verify", "-q", "MERGE_HEAD");
 	if (busy)
 		return err_set(e, -EBUSY,
 			       "%s is in the middle of a merge: git merge --abort, or "
@@ -55,7 +55,7 @@ static int check_tree(struct merge *m, struct err *e)
 			       m->b.folder);
 	/* Files that git does not know are kept by git itself. */
 	buf_init(&out, 16u << 20);
-	r = HOST_GIT(&m->b.git, &out, NULL, e, "status", "--porcelain", "--untracked-files=no",
+	r = USER_GIT(&m->b.git, &out, NULL, e, "status", "--porcelain", "--untracked-files=no",
 		     "--ignore-submodules=all");
 	if (r == 0 && buf_len(&out))
 		return err_set(e, -EBUSY,
@@ -68,7 +68,7 @@ static bool is_merged(const struct merge *m)
 {
 	int status = 1;
 
-	return HOST_GIT(&m->b.git, NULL, &status, NULL, "merge-base", "--is-ancestor", m->c.commit,
+	return USER_GIT(&m->b.git, NULL, &status, NULL, "merge-base", "--is-ancestor", m->c.commit,
 			"HEAD") == 0 &&
 	       status == 0;
 }
@@ -178,18 +178,18 @@ static int merge_it(struct merge *m, struct err *e)
 		mem_printf("Merge branch 'bottle/%s/%s' into %s", m->b.slug, m->c.name, m->into);
 	_cleanup_free_ char *busy = NULL, *commit = NULL;
 	_cleanup_(buf_free) struct buf out;
-	struct host_git git = m->b.git;
+	struct user_git git = m->b.git;
 	int status = 0, r;
 
 	buf_init(&out, 16u << 20);
 	git.is_terminal = true;
-	r = HOST_GIT(&git, &out, &status, e, "merge", "--no-ff", "--no-edit", "--no-verify",
+	r = USER_GIT(&git, &out, &status, e, "merge", "--no-ff", "--no-edit", "--no-verify",
 		     "--no-stat", "--no-autostash", "--no-squash", "--commit", "-m", message,
 		     m->c.commit);
 	if (r < 0)
 		return r;
 	if (status != 0) {
-		busy = HOST_GIT_LINE(&m->b.git, "rev-parse", "--verify", "-q", "MERGE_HEAD");
+		busy = USER_GIT_LINE(&m->b.git, "rev-parse", "--verify", "-q", "MERGE_HEAD");
 		show_said(buf_str(&out));
 		if (m->is_json)
 			(void)print_json(m, false, NULL);
@@ -198,7 +198,7 @@ static int merge_it(struct merge *m, struct err *e)
 				      "--abort\" (git status says where)")
 			    : err_set(e, -EIO, "git did not merge it");
 	}
-	commit = HOST_GIT_LINE(&m->b.git, "rev-parse", "HEAD");
+	commit = USER_GIT_LINE(&m->b.git, "rev-parse", "HEAD");
 	cli_note("merged; to undo it: git reset --merge %.12s", m->was);
 	if (m->is_json && print_json(m, true, commit) != CLI_OK)
 		return err_set(e, -EPIPE, "standard output");

@@ -24,7 +24,7 @@ struct shown {
 void shown_open(struct shown *s, bool may_page);
 /* is_diff: lines are coloured as a diff's. Ends an unfinished line. */
 void shown_mode(struct shown *s, bool is_diff);
-/* -EPIPE when nobody reads any more. For host_git_stream(). */
+/* -EPIPE when nobody reads any more. For user_git_stream(). */
 int shown_put(void *shown, struct str piece);
 /* Our own line; colour as of table.h or 0. The text is made visible too. */
 void shown_note(struct shown *s, unsigned colour, const char *fmt, ...)

@@ -14,7 +14,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
-#include "workspace/host_git.h"
+#include "workspace/user_git.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,10 +37,10 @@ static int put_file(int dir, const char *name, struct str text, struct err *e)
 }
 
 /* A file of the host's repository, where there is one. */
-static int copy_file(const struct host_git *g, int dir, const char *from, const char *to,
+static int copy_file(const struct user_git *g, int dir, const char *from, const char *to,
 		     struct err *e)
 {
-	_cleanup_free_ char *path = HOST_GIT_LINE(g, "rev-parse", "--git-path", from);
+	_cleanup_free_ char *path = USER_GIT_LINE(g, "rev-parse", "--git-path", from);
 	_cleanup_close_ int at = open(g->folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_close_ int fd = -1;
 	_cleanup_free_ char *text = NULL;
@@ -60,9 +60,9 @@ static int copy_file(const struct host_git *g, int dir, const char *from, const 
 }
 
 /* A split index names a second file. */
-static int copy_index(const struct host_git *g, int dir, struct err *e)
+static int copy_index(const struct user_git *g, int dir, struct err *e)
 {
-	_cleanup_free_ char *shared = HOST_GIT_LINE(g, "rev-parse", "--shared-index-path");
+	_cleanup_free_ char *shared = USER_GIT_LINE(g, "rev-parse", "--shared-index-path");
 	const char *name = shared ? strrchr(shared, '/') : NULL;
 	int ret = copy_file(g, dir, "index", "index", e);
 
@@ -71,11 +71,11 @@ static int copy_index(const struct host_git *g, int dir, struct err *e)
 	return ret;
 }
 
-static int put_head(const struct host_git *g, int dir, struct err *e)
+static int put_head(const struct user_git *g, int dir, struct err *e)
 {
-	_cleanup_free_ char *symbolic = HOST_GIT_LINE(g, "symbolic-ref", "-q", "HEAD");
+	_cleanup_free_ char *symbolic = USER_GIT_LINE(g, "symbolic-ref", "-q", "HEAD");
 	_cleanup_free_ char *commit =
-		symbolic ? NULL : HOST_GIT_LINE(g, "rev-parse", "--verify", "-q", "HEAD");
+		symbolic ? NULL : USER_GIT_LINE(g, "rev-parse", "--verify", "-q", "HEAD");
 	_cleanup_free_ char *text = symbolic ? mem_printf("ref: %s\n", symbolic)
 				    : commit ? mem_printf("%s\n", commit)
 					     : mem_strdup("ref: refs/heads/main\n");
@@ -83,21 +83,21 @@ static int put_head(const struct host_git *g, int dir, struct err *e)
 	return put_file(dir, "HEAD", str_of(text), e);
 }
 
-static int put_refs(const struct host_git *g, int dir, struct err *e)
+static int put_refs(const struct user_git *g, int dir, struct err *e)
 {
 	_cleanup_(buf_free) struct buf refs;
 	int ret;
 
 	buf_init(&refs, GITDIR_REFS_MAX);
 	/* What packed-refs wants, sorted by name. */
-	ret = HOST_GIT(g, &refs, NULL, e, "for-each-ref", "--sort=refname",
+	ret = USER_GIT(g, &refs, NULL, e, "for-each-ref", "--sort=refname",
 		       "--format=%(objectname) %(refname)", "refs/heads", "refs/tags",
 		       "refs/remotes");
 	return ret < 0 ? ret : put_file(dir, "packed-refs", buf_str(&refs), e);
 }
 
 /* Of the host's configuration: what says how the work tree's files look. Words only. */
-static int put_config_keys(const struct host_git *g, struct buf *out)
+static int put_config_keys(const struct user_git *g, struct buf *out)
 {
 	static const char *const keys[] = {
 		"filemode", "ignorecase", "symlinks",	    "autocrlf",
@@ -106,7 +106,7 @@ static int put_config_keys(const struct host_git *g, struct buf *out)
 
 	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(keys); i++) {
 		_cleanup_free_ char *key = mem_printf("core.%s", keys[i]);
-		_cleanup_free_ char *value = HOST_GIT_LINE(g, "config", "--get", key);
+		_cleanup_free_ char *value = USER_GIT_LINE(g, "config", "--get", key);
 
 		if (value && strspn(value, "abcdefghijklmnopqrstuvwxyz") == strlen(value))
 			ret = buf_printf(out, "\t%s = %s\n", keys[i], value);
@@ -114,9 +114,9 @@ static int put_config_keys(const struct host_git *g, struct buf *out)
 	return ret;
 }
 
-static int put_config(const struct host_git *g, int dir, struct err *e)
+static int put_config(const struct user_git *g, int dir, struct err *e)
 {
-	_cleanup_free_ char *format = HOST_GIT_LINE(g, "rev-parse", "--show-object-format");
+	_cleanup_free_ char *format = USER_GIT_LINE(g, "rev-parse", "--show-object-format");
 	bool is_other = format && strcmp(format, "sha256") == 0;
 	_cleanup_(buf_free) struct buf out;
 	int ret;
@@ -149,7 +149,7 @@ static int make_folders(int dir, struct err *e)
 	return 0;
 }
 
-static int fill(const struct host_git *g, int dir, struct err *e)
+static int fill(const struct user_git *g, int dir, struct err *e)
 {
 	int ret = make_folders(dir, e);
 
@@ -173,7 +173,7 @@ static int fill(const struct host_git *g, int dir, struct err *e)
 }
 
 /* What the host's objects borrow from themselves, however many steps away. */
-static int find_alternates(struct workspace *w, const struct host_git *g, struct err *e)
+static int find_alternates(struct workspace *w, const struct user_git *g, struct err *e)
 {
 	_cleanup_(buf_free) struct buf said;
 	struct str rest, line;
@@ -182,7 +182,7 @@ static int find_alternates(struct workspace *w, const struct host_git *g, struct
 	int ret;
 
 	buf_init(&said, 1u << 20);
-	ret = HOST_GIT(g, &said, NULL, e, "count-objects", "-v");
+	ret = USER_GIT(g, &said, NULL, e, "count-objects", "-v");
 	if (ret < 0)
 		return ret;
 	rest = buf_str(&said);
@@ -198,10 +198,10 @@ static int find_alternates(struct workspace *w, const struct host_git *g, struct
 }
 
 /* NULL: the folder is no repository's top. */
-static char *find_objects(const struct workspace *w, const struct host_git *g)
+static char *find_objects(const struct workspace *w, const struct user_git *g)
 {
-	_cleanup_free_ char *top = HOST_GIT_LINE(g, "rev-parse", "--show-toplevel");
-	_cleanup_free_ char *path = HOST_GIT_LINE(g, "rev-parse", "--git-path", "objects");
+	_cleanup_free_ char *top = USER_GIT_LINE(g, "rev-parse", "--show-toplevel");
+	_cleanup_free_ char *path = USER_GIT_LINE(g, "rev-parse", "--git-path", "objects");
 	_cleanup_free_ char *whole = NULL;
 
 	if (!top || !path || strcmp(top, w->path) != 0)
@@ -212,7 +212,7 @@ static char *find_objects(const struct workspace *w, const struct host_git *g)
 
 int gitdir_make(struct workspace *w, const char *dir_path, bool is_file, struct err *e)
 {
-	struct host_git g = {.folder = w->path, .uid = w->uid, .gid = w->gid};
+	struct user_git g = {.folder = w->path, .uid = w->uid, .gid = w->gid};
 	_cleanup_close_ int dir = -1;
 	int ret = 0;
 

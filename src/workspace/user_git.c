@@ -1,4 +1,4 @@
-#include "workspace/host_git.h"
+#include "workspace/user_git.h"
 
 #include "base/clean.h"
 #include "base/io.h"
@@ -102,12 +102,12 @@ static const char *const git_unset[] = {
 };
 
 struct git_child {
-	const struct host_git *g;
+	const struct user_git *g;
 	const char *const *args;
 	int out, err;
 };
 
-static int git_become(const struct host_git *g, struct err *e)
+static int git_become(const struct user_git *g, struct err *e)
 {
 	if (geteuid() != 0 || g->uid == 0)
 		return 0;
@@ -153,7 +153,7 @@ struct git_run {
 	size_t n_said;
 };
 
-static int git_start(struct git_run *r, const struct host_git *g, const char *const *args,
+static int git_start(struct git_run *r, const struct user_git *g, const char *const *args,
 		     struct err *e)
 {
 	_cleanup_close_ int out_w = -1, err_w = -1;
@@ -213,7 +213,7 @@ static int git_read(struct git_run *r, int (*fn)(void *ctx, struct str piece), v
 static int git_pump(struct git_run *r, int (*fn)(void *ctx, struct str piece), void *ctx,
 		    struct err *e)
 {
-	uint64_t end = time_monotonic_ns() + HOST_GIT_TIMEOUT_MS * TIME_NS_PER_MS;
+	uint64_t end = time_monotonic_ns() + USER_GIT_TIMEOUT_MS * TIME_NS_PER_MS;
 
 	while (r->out >= 0 || r->err >= 0) {
 		struct pollfd fds[] = {{.fd = r->out, .events = POLLIN},
@@ -232,7 +232,7 @@ static int git_pump(struct git_run *r, int (*fn)(void *ctx, struct str piece), v
 			ret = git_read(r, fn, ctx, e);
 			if (ret < 0)
 				return ret;
-			end = time_monotonic_ns() + HOST_GIT_TIMEOUT_MS * TIME_NS_PER_MS;
+			end = time_monotonic_ns() + USER_GIT_TIMEOUT_MS * TIME_NS_PER_MS;
 		}
 	}
 	return 0;
@@ -259,7 +259,7 @@ static int git_failed(const struct git_run *r, const char *verb, int status, str
 	return err_set(e, -EIO, "git %s: %s", verb, shown[0] ? shown : "failed without a word");
 }
 
-int host_git_stream(const struct host_git *g, const char *const *args,
+int user_git_stream(const struct user_git *g, const char *const *args,
 		    int (*fn)(void *ctx, struct str piece), void *ctx, int *status, struct err *e)
 {
 	struct git_run r;
@@ -290,11 +290,11 @@ static int git_collect(void *ctx, struct str piece)
 	return buf_append_str(ctx, piece) < 0 ? -EFBIG : 0;
 }
 
-int host_git_run(const struct host_git *g, const char *const *args, struct buf *out, int *status,
+int user_git_run(const struct user_git *g, const char *const *args, struct buf *out, int *status,
 		 struct err *e)
 {
 	struct buf none = {0};
-	int ret = host_git_stream(g, args, git_collect, out ? out : &none, status, e);
+	int ret = user_git_stream(g, args, git_collect, out ? out : &none, status, e);
 
 	if (ret == -EFBIG)
 		return err_set(e, ret, "git %s says more than can be read", git_verb(args));
@@ -302,7 +302,7 @@ int host_git_run(const struct host_git *g, const char *const *args, struct buf *
 	return ret;
 }
 
-char *host_git_line(const struct host_git *g, const char *const *args)
+char *user_git_line(const struct user_git *g, const char *const *args)
 {
 	_cleanup_(buf_free) struct buf out;
 	struct str line;
@@ -310,7 +310,7 @@ char *host_git_line(const struct host_git *g, const char *const *args)
 	bool found;
 
 	buf_init(&out, 65536);
-	if (host_git_run(g, args, &out, &status, NULL) < 0 || status != 0)
+	if (user_git_run(g, args, &out, &status, NULL) < 0 || status != 0)
 		return NULL;
 	(void)str_cut(buf_str(&out), '\n', &line, &found);
 	return line.n ? str_dup(line) : NULL;

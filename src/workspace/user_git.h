@@ -11,9 +11,9 @@
 
 #include <sys/types.h>
 
-#define HOST_GIT_TIMEOUT_MS 60000
+#define USER_GIT_TIMEOUT_MS 60000
 
-struct host_git {
+struct user_git {
 	const char *folder; /* where it runs */
 	uid_t uid;	    /* as root: becomes this user; else ignored */
 	gid_t gid;
@@ -22,15 +22,15 @@ struct host_git {
 
 /* Its standard output, at most out's cap (-EFBIG past it). *status: its exit status; a failure is
  * an error only when status is NULL, with what git said. args: NULL-terminated, after "git". */
-int host_git_run(const struct host_git *g, const char *const *args, struct buf *out, int *status,
+int user_git_run(const struct user_git *g, const char *const *args, struct buf *out, int *status,
 		 struct err *e) _fallible_;
 /* The same, given to fn in pieces as it comes; fn may end it with a negative value. */
-int host_git_stream(const struct host_git *g, const char *const *args,
+int user_git_stream(const struct user_git *g, const char *const *args,
 		    int (*fn)(void *ctx, struct str piece), void *ctx, int *status,
 		    struct err *e) _fallible_;
 /* One line of output without its end; the caller frees. NULL: git says no, or nothing. */
-char *host_git_line(const struct host_git *g, const char *const *args);
+char *user_git_line(const struct user_git *g, const char *const *args);
 
-#define HOST_GIT(g, out, status, e, ...)                                                           \
-	host_git_run((g), (const char *const[]){__VA_ARGS__, NULL}, (out), (status), (e))
-#define HOST_GIT_LINE(g, ...) host_git_line((g), (const char *const[]){__VA_ARGS__, NULL})
+#define USER_GIT(g, out, status, e, ...)                                                           \
+	user_git_run((g), (const char *const[]){__VA_ARGS__, NULL}, (out), (status), (e))
+#define USER_GIT_LINE(g, ...) user_git_line((g), (const char *const[]){__VA_ARGS__, NULL})
