@@ -36,6 +36,8 @@ struct backend_fd {
 	int fd; /* -1: not there */
 };
 
+#define BACKEND_PATH_MAX 1024
+
 /* What a backend has decided about where the bundle stands. */
 struct backend_place {
 	char pinned[46]; /* the bundle's address as the agent sees it; in every config that names it
@@ -45,6 +47,8 @@ struct backend_place {
 	 * operator named there (egress.resolve, egress.dns) is dialled by the keeper, and the
 	 * host's addresses are told to egress. */
 	bool is_apart;
+	/* With git: the folder that is git-gate's alone, as the bundle sees it; else empty. */
+	char git_folder[BACKEND_PATH_MAX];
 };
 
 #define BACKEND_WHY_MAX	      160

@@ -136,13 +136,14 @@ void plan_free(struct plan *p)
 	strings_free(p->sources, p->n_sources);
 	strings_free(p->warnings, p->n_warnings);
 	policy_free(&p->policy);
+	git_policy_free(&p->git);
+	free(p->workspace_path);
 	free(p->slug);
 	free(p->agent);
 	free(p->bottle);
 	free(p->agent_file);
 	free(p->provider);
 	free(p->image);
-	free(p->workspace_path);
 	free(p->prompt);
 	free(p->env);
 	free(p->secrets);

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "conf/git_policy.h"
 #include "conf/policy.h"
 
 enum plan_backend {
@@ -18,11 +19,11 @@ enum plan_backend {
 	PLAN_BACKEND_COUNT
 };
 
-/* How the agent works on the folder that the bottle was started in. */
+/* What of the host's files the agent works on. */
 enum plan_workspace {
 	PLAN_WORKSPACE_NONE,
-	PLAN_WORKSPACE_CLONE, /* its tracked files, by git-gate */
-	PLAN_WORKSPACE_MOUNT  /* the folder itself */
+	PLAN_WORKSPACE_CLONE, /* a clone of the host's repository, by way of git-gate */
+	PLAN_WORKSPACE_MOUNT
 };
 
 /* Where the host finds a secret. Exactly one is set. */
@@ -64,11 +65,12 @@ struct plan {
 	size_t n_env;
 	char **expose; /* host folders bound read-only at the same path (native) */
 	size_t n_expose;
-	enum plan_workspace workspace;
-	char *workspace_path; /* on the host, canonical; NULL with PLAN_WORKSPACE_NONE */
 	struct plan_limits limits;
 	bool has_writable_root; /* the agent may change its root file system; else only its home */
 	struct policy policy;
+	struct git_policy git; /* without remotes: no git */
+	enum plan_workspace workspace;
+	char *workspace_path; /* absolute: the folder that it is; NULL for none */
 	struct plan_secret *secrets; /* number N is the credential N of policy routes' auth */
 	size_t n_secrets;
 	char *canary;	/* planted in the bottle's files and environment */

@@ -1,5 +1,6 @@
 #include "backend/native/bwrap_args.h"
 
+#include "backend/agent_clone.h"
 #include "backend/agent_home.h"
 #include "base/clean.h"
 #include "base/io.h"
@@ -170,7 +171,9 @@ static_assert(BWRAP_READY_FD == 9 && BWRAP_HOLD_FD == 8, "BWRAP_START names them
 static int args_put_command(struct bwrap_args *a, const struct compartment *c, bool has_tty,
 			    struct err *e)
 {
-	if (c->plan->n_command == 0 || c->plan->n_command > BWRAP_ARGV_MAX - 16)
+	char **command;
+
+	if (c->plan->n_command == 0 || c->plan->n_command > BWRAP_ARGV_MAX - 24)
 		return err_set(e, -E2BIG, "the agent's command has %zu arguments",
 			       c->plan->n_command);
 	a->argv[a->n_argv++] = mem_strdup("bwrap");
@@ -185,8 +188,10 @@ static int args_put_command(struct bwrap_args *a, const struct compartment *c, b
 	a->argv[a->n_argv++] = mem_strdup("-c");
 	a->argv[a->n_argv++] = mem_strdup(BWRAP_START);
 	a->argv[a->n_argv++] = mem_strdup("agent");
-	for (size_t i = 0; i < c->plan->n_command; i++)
-		a->argv[a->n_argv++] = mem_strdup(c->plan->command[i]);
+	command = agent_command_make(c->plan, c->wall->pinned);
+	for (char **word = command; *word; word++)
+		a->argv[a->n_argv++] = mem_strdup(*word);
+	agent_command_free(command);
 	a->argv[a->n_argv] = NULL;
 	return 0;
 }

@@ -43,7 +43,7 @@ static int run_canary(const char *answer, bool is_dead, struct err *e)
 	pid_t pid = 0;
 	int ret;
 
-	assert_int_equal(wall_make(&w, "10.209.0.2", NULL, e), 0);
+	assert_int_equal(wall_make(&w, "10.209.0.2", NULL, false, e), 0);
 	if (answer)
 		pid = fake_pipelock(w.pipelock_fd, answer);
 	if (is_dead)

@@ -162,10 +162,48 @@ int pipelock_role_main(struct bundle_role_env *env)
 	}
 }
 
+/* Says one word to gitssh, and has a child that never ends by itself. */
+int gitgate_role_main(struct bundle_role_env *env)
+{
+	struct priv_limits limits = {.files = 64, .processes = 16};
+	struct err e = ERR_INIT;
+
+	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_EXEC, &e) < 0)
+		die("%s", e.text);
+	if (send(env->ssh_fd, "1", 1, 0) != 1)
+		die("gitssh cannot be told");
+	if (fork() == 0) {
+		for (;;)
+			(void)poll(NULL, 0, -1);
+	}
+	bundle_role_ready(env);
+	for (;;)
+		(void)poll(NULL, 0, -1);
+}
+
+int gitssh_role_main(struct bundle_role_env *env)
+{
+	struct priv_limits limits = {.files = 64, .processes = 16};
+	struct record r;
+	struct err e = ERR_INIT;
+	char byte;
+
+	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_FORK, &e) < 0)
+		die("%s", e.text);
+	bundle_role_ready(env);
+	while (recv(env->stream_fd, &byte, 1, 0) > 0) {
+		record_init(&r, "gitgate", RECORD_NOTE, "heard");
+		if (record_send(env->record_fd, &r) < 0)
+			die("cannot record");
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static int (*const mains[])(struct bundle_role_env * env) = {
-		record_role_main, keyd_role_main, egress_role_main, pipelock_role_main};
+		record_role_main,   keyd_role_main,   egress_role_main,
+		pipelock_role_main, gitssh_role_main, gitgate_role_main};
 	struct bundle_role_env env;
 	struct err e = ERR_INIT;
 	enum bundle_role role;
