@@ -69,6 +69,8 @@ char **agent_env_make(const struct plan *p, const char *pinned)
 		env_put(&l, env_proxies[i], proxy);
 	if (folder)
 		env_put(&l, AGENT_WORKSPACE_ENV, folder);
+	else if (p->workspace == PLAN_WORKSPACE_MOUNT && p->workspace_path)
+		env_put(&l, AGENT_WORKSPACE_ENV, p->workspace_path);
 	env_put(&l, "NO_PROXY", direct);
 	env_put(&l, "no_proxy", direct);
 	/* Node's own fetch looks at the proxy variables only when told to (24+). */

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "base/timeutil.h"
+#include "workspace/workspace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,6 +83,16 @@ void keeper_check_flushed(struct keeper *k)
 	loop_stop(k->loop, 0);
 }
 
+/* While the lock is held: whoever waits for it finds the report. Not while something of the bottle
+ * may live: then it is left to cleanup. */
+static void keeper_end_workspace(struct keeper *k)
+{
+	struct err e = ERR_INIT;
+
+	if (strcmp(k->state, "ended") == 0 && workspace_end(k->state_fd, &e) < 0)
+		log_warn("%s", e.text);
+}
+
 /* What cannot be undone now is not called ended: so it is counted among what is left over. */
 static void keeper_release(struct keeper *k)
 {
@@ -94,6 +105,7 @@ static void keeper_release(struct keeper *k)
 			       " (what is left of it: claude-bottle cleanup)");
 	}
 	k->bottle = NULL;
+	keeper_end_workspace(k);
 	keeper_state_write(k);
 }
 

@@ -174,6 +174,9 @@ static int read_plan(int dir, const char *slug, struct resume_was *w, struct err
 	w->agent = mem_strdup(agent);
 	w->bottle = mem_strdup(bottle);
 	w->agent_file = json_is_string(file) ? mem_strdup(json_string_value(file)) : NULL;
+	if (json_is_string(json_object_get(root, "workspace_path")))
+		w->workspace_path =
+			mem_strdup(json_string_value(json_object_get(root, "workspace_path")));
 	w->is_as_root = json_integer_value(uid) == 0;
 	if (copy_texts(json_object_get(root, "expose"), NULL, &w->expose, &w->n_expose) < 0)
 		return damaged("plan.json", "expose", e);
@@ -230,6 +233,7 @@ void resume_free(struct resume_was *w)
 	free(w->agent);
 	free(w->agent_file);
 	free(w->bottle);
+	free(w->workspace_path);
 	*w = (struct resume_was){.backend = PLAN_BACKEND_UNSET};
 }
 
@@ -280,6 +284,11 @@ int resume_plan(const struct resume_was *w, const char *slug, struct plan_option
 	}
 	if (w->is_as_root)
 		out->agent_uid = 0;
+	/* The folder that it was started in, not the one that we happen to be in. */
+	if (out->workspace != PLAN_WORKSPACE_NONE && w->workspace_path) {
+		free(out->workspace_path);
+		out->workspace_path = mem_strdup(w->workspace_path);
+	}
 	out->backend = w->backend;
 	return 0;
 }

@@ -11,7 +11,8 @@ struct resume_was {
 	bool is_as_root; /* the agent is uid 0 inside */
 	char **expose;
 	size_t n_expose;
-	char **token_refs; /* by the policy's credential numbers */
+	char *workspace_path; /* NULL: none */
+	char **token_refs;    /* by the policy's credential numbers */
 	size_t n_token_refs;
 	struct policy policy;
 	char policy_error[ERR_TEXT_MAX]; /* why there is no policy; else empty */

@@ -298,6 +298,20 @@ static int read_dns_one(struct schema_ctx *c, const struct yaml_node *n, void *o
 	return ret;
 }
 
+static int read_workspace(struct schema_ctx *c, const struct yaml_node *n, void *out)
+{
+	struct manifest_bottle *b = out;
+	struct str text;
+	int ret = schema_text(c, n, "workspace", &text);
+
+	if (ret < 0)
+		return ret;
+	if (!str_eq(text, STR_LIT("mount")))
+		return schema_refuse(c, n, "workspace must be mount");
+	b->workspace = PLAN_WORKSPACE_MOUNT;
+	return 0;
+}
+
 /* Replaces what an extended bottle said: resolvers are asked in turn, not merged. */
 static int read_dns(struct schema_ctx *c, const struct yaml_node *n, void *out)
 {
@@ -351,7 +365,7 @@ int manifest_read_bottle(struct schema_ctx *c, const struct yaml_node *root,
 		{"description", schema_ignore},
 		{"supervise", schema_unsupported_unless_false},
 		{"skills", schema_unsupported},
-		{"workspace", schema_unsupported},
+		{"workspace", read_workspace},
 		{"git", schema_unsupported},
 	};
 

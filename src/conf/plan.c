@@ -389,6 +389,7 @@ static void fill_from_bottle(struct plan *p, struct manifest_bottle *b,
 	p->backend = b->backend;
 	p->limits = b->limits;
 	p->has_writable_root = b->has_writable_root;
+	p->workspace = b->workspace;
 	take_list(&p->expose, &p->n_expose, &b->expose, &b->n_expose);
 	take_list(&p->sources, &p->n_sources, &b->sources, &b->n_sources);
 	for (size_t i = 0; i < b->n_env; i++)
@@ -424,6 +425,8 @@ static int fill_plan(struct plan *p, const struct plan_options *opt, struct mani
 	}
 	if (a->note)
 		plan_warn(p, "%s", a->note);
+	if (p->workspace != PLAN_WORKSPACE_NONE && opt->cwd)
+		p->workspace_path = realpath(opt->cwd, NULL);
 	ret = fill_slug(p, opt, e);
 	if (ret == 0)
 		ret = fill_policy(p, b, provider, e);

@@ -292,6 +292,11 @@ int plan_print_json(const struct plan *plan, struct buf *out)
 	json_string(&p, "prompt", plan->prompt);
 	json_env(&p, plan);
 	json_list(&p, "expose", plan->expose, plan->n_expose);
+	json_string(&p, "workspace",
+		    plan->workspace == PLAN_WORKSPACE_MOUNT   ? "mount"
+		    : plan->workspace == PLAN_WORKSPACE_CLONE ? "clone"
+							      : NULL);
+	json_string(&p, "workspace_path", plan->workspace_path);
 	json_string(&p, "root", plan->has_writable_root ? "writable" : "read-only");
 	json_limits(&p, &plan->limits);
 	json_secrets(&p, plan);

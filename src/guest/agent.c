@@ -104,6 +104,9 @@ int agent_become(char *const *argv, bool *is_exec, struct err *e)
 	int ret = agent_filter_build(&filter, e);
 
 	*is_exec = false;
+	/* It may be a folder of the host's. */
+	if (ret == 0 && folder)
+		ret = agent_filter_refuse_setid(&filter, e);
 	if (ret == 0)
 		ret = agent_drop_caps(e);
 	if (ret < 0)

@@ -166,6 +166,7 @@ static bool docker_release(struct bottle *b)
 	free(b->dir);
 	free(b->home);
 	free(b->bundle_path);
+	workspace_free(&b->workspace);
 	free(b);
 	return is_all;
 }

@@ -21,6 +21,7 @@
 #include "base/json.h"
 #include "engine/engine.h"
 #include "image/image.h"
+#include "workspace/workspace.h"
 
 #include <netinet/in.h>
 #include <sys/types.h>
@@ -91,6 +92,7 @@ struct bottle {
 	const struct plan *plan;
 	struct engine engine;
 	char *state_dir, *dir, *home;
+	struct workspace workspace;
 	struct image_info agent_image, bundle_image;
 	char *bundle_path; /* of the executable, which the agent's container finds at GUEST_BUNDLE
 			    */

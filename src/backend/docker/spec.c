@@ -153,6 +153,32 @@ json_t *docker_spec_bundle(const struct bottle *b)
 
 /* --- the agent --- */
 
+/* The folder, parts of it onto themselves, and its repository (workspace/workspace.h). The engine
+ * sorts them by depth. */
+static int spec_add_workspace(json_t *mounts, const struct workspace *w)
+{
+	_cleanup_free_ char *git = NULL;
+	int bad;
+
+	if (!w->path)
+		return 0;
+	bad = spec_add_mount(mounts, w->path, w->path, false);
+	for (size_t i = 0; i < w->n_mounts; i++) {
+		_cleanup_free_ char *path = mem_printf("%s/%s", w->path, w->mounts[i].path);
+
+		bad |= spec_add_mount(mounts, path, path, w->mounts[i].is_read_only);
+	}
+	git = mem_printf("%s/.git", w->path);
+	if (w->git_file)
+		bad |= spec_add_mount(mounts, w->git_file, git, true);
+	bad |= spec_add_mount(mounts, w->git_dir, w->git_file ? WORKSPACE_GITDIR : git, false);
+	if (w->objects)
+		bad |= spec_add_mount(mounts, w->objects, WORKSPACE_OBJECTS, true);
+	for (size_t i = 0; i < w->n_alternates; i++)
+		bad |= spec_add_mount(mounts, w->alternates[i], w->alternates[i], true);
+	return bad;
+}
+
 static json_t *spec_agent_mounts(const struct bottle *b)
 {
 	static const char *const files[] = {
@@ -172,6 +198,7 @@ static json_t *spec_agent_mounts(const struct bottle *b)
 	bad |= spec_add_mount(mounts, b->home, AGENT_HOME, false);
 	for (size_t i = 0; i < b->plan->n_expose; i++)
 		bad |= spec_add_mount(mounts, b->plan->expose[i], b->plan->expose[i], true);
+	bad |= spec_add_workspace(mounts, &b->workspace);
 	if (bad) {
 		json_decref(mounts);
 		return NULL;
