@@ -42,6 +42,9 @@ struct host_git {
 const char *host_git_find(void);
 /* "git version 2.39.5"; older than 2.30 is -ENOTSUP, none -ENOENT, with a line for the human. */
 int host_git_version(char *out, size_t size, struct err *e) _fallible_;
+/* The same as a finding of doctor's; only a workspace that is cloned needs it. */
+struct backend_check;
+void host_git_probe(struct backend_check *c);
 /* In a child, for good: into the box, then git with argv (NULL-terminated, without "git"). Standard
  * descriptors are the caller's doing; all others are closed. Returns only with an error. */
 int host_git_become(const struct host_git *g, const char *const *argv, struct err *e) _fallible_;

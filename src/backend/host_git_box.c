@@ -8,6 +8,7 @@
  */
 #include "backend/host_git.h"
 
+#include "backend/backend.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/limits.h"
@@ -416,4 +417,14 @@ int host_git_version(char *out, size_t size, struct err *e)
 			       "%s on this host: workspace: clone needs %d.%d or later", out,
 			       GIT_MAJOR_MIN, GIT_MINOR_MIN);
 	return 0;
+}
+
+void host_git_probe(struct backend_check *c)
+{
+	struct err e = ERR_INIT;
+
+	*c = (struct backend_check){.name = "git of this host"};
+	c->is_ok = host_git_version(c->text, sizeof(c->text), &e) == 0;
+	if (!c->is_ok)
+		(void)snprintf(c->text, sizeof(c->text), "%.250s", e.text);
 }
