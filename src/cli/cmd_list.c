@@ -86,7 +86,8 @@ static void show_pushed(const struct bottles_entry *list, size_t n, bool is_all)
 		if (!list[i].is_alive && !is_all)
 			continue;
 		shown++;
-		dir = openat(bottles, list[i].slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		dir = openat(bottles, list[i].slug,
+			     O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (dir >= 0)
 			pushed_show(dir, list[i].slug);
 	}
