@@ -26,6 +26,7 @@ int gitgate_seal(const struct bundle_role_env *env, const char *folder, struct e
 		{"/bin", program},
 		{"/etc/ld.so.cache", PRIV_READ | PRIV_OPTIONAL},
 		{"/dev/null", PRIV_READ | PRIV_WRITE},
+		{"/dev/urandom", PRIV_READ | PRIV_OPTIONAL}, /* names of temporary files */
 		{folder, PRIV_READ | PRIV_EXECUTE | PRIV_WRITE | PRIV_MANAGE},
 	};
 

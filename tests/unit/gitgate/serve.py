@@ -510,6 +510,11 @@ class Sealed(Case):
 
     def setUp(self):
         Pushes.setUp(self)
+        with open(f"/proc/{self.g.process.pid}/status") as f:
+            status = f.read()
+        if "ASAN_OPTIONS" not in os.environ:
+            self.assertIn("Seccomp:\t2\n", status)
+        self.assertIn("NoNewPrivs:\t1\n", status)
 
     def test_fetches(self):
         g = self.g
