@@ -9,6 +9,8 @@
 #define GIT_FOLDER_ROOT "/tmp/claude-bottle-git-folder-test/git"
 #include "backend/git_folder.c" /* NOLINT: the unit under test */
 
+#include "repo_fixture.h"
+
 #include "backend/agent_clone.h"
 
 #include <sys/wait.h>
@@ -217,6 +219,7 @@ static int run_clone(const char *where, const char *path, char *out, size_t size
 static void test_clone_script(void **state)
 {
 	static const char bin[] = "/usr/bin:/bin";
+	const struct repo_fixture at = {.path = ALL};
 	char out[8192];
 
 	(void)state;
@@ -234,12 +237,12 @@ static void test_clone_script(void **state)
 	assert_null(strstr(out, "begun"));
 	assert_true(is_gone(ALL "/home/pro-ject"));
 	/* An empty repository is one. */
-	assert_int_equal(system("/usr/bin/git init -q --bare " ALL "/none"), 0);
+	assert_int_equal(repo_sh(&at, NULL, 0, "git init -q --bare none"), 0);
 	assert_int_equal(run_clone(ALL "/none", bin, out, sizeof(out)), 0);
 	assert_string_equal(out, "it's $begun\n");
-	assert_int_equal(system("test \"$(git -C " ALL "/home/pro-ject symbolic-ref HEAD)\" = "
-				"refs/heads/slug"),
+	assert_int_equal(repo_sh(&at, out, sizeof(out), "git -C home/pro-ject symbolic-ref HEAD"),
 			 0);
+	assert_string_equal(out, "refs/heads/slug\n");
 	/* What is there is kept: a clone, a folder, a file. */
 	touch(ALL "/home/pro-ject/mine");
 	assert_int_equal(run_clone(ALL "/gone", bin, out, sizeof(out)), 0);
