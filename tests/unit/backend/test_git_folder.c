@@ -227,8 +227,8 @@ static void test_clone_script(void **state)
 	/* No git; then nothing to clone. */
 	assert_int_equal(run_clone(ALL "/none", "/nonexistent", out, sizeof(out)), 125);
 	assert_string_equal(out,
-			    "claude-bottle: the workspace was not cloned: there is no git in this "
-			    "image\n");
+			    "claude-bottle: the workspace was not cloned: there is no git here "
+			    "(workspace: none goes without)\n");
 	assert_int_equal(run_clone(ALL "/none", bin, out, sizeof(out)), 125);
 	assert_non_null(strstr(out, "fatal: "));
 	assert_non_null(
