@@ -77,6 +77,7 @@ static void set(char *key, const char *value)
 static int print(int ret, const struct err *e, const struct check_update *updates,
 		 const struct upstream_ref_result *results, size_t n, struct buf *said)
 {
+	_cleanup_json_ json_t *whole = NULL;
 	json_t *refs = json_array();
 	struct str text = buf_str(said);
 
@@ -84,10 +85,9 @@ static int print(int ret, const struct err *e, const struct check_update *update
 		json_array_append_new(refs,
 				      json_pack("{s:s, s:b, s:s}", "ref", updates[i].ref, "ok",
 						results[i].is_ok, "reason", results[i].reason));
-	json_dumpf(json_pack("{s:i, s:s, s:o, s:s%}", "code", ret, "error", e->text, "refs", refs,
-			     "said", text.p ? text.p : "", (size_t)text.n),
-		   stdout, 0);
-	return 0;
+	whole = json_pack("{s:i, s:s, s:o, s:s%}", "code", ret, "error", e->text, "refs", refs,
+			  "said", text.p ? text.p : "", (size_t)text.n);
+	return whole && json_dumpf(whole, stdout, 0) == 0 ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -121,5 +121,7 @@ int main(int argc, char **argv)
 	ret = strcmp(argv[1], "fetch") == 0
 		      ? upstream_fetch(&place, &remotes[1], &env, &e)
 		      : upstream_push(&place, &remotes[1], &env, updates, n, results, &said, &e);
-	return print(ret, &e, updates, results, n, &said);
+	ret = print(ret, &e, updates, results, n, &said);
+	buf_free(&said);
+	return ret;
 }
