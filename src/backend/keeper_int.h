@@ -50,7 +50,8 @@ int keeper_rules_open(int bundle_fd);
 
 struct keeper_reach {
 	struct loop *loop;
-	const struct policy *policy; /* the plan's */
+	const struct policy *policy;  /* the plan's */
+	const struct git_policy *git; /* the same; NULL: the bottle has none */
 	struct loop_watch watch;
 	struct loop_timer timer; /* armed while nothing is read */
 	int fd;			 /* -1: not apart, or ended */
@@ -60,8 +61,8 @@ struct keeper_reach {
 
 /* *theirs is for init, as reach=. Served from the loop until the other end is closed, or oversteps.
  */
-int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p, int *theirs,
-		      struct err *e) _fallible_;
+int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p,
+		      const struct git_policy *git, int *theirs, struct err *e) _fallible_;
 void keeper_reach_close(struct keeper_reach *r);
 /* The addresses of the host's interfaces as JSON strings with commas between them. At least one and
  * at most BUNDLE_INSIDE_MAX; else an error, since egress would take what is missing for outside. */
@@ -123,7 +124,7 @@ void client_update(struct keeper *k);
 json_t *keeper_state_json(const struct keeper *k);
 /* Writes it; a failure is logged, not fatal. */
 void keeper_state_write(const struct keeper *k);
-/* plan.json and policy.json. */
+/* plan.json, policy.json and git.json. */
 int keeper_state_write_plan(const struct keeper *k, struct err *e) _fallible_;
 /* Writes a file of the state folder by renaming over it; no fsync: none of it outlives the host. */
 int keeper_write_file(int dirfd, const char *name, struct str data, struct err *e) _fallible_;

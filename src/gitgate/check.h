@@ -28,14 +28,14 @@ struct check_update {
 
 /* X(constant, name): in refusals and records. */
 #define CHECK_KINDS(X)                                                                             \
-	X(SECRET, "secret")	     /* the scan engine found one: rule says which */              \
-	X(OVERSIZE, "oversize")	     /* larger than the remote's object_max_bytes */               \
-	X(LIMIT, "limit")	     /* a cap was reached: objects, depth, ratio, time */          \
-	X(IDENTITY, "identity")	     /* author or committer is not git.user */                     \
-	X(SENSITIVE, "sensitive")    /* a path that CI or the host would execute: needs approval */ \
-	X(TREE, "tree-entry")	     /* a name no tree may have: .git, "..", look-alikes */        \
-	X(SUBMODULE, "submodule")    /* a URL git must not be given: ext::, file:, leading dash */ \
-	X(MALFORMED, "malformed")    /* an object that does not parse */
+	X(SECRET, "secret")	  /* the scan engine found one: rule says which */                 \
+	X(OVERSIZE, "oversize")	  /* larger than the remote's object_max_bytes */                  \
+	X(LIMIT, "limit")	  /* a cap was reached: objects, depth, ratio, time */             \
+	X(IDENTITY, "identity")	  /* author or committer is not git.user */                        \
+	X(SENSITIVE, "sensitive") /* a path that CI or the host would execute: needs approval */   \
+	X(TREE, "tree-entry")	  /* a name no tree may have: .git, "..", look-alikes */           \
+	X(SUBMODULE, "submodule") /* a URL git must not be given: ext::, file:, leading dash */    \
+	X(MALFORMED, "malformed") /* an object that does not parse */
 
 enum check_kind {
 #define X(constant, name) CHECK_##constant,
@@ -49,9 +49,9 @@ struct check_finding {
 	enum check_kind kind;
 	char rule[SCAN_RULE_NAME_MAX];
 	char commit[GIT_OID_SIZE]; /* that brought it; empty: none (a tag, a ref name) */
-	char path[512];		   /* control characters made visible; "" for a message; cut with "…" */
-	char what[48];		   /* "blob", "commit message", "author", "tag", "path", "ref name", … */
-	uint64_t line;		   /* from 1; 0: none */
+	char path[512]; /* control characters made visible; "" for a message; cut with "…" */
+	char what[48];	/* "blob", "commit message", "author", "tag", "path", "ref name", … */
+	uint64_t line;	/* from 1; 0: none */
 	char fingerprint[GIT_FINGERPRINT_SIZE]; /* SECRET and OVERSIZE: for the remote's `allow` */
 	char decoders[32];			/* as in struct scan_finding */
 };

@@ -1,7 +1,7 @@
 /*
- * git as a child: always the same few programs, with an environment made here and nothing inherited,
- * no hooks, no system or user configuration, no alternates, no transport but our own, no prompt.
- * Whatever a pushed repository says, git runs nothing on its word.
+ * git as a child: always the same few programs, with an environment made here and nothing
+ * inherited, no hooks, no system or user configuration, no alternates, no transport but our own, no
+ * prompt. Whatever a pushed repository says, git runs nothing on its word.
  */
 #pragma once
 
@@ -12,8 +12,8 @@
 
 struct git_run_env {
 	const char *repo; /* absolute path of the bare mirror (GIT_DIR) */
-	/* Of a push under way: GIT_QUARANTINE_PATH, which is the object folder, with the mirror's as
-	 * alternate; NULL: none. */
+	/* Of a push under way: GIT_QUARANTINE_PATH, which is the object folder, with the mirror's
+	 * as alternate; NULL: none. */
 	const char *quarantine;
 	const char *program; /* of git; NULL: /usr/bin/git */
 	/* Further "NAME=VALUE", NULL-terminated; may be NULL. Borrowed. */

@@ -426,32 +426,45 @@ bool scan_base32(struct scan_out *o, const struct scan_view *v, const struct sca
 	return o->n > 0;
 }
 
-/* ASCII in two-byte units of either order, wherever it starts. */
+/* ASCII in units of `width` bytes, of either order, from i on: where it ends, or i. Big-endian text
+ * looks the same `width` - 1 bytes on, but for its last character. */
+static size_t wide_run(const uint8_t *p, size_t n, size_t i, size_t width)
+{
+	static const uint8_t zeroes[3];
+	size_t from = i;
+
+	while (i + width <= n && p[i] != 0 && p[i] < 0x7f &&
+	       memcmp(p + i + 1, zeroes, width - 1) == 0)
+		i += width;
+	if (i > from && i < n && p[i] != 0 && p[i] < 0x7f && from > 0 && p[from - 1] == 0)
+		i++;
+	return i;
+}
+
+/* ASCII in two-byte and four-byte units of either order, wherever it starts. */
 bool scan_utf16(struct scan_out *o, const uint8_t *p, size_t n)
 {
 	scan_out_reset(o);
 	for (size_t i = 0; i + 1 < n;) {
-		size_t from = i;
+		size_t from = i, width, count;
 		uint8_t *to;
 
 		if (p[i + 1] != 0 || p[i] == 0 || p[i] >= 0x7f) {
 			i++;
 			continue;
 		}
-		while (i + 1 < n && p[i + 1] == 0 && p[i] != 0 && p[i] < 0x7f)
-			i += 2;
-		/* Big-endian text looks the same one byte on, but for its last character. */
-		if (i < n && p[i] != 0 && p[i] < 0x7f && from > 0 && p[from - 1] == 0)
-			i++;
-		if (i - from < 2 * PRINTABLE_MIN - 2)
+		width = i + 3 < n && p[i + 2] == 0 && p[i + 3] == 0 ? 4 : 2;
+		i = wide_run(p, n, i, width);
+		if (i - from < width * (PRINTABLE_MIN - 1))
 			continue;
 		segment_begin(o, from);
-		to = scan_out_reserve(o, (i - from + 1) / 2);
+		count = (i - from + width - 1) / width;
+		to = scan_out_reserve(o, count);
 		if (!to)
 			return true;
-		for (size_t k = from; k < i; k += 2)
-			to[(k - from) / 2] = p[k];
-		o->n += (i - from + 1) / 2;
+		for (size_t k = 0; k < count; k++)
+			to[k] = p[from + k * width];
+		o->n += count;
 		scan_out_point(o, i);
 	}
 	return o->n > 0;

@@ -47,8 +47,6 @@ static void test_refused(void **state)
 		{ROUTE("      dlp: {onmatch: block}\n"), 5, 13, "did you mean \"on_match\"?"},
 		/* of the design, but not served yet */
 		{"skills: []\n", 2, 9, "not supported yet"},
-		{"workspace: clone\n", 2, 12, "not supported yet"},
-		{"git: {}\n", 2, 6, "not supported yet"},
 		{"supervise: true\n", 2, 12, "not supported yet"},
 		{"supervise: maybe\n", 2, 12, "true or false"},
 		{ROUTE("      websocket: true\n"), 5, 18, "not supported yet"},
