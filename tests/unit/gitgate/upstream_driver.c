@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "priv/priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,6 +117,11 @@ int main(int argc, char **argv)
 		    !str_to_cstr(updates[n].new_oid, GIT_OID_SIZE, str_of(argv[i + 2])))
 			die("no update");
 	}
+	/* As the role is sealed, but for its folders and its memory. */
+	if (priv_basics(&e) < 0 || priv_seccomp(PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT |
+							PRIV_SECCOMP_FORK | PRIV_SECCOMP_EXEC,
+						&e) < 0)
+		die("%s", e.text);
 	remotes[1].has_credential = remotes[1].placeholder != NULL;
 	buf_init(&said, 65536);
 	ret = strcmp(argv[1], "fetch") == 0
