@@ -169,7 +169,7 @@ void client_update(struct keeper *k);
 json_t *keeper_state_json(const struct keeper *k);
 /* Writes it; a failure is logged, not fatal. */
 void keeper_state_write(const struct keeper *k);
-/* plan.json and policy.json. */
+/* plan.json, policy.json and git.json. */
 int keeper_state_write_plan(const struct keeper *k, struct err *e) _fallible_;
 /* Writes a file of the state folder by renaming over it; no fsync: none of it outlives the host. */
 int keeper_write_file(int dirfd, const char *name, struct str data, struct err *e) _fallible_;

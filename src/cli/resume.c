@@ -147,6 +147,22 @@ static int copy_texts(const json_t *list, const char *key, char ***out, size_t *
 	return 0;
 }
 
+/* Absent from plans that were made before there was one. */
+static int read_workspace(const json_t *root, struct resume_was *w, struct err *e)
+{
+	const json_t *kind = json_object_get(root, "workspace");
+	const char *name = json_string_value(kind);
+	const char *path = json_string_value(json_object_get(root, "workspace_path"));
+
+	if (!kind)
+		return 0;
+	if (!name || !plan_workspace_parse(str_of(name), &w->workspace) ||
+	    (w->workspace != PLAN_WORKSPACE_NONE && (!path || path[0] != '/')))
+		return damaged("plan.json", "workspace", e);
+	w->workspace_path = path ? mem_strdup(path) : NULL;
+	return 0;
+}
+
 static int read_plan(int dir, const char *slug, struct resume_was *w, struct err *e)
 {
 	_cleanup_(clean_json_p) json_t *root = NULL;
@@ -174,16 +190,13 @@ static int read_plan(int dir, const char *slug, struct resume_was *w, struct err
 	w->agent = mem_strdup(agent);
 	w->bottle = mem_strdup(bottle);
 	w->agent_file = json_is_string(file) ? mem_strdup(json_string_value(file)) : NULL;
-	if (json_is_string(json_object_get(root, "workspace_path")))
-		w->workspace_path =
-			mem_strdup(json_string_value(json_object_get(root, "workspace_path")));
 	w->is_as_root = json_integer_value(uid) == 0;
 	if (copy_texts(json_object_get(root, "expose"), NULL, &w->expose, &w->n_expose) < 0)
 		return damaged("plan.json", "expose", e);
 	if (copy_texts(json_object_get(root, "secrets"), "token_ref", &w->token_refs,
 		       &w->n_token_refs) < 0)
 		return damaged("plan.json", "secrets", e);
-	return 0;
+	return read_workspace(root, w, e);
 }
 
 static void read_policy(int dir, struct resume_was *w)
@@ -271,8 +284,15 @@ int resume_plan(const struct resume_was *w, const char *slug, struct plan_option
 	o->agent = w->agent_file ? w->agent : NULL;
 	o->bottle = w->bottle;
 	o->slug = slug;
+	/* One that had no workspace gets none; else the manifest's word goes before the last run's.
+	 * Its folder is the last run's. */
+	if (w->workspace == PLAN_WORKSPACE_NONE)
+		o->workspace = plan_workspace_name(w->workspace);
+	else
+		o->workspace_default = plan_workspace_name(w->workspace);
+	o->workspace_folder = w->workspace_path;
 	r = plan_make(out, o, e);
-	o->home = o->cwd = NULL;
+	o->home = o->cwd = o->workspace_folder = NULL;
 	if (r < 0)
 		return r;
 	if (w->agent_file && strcmp(out->agent_file, w->agent_file) != 0) {
@@ -284,11 +304,6 @@ int resume_plan(const struct resume_was *w, const char *slug, struct plan_option
 	}
 	if (w->is_as_root)
 		out->agent_uid = 0;
-	/* The folder that it was started in, not the one that we happen to be in. */
-	if (out->workspace != PLAN_WORKSPACE_NONE && w->workspace_path) {
-		free(out->workspace_path);
-		out->workspace_path = mem_strdup(w->workspace_path);
-	}
 	out->backend = w->backend;
 	return 0;
 }

@@ -11,9 +11,10 @@ struct resume_was {
 	bool is_as_root; /* the agent is uid 0 inside */
 	char **expose;
 	size_t n_expose;
-	char *workspace_path; /* NULL: none */
-	char **token_refs;    /* by the policy's credential numbers */
+	char **token_refs; /* by the policy's credential numbers */
 	size_t n_token_refs;
+	enum plan_workspace workspace;
+	char *workspace_path; /* NULL with NONE */
 	struct policy policy;
 	char policy_error[ERR_TEXT_MAX]; /* why there is no policy; else empty */
 };
