@@ -37,7 +37,6 @@ struct backend_fd {
 	int fd; /* -1: not there */
 };
 
-#define BACKEND_PATH_MAX 1024
 
 /* What a backend has decided about where the bundle stands. */
 struct backend_place {

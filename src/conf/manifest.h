@@ -52,7 +52,6 @@ struct manifest_bottle {
 	size_t n_expose, cap_expose;
 	struct plan_limits limits;
 	bool has_writable_root;
-	enum plan_workspace workspace;
 	struct manifest_route *routes;
 	size_t n_routes, cap_routes;
 	struct policy_resolve *resolve;
