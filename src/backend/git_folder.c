@@ -32,7 +32,8 @@ static int open_root(bool may_make, struct err *e)
 		return err_errno(e, "open \"" GIT_FOLDER_ROOT "\"");
 	if (st.st_uid != geteuid() || (st.st_mode & 0022))
 		return err_set(e, -EPERM,
-			       "\"" GIT_FOLDER_ROOT "\" can be changed by others (uid %u, mode %03o)",
+			       "\"" GIT_FOLDER_ROOT
+			       "\" can be changed by others (uid %u, mode %03o)",
 			       (unsigned)st.st_uid, (unsigned)(st.st_mode & 0777));
 	/* The umask may have taken away what the roles walk by. */
 	if (may_make && fchmod(fd, 0711) < 0)
@@ -85,7 +86,8 @@ static int make_apart(const char *slug, const char *state_dir, unsigned uid, cha
 		ret = io_remove_tree(root, slug, e);
 	if (ret < 0)
 		return ret;
-	if (mkdirat(root, slug, 0700) < 0 || fchownat(root, slug, uid, uid, AT_SYMLINK_NOFOLLOW) < 0)
+	if (mkdirat(root, slug, 0700) < 0 ||
+	    fchownat(root, slug, uid, uid, AT_SYMLINK_NOFOLLOW) < 0)
 		return err_errno(e, "make \"" GIT_FOLDER_ROOT "/%s\"", slug);
 	(void)snprintf(out, BACKEND_PATH_MAX, GIT_FOLDER_ROOT "/%s", slug);
 	return 0;

@@ -1,9 +1,9 @@
 /*
  * The folder of git-gate's own, where the bundle runs on this host. It lies in the bottle's state
- * folder; but where the roles have uids of their own, they could not walk there, past root's folders:
- * then it is /var/lib/claude-bottle/git/SLUG, with SLUG.of beside it, which names the state folder
- * and is there as long as the folder may be. Mirrors are all that is in it: nothing of it outlives a
- * run.
+ * folder; but where the roles have uids of their own, they could not walk there, past root's
+ * folders: then it is /var/lib/claude-bottle/git/SLUG, with SLUG.of beside it, which names the
+ * state folder and is there as long as the folder may be. Mirrors are all that is in it: nothing of
+ * it outlives a run.
  */
 #pragma once
 

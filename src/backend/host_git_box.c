@@ -8,6 +8,7 @@
  */
 #include "backend/host_git.h"
 
+#include "backend/backend.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/limits.h"
@@ -41,19 +42,19 @@
 #define GIT_VERSION_MAX 128
 
 /* Debian 12's kernel headers stop at ABI 2; these are the later ones (landlock(7)). */
-#define BOX_EXECUTE	  (1ull << 0)
-#define BOX_WRITE_FILE	  (1ull << 1)
-#define BOX_READ	  ((1ull << 2) | (1ull << 3)) /* files, folders */
-#define BOX_REMOVE	  ((1ull << 4) | (1ull << 5)) /* folders, files */
-#define BOX_MAKE	  ((1ull << 7) | (1ull << 8)) /* folders, regular files */
-#define BOX_REFER	  (1ull << 13)
-#define BOX_TRUNCATE	  (1ull << 14)
-#define BOX_IOCTL_DEV	  (1ull << 15)
-#define BOX_ABI1	  ((1ull << 13) - 1)
-#define BOX_FILE_ONLY	  (BOX_EXECUTE | BOX_WRITE_FILE | (1ull << 2) | BOX_TRUNCATE)
-#define BOX_WRITE	  (BOX_READ | BOX_WRITE_FILE | BOX_REMOVE | BOX_MAKE | BOX_REFER | BOX_TRUNCATE)
-#define BOX_NO_NETWORK	  3ull /* bind and connect by TCP */
-#define BOX_SCOPED	  3ull /* abstract sockets, signals */
+#define BOX_EXECUTE    (1ull << 0)
+#define BOX_WRITE_FILE (1ull << 1)
+#define BOX_READ       ((1ull << 2) | (1ull << 3)) /* files, folders */
+#define BOX_REMOVE     ((1ull << 4) | (1ull << 5)) /* folders, files */
+#define BOX_MAKE       ((1ull << 7) | (1ull << 8)) /* folders, regular files */
+#define BOX_REFER      (1ull << 13)
+#define BOX_TRUNCATE   (1ull << 14)
+#define BOX_IOCTL_DEV  (1ull << 15)
+#define BOX_ABI1       ((1ull << 13) - 1)
+#define BOX_FILE_ONLY  (BOX_EXECUTE | BOX_WRITE_FILE | (1ull << 2) | BOX_TRUNCATE)
+#define BOX_WRITE      (BOX_READ | BOX_WRITE_FILE | BOX_REMOVE | BOX_MAKE | BOX_REFER | BOX_TRUNCATE)
+#define BOX_NO_NETWORK 3ull /* bind and connect by TCP */
+#define BOX_SCOPED     3ull /* abstract sockets, signals */
 
 struct box_attr {
 	uint64_t handled_access_fs, handled_access_net, scoped;
@@ -157,6 +158,7 @@ static int box_allow_programs(struct box *b, const char *program, struct err *e)
 		{"/lib/ld-musl-aarch64.so.1", BOX_READ | BOX_EXECUTE},
 		{"/etc/ld.so.cache", BOX_READ},
 		{"/dev/null", BOX_READ | BOX_WRITE_FILE},
+		{"/dev/urandom", BOX_READ},
 	};
 	int ret = box_allow(b, program, BOX_READ | BOX_EXECUTE, e);
 
@@ -167,6 +169,7 @@ static int box_allow_programs(struct box *b, const char *program, struct err *e)
 
 static int box_allow_repo(struct box *b, const struct host_git *g, struct err *e)
 {
+	static const char *const seen[] = {"refs", "packed-refs", "worktrees"};
 	const struct host_repo *r = g->repo;
 	_cleanup_free_ char *own = mem_printf(HOST_GIT_BRANCHES "%s", g->slug);
 	_cleanup_free_ char *log = mem_printf("logs/%s", own);
@@ -176,12 +179,10 @@ static int box_allow_repo(struct box *b, const struct host_git *g, struct err *e
 		ret = box_allow(b, r->alternates[i], BOX_READ, e);
 	if (ret == 0)
 		ret = box_allow(b, r->objects, BOX_READ, e);
-	if (ret == 0 && g->power == HOST_GIT_LOOK) {
-		ret = box_allow(b, r->common_dir, BOX_READ, e);
-		return ret == 0 ? box_allow(b, r->git_dir, BOX_READ, e) : ret;
-	}
 	if (ret == 0)
 		ret = box_allow(b, g->made, BOX_READ, e);
+	for (size_t i = 0; i < ARRAY_LEN(seen) && ret == 0 && g->power == HOST_GIT_LOOK; i++)
+		ret = box_allow_below(b, r->common_dir, seen[i], BOX_READ, e);
 	if (ret < 0 || g->power != HOST_GIT_RECEIVE)
 		return ret;
 	ret = box_allow(b, r->objects, BOX_WRITE, e);
@@ -207,14 +208,15 @@ static int box_landlock(const struct host_git *g, const char *program, struct er
 
 /* --- the filter --- */
 
-/* Over the agents' own, which has looked at the architecture: no socket but those that are there, so
- * neither a network nor the user's ssh agent or engine; no signal to another process. */
+/* Over the agents' own, which has looked at the architecture: no socket but those that are there,
+ * so neither a network nor the user's ssh agent or engine; no signal to another process. */
 static int box_filter(struct err *e)
 {
 	static const unsigned refused[] = {
-		SYS_socket,  SYS_connect,	    SYS_bind,		SYS_listen,
-		SYS_sendmsg, SYS_sendmmsg,	    SYS_recvmsg,	SYS_recvmmsg,
-		SYS_kill,    SYS_tkill,		    SYS_tgkill,		SYS_pidfd_send_signal,
+		SYS_socket,	SYS_connect,	     SYS_bind,
+		SYS_listen,	SYS_sendmsg,	     SYS_sendmmsg,
+		SYS_recvmsg,	SYS_recvmmsg,	     SYS_kill,
+		SYS_tkill,	SYS_tgkill,	     SYS_pidfd_send_signal,
 		SYS_pidfd_open, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo};
 	struct agent_filter base, more = {.n = 0};
 	int ret = agent_filter_build(&base, e);
@@ -224,11 +226,10 @@ static int box_filter(struct err *e)
 	for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
 		more.code[more.n++] =
 			(struct sock_filter){BPF_JMP | BPF_JEQ | BPF_K, 0, 1, refused[i]};
-		more.code[more.n++] = (struct sock_filter){BPF_RET | BPF_K, 0, 0,
-							   SECCOMP_RET_ERRNO | EPERM};
+		more.code[more.n++] =
+			(struct sock_filter){BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EPERM};
 	}
-	more.code[more.n++] =
-		(struct sock_filter){BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
+	more.code[more.n++] = (struct sock_filter){BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
 	if (ret == 0)
 		ret = agent_filter_apply(&base, e);
 	return ret == 0 ? agent_filter_apply(&more, e) : ret;
@@ -266,14 +267,6 @@ static char **box_environment(const struct host_git *g)
 		"GIT_NO_REPLACE_OBJECTS=1",
 		"GIT_OPTIONAL_LOCKS=0",
 		"GIT_COMMITTER_EMAIL=claude-bottle@localhost",
-		/* For HOST_GIT_LOOK, where the repository's own configuration is read. */
-		"GIT_CONFIG_COUNT=3",
-		"GIT_CONFIG_KEY_0=core.hooksPath",
-		"GIT_CONFIG_VALUE_0=/dev/null",
-		"GIT_CONFIG_KEY_1=core.fsmonitor",
-		"GIT_CONFIG_VALUE_1=false",
-		"GIT_CONFIG_KEY_2=gc.auto",
-		"GIT_CONFIG_VALUE_2=0",
 	};
 	char **env = mem_zalloc_array(ARRAY_LEN(fixed) + 4, sizeof(*env));
 	size_t n = 0;
@@ -282,8 +275,10 @@ static char **box_environment(const struct host_git *g)
 		env[n] = mem_strdup(fixed[n]);
 	env[n++] = mem_printf("CLAUDE_BOTTLE_SLUG=%s", g->slug);
 	env[n++] = mem_printf("GIT_COMMITTER_NAME=bottle %s", g->slug); /* in its branches' logs */
+	if (g->power == HOST_GIT_RECEIVE)
+		env[n++] = mem_strdup("GIT_NAMESPACE=" HOST_GIT_NAMESPACE);
 	if (g->power == HOST_GIT_LOOK)
-		env[n++] = mem_printf("GIT_DIR=%s", g->repo->git_dir);
+		env[n++] = mem_printf("GIT_DIR=%s", g->made);
 	return env;
 }
 
@@ -392,13 +387,14 @@ int host_git_look(const struct host_git *g, const char *const *argv, struct buf 
 int host_git_version(char *out, size_t size, struct err *e)
 {
 	static const char *const argv[] = {"--version", NULL};
-	/* There is no repository yet; an empty folder is none either. */
+	/* There is no repository yet. */
 	struct host_repo nowhere = {.top = (char *)(uintptr_t) "/",
 				    .git_dir = (char *)(uintptr_t) "/nonexistent",
 				    .common_dir = (char *)(uintptr_t) "/nonexistent",
 				    .objects = (char *)(uintptr_t) "/nonexistent",
 				    .mask = 077};
-	struct host_git g = {.repo = &nowhere, .slug = "doctor", .power = HOST_GIT_LOOK};
+	struct host_git g = {
+		.repo = &nowhere, .slug = "doctor", .power = HOST_GIT_LOOK, .made = "/nonexistent"};
 	unsigned major = 0, minor = 0;
 	_cleanup_(buf_free) struct buf text;
 	struct str line;
@@ -417,7 +413,18 @@ int host_git_version(char *out, size_t size, struct err *e)
 	(void)snprintf(out, size, STR_FMT, STR_ARG(line));
 	if (sscanf(out, "git version %u.%u", &major, &minor) != 2 || major < GIT_MAJOR_MIN ||
 	    (major == GIT_MAJOR_MIN && minor < GIT_MINOR_MIN))
-		return err_set(e, -ENOTSUP, "%s on this host: workspace: clone needs %d.%d or later",
-			       out, GIT_MAJOR_MIN, GIT_MINOR_MIN);
+		return err_set(e, -ENOTSUP,
+			       "%s on this host: workspace: clone needs %d.%d or later", out,
+			       GIT_MAJOR_MIN, GIT_MINOR_MIN);
 	return 0;
+}
+
+void host_git_probe(struct backend_check *c)
+{
+	struct err e = ERR_INIT;
+
+	*c = (struct backend_check){.name = "git of this host"};
+	c->is_ok = host_git_version(c->text, sizeof(c->text), &e) == 0;
+	if (!c->is_ok)
+		(void)snprintf(c->text, sizeof(c->text), "%.250s", e.text);
 }

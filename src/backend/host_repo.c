@@ -12,6 +12,7 @@
 
 #define REPO_LINE_MAX	     PATH_MAX
 #define REPO_PACKED_MAX	     (256u << 20)
+#define REPO_CONFIG_MAX	     (1u << 20)
 #define REPO_ALTERNATES_DEEP 5 /* as git */
 
 static bool is_folder(const char *path)
@@ -30,8 +31,9 @@ static bool is_below(const char *folder, const char *name)
 
 static bool is_git_dir(const char *folder)
 {
-	return is_below(folder, "HEAD") && (is_below(folder, "commondir") ||
-					    (is_below(folder, "objects") && is_below(folder, "refs")));
+	return is_below(folder, "HEAD") &&
+	       (is_below(folder, "commondir") ||
+		(is_below(folder, "objects") && is_below(folder, "refs")));
 }
 
 /* The first line of a small file, without its end; NULL when there is none. The caller frees. */
@@ -53,8 +55,8 @@ static char *read_line(const char *path)
 /* name as seen from folder, without links; NULL when it is not there. */
 static char *resolve(const char *folder, const char *name)
 {
-	_cleanup_free_ char *path = name[0] == '/' ? mem_strdup(name)
-						   : mem_printf("%s/%s", folder, name);
+	_cleanup_free_ char *path =
+		name[0] == '/' ? mem_strdup(name) : mem_printf("%s/%s", folder, name);
 
 	return realpath(path, NULL);
 }
@@ -100,10 +102,11 @@ static int find_git_dir(struct host_repo *r, const char *path, struct err *e)
 			break;
 		*slash = '\0';
 	}
-	return err_set(e, -ENOENT,
-		       "\"%s\" is in no git repository, which workspace: clone needs: git init, and "
-		       "commit what the agent is to have",
-		       path);
+	return err_set(
+		e, -ENOENT,
+		"\"%s\" is in no git repository, which workspace: clone needs: git init, and "
+		"commit what the agent is to have",
+		path);
 }
 
 /* --- what belongs to it --- */
@@ -140,6 +143,26 @@ static int add_alternates(struct host_repo *r, const char *objects, unsigned dep
 	return 0;
 }
 
+/* extensions.objectFormat, in whatever case, without its section: nothing else has that name. */
+static bool is_sha256(const struct host_repo *r)
+{
+	_cleanup_free_ char *path = mem_printf("%s/config", r->common_dir), *text = NULL;
+	struct str rest = STR_NULL, line;
+	bool found = true;
+
+	if (io_read_file(AT_FDCWD, path, REPO_CONFIG_MAX, &rest, NULL) < 0)
+		return false;
+	text = (char *)(uintptr_t)rest.p;
+	str_lower_into(text, rest);
+	while (found) {
+		rest = str_cut(rest, '\n', &line, &found);
+		if (str_starts(str_trim(line), STR_LIT("objectformat")) &&
+		    str_find(line, STR_LIT("sha256")) < line.n)
+			return true;
+	}
+	return false;
+}
+
 static int fill(struct host_repo *r, struct err *e)
 {
 	_cleanup_free_ char *link = mem_printf("%s/commondir", r->git_dir);
@@ -156,14 +179,20 @@ static int fill(struct host_repo *r, struct err *e)
 	 * configuration says, that somebody says. */
 	if (st.st_uid != geteuid())
 		return err_set(e, -EPERM,
-			       "the repository \"%s\" belongs to uid %u, not to us (uid %u)", r->top,
-			       (unsigned)st.st_uid, (unsigned)geteuid());
+			       "the repository \"%s\" belongs to uid %u, not to us (uid %u)",
+			       r->top, (unsigned)st.st_uid, (unsigned)geteuid());
 	r->mask = ~st.st_mode & 077;
 	if (is_below(r->common_dir, "reftable"))
-		return err_set(e, -ENOTSUP,
-			       "the repository \"%s\" keeps its refs in reftables, which workspace: "
-			       "clone does not know",
-			       r->top);
+		return err_set(
+			e, -ENOTSUP,
+			"the repository \"%s\" keeps its refs in reftables, which workspace: "
+			"clone does not know",
+			r->top);
+	if (is_sha256(r))
+		return err_set(
+			e, -ENOTSUP,
+			"the repository \"%s\" has SHA-256 objects, which git-gate does not know",
+			r->top);
 	return add_alternates(r, r->objects, 0, e);
 }
 
@@ -210,10 +239,11 @@ static int check_name(const struct host_repo *r, struct str packed, const char *
 
 	if ((lstat(path, &st) < 0 || S_ISDIR(st.st_mode)) && !is_packed(packed, ref))
 		return 0;
-	return err_set(e, -EEXIST,
-		       "the repository \"%s\" has a branch named \"%s\", which stands in the way of "
-		       "\"bottle/%s/…\": rename it",
-		       r->top, name, slug);
+	return err_set(
+		e, -EEXIST,
+		"the repository \"%s\" has a branch named \"%s\", which stands in the way of "
+		"\"bottle/%s/…\": rename it",
+		r->top, name, slug);
 }
 
 int host_repo_check_branch(const struct host_repo *r, const char *slug, struct err *e)

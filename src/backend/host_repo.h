@@ -1,6 +1,6 @@
 /*
- * The host's own repository, for `workspace: clone`: where its parts lie. Found by looking at files;
- * nothing is executed, and its configuration is not read.
+ * The host's own repository, for `workspace: clone`: where its parts lie. Found by looking at
+ * files; nothing is executed, and its configuration is not read.
  */
 #pragma once
 

@@ -3,12 +3,12 @@
  * the host's git on what host_git_make() made of the repository, in the box of host_git.h, with the
  * stream that came with the request as its standard input and output.
  *
- * Theory of operation. The keeper itself reads fixed-size requests and moves descriptors. git-gate is
- * trusted with nothing: what it may say over a stream is bounded by what the child was given, whatever
- * it says. As many children as KEEPER_DOOR_CHILDREN run at once; while they do, and faster than
- * DOOR_PER_SECOND, no request is read: they wait in the kernel, and then their sender does. What a
- * child says when it fails is logged here, and its first line goes back, unless a path of the host's
- * is in it.
+ * Theory of operation. The keeper itself reads fixed-size requests and moves descriptors. git-gate
+ * is trusted with nothing: what it may say over a stream is bounded by what the child was given,
+ * whatever it says. As many children as KEEPER_DOOR_CHILDREN run at once; while they do, and faster
+ * than DOOR_PER_SECOND, no request is read: they wait in the kernel, and then their sender does.
+ * What a child says when it fails is logged here, and its first line goes back, unless a path of
+ * the host's is in it.
  */
 #include "backend/keeper_int.h"
 
@@ -57,9 +57,10 @@ static _Noreturn void child_main(const struct host_git *g, int stream, int said,
 	struct err e = ERR_INIT;
 
 	/* A group of its own, so that what git starts ends with it. */
-	if (setsid() < 0 || dup2(said, STDERR_FILENO) < 0 ||
-	    prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+	if (setsid() < 0 || dup2(said, STDERR_FILENO) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ||
+	    getppid() != parent)
 		_exit(1);
+	(void)umask(g->repo->mask); /* for the folders of the bottle's branches */
 	if (host_git_make(g, &e) < 0)
 		child_fail(&e);
 	if (dup2(stream, STDIN_FILENO) < 0 || dup2(stream, STDOUT_FILENO) < 0)
@@ -284,6 +285,14 @@ static struct door_child *free_child(struct keeper_door *d)
 	return NULL;
 }
 
+/* Once: whoever asks so may ask for ever. */
+static void complain(struct keeper_door *d)
+{
+	if (!d->has_complained)
+		log_warn("git-gate asked the host for what is no request");
+	d->has_complained = true;
+}
+
 /* Owns fds. */
 static void serve(struct keeper_door *d, struct door_child *c, const struct git_stream_request *q,
 		  int fds[DOOR_FDS])
@@ -291,7 +300,7 @@ static void serve(struct keeper_door *d, struct door_child *c, const struct git_
 	struct err e = ERR_INIT;
 
 	if (!request_is_valid(d, q, fds)) {
-		log_warn("git-gate asked the host for what is no request");
+		complain(d);
 		close_fd(&fds[1]);
 	} else {
 		c->why_fd = take_fd(&fds[1]);
@@ -348,7 +357,7 @@ static void door_on_request(struct loop_watch *w, uint32_t events)
 		serve(d, c, &q, fds);
 		return;
 	}
-	log_warn("git-gate asked the host for what is no request");
+	complain(d);
 	for (size_t i = 0; got >= 0 && i < n_fds; i++)
 		close_fd(&fds[i]);
 }
@@ -368,14 +377,13 @@ void keeper_door_init(struct keeper_door *d)
 	*d = (struct keeper_door){
 		.fd = -1, .watch = {.fd = -1, .fn = door_on_request}, .timer.fn = door_on_timer};
 	for (size_t i = 0; i < KEEPER_DOOR_CHILDREN; i++)
-		d->children[i] =
-			(struct door_child){.door = d,
-					    .pid_fd = -1,
-					    .why_fd = -1,
-					    .said_fd = -1,
-					    .pid_watch = {.fd = -1, .fn = child_on_end},
-					    .said_watch = {.fd = -1, .fn = child_on_said},
-					    .timer.fn = child_on_timeout};
+		d->children[i] = (struct door_child){.door = d,
+						     .pid_fd = -1,
+						     .why_fd = -1,
+						     .said_fd = -1,
+						     .pid_watch = {.fd = -1, .fn = child_on_end},
+						     .said_watch = {.fd = -1, .fn = child_on_said},
+						     .timer.fn = child_on_timeout};
 }
 
 /* -1: none. */

@@ -51,7 +51,8 @@ int keeper_rules_open(int bundle_fd);
 
 struct keeper_reach {
 	struct loop *loop;
-	const struct policy *policy; /* the plan's */
+	const struct policy *policy;  /* the plan's */
+	const struct git_policy *git; /* the same; NULL: the bottle has none */
 	struct loop_watch watch;
 	struct loop_timer timer; /* armed while nothing is read */
 	int fd;			 /* -1: not apart, or ended */
@@ -61,8 +62,8 @@ struct keeper_reach {
 
 /* *theirs is for init, as reach=. Served from the loop until the other end is closed, or oversteps.
  */
-int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p, int *theirs,
-		      struct err *e) _fallible_;
+int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p,
+		      const struct git_policy *git, int *theirs, struct err *e) _fallible_;
 void keeper_reach_close(struct keeper_reach *r);
 /* The addresses of the host's interfaces as JSON strings with commas between them. At least one and
  * at most BUNDLE_INSIDE_MAX; else an error, since egress would take what is missing for outside. */
@@ -98,6 +99,7 @@ struct keeper_door {
 	struct host_repo repo;
 	char *folder; /* of what is made for requests */
 	unsigned n_served, left;
+	bool has_complained;
 	uint64_t earned_ns;
 	struct door_child children[KEEPER_DOOR_CHILDREN];
 };

@@ -80,7 +80,7 @@ static int bundle_config_git(struct bundle_config *out, const json_t *git, const
 		return err_set(e, -EINVAL,
 			       "bundle config: git is an object, beside an absolute git_folder");
 	text = json_dumps(git, JSON_COMPACT);
-	if (!text || strlen(text) > BUNDLE_GIT_MAX)
+	if (!text || strlen(text) > GIT_JSON_MAX_BYTES)
 		return err_set(e, -EFBIG, "bundle config: git is too large");
 	out->git_folder = mem_strdup(path.p);
 	out->git = mem_zalloc(sizeof(*out->git));

@@ -1,6 +1,7 @@
 #include "cli/session.h"
 
 #include "cli/cli.h"
+#include "cli/pushed.h"
 #include "cli/workspace_report.h"
 
 #include <fcntl.h>
@@ -54,6 +55,7 @@ int session_run(const struct client_options *o, const char *slug, int dir)
 			cli_note("%zu request%s refused (claude-bottle logs %s)", n_blocks,
 				 n_blocks == 1 ? " was" : "s were", slug);
 		workspace_report_show(dir, slug);
+		pushed_show(dir, slug);
 		break;
 	case CLIENT_SIGNALLED:
 		break;

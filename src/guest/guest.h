@@ -9,13 +9,13 @@
  *       agent was never started (no keeper, a keeper that went away, a wall that does not hold).
  *       137, and nothing else in the compartment outlives it: the keeper hung up later.
  *   guest exec [id=N] -- ARGV  what is started beside the agent, from outside of its pid namespace:
- *       the limits of process 1, the same filter, a session of its own, the agent's folder, then ARGV. 127 not
- *       found, 126 not executable, 125 not tried. N (1 to GUEST_EXEC_MAX, the keeper's choice) lets
- *       the keeper signal it; ARGV finds it as the first of its environment, GUEST_EXEC_MARK=N.
- *   guest close PINNED    with CAP_NET_ADMIN in the compartment's network namespace, before the
- *       agent begins: leaves the bundle's address as the only one that has a route, so that all
- *       else is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER) unreachable.
- *       Idempotent. Prints nothing; status 0, or 1 with one line.
+ *       the limits of process 1, the same filter, a session of its own, the agent's folder, then
+ * ARGV. 127 not found, 126 not executable, 125 not tried. N (1 to GUEST_EXEC_MAX, the keeper's
+ * choice) lets the keeper signal it; ARGV finds it as the first of its environment,
+ * GUEST_EXEC_MARK=N. guest close PINNED    with CAP_NET_ADMIN in the compartment's network
+ * namespace, before the agent begins: leaves the bundle's address as the only one that has a route,
+ * so that all else is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER)
+ * unreachable. Idempotent. Prints nothing; status 0, or 1 with one line.
  *
  * Before "go" nothing else runs in the compartment, so the first to connect is guest init. It keeps
  * the connection, and when the keeper hangs up or dies it ends, and with it the kernel ends every

@@ -114,8 +114,8 @@ static int left_ms(uint64_t until_ns)
 	return now >= until_ns ? 0 : (int)((until_ns - now) / TIME_NS_PER_MS) + 1;
 }
 
-/* What is asked without a path, and the beginning of the answer: as much as there is room for, or up
- * to where it has `end`. */
+/* What is asked without a path, and the beginning of the answer: as much as there is room for, or
+ * up to where it has `end`. */
 static ssize_t ask_root(const char *address, uint16_t port, uint64_t until_ns, char *answer,
 			size_t size, struct str end, struct err *e)
 {

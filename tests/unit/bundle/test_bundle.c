@@ -19,6 +19,8 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -65,18 +67,41 @@ static int listen_on(struct bundle *b)
 }
 
 static const char git_config[] =
-	"\"git_folder\":\"/nowhere/git\",\"git\":{\"version\":1,\"remotes\":[{\"name\":\"origin\","
-	"\"transport\":\"ssh\",\"host\":\"git.example.com\",\"port\":22,\"user\":\"git\","
-	"\"path\":\"team/app.git\"}]},";
+	"\"git_folder\":\"/nowhere/git\",\"git\":{\"version\":1,\"enforce_identity\":false,"
+	"\"remotes\":[{\"name\":\"origin\",\"transport\":\"ssh\",\"host\":\"git.example.com\","
+	"\"port\":22,\"user\":\"git\",\"path\":\"team/app.git\",\"credential\":3,\"host_key\":"
+	"\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\","
+	"\"branches\":[],\"protected\":[],\"tags\":[],\"protect_head\":true,\"force\":false,"
+	"\"delete\":false,\"stale\":false,\"oversize\":false,\"max_object\":1,\"max_pack\":1,"
+	"\"allow\":[]}]},";
 
 struct given {
 	int config, secrets, records, control;
 };
 
+/* A fresh one, of credential 3. */
+static size_t put_ssh_key(char *out, size_t size)
+{
+	struct bundle_secret_head head = {.kind = BUNDLE_SECRET_SSH_KEY, .index = 3};
+	EVP_PKEY *pkey = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *text;
+
+	assert_int_equal(PEM_write_bio_PKCS8PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL), 1);
+	head.length = (uint32_t)BIO_get_mem_data(bio, &text);
+	assert_true(sizeof(head) + head.length <= size);
+	memcpy(out, &head, sizeof(head));
+	memcpy(out + sizeof(head), text, head.length);
+	BIO_free(bio);
+	EVP_PKEY_free(pkey);
+	return sizeof(head) + head.length;
+}
+
 static struct given bundle_given(struct bundle *b, const char *git)
 {
-	char text[2048], secrets[256];
+	char text[2048], secrets[1024];
 	struct bundle_secret_head head = {1 /* SCAN_KIND_SECRET */, 0, 0, 24};
+	size_t n = sizeof(head) + 24;
 	struct err e = ERR_INIT;
 	struct given g;
 	int pair[2];
@@ -85,7 +110,8 @@ static struct given bundle_given(struct bundle *b, const char *git)
 	g.config = io_memfd_sealed("config", str_of(text), &e);
 	memcpy(secrets, &head, sizeof(head));
 	memcpy(secrets + sizeof(head), "s3cr3t-value-of-the-test", 24);
-	g.secrets = io_memfd_sealed("secrets", str_slice(secrets, sizeof(head) + 24), &e);
+	n += put_ssh_key(secrets + n, sizeof(secrets) - n);
+	g.secrets = io_memfd_sealed("secrets", str_slice(secrets, n), &e);
 	(void)snprintf(b->records, sizeof(b->records), "/tmp/cb-bundle-%d.jsonl", (int)getpid());
 	(void)unlink(b->records);
 	g.records = open(b->records, O_RDWR | O_CREAT | O_APPEND, 0600);
@@ -666,7 +692,30 @@ static void test_git_roles(void **state)
 	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
 	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
 	/* What one wrote to the other over the channel between them. */
-	assert_int_equal(records_with(&b, "\"role\":\"gitssh\",\"verdict\":\"note\""), 1);
+	assert_int_equal(records_with(&b, "\"role\":\"gitssh\",\"verdict\":\"note\""), 6);
+	assert_int_equal(records_with(&b, "\"heard\""), 1);
+	/* keyd gives gitssh what it needs to log in, and nothing besides. */
+	assert_int_equal(records_with(&b, "\"as-expected\""), 5);
+}
+
+/* gitssh asks for a credential: as with pipelock. */
+static void test_git_oversteps(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start_with(&b, git_config);
+	expect_event(&b, "\"ready\"");
+	git_roles(&b, pids);
+	(void)kill(pids[BUNDLE_ROLE_GITSSH], SIGUSR1);
+	expect_event(&b, "\"role\":\"gitssh\"");
+	(void)kill(pids[BUNDLE_ROLE_GITGATE], SIGUSR1);
+	expect_event(&b, "\"role\":\"gitgate\"");
+	git_roles(&b, pids);
+	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	assert_int_equal(records_with(&b, "\"keyd-request-refused\""), 2);
 }
 
 /* Killed, whatever it had started is gone before it is there again; the others did not notice. */
@@ -715,6 +764,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_overstepping_role_is_killed),
 		cmocka_unit_test(test_filter_kill_is_named),
 		cmocka_unit_test(test_git_roles),
+		cmocka_unit_test(test_git_oversteps),
 		cmocka_unit_test(test_git_restarts),
 		cmocka_unit_test(test_apart),
 		cmocka_unit_test(test_apart_reach),

@@ -95,7 +95,7 @@ static void keeper_start(struct world *w)
 	w->loop = loop_new(&e);
 	w->quit.fn = keeper_on_quit;
 	if (!w->loop || loop_add(w->loop, &w->quit, eventfd(0, EFD_CLOEXEC), EPOLLIN, &e) < 0 ||
-	    keeper_reach_open(&w->reach, w->loop, &w->policy, &w->reach_fd, &e) < 0 ||
+	    keeper_reach_open(&w->reach, w->loop, &w->policy, NULL, &w->reach_fd, &e) < 0 ||
 	    pthread_create(&w->keeper, NULL, keeper_run, w) != 0)
 		fail_msg("%s", e.text);
 }
