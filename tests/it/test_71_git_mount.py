@@ -326,3 +326,30 @@ def test_exec_stands_in_the_folder(box):
         r = running.exec("sh", "-c", "echo evil > .envrc; echo evil > .vscode/tasks.json")
         assert r.returncode != 0
     assert open(f"{box.cwd}/.vscode/tasks.json").read() == "{}\n"
+
+
+@pytest.mark.parametrize("how", ["rename over", "remove", "move away", "new folder"])
+def test_what_loses_its_protection_ends_the_bottle(box, how):
+    """A mount is gone when the host replaces what it lies on; nothing can keep Linux from that."""
+    with box.background("sh", "-c", "touch up; sleep 60") as running:
+        assert bottle.wait_until(lambda: os.path.exists(f"{box.cwd}/up"), 10)
+        # The control: what is not protected may come and go.
+        write(f"{box.cwd}/t", "mine\n")
+        os.rename(f"{box.cwd}/t", f"{box.cwd}/README.md")
+        write(f"{box.cwd}/.vscode/t", "mine\n")
+        os.rename(f"{box.cwd}/.vscode/t", f"{box.cwd}/.vscode/tasks.json")
+        assert running.exec("cat", ".vscode/tasks.json").stdout == "mine\n"
+        assert running.process.poll() is None
+        if how == "rename over":
+            write(f"{box.cwd}/t", "mine\n")
+            os.rename(f"{box.cwd}/t", f"{box.cwd}/sub/.envrc")
+        elif how == "remove":
+            os.unlink(f"{box.cwd}/sub/.envrc")
+        elif how == "move away":
+            os.rename(f"{box.cwd}/src", f"{box.cwd}/elsewhere")
+        else:
+            os.rmdir(f"{box.cwd}/.envrc")
+            os.mkdir(f"{box.cwd}/.envrc")
+        assert running.process.wait(20) == 1
+        err = running.process.stderr.read().decode()
+        assert "protected no longer" in err and "resume" in err, err
