@@ -29,6 +29,7 @@ struct backend_check {
 	char text[256]; /* what was found; what to install or set when not ok */
 };
 #define BACKEND_CHECKS_MAX 24
+#define BACKEND_PATH_MAX   4096
 
 /* A descriptor that the bundle's init is given, by name (bundle/bundle.h). */
 struct backend_fd {
@@ -45,6 +46,9 @@ struct backend_place {
 	 * operator named there (egress.resolve, egress.dns) is dialled by the keeper, and the
 	 * host's addresses are told to egress. */
 	bool is_apart;
+	/* With git: a folder as the bundle sees it, absolute, that git-gate alone may write; else
+	 * empty. */
+	char git_folder[BACKEND_PATH_MAX];
 };
 
 #define BACKEND_WHY_MAX	      160

@@ -9,6 +9,7 @@
  *   bottle.json    slug, agent, bottle, backend, pid, started, state, exit_status
  *   plan.json      the plan (no secrets)
  *   policy.json    what the bundle enforces
+ *   git.json       the same of git
  *   records.jsonl  the records
  *   runs.jsonl     where a resumed bottle's runs began in them; the CLI's (cli/runs.h)
  *   log            standard error of the bundle's roles

@@ -36,7 +36,8 @@
 enum bundle_secret_kind {
 	BUNDLE_KIND_SECRET = 1,
 	BUNDLE_KIND_CANARY = 2,
-	BUNDLE_KIND_PLACEHOLDER = 3
+	BUNDLE_KIND_PLACEHOLDER = 3,
+	BUNDLE_KIND_SSH_KEY = 4 /* of the secrets' file alone: nothing is scanned for it */
 };
 
 /* --- secrets --- */
@@ -57,7 +58,9 @@ static int secret_put_values(struct buf *b, const struct plan *p, struct err *e)
 		int ret = plan_secret_fetch(&p->secrets[i], &value, e);
 
 		if (ret == 0)
-			ret = secret_put(b, BUNDLE_KIND_SECRET, (unsigned)i, value, e);
+			ret = secret_put(
+				b, p->secrets[i].is_key ? BUNDLE_KIND_SSH_KEY : BUNDLE_KIND_SECRET,
+				(unsigned)i, value, e);
 		if (value.p) {
 			mem_wipe((void *)(uintptr_t)value.p, value.n);
 			free((void *)(uintptr_t)value.p);
@@ -87,6 +90,19 @@ static int secret_put_placeholders(struct buf *b, const struct policy *p, struct
 	return 0;
 }
 
+/* Each has its own: git-gate's, which no agent holds. */
+static int secret_put_git_placeholders(struct buf *b, const struct git_policy *g, struct err *e)
+{
+	for (size_t i = 0; i < g->n_remotes; i++) {
+		const struct git_remote *r = &g->remotes[i];
+
+		if (r->placeholder && secret_put(b, BUNDLE_KIND_PLACEHOLDER, r->credential,
+						 str_of(r->placeholder), e) < 0)
+			return e ? e->code : -E2BIG;
+	}
+	return 0;
+}
+
 int keeper_secrets(const struct plan *p, struct err *e)
 {
 	struct buf b;
@@ -101,6 +117,8 @@ int keeper_secrets(const struct plan *p, struct err *e)
 	ret = secret_put_values(&b, p, e);
 	if (ret == 0)
 		ret = secret_put_placeholders(&b, &p->policy, e);
+	if (ret == 0)
+		ret = secret_put_git_placeholders(&b, &p->git, e);
 	if (ret == 0 && p->canary)
 		ret = secret_put(&b, BUNDLE_KIND_CANARY, 0, str_of(p->canary), e);
 	if (ret == 0)
@@ -185,15 +203,40 @@ int keeper_rules_open(int bundle_fd)
 
 /* --- start --- */
 
+/* ,"git":{…},"git_folder":"…": both or neither. */
+static int config_put_git(struct buf *b, const struct plan *p, const struct backend_place *place,
+			  struct err *e)
+{
+	int ret;
+
+	if (p->git.n_remotes == 0)
+		return 0;
+	if (place->git_folder[0] != '/')
+		return err_set(e, -ENOTSUP,
+			       "the bottle has git remotes, and its backend has no folder for "
+			       "git-gate");
+	ret = buf_append_str(b, STR_LIT(",\"git\":"));
+	if (ret == 0)
+		ret = git_policy_to_json(&p->git, b, e);
+	if (ret == 0)
+		ret = buf_append_str(b, STR_LIT(",\"git_folder\":"));
+	if (ret == 0)
+		ret = text_json(b, str_of(place->git_folder));
+	return ret < 0 ? err_set(e, ret, "the git policy is too large") : 0;
+}
+
 static int bundle_config(const struct plan *p, const struct backend_place *place, struct err *e)
 {
-	_cleanup_(buf_free) struct buf b, policy, inside;
+	_cleanup_(buf_free) struct buf b, policy, inside, git;
 	int ret;
 
 	buf_init(&b, BUNDLE_CONFIG_MAX);
 	buf_init(&policy, POLICY_JSON_MAX_BYTES);
-	buf_init(&inside, BUNDLE_CONFIG_MAX - POLICY_JSON_MAX_BYTES);
+	buf_init(&inside, BUNDLE_INSIDE_JSON_MAX);
+	buf_init(&git, GIT_JSON_MAX_BYTES);
 	ret = policy_to_json(&p->policy, &policy, e);
+	if (ret == 0)
+		ret = config_put_git(&git, p, place, e);
 	if (ret == 0 && place->is_apart)
 		ret = keeper_inside_put(&inside, e);
 	if (ret < 0)
@@ -217,6 +260,8 @@ static int bundle_config(const struct plan *p, const struct backend_place *place
 	if (ret == 0)
 		ret = buf_append_str(&b, buf_str(&policy));
 	if (ret == 0)
+		ret = buf_append_str(&b, buf_str(&git));
+	if (ret == 0)
 		ret = buf_append_str(&b, STR_LIT("}"));
 	if (ret < 0)
 		return err_set(e, ret, "the policy is too large");
@@ -226,7 +271,7 @@ static int bundle_config(const struct plan *p, const struct backend_place *place
 static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_fd, struct err *e)
 {
 	_cleanup_close_ int bundle = bundle_find(e), config = -1, records = -1, rules = -1,
-			    theirs = -1, reach = -1;
+			    theirs = -1, reach = -1, door = -1;
 	int pair[2];
 
 	if (bundle < 0)
@@ -248,6 +293,9 @@ static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_f
 	if (k->place.is_apart &&
 	    keeper_reach_open(&k->reach, k->loop, &k->plan->policy, NULL, &reach, e) < 0)
 		return e->code;
+	/* Likewise: git-gate asks when the agent does. */
+	if (keeper_door_open(&k->door, k->loop, &door, e) < 0)
+		return e->code;
 	b->is_started = true;
 	return k->backend->start_bundle(k->bottle,
 					(const struct backend_fd[]){
@@ -257,8 +305,9 @@ static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_f
 						{"records", records},
 						{"rules", rules},
 						{"reach", reach},
+						{"door", door},
 					},
-					6, e);
+					7, e);
 }
 
 /* Takes one message; *event is a static string. */

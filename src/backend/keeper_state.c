@@ -79,5 +79,10 @@ int keeper_state_write_plan(const struct keeper *k, struct err *e)
 		ret = policy_to_json(&k->plan->policy, &text, e);
 	if (ret == 0)
 		ret = keeper_write_file(k->state_fd, "policy.json", buf_str(&text), e);
+	buf_reset(&text);
+	if (ret == 0)
+		ret = git_policy_to_json(&k->plan->git, &text, e);
+	if (ret == 0)
+		ret = keeper_write_file(k->state_fd, "git.json", buf_str(&text), e);
 	return ret;
 }

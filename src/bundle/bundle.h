@@ -108,14 +108,13 @@ int gitssh_role_main(struct bundle_role_env *env);
 int gitgate_role_main(struct bundle_role_env *env);
 
 /* JSON of config=: {"version":1,"slug":…,"pinned":"10.209.0.2","inside":[…],"supervised":bool,
- *  "uid_base":N (0: keep the uid),"policy":{…}}
+ *  "uid_base":N (0: keep the uid),"policy":{…},"git":{…},"git_folder":"/…"} (git_policy.h; both of
+ *  git, or neither)
  * inside is there when the bundle's network is not the host's: the addresses of the host's
- * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them.
- * With git also "git":{…} as of git_policy.h and "git_folder":"/absolute/path", the folder that is
- * git-gate's alone; both or neither. */
-
-#define BUNDLE_CONFIG_MAX (POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES + 65536)
-#define BUNDLE_INSIDE_MAX 1024
+ * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them. */
+#define BUNDLE_INSIDE_MAX      1024
+#define BUNDLE_INSIDE_JSON_MAX 65536
+#define BUNDLE_CONFIG_MAX      (POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES + BUNDLE_INSIDE_JSON_MAX)
 struct bundle_config {
 	char slug[64];
 	char pinned[46];
@@ -149,4 +148,4 @@ struct bundle_secret_head {
 	uint32_t kind, index, flags, length;
 };
 #define BUNDLE_SECRETS_MAX	 64
-#define BUNDLE_SECRETS_MAX_BYTES (256u << 10)
+#define BUNDLE_SECRETS_MAX_BYTES (1u << 20)

@@ -89,17 +89,21 @@ static int check(const struct cli_args *args)
 static int show_slug(const char *slug, bool is_json, struct buf *out, struct err *e)
 {
 	_cleanup_(policy_free) struct policy policy = {0};
+	_cleanup_(git_policy_free) struct git_policy git = {0};
 	_cleanup_close_ int bottles = -1;
 	struct plan plan = {.slug = (char *)slug};
 	int r = cli_bottles_open(false, &bottles, e);
 
 	if (r == 0)
 		r = policy_load_slug(bottles, slug, &policy, e);
+	if (r == 0)
+		r = policy_load_git(bottles, slug, &git, e);
 	if (r < 0)
 		return r;
 	if (is_json)
-		return policy_to_json(&policy, out, e);
+		return policy_show_both(out, &policy, &git, e);
 	plan.policy = policy;
+	plan.git = git;
 	return plan_print_network(&plan, out);
 }
 
@@ -111,14 +115,14 @@ static int show(const struct cli_args *args)
 	struct err e = ERR_INIT;
 	int r;
 
-	buf_init(&out, POLICY_JSON_MAX_BYTES);
+	buf_init(&out, POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES);
 	if (args->n_positionals != 2)
 		return cli_misuse(args, "missing argument: policy show AGENT|SLUG");
 	r = show_slug(args->positionals[1], is_json, &out, &e);
 	if (r == -ENOENT && !e.code) {
 		r = make_plan(&plan, args->positionals[1], NULL, &e);
 		if (r == 0)
-			r = is_json ? policy_to_json(&plan.policy, &out, &e)
+			r = is_json ? policy_show_both(&out, &plan.policy, &plan.git, &e)
 				    : plan_print_network(&plan, &out);
 	}
 	if (r == 0 && is_json)

@@ -19,6 +19,7 @@
 enum {
 	OPT_BOTTLE,
 	OPT_BACKEND,
+	OPT_WORKSPACE,
 	OPT_PROMPT,
 	OPT_HEADLESS,
 	OPT_DETACH,
@@ -32,6 +33,8 @@ static const struct cli_option options[] = {
 	[OPT_BOTTLE] = {"bottle", 0, "NAME", "this bottle instead of the agent's own", 0},
 	[OPT_BACKEND] = {"backend", 'b', "BACKEND", "how the compartment is made",
 			 CLI_COMPLETE_BACKEND},
+	[OPT_WORKSPACE] = {"workspace", 'w', "KIND", "clone, mount or none of this folder",
+			   CLI_COMPLETE_WORDS},
 	[OPT_PROMPT] = {"prompt", 'p', "TEXT", "what the agent is to do", 0},
 	[OPT_HEADLESS] = {"headless", 0, NULL, "no terminal: for scripts", 0},
 	[OPT_DETACH] = {"detach", 'd', NULL, "leave it running, print its slug", 0},
@@ -61,7 +64,8 @@ static int make_plan(const struct cli_args *args, struct plan *plan, struct err 
 				 .bottle = args->values[OPT_BOTTLE],
 				 .prompt = args->values[OPT_PROMPT],
 				 .command = args->has_rest ? args->rest : NULL,
-				 .is_headless = cli_has(args, OPT_HEADLESS)};
+				 .is_headless = cli_has(args, OPT_HEADLESS),
+				 .workspace = args->values[OPT_WORKSPACE]};
 	char home[CLI_PATH_MAX], cwd[CLI_PATH_MAX];
 	int r;
 
@@ -162,6 +166,11 @@ static int run_session(const struct cli_args *args, struct plan *plan, bool has_
 static int check_usage(const struct cli_args *args)
 {
 	bool has_terminal = isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+	const char *workspace = args->values[OPT_WORKSPACE];
+	enum plan_workspace ignored;
+
+	if (workspace && !plan_workspace_parse(str_of(workspace), &ignored))
+		return cli_misuse(args, "--workspace is clone, mount or none");
 
 	if (args->n_positionals == 0 && !names_command_alone(args) && !has_terminal)
 		return cli_misuse(args, "name an agent: there is no terminal to pick one on");
@@ -219,4 +228,5 @@ const struct cli_verb cmd_start = {
 	.max_positionals = 1,
 	.may_rest = true,
 	.complete = CLI_COMPLETE_AGENT,
+	.words = "clone mount none",
 };

@@ -122,22 +122,67 @@ int policy_show_json(struct buf *out, const struct plan *plan, const struct poli
 	return bad | buf_append(out, "}", 1) ? -ENOBUFS : 0;
 }
 
-int policy_load_slug(int bottles_dir, const char *slug, struct policy *out, struct err *e)
+/* A file of a bottle's state folder; -ENOENT without an error when there is no such bottle. */
+static int read_state(int bottles_dir, const char *slug, const char *name, size_t max,
+		      struct str *out, struct err *e)
 {
 	_cleanup_close_ int dir = -1;
-	_cleanup_free_ char *text_p = NULL;
-	struct str text;
-	int r;
 
-	*out = (struct policy){0};
+	*out = STR_NULL;
 	if (!cli_slug_is_valid(slug))
 		return -ENOENT;
 	dir = openat(bottles_dir, slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)
 		return errno == ENOENT ? -ENOENT : err_errno(e, "open the state of %s", slug);
-	r = io_read_file(dir, "policy.json", POLICY_JSON_MAX_BYTES, &text, e);
-	if (r < 0)
-		return r == -ENOENT ? err_set(e, -EIO, "bottle %s has no policy.json", slug) : r;
+	if (faccessat(dir, name, F_OK, 0) < 0 && errno == ENOENT)
+		return err_set(e, -EIO, "bottle %s has no %s", slug, name);
+	return io_read_file(dir, name, max, out, e);
+}
+
+int policy_load_slug(int bottles_dir, const char *slug, struct policy *out, struct err *e)
+{
+	_cleanup_free_ char *text_p = NULL;
+	struct str text;
+	int r;
+
+	*out = (struct policy){0};
+	r = read_state(bottles_dir, slug, "policy.json", POLICY_JSON_MAX_BYTES, &text, e);
 	text_p = (char *)text.p;
-	return policy_from_json(out, text, e);
+	return r < 0 ? r : policy_from_json(out, text, e);
+}
+
+int policy_load_git(int bottles_dir, const char *slug, struct git_policy *out, struct err *e)
+{
+	_cleanup_free_ char *text_p = NULL;
+	struct str text;
+	int r;
+
+	*out = (struct git_policy){0};
+	r = read_state(bottles_dir, slug, "git.json", GIT_JSON_MAX_BYTES, &text, NULL);
+	text_p = (char *)text.p;
+	if (r == -EIO)
+		return 0;
+	if (r < 0)
+		return err_set(e, r, "read git.json of bottle %s", slug);
+	return git_policy_from_json(out, text, e);
+}
+
+int policy_show_both(struct buf *out, const struct policy *p, const struct git_policy *g,
+		     struct err *e)
+{
+	_cleanup_(buf_free) struct buf all;
+	int r;
+
+	buf_init(&all, out->cap);
+	r = policy_to_json(p, &all, e);
+	if (r < 0)
+		return r;
+	if (g->n_remotes == 0)
+		return buf_append_str(out, buf_str(&all));
+	r = buf_append_str(out, str_sub(buf_str(&all), 0, buf_len(&all) - 1));
+	if (r == 0)
+		r = buf_append_str(out, STR_LIT(",\"git\":"));
+	if (r == 0)
+		r = git_policy_to_json(g, out, e);
+	return r < 0 ? r : buf_append(out, "}", 1);
 }

@@ -22,3 +22,9 @@ int policy_show_json(struct buf *out, const struct plan *plan,
  * there is no such bottle. */
 int policy_load_slug(int bottles_dir, const char *slug, struct policy *out,
 		     struct err *e) _fallible_;
+/* The same of its git policy; an empty one where it has none. */
+int policy_load_git(int bottles_dir, const char *slug, struct git_policy *out,
+		    struct err *e) _fallible_;
+/* The policy, and the git policy as its member "git" when there are remotes. */
+int policy_show_both(struct buf *out, const struct policy *p, const struct git_policy *g,
+		     struct err *e) _fallible_;

@@ -147,6 +147,22 @@ static int copy_texts(const json_t *list, const char *key, char ***out, size_t *
 	return 0;
 }
 
+/* Absent from plans that were made before there was one. */
+static int read_workspace(const json_t *root, struct resume_was *w, struct err *e)
+{
+	const json_t *kind = json_object_get(root, "workspace");
+	const char *name = json_string_value(kind);
+	const char *path = json_string_value(json_object_get(root, "workspace_path"));
+
+	if (!kind)
+		return 0;
+	if (!name || !plan_workspace_parse(str_of(name), &w->workspace) ||
+	    (w->workspace != PLAN_WORKSPACE_NONE && (!path || path[0] != '/')))
+		return damaged("plan.json", "workspace", e);
+	w->workspace_path = path ? mem_strdup(path) : NULL;
+	return 0;
+}
+
 static int read_plan(int dir, const char *slug, struct resume_was *w, struct err *e)
 {
 	_cleanup_(clean_json_p) json_t *root = NULL;
@@ -180,7 +196,7 @@ static int read_plan(int dir, const char *slug, struct resume_was *w, struct err
 	if (copy_texts(json_object_get(root, "secrets"), "token_ref", &w->token_refs,
 		       &w->n_token_refs) < 0)
 		return damaged("plan.json", "secrets", e);
-	return 0;
+	return read_workspace(root, w, e);
 }
 
 static void read_policy(int dir, struct resume_was *w)
@@ -230,6 +246,7 @@ void resume_free(struct resume_was *w)
 	free(w->agent);
 	free(w->agent_file);
 	free(w->bottle);
+	free(w->workspace_path);
 	*w = (struct resume_was){.backend = PLAN_BACKEND_UNSET};
 }
 
@@ -267,8 +284,15 @@ int resume_plan(const struct resume_was *w, const char *slug, struct plan_option
 	o->agent = w->agent_file ? w->agent : NULL;
 	o->bottle = w->bottle;
 	o->slug = slug;
+	/* One that had no workspace gets none; else the manifest's word goes before the last run's.
+	 * Its folder is the last run's. */
+	if (w->workspace == PLAN_WORKSPACE_NONE)
+		o->workspace = plan_workspace_name(w->workspace);
+	else
+		o->workspace_default = plan_workspace_name(w->workspace);
+	o->workspace_folder = w->workspace_path;
 	r = plan_make(out, o, e);
-	o->home = o->cwd = NULL;
+	o->home = o->cwd = o->workspace_folder = NULL;
 	if (r < 0)
 		return r;
 	if (w->agent_file && strcmp(out->agent_file, w->agent_file) != 0) {

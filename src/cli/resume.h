@@ -13,6 +13,8 @@ struct resume_was {
 	size_t n_expose;
 	char **token_refs; /* by the policy's credential numbers */
 	size_t n_token_refs;
+	enum plan_workspace workspace;
+	char *workspace_path; /* NULL with NONE */
 	struct policy policy;
 	char policy_error[ERR_TEXT_MAX]; /* why there is no policy; else empty */
 };

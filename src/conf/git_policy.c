@@ -37,7 +37,7 @@ static void strings_free(char **list, size_t n)
 	free(list);
 }
 
-static void remote_free(struct git_remote *r)
+void git_remote_free(struct git_remote *r)
 {
 	strings_free(r->branches, r->n_branches);
 	strings_free(r->protected_branches, r->n_protected_branches);
@@ -50,12 +50,13 @@ static void remote_free(struct git_remote *r)
 	free(r->placeholder);
 	free(r->allow);
 	free(r->origin_file);
+	*r = (struct git_remote){0};
 }
 
 void git_policy_free(struct git_policy *g)
 {
 	for (size_t i = 0; i < g->n_remotes; i++)
-		remote_free(&g->remotes[i]);
+		git_remote_free(&g->remotes[i]);
 	free(g->remotes);
 	free(g->user_name);
 	free(g->user_email);

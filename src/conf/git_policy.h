@@ -75,6 +75,7 @@ struct git_policy {
 };
 
 void git_policy_free(struct git_policy *g); /* leaves an empty one, which allows nothing */
+void git_remote_free(struct git_remote *r);
 int git_policy_from_json(struct git_policy *out, struct str json, struct err *e) _fallible_;
 int git_policy_to_json(const struct git_policy *g, struct buf *out, struct err *e) _fallible_;
 

@@ -198,6 +198,7 @@ void manifest_bottle_free(struct manifest_bottle *b)
 		free(b->resolve[i].host);
 	for (size_t i = 0; i < b->n_sources; i++)
 		free(b->sources[i]);
+	manifest_git_free(&b->git);
 	free(b->provider);
 	free(b->image);
 	free(b->env);
@@ -313,6 +314,7 @@ int manifest_load_bottle(struct manifest_bottle *out, const char *home, const ch
 			       "digits and \"-\", at most %d",
 			       shown, MANIFEST_NAME_MAX);
 	}
+	manifest_git_init(&out->git);
 	ret = load_bottle(out, home, &chain, e);
 	if (ret < 0)
 		manifest_bottle_free(out);

@@ -26,6 +26,22 @@ struct manifest_route {
 	unsigned line, column;	   /* of the auth, else of the route */
 };
 
+/* A remote and what the plan needs to make its credential. */
+struct manifest_remote {
+	struct git_remote remote;  /* without placeholder and credential number */
+	struct plan_secret secret; /* set when remote.has_credential */
+	unsigned line, column;
+};
+
+struct manifest_git {
+	struct manifest_remote *remotes;
+	size_t n_remotes, cap_remotes;
+	struct git_remote workspace; /* what may be done to the host's own repository */
+	bool says_workspace;
+	char *user_name, *user_email;
+	bool enforces_identity, says_enforce;
+};
+
 struct manifest_bottle {
 	char *provider; /* NULL: not said */
 	char *image;	/* NULL: not said */
@@ -44,6 +60,9 @@ struct manifest_bottle {
 	size_t n_dns;
 	char *ca_pem;
 	bool wants_canary;
+	struct manifest_git git;
+	enum plan_workspace workspace;
+	bool says_workspace;
 	char **sources; /* the files read, base first */
 	size_t n_sources, cap_sources;
 };
@@ -75,6 +94,13 @@ int manifest_read_agent(struct schema_ctx *c, const struct yaml_node *root,
 /* An item of egress.routes. */
 int manifest_read_route(struct schema_ctx *c, const struct yaml_node *n, void *bottle) _fallible_;
 void manifest_route_free(struct manifest_route *r);
+/* env:NAME, file:PATH or command:LINE; what is the key's name. */
+int manifest_read_reference(struct schema_ctx *c, const struct yaml_node *n, const char *what,
+			    struct plan_secret *out) _fallible_;
+/* The mapping "git". */
+int manifest_read_git(struct schema_ctx *c, const struct yaml_node *n, void *bottle) _fallible_;
+void manifest_git_init(struct manifest_git *g); /* the workspace's defaults */
+void manifest_git_free(struct manifest_git *g);
 /* A folder that may be shown to the agent, resolved; the caller frees. */
 int manifest_read_expose(struct schema_ctx *c, const struct yaml_node *n, char **out) _fallible_;
 /* egress.ca: the certificates of a PEM file, and nothing else. */

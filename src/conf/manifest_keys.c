@@ -162,6 +162,22 @@ static int read_root(struct schema_ctx *c, const struct yaml_node *n, void *out)
 	return ret;
 }
 
+static int read_workspace(struct schema_ctx *c, const struct yaml_node *n, void *out)
+{
+	static const char *const names[] = {
+		[PLAN_WORKSPACE_NONE] = "none",
+		[PLAN_WORKSPACE_CLONE] = "clone",
+		[PLAN_WORKSPACE_MOUNT] = "mount",
+	};
+	struct manifest_bottle *b = out;
+	size_t i = 0;
+	int ret = schema_choice(c, n, "workspace", names, ARRAY_LEN(names), &i);
+
+	b->workspace = (enum plan_workspace)i;
+	b->says_workspace = true;
+	return ret;
+}
+
 /* --- limits --- */
 
 static int read_memory(struct schema_ctx *c, const struct yaml_node *n, void *out)
@@ -348,11 +364,11 @@ int manifest_read_bottle(struct schema_ctx *c, const struct yaml_node *root,
 		{"root", read_root},
 		{"egress", read_egress},
 		{"canary", read_canary},
+		{"workspace", read_workspace},
+		{"git", manifest_read_git},
 		{"description", schema_ignore},
 		{"supervise", schema_unsupported_unless_false},
 		{"skills", schema_unsupported},
-		{"workspace", schema_unsupported},
-		{"git", schema_unsupported},
 	};
 
 	return root ? schema_mapping(c, root, "a bottle", fields, ARRAY_LEN(fields), out) : 0;

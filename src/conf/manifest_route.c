@@ -182,44 +182,11 @@ static int read_auth_env(struct schema_ctx *c, const struct yaml_node *n, void *
 	return 0;
 }
 
-/* The value is never shown: it may be a secret that was pasted here by mistake. */
 static int read_token_ref(struct schema_ctx *c, const struct yaml_node *n, void *out)
 {
 	struct manifest_route *r = out;
-	struct str text, rest, kind;
-	bool found;
-	int ret = schema_text(c, n, "token_ref", &text);
 
-	if (ret < 0)
-		return ret;
-	rest = str_cut(text, ':', &kind, &found);
-	r->secret.origin_file = mem_strdup(c->file);
-	r->secret.origin_line = n->line;
-	if (found && str_eq(kind, STR_LIT("env"))) {
-		if (!schema_is_variable(rest))
-			return schema_refuse(c, n,
-					     "token_ref: after \"env:\" the name of an "
-					     "environment variable is expected");
-		r->secret.env = str_dup(rest);
-		return 0;
-	}
-	if (found && str_eq(kind, STR_LIT("file"))) {
-		if (!str_starts(rest, STR_LIT("/")) && !str_starts(rest, STR_LIT("~/")))
-			return schema_refuse(c, n,
-					     "token_ref: after \"file:\" a path that starts "
-					     "with \"/\" or \"~/\" is expected");
-		r->secret.file = rest.p[0] == '/' ? str_dup(rest)
-						  : mem_printf("%s" STR_FMT, c->home,
-							       STR_ARG(str_sub(rest, 1, rest.n)));
-		return 0;
-	}
-	if (found && str_eq(kind, STR_LIT("command")) && str_trim(rest).n > 0) {
-		r->secret.command = str_dup(str_trim(rest));
-		return 0;
-	}
-	return schema_refuse(c, n,
-			     "token_ref must be \"env:NAME\", \"file:PATH\" or "
-			     "\"command:LINE\"; a secret itself never stands in a manifest");
+	return manifest_read_reference(c, n, "token_ref", &r->secret);
 }
 
 static int check_auth(struct schema_ctx *c, const struct yaml_node *n, struct manifest_route *r)

@@ -136,6 +136,8 @@ void plan_free(struct plan *p)
 	strings_free(p->sources, p->n_sources);
 	strings_free(p->warnings, p->n_warnings);
 	policy_free(&p->policy);
+	git_policy_free(&p->git);
+	free(p->workspace_path);
 	free(p->slug);
 	free(p->agent);
 	free(p->bottle);
@@ -157,28 +159,37 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-/* The credential's number: one for each place where a secret is found. */
-static int add_secret(struct plan *p, struct manifest_route *r, struct err *e)
+int plan_add_secret(struct plan *p, struct plan_secret *s, unsigned line, unsigned column,
+		    unsigned *credential, struct err *e)
 {
-	struct plan_secret *s = &r->secret;
-
 	for (size_t i = 0; i < p->n_secrets; i++) {
 		if (!same_text(p->secrets[i].env, s->env) ||
 		    !same_text(p->secrets[i].file, s->file) ||
-		    !same_text(p->secrets[i].command, s->command))
+		    !same_text(p->secrets[i].command, s->command) ||
+		    p->secrets[i].is_key != s->is_key)
 			continue;
-		r->route.auth.credential = (unsigned)i;
+		*credential = (unsigned)i;
 		return 0;
 	}
 	if (p->n_secrets == POLICY_CREDENTIALS_MAX)
-		return err_at(e, r->route.origin_file, r->line, r->column,
+		return err_at(e, s->origin_file, line, column,
 			      "more than %d credentials in one bottle", POLICY_CREDENTIALS_MAX);
 	if (!p->secrets)
 		p->secrets = mem_zalloc_array(POLICY_CREDENTIALS_MAX, sizeof(*p->secrets));
-	r->route.auth.credential = (unsigned)p->n_secrets;
+	*credential = (unsigned)p->n_secrets;
 	p->secrets[p->n_secrets++] = *s;
 	*s = (struct plan_secret){0};
 	return 0;
+}
+
+int plan_make_placeholder(char **out, struct err *e)
+{
+	char text[sizeof(PLACEHOLDER_PREFIX) + PLACEHOLDER_RANDOM] = PLACEHOLDER_PREFIX;
+	int ret = plan_random_text(text + sizeof(PLACEHOLDER_PREFIX) - 1, PLACEHOLDER_RANDOM,
+				   base32, e);
+
+	*out = ret == 0 ? mem_strdup(text) : NULL;
+	return ret;
 }
 
 static const char *provider_key(const struct plan_provider *provider, const struct policy_route *r)
@@ -194,7 +205,6 @@ static const char *provider_key(const struct plan_provider *provider, const stru
 static int add_placeholder(struct plan *p, struct manifest_route *r, const char *env,
 			   const struct manifest_bottle *b, struct err *e)
 {
-	char text[sizeof(PLACEHOLDER_PREFIX) + PLACEHOLDER_RANDOM] = PLACEHOLDER_PREFIX;
 	int ret;
 
 	for (const struct manifest_route *other = b->routes; other < r; other++) {
@@ -213,13 +223,10 @@ static int add_placeholder(struct plan *p, struct manifest_route *r, const char 
 			      "variable %s is also set under \"env\"; the agent finds the "
 			      "credential's placeholder there",
 			      env);
-	ret = plan_random_text(text + sizeof(PLACEHOLDER_PREFIX) - 1, PLACEHOLDER_RANDOM, base32,
-			       e);
-	if (ret < 0)
-		return ret;
-	r->route.auth.placeholder = mem_strdup(text);
-	plan_add_env(p, env, text);
-	return 0;
+	ret = plan_make_placeholder(&r->route.auth.placeholder, e);
+	if (ret == 0)
+		plan_add_env(p, env, r->route.auth.placeholder);
+	return ret;
 }
 
 static int add_credential(struct plan *p, struct manifest_route *r,
@@ -239,7 +246,7 @@ static int add_credential(struct plan *p, struct manifest_route *r,
 				      "agent's program expects this credential");
 		r->env = mem_strdup(key);
 	}
-	ret = add_secret(p, r, e);
+	ret = plan_add_secret(p, &r->secret, r->line, r->column, &r->route.auth.credential, e);
 	return ret < 0 ? ret : add_placeholder(p, r, r->env, b, e);
 }
 
@@ -277,18 +284,29 @@ static void warn_about_bypass(struct plan *p, const struct policy_route *open_ro
 	}
 }
 
+static bool is_upstream(const struct plan *p, const char *host)
+{
+	for (size_t i = 0; i < p->git.n_remotes; i++)
+		if (strcmp(p->git.remotes[i].host, host) == 0)
+			return true;
+	return false;
+}
+
 static void warn_about_policy(struct plan *p)
 {
 	const struct policy *y = &p->policy;
 
 	if (y->n_routes == 0)
-		plan_warn(p, "the allowlist is empty: this bottle can reach nothing "
-			     "(egress.routes in its manifest)");
+		plan_warn(p,
+			  "the allowlist is empty: this bottle can reach nothing%s "
+			  "(egress.routes in its manifest)",
+			  p->git.n_remotes ? " but its git remotes" : "");
 	for (size_t i = 0; i < y->n_routes; i++)
 		warn_about_bypass(p, &y->routes[i]);
 	for (size_t i = 0; i < y->n_resolve; i++)
 		if (policy_decide_authority(y, str_of(y->resolve[i].host), 443).reason ==
-		    POLICY_DENY_HOST)
+			    POLICY_DENY_HOST &&
+		    !is_upstream(p, y->resolve[i].host))
 			plan_warn(p, "egress.resolve names %s, which no route allows",
 				  y->resolve[i].host);
 }
@@ -316,7 +334,6 @@ static int fill_policy(struct plan *p, struct manifest_bottle *b,
 	p->policy.n_dns = b->n_dns;
 	memcpy(p->policy.dns, b->dns, b->n_dns * sizeof(*b->dns));
 	p->policy.ca_pem = take_ptr(&b->ca_pem);
-	warn_about_policy(p);
 	return 0;
 }
 
@@ -425,6 +442,12 @@ static int fill_plan(struct plan *p, const struct plan_options *opt, struct mani
 	ret = fill_slug(p, opt, e);
 	if (ret == 0)
 		ret = fill_policy(p, b, provider, e);
+	if (ret == 0)
+		ret = plan_fill_workspace(p, b, opt, e);
+	if (ret == 0)
+		ret = plan_fill_git(p, b, e);
+	if (ret == 0)
+		warn_about_policy(p);
 	if (ret == 0)
 		ret = fill_canary(p, b, e);
 	if (ret == 0)

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "conf/git_policy.h"
 #include "conf/policy.h"
 
 enum plan_backend {
@@ -18,11 +19,20 @@ enum plan_backend {
 	PLAN_BACKEND_COUNT
 };
 
-/* Where the host finds a secret. Exactly one is set. */
+/* What the agent gets of the folder that it was started in. */
+enum plan_workspace {
+	PLAN_WORKSPACE_NONE,
+	PLAN_WORKSPACE_CLONE, /* a clone of its repository, through git-gate */
+	PLAN_WORKSPACE_MOUNT, /* the folder itself */
+	PLAN_WORKSPACE_COUNT
+};
+
+/* Where the host finds a secret. Exactly one of the three is set. */
 struct plan_secret {
 	char *env;     /* token_ref: env:NAME  */
 	char *file;    /* token_ref: file:PATH (absolute or ~/) */
 	char *command; /* token_ref: command:LINE, run by /bin/sh -c as the user */
+	bool is_key;   /* an ssh private key: several lines of text */
 	char *origin_file;
 	unsigned origin_line;
 };
@@ -60,7 +70,12 @@ struct plan {
 	struct plan_limits limits;
 	bool has_writable_root; /* the agent may change its root file system; else only its home */
 	struct policy policy;
-	struct plan_secret *secrets; /* number N is the credential N of policy routes' auth */
+	struct git_policy git; /* with CLONE its remote 0 is "workspace" */
+	enum plan_workspace workspace;
+	char *workspace_path; /* of the repository's top level, of MOUNT the folder; resolved; NULL
+			       * with NONE */
+	struct plan_secret
+		*secrets; /* number N is the credential N of routes' auth and of remotes */
 	size_t n_secrets;
 	char *canary;	/* planted in the bottle's files and environment */
 	char **sources; /* the manifest files that were read, for the record */
@@ -81,6 +96,10 @@ struct plan_options {
 	char *const *command; /* after --, NULL-terminated, or NULL */
 	const char *slug;     /* NULL: made from the agent's name and random characters */
 	bool is_headless;     /* --headless: the agent's program answers the prompt and ends */
+	/* --workspace: "clone", "mount" or "none", whatever the manifest says; NULL: as it says,
+	 * else workspace_default, else CLONE inside a repository with a commit. */
+	const char *workspace, *workspace_default;
+	const char *workspace_folder; /* instead of cwd, for the workspace alone; NULL: cwd */
 };
 
 int plan_make(struct plan *out, const struct plan_options *opt, struct err *e) _fallible_;
@@ -88,7 +107,8 @@ void plan_free(struct plan *p);
 /* For a human, and for scripts. Secrets appear as their reference; the canary as being there. */
 int plan_print_text(const struct plan *p, struct buf *out) _fallible_;
 int plan_print_json(const struct plan *p, struct buf *out) _fallible_;
-/* Only what the bottle may reach; needs no more than slug, policy and secrets. */
+/* Only what the bottle may reach, git included; needs no more than slug, policies, workspace and
+ * secrets. */
 int plan_print_network(const struct plan *p, struct buf *out) _fallible_;
 /* Agents that can be started from here: names with their description, for the picker. */
 struct plan_agent_info {
@@ -101,13 +121,20 @@ void plan_agents_free(struct plan_agent_info *list, size_t n);
 int plan_list_agents(const char *home, const char *cwd, struct plan_agent_info **out, size_t *n,
 		     struct err *e) _fallible_;
 /* Fetches a secret's value, at start, on the host: at least SCAN_PRINT_WINDOW (12) and at most 2048
- * bytes, printable ASCII, one trailing newline removed. The caller wipes and frees. */
+ * bytes, printable ASCII, one trailing newline removed. A key: PLAN_KEY_MIN to PLAN_KEY_MAX bytes
+ * of printable ASCII and newlines, PEM or openssh-key-v1, kept whole, not encrypted as far as its
+ * first lines say. The caller wipes and frees. */
 int plan_secret_fetch(const struct plan_secret *s, struct str *out, struct err *e) _fallible_;
 #define PLAN_SECRET_MIN	       12
 #define PLAN_SECRET_MAX	       2048
+#define PLAN_KEY_MIN	       100
+#define PLAN_KEY_MAX	       (16u << 10)
 #define PLAN_SECRET_TIMEOUT_MS 30000 /* of a command; long enough for a touch of a key */
 /* "env:NAME", "file:PATH", "command:LINE"; the caller frees. */
 char *plan_secret_describe(const struct plan_secret *s);
 void plan_secret_free(struct plan_secret *s);
+const char *plan_workspace_name(enum plan_workspace w); /* "none", "clone", "mount" */
+bool plan_workspace_parse(struct str name, enum plan_workspace *out)
+	__attribute__((warn_unused_result));
 const char *plan_backend_name(enum plan_backend b);
 int plan_backend_parse(struct str name, enum plan_backend *out, struct err *e) _fallible_;

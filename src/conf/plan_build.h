@@ -28,3 +28,14 @@ const char *plan_get_env(const struct plan *p, const char *name);
 void plan_warn(struct plan *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* n characters of the alphabet, each equally likely, and a NUL. */
 int plan_random_text(char *out, size_t n, const char *alphabet, struct err *e) _fallible_;
+/* The credential's number: one for each place where a secret is found. Takes s when it is new. */
+int plan_add_secret(struct plan *p, struct plan_secret *s, unsigned line, unsigned column,
+		    unsigned *credential, struct err *e) _fallible_;
+int plan_make_placeholder(char **out, struct err *e) _fallible_;
+/* p->workspace and its path, from the options, the manifest and the folder. */
+int plan_fill_workspace(struct plan *p, const struct manifest_bottle *b,
+			const struct plan_options *opt, struct err *e) _fallible_;
+/* Workspace, remotes and identity, for a human; nothing where there are none. */
+int plan_print_git(const struct plan *plan, struct buf *out) _fallible_;
+/* p->git out of the manifest's remotes, the workspace first, after plan_fill_workspace(). */
+int plan_fill_git(struct plan *p, struct manifest_bottle *b, struct err *e) _fallible_;

@@ -1,6 +1,6 @@
 /* The plan, shown. A failed append means that the caller's cap was reached; it is noted and
  * reported once at the end, so that the layout can be read here. */
-#include "conf/plan.h"
+#include "conf/plan_build.h"
 
 #include "base/clean.h"
 #include "base/mem.h"
@@ -177,7 +177,7 @@ int plan_print_network(const struct plan *plan, struct buf *out)
 	struct printer p = {.out = out};
 
 	put_network(&p, plan);
-	return p.ret;
+	return p.ret < 0 ? p.ret : plan_print_git(plan, out);
 }
 
 int plan_print_text(const struct plan *plan, struct buf *out)
@@ -186,6 +186,8 @@ int plan_print_text(const struct plan *plan, struct buf *out)
 
 	put_head(&p, plan);
 	put_network(&p, plan);
+	if (p.ret == 0)
+		p.ret = plan_print_git(plan, out);
 	if (plan->n_expose > 0)
 		put(&p, "May read these folders of this host\n");
 	for (size_t i = 0; i < plan->n_expose; i++) {
@@ -264,7 +266,8 @@ static void json_secrets(struct printer *p, const struct plan *plan)
 		const struct plan_secret *s = &plan->secrets[i];
 		_cleanup_free_ char *ref = plan_secret_describe(s);
 
-		put(p, "%s{\"credential\":%zu,", i ? "," : "", i);
+		put(p, "%s{\"credential\":%zu,\"key\":%s,", i ? "," : "", i,
+		    s->is_key ? "true" : "false");
 		json_string(p, "token_ref", ref);
 		json_string(p, "origin_file", s->origin_file);
 		put(p, "\"origin_line\":%u}", s->origin_line);
@@ -297,7 +300,12 @@ int plan_print_json(const struct plan *plan, struct buf *out)
 	json_secrets(&p, plan);
 	json_list(&p, "sources", plan->sources, plan->n_sources);
 	json_list(&p, "warnings", plan->warnings, plan->n_warnings);
-	put(&p, "\"policy\":");
+	json_string(&p, "workspace", plan_workspace_name(plan->workspace));
+	json_string(&p, "workspace_path", plan->workspace_path);
+	put(&p, "\"git\":");
+	if (p.ret == 0)
+		p.ret = git_policy_to_json(&plan->git, out, NULL);
+	put(&p, ",\"policy\":");
 	if (p.ret == 0)
 		p.ret = policy_to_json(&plan->policy, out, NULL);
 	put(&p, "}");

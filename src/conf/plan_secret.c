@@ -19,7 +19,13 @@
 #include <time.h>
 
 /* Room for the newline, and for one byte more that shows that it was too long. */
-#define READ_MAX (PLAN_SECRET_MAX + 3)
+#define READ_SPARE 3
+#define READ_MAX   (PLAN_KEY_MAX + READ_SPARE)
+
+static size_t value_max(const struct plan_secret *s)
+{
+	return s->is_key ? PLAN_KEY_MAX : PLAN_SECRET_MAX;
+}
 
 char *plan_secret_describe(const struct plan_secret *s)
 {
@@ -36,15 +42,15 @@ static int read_env(const struct plan_secret *s, char *out, size_t *n, struct er
 
 	if (!value || !*value)
 		return err_set(e, -ENOENT, "environment variable %s is not set", s->env);
-	*n = strnlen(value, READ_MAX);
+	*n = strnlen(value, value_max(s) + READ_SPARE);
 	memcpy(out, value, *n);
 	return 0;
 }
 
-static int read_fd(int fd, char *out, size_t *n, struct err *e)
+static int read_fd(int fd, size_t max, char *out, size_t *n, struct err *e)
 {
-	while (*n < READ_MAX) {
-		ssize_t got = read(fd, out + *n, READ_MAX - *n);
+	while (*n < max) {
+		ssize_t got = read(fd, out + *n, max - *n);
 
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -74,7 +80,7 @@ static int read_file(const struct plan_secret *s, char *out, size_t *n, struct e
 			"\"%s\" holds a secret but is open to others (mode %04o); run: chmod 600 "
 			"\"%s\"",
 			s->file, (unsigned)(st.st_mode & 07777), s->file);
-	return read_fd(fd, out, n, e);
+	return read_fd(fd, value_max(s) + READ_SPARE, out, n, e);
 }
 
 /* The child: a process group of its own, so that the time-out ends all that it has started. */
@@ -90,9 +96,9 @@ _Noreturn static void run_command(const char *line, int out_fd)
 }
 
 /* Reads until the end, the cap or the deadline. */
-static int read_until(int fd, uint64_t deadline_ns, char *out, size_t *n, struct err *e)
+static int read_until(int fd, uint64_t deadline_ns, size_t max, char *out, size_t *n, struct err *e)
 {
-	while (*n < READ_MAX) {
+	while (*n < max) {
 		uint64_t now = time_monotonic_ns();
 		ssize_t got;
 		int ret;
@@ -105,7 +111,7 @@ static int read_until(int fd, uint64_t deadline_ns, char *out, size_t *n, struct
 			return err_set(e, ret, "poll");
 		if (ret == 0)
 			continue;
-		got = read(fd, out + *n, READ_MAX - *n);
+		got = read(fd, out + *n, max - *n);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got < 0)
@@ -153,10 +159,10 @@ static int read_command(const struct plan_secret *s, char *out, size_t *n, struc
 		run_command(s->command, to);
 	(void)setpgid(pid, pid);
 	close_fd(&to);
-	ret = read_until(from, deadline, out, n, e);
+	ret = read_until(from, deadline, value_max(s) + READ_SPARE, out, n, e);
 	close_fd(&from);
-	if (ret == 0 && *n == READ_MAX)
-		ret = err_set(e, -EINVAL, "the value is longer than %d bytes", PLAN_SECRET_MAX);
+	if (ret == 0 && *n == value_max(s) + READ_SPARE)
+		ret = err_set(e, -EINVAL, "the value is longer than %zu bytes", value_max(s));
 	if (ret == 0)
 		ret = wait_until(pid, deadline, &status, e);
 	if (ret < 0) {
@@ -192,6 +198,46 @@ static int check_value(const char *value, size_t n, struct err *e)
 	return 0;
 }
 
+/* What can be seen without decoding it: keys with a passphrase, which nobody is there to type. */
+static bool is_encrypted(struct str key)
+{
+	static const char form[] = "b3BlbnNzaC1rZXktdjEAAAAA"; /* openssh-key-v1 and a length */
+	size_t at = str_find(key, STR_LIT(form));
+
+	if (str_find(key, STR_LIT("ENCRYPTED")) < key.n)
+		return true;
+	return at < key.n && !str_starts(str_sub(key, at + sizeof(form) - 1, key.n),
+					 STR_LIT("BG5vbmU")); /* cipher "none" */
+}
+
+static int check_key(const char *value, size_t n, struct err *e)
+{
+	struct str key = str_slice(value, n), first;
+	bool found;
+
+	if (n < PLAN_KEY_MIN || n > PLAN_KEY_MAX)
+		return err_set(e, -EINVAL, "an ssh private key has %d to %u bytes", PLAN_KEY_MIN,
+			       PLAN_KEY_MAX);
+	for (size_t i = 0; i < n; i++)
+		if (value[i] != '\n' && (value[i] < 0x20 || value[i] > 0x7e))
+			return err_set(e, -EINVAL,
+				       "the key holds a byte that is neither printable ASCII nor a "
+				       "newline (at %zu)",
+				       i + 1);
+	(void)str_cut(key, '\n', &first, &found);
+	if (!found || !str_starts(first, STR_LIT("-----BEGIN ")) ||
+	    !str_ends(first, STR_LIT("PRIVATE KEY-----")) ||
+	    str_find(key, STR_LIT("\n-----END ")) == n)
+		return err_set(e, -EINVAL,
+			       "that is no ssh private key: expected \"-----BEGIN … PRIVATE "
+			       "KEY-----\", lines, \"-----END …\"");
+	if (is_encrypted(key))
+		return err_set(e, -EINVAL,
+			       "the key is protected by a passphrase; give one without (a deploy "
+			       "key of its own is best), or a command that prints it decrypted");
+	return 0;
+}
+
 /* Says which secret, and where the manifest names it. */
 static int refuse(const struct plan_secret *s, int ret, struct err *e)
 {
@@ -222,10 +268,10 @@ int plan_secret_fetch(const struct plan_secret *s, struct str *out, struct err *
 		ret = read_file(s, value, &n, e);
 	else
 		ret = read_command(s, value, &n, e);
-	if (ret == 0 && n > 0 && value[n - 1] == '\n')
+	if (ret == 0 && !s->is_key && n > 0 && value[n - 1] == '\n')
 		n--;
 	if (ret == 0)
-		ret = check_value(value, n, e);
+		ret = s->is_key ? check_key(value, n, e) : check_value(value, n, e);
 	if (ret == 0)
 		*out = str_slice(str_dup(str_slice(value, n)), n);
 	mem_wipe(value, sizeof(value));

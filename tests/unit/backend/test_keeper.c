@@ -81,6 +81,108 @@ static void test_secrets(void **state)
 	assert_int_equal(keeper_secrets(&p, &e), -E2BIG);
 }
 
+/* A key is one of its own kind; a remote's placeholder stands beside the routes'. */
+static void test_git_secrets(void **state)
+{
+	struct git_remote remotes[3] = {
+		{.transport = GIT_TRANSPORT_WORKSPACE},
+		{.transport = GIT_TRANSPORT_SSH, .has_credential = true, .credential = 1},
+		{.transport = GIT_TRANSPORT_HTTPS,
+		 .has_credential = true,
+		 .credential = 0,
+		 .placeholder = text("placeholder-git")},
+	};
+	struct plan_secret secrets[2] = {{.command = text("echo from-a-command-42")},
+					 {.env = text("KEEPER_TEST_KEY"), .is_key = true}};
+	struct plan p = {
+		.git = {.remotes = remotes, .n_remotes = 3}, .secrets = secrets, .n_secrets = 2};
+	_cleanup_free_ char *key = mem_zalloc(PLAN_KEY_MAX + 1);
+	static const char head[] = "-----BEGIN PRIVATE KEY-----\n",
+			  tail[] = "\n-----END PRIVATE KEY-----\n";
+	struct bundle_secret_head h;
+	struct err e = ERR_INIT;
+	struct str all, rest;
+	int fd;
+
+	(void)state;
+	memset(key, 'A', PLAN_KEY_MAX);
+	memcpy(key, head, sizeof(head) - 1);
+	memcpy(key + PLAN_KEY_MAX - (sizeof(tail) - 1), tail, sizeof(tail) - 1);
+	assert_int_equal(setenv("KEEPER_TEST_KEY", key, 1), 0);
+	fd = keeper_secrets(&p, &e);
+	assert_int_equal(unsetenv("KEEPER_TEST_KEY"), 0);
+	if (fd < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(io_read_all(fd, 1u << 20, &all, NULL), 0);
+	rest = all;
+	assert_true(str_eq(take_record(&rest, &h), STR_LIT("from-a-command-42")));
+	assert_int_equal(h.kind, SCAN_KIND_SECRET);
+	assert_true(str_eq(take_record(&rest, &h), str_of(key)));
+	assert_int_equal(h.kind, 4);
+	assert_int_equal(h.index, 1);
+	assert_true(str_eq(take_record(&rest, &h), STR_LIT("placeholder-git")));
+	assert_int_equal(h.kind, SCAN_KIND_PLACEHOLDER);
+	assert_int_equal(h.index, 0);
+	assert_int_equal(rest.n, 0);
+	free((void *)(uintptr_t)all.p);
+	close(fd);
+}
+
+static json_t *config_of(const struct plan *p, const struct backend_place *place)
+{
+	struct err e = ERR_INIT;
+	_cleanup_close_ int fd = bundle_config(p, place, &e);
+	struct str config;
+	json_t *j;
+
+	if (fd < 0)
+		fail_msg("%s", e.text);
+	assert_int_equal(io_read_all(fd, BUNDLE_CONFIG_MAX, &config, NULL), 0);
+	j = json_loadb(config.p, config.n, JSON_REJECT_DUPLICATES, NULL);
+	assert_non_null(j);
+	free((void *)(uintptr_t)config.p);
+	return j;
+}
+
+static void test_git_config(void **state)
+{
+	struct git_remote remote = {.name = text("workspace"),
+				    .transport = GIT_TRANSPORT_WORKSPACE,
+				    .object_max_bytes = 1,
+				    .pack_max_bytes = 1};
+	struct plan p = {.slug = text("a-abcdef")};
+	struct backend_place place = {.pinned = "10.209.0.2"};
+	struct git_policy git;
+	struct err e = ERR_INIT;
+	char *git_text;
+	json_t *j;
+
+	(void)state;
+	/* Neither, without remotes: not for git.user alone either. */
+	p.git.user_name = text("A");
+	(void)snprintf(place.git_folder, sizeof(place.git_folder), "/git");
+	j = config_of(&p, &place);
+	assert_null(json_object_get(j, "git"));
+	assert_null(json_object_get(j, "git_folder"));
+	json_decref(j);
+	/* Both, with one. */
+	p.git.remotes = &remote;
+	p.git.n_remotes = 1;
+	j = config_of(&p, &place);
+	assert_string_equal(json_string_value(json_object_get(j, "git_folder")), "/git");
+	git_text = json_dumps(json_object_get(j, "git"), 0);
+	assert_int_equal(git_policy_from_json(&git, str_of(git_text), &e), 0);
+	assert_string_equal(git.remotes[0].name, "workspace");
+	assert_string_equal(git.user_name, "A");
+	git_policy_free(&git);
+	free(git_text);
+	json_decref(j);
+	/* A backend that has no folder for it. */
+	place.git_folder[0] = '\0';
+	assert_int_equal(bundle_config(&p, &place, &e), -ENOTSUP);
+	assert_non_null(strstr(e.text, "no folder for git-gate"));
+}
+
 static void test_bundle_checked(void **state)
 {
 	char path[] = "/tmp/native-bundle-XXXXXX";
@@ -190,10 +292,9 @@ static void test_apart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_secrets),
-		cmocka_unit_test(test_bundle_checked),
-		cmocka_unit_test(test_uid_base),
-		cmocka_unit_test(test_apart),
+		cmocka_unit_test(test_secrets),	   cmocka_unit_test(test_git_secrets),
+		cmocka_unit_test(test_git_config), cmocka_unit_test(test_bundle_checked),
+		cmocka_unit_test(test_uid_base),   cmocka_unit_test(test_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

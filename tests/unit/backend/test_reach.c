@@ -411,7 +411,7 @@ static void test_inside_unknown(void **state)
 
 	(void)state;
 	/* As in the configuration: as many of the longest as may be fit. */
-	buf_init(&out, BUNDLE_CONFIG_MAX - POLICY_JSON_MAX_BYTES - GIT_JSON_MAX_BYTES);
+	buf_init(&out, BUNDLE_INSIDE_JSON_MAX);
 	assert_int_equal(inside_put_all(&out, NULL, &e), -ENOENT);
 	for (size_t i = 0; i < ARRAY_LEN(list); i++)
 		list[i] =

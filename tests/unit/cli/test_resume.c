@@ -198,6 +198,46 @@ static void test_damaged_files(void **s)
 	}
 }
 
+static void write_plan_with(const char *more)
+{
+	_cleanup_free_ char *plan = mem_printf(
+		"{\"version\":1,\"slug\":\"" SLUG "\",\"agent\":\"a\",\"agent_file\":null,"
+		"\"bottle\":\"b\",\"backend\":\"native\",\"agent_uid\":1000,"
+		"\"expose\":[],\"secrets\":[]%s}",
+		more);
+
+	write_good();
+	write_state("plan.json", plan);
+}
+
+static void test_workspace_was(void **s)
+{
+	struct resume_was w;
+	struct err e = ERR_INIT;
+
+	(void)s;
+	/* Of a version that had none. */
+	write_plan_with("");
+	assert_int_equal(resume_read(dir, SLUG, &w, &e), 0);
+	assert_int_equal(w.workspace, PLAN_WORKSPACE_NONE);
+	resume_free(&w);
+	write_plan_with(",\"workspace\":\"none\",\"workspace_path\":null");
+	assert_int_equal(resume_read(dir, SLUG, &w, &e), 0);
+	assert_null(w.workspace_path);
+	resume_free(&w);
+	write_plan_with(",\"workspace\":\"clone\",\"workspace_path\":\"/srv/x\"");
+	assert_int_equal(resume_read(dir, SLUG, &w, &e), 0);
+	assert_int_equal(w.workspace, PLAN_WORKSPACE_CLONE);
+	assert_string_equal(w.workspace_path, "/srv/x");
+	resume_free(&w);
+	write_plan_with(",\"workspace\":\"all\"");
+	check_refused("plan.json is damaged: \"workspace\" makes no sense");
+	write_plan_with(",\"workspace\":\"clone\",\"workspace_path\":null");
+	check_refused("plan.json is damaged: \"workspace\" makes no sense");
+	write_plan_with(",\"workspace\":\"mount\",\"workspace_path\":\"x\"");
+	check_refused("plan.json is damaged: \"workspace\" makes no sense");
+}
+
 static void test_too_large(void **s)
 {
 	_cleanup_free_ char *text = mem_zalloc((64u << 10) + 2);
@@ -257,6 +297,39 @@ static int plan_of(struct resume_was *w, struct plan *p, struct err *e)
 
 	*e = ERR_INIT;
 	return resume_plan(w, SLUG, &o, p, e);
+}
+
+/* Its folder is the last run's; one that had none gets none. */
+static void test_plan_workspace(void **s)
+{
+	_cleanup_free_ char *repo = mem_printf("%s/../work-repo", home);
+	_cleanup_free_ char *heads = mem_printf("%s/.git/refs/heads", repo);
+	_cleanup_free_ char *head = mem_printf("%s/.git/HEAD", repo);
+	struct resume_was w = {.agent = mem_strdup("a"),
+			       .bottle = mem_strdup("b"),
+			       .backend = PLAN_BACKEND_NATIVE};
+	struct plan p;
+	struct err e;
+
+	(void)s;
+	assert_int_equal(io_mkdir_p(heads, 0700, NULL), 0);
+	write_file(head, "0123456789abcdef0123456789abcdef01234567\n");
+	write_manifest(".claude-bottle/bottles/b.md", "---\nworkspace: clone\n---\n");
+	assert_int_equal(plan_of(&w, &p, &e), 0);
+	assert_int_equal(p.workspace, PLAN_WORKSPACE_NONE);
+	plan_free(&p);
+	w.workspace = PLAN_WORKSPACE_CLONE;
+	w.workspace_path = mem_strdup(repo);
+	assert_int_equal(plan_of(&w, &p, &e), 0);
+	assert_int_equal(p.workspace, PLAN_WORKSPACE_CLONE);
+	assert_non_null(strstr(p.workspace_path, "/work-repo"));
+	plan_free(&p);
+	write_manifest(".claude-bottle/bottles/b.md", "---\nworkspace: none\n---\n");
+	assert_int_equal(plan_of(&w, &p, &e), 0);
+	assert_int_equal(p.workspace, PLAN_WORKSPACE_NONE);
+	plan_free(&p);
+	resume_free(&w);
+	assert_int_equal(io_remove_tree(AT_FDCWD, repo, NULL), 0);
 }
 
 static void test_plan(void **s)
@@ -589,9 +662,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_read),
 		cmocka_unit_test(test_damaged_files),
+		cmocka_unit_test(test_workspace_was),
 		cmocka_unit_test(test_too_large),
 		cmocka_unit_test(test_what_is_no_file_of_ours),
 		cmocka_unit_test(test_plan),
+		cmocka_unit_test(test_plan_workspace),
 		cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_runs_cap),
 		cmocka_unit_test(test_mark),

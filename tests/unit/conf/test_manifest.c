@@ -47,8 +47,6 @@ static void test_refused(void **state)
 		{ROUTE("      dlp: {onmatch: block}\n"), 5, 13, "did you mean \"on_match\"?"},
 		/* of the design, but not served yet */
 		{"skills: []\n", 2, 9, "not supported yet"},
-		{"workspace: clone\n", 2, 12, "not supported yet"},
-		{"git: {}\n", 2, 6, "not supported yet"},
 		{"supervise: true\n", 2, 12, "not supported yet"},
 		{"supervise: maybe\n", 2, 12, "true or false"},
 		{ROUTE("      websocket: true\n"), 5, 18, "not supported yet"},
@@ -569,7 +567,7 @@ static void test_reference(void **state)
 			break;
 		rest = str_sub(rest, at + 9, rest.n);
 		example = str_dup(str_sub(rest, 0, str_find(rest, STR_LIT("\n```")) + 1));
-		if (strstr(example, "egress:")) {
+		if (strstr(example, "egress:") || strstr(example, "git:")) {
 			struct manifest_bottle b = {0};
 
 			home_write(home.path, ".claude-bottle/bottles/x.md", example);
@@ -587,7 +585,7 @@ static void test_reference(void **state)
 		if (ret < 0)
 			fail_msg("%u:%u: %s\n%s", e.line, e.column, e.text, example);
 	}
-	assert_int_equal(n_bottles, 2);
+	assert_int_equal(n_bottles, 3);
 	assert_int_equal(n_agents, 1);
 }
 
