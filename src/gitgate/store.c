@@ -209,7 +209,7 @@ static int store_copy(int from, const char *path, struct err *e)
 	return fchmod(to, 0500) < 0 ? err_errno(e, "%s", path) : 0;
 }
 
-static int store_tools(struct store *s, int program_fd, struct err *e)
+static int store_install(struct store *s, int program_fd, struct err *e)
 {
 	_cleanup_close_ int own = -1;
 	char hook[STORE_PATH_MAX + 32], connect[STORE_PATH_MAX + 32];
@@ -268,7 +268,7 @@ int store_open(struct store **out, const char *folder, const struct git_policy *
 	s->policy = policy;
 	ret = store_folders(s, e);
 	if (ret == 0)
-		ret = store_tools(s, program_fd, e);
+		ret = store_install(s, program_fd, e);
 	for (size_t i = 0; ret == 0 && i < policy->n_remotes; i++)
 		ret = store_mirror_open(s, &policy->remotes[i], e);
 	if (ret < 0)
