@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "base/timeutil.h"
+#include "workspace/workspace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,6 +83,16 @@ void keeper_check_flushed(struct keeper *k)
 	loop_stop(k->loop, 0);
 }
 
+/* While the lock is held: whoever waits for it finds the report. Not while something of the bottle
+ * may live: then it is left to cleanup. */
+static void keeper_end_workspace(struct keeper *k)
+{
+	struct err e = ERR_INIT;
+
+	if (strcmp(k->state, "ended") == 0 && workspace_end(k->state_fd, &e) < 0)
+		log_warn("%s", e.text);
+}
+
 /* What cannot be undone now is not called ended: so it is counted among what is left over. */
 static void keeper_release(struct keeper *k)
 {
@@ -94,6 +105,7 @@ static void keeper_release(struct keeper *k)
 			       " (what is left of it: claude-bottle cleanup)");
 	}
 	k->bottle = NULL;
+	keeper_end_workspace(k);
 	keeper_state_write(k);
 }
 
@@ -164,6 +176,7 @@ static void keeper_bundle_gone(struct keeper *k, bool must_die)
 	loop_del(k->loop, &b->control_watch);
 	loop_timer_del(k->loop, &k->end_timer);
 	keeper_reach_close(&k->reach);
+	keeper_door_close(&k->door);
 	k->backend->reap_bundle(k->bottle, must_die, how, sizeof(how));
 	if (k->is_ending) {
 		keeper_farewell(k);
@@ -257,6 +270,8 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	if (ret == 0)
 		ret = keeper_make_loop(k, e);
 	if (ret == 0)
+		ret = keeper_door_prepare(&k->door, k->plan, s->state_dir, e);
+	if (ret == 0)
 		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, s->has_tty, &k->place,
 					  e);
 	if (ret == 0 && k->backend->note)
@@ -280,6 +295,7 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 /* As much as there is to undo, in the order of keeper_farewell(). */
 static void keeper_undo(struct keeper *k)
 {
+	keeper_door_close(&k->door);
 	if (k->bottle) {
 		k->backend->kill(k->bottle);
 		k->backend->reap_bundle(k->bottle, true, NULL, 0);
@@ -377,6 +393,7 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 			    .exit_status = -1};
 	k.bundle.control_fd = -1;
 	k.reach.fd = -1;
+	keeper_door_init(&k.door);
 	k.agent.has_tty = s->has_tty;
 	k.is_detached = s->is_detached;
 	log_set_role("keeper");
