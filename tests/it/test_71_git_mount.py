@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import subprocess
+import tempfile
 
 import bottle
 import pytest
@@ -35,27 +36,47 @@ def make_repository(folder):
     git(folder, "commit", "-qm", "first")
 
 
-@pytest.fixture(params=["root", "user"])
-def box(request, make_home):
-    """A home whose cwd is a repository and the workspace; started by root, and by an ordinary user."""
-    if request.param == "user":
-        uid, folder = request.getfixturevalue("ordinary")
-        if os.geteuid() != 0:
-            uid = None
-        home = make_home(uid)
-        home.program = f"{folder}/build/claude-bottle"
-    elif os.geteuid() != 0:
+@pytest.fixture(params=["root", "user", "docker"])
+def kind(request):
+    """Started by root and by an ordinary user natively; by root on the docker backend in a folder that is
+    an ordinary user's."""
+    if request.param != "user" and os.geteuid() != 0:
         pytest.skip("needs root")
+    return request.param
+
+
+@pytest.fixture
+def backend(kind):
+    return "docker" if kind == "docker" else "native"
+
+
+@pytest.fixture
+def box(request, kind, make_home, scratch):
+    """A home whose cwd is a repository, and the workspace."""
+    if kind == "user":
+        uid, folder = request.getfixturevalue("ordinary")
+        home = make_home(uid if os.geteuid() == 0 else None)
+        home.program = f"{folder}/build/claude-bottle"
     else:
         home = make_home()
+    if kind == "docker":
+        home.cwd = tempfile.mkdtemp(prefix="w", dir=scratch)
     home.write_bottle("box", workspace="mount")
     home.write_agent()
     make_repository(home.cwd)
     write(f"{home.cwd}/.vscode/tasks.json", "{}\n")
     write(f"{home.cwd}/src/deep/lib/.git/config", "[core]\n")
     write(f"{home.cwd}/src/deep/lib/.git/HEAD", "ref: refs/heads/main\n")
-    home.own()
+    write(f"{home.cwd}/sub/.envrc", "ok\n")
+    own(home)
     return home
+
+
+def own(home):
+    home.own()
+    if home.docker_host:
+        uid = bottle.ordinary_uid()
+        subprocess.run(["chown", "-R", f"{uid}:{uid}", home.cwd], check=True)
 
 
 def owner(path):
@@ -77,7 +98,8 @@ def test_the_agent_works_in_the_folder(box):
     r = sh(box, "pwd; cat README.md; echo new > new.txt; mkdir -p a/b; echo x > a/b/c; echo more >> README.md;"
            "chmod 755 new.txt; mv new.txt newer.txt; ls -ld newer.txt | cut -c1-10; id -u")
     assert r.returncode == 0, r.stderr + box.logs_of_all()
-    assert r.stdout.split() == [box.cwd, "hello", "-rwxr-xr-x", "1000"]
+    uid = owner(box.cwd)[0] if box.docker_host else 1000
+    assert r.stdout.split() == [box.cwd, "hello", "-rwxr-xr-x", str(uid)]
     assert open(f"{box.cwd}/README.md").read() == "hello\nmore\n"
     for path in ("newer.txt", "a", "a/b", "a/b/c", "README.md"):
         assert owner(f"{box.cwd}/{path}") == owner(box.cwd), path
@@ -90,7 +112,7 @@ def test_nothing_is_left_of_what_was_mounted(box):
         # In nobody's way: git shows no empty folder.
         during = set(os.listdir(box.cwd)) - set(before)
         assert ".envrc" in during and ".claude" in during
-        assert git(box.cwd, "status", "--porcelain") == "?? .vscode/\n"
+        assert git(box.cwd, "status", "--porcelain") == "?? .vscode/\n?? sub/\n"
         journal = json.load(open(f"{running.folder}/workspace/journal.json"))
         assert {m["path"] for m in journal["made"]} == during
     assert sorted(os.listdir(box.cwd)) == before
@@ -111,9 +133,11 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", sorted(ATTACKS))
-@pytest.mark.parametrize("path", [".vscode/tasks.json", ".envrc", "src/deep/lib/.git/config"])
+@pytest.mark.parametrize("path", [".vscode/tasks.json", ".envrc", "src/deep/lib/.git/config", "sub/.envrc"])
 def test_protected(box, attack, path):
     top = path.split("/")[0]
+    if "exchange" in attack and box.docker_host:
+        pytest.skip("the image has no perl")
     full = f"{box.cwd}/{path}"
     before = open(full).read() if os.path.exists(full) else None
     r = sh(box, f"({ATTACKS[attack].format(p=path, top=top)}) 2>&1; true")
@@ -129,7 +153,7 @@ def test_protected(box, attack, path):
 def test_control_the_same_attacks_change_what_is_not_protected(box, attack):
     """What stands read-only above is lost where it is not listed: the attacks work."""
     write(f"{box.cwd}/plain/tasks.json", "{}\n")
-    box.own()
+    own(box)
     r = sh(box, f"({ATTACKS[attack].format(p='plain/tasks.json', top='plain')}) 2>&1; true")
     assert r.returncode == 0
     assert "evil" in open(f"{box.cwd}/plain/tasks.json").read(), r.stdout
@@ -139,7 +163,7 @@ def test_the_repository_is_the_agents_own(box):
     head = git(box.cwd, "rev-parse", "HEAD")
     config = open(f"{box.cwd}/.git/config").read()
     git(box.cwd, "config", "http.extraHeader", "Authorization: secret")
-    box.own()
+    own(box)
     r = sh(box, "set -e; git log --oneline | wc -l; git status --porcelain; git config user.name A;"
            "git config user.email a@example.test; echo x > n; git add -A; git commit -qm second;"
            "git log --format=%s; git config core.fsmonitor 'touch /tmp/x'; echo 'echo hi' > .git/hooks/pre-commit;"
@@ -164,10 +188,11 @@ def test_no_repository_at_all(box):
 
 
 def test_a_linked_work_tree(box):
-    tree = f"{box.folder}/linked"
+    tree = f"{os.path.dirname(box.cwd)}/linked-{os.path.basename(box.folder)}"
     git(box.cwd, "worktree", "add", "-q", "-b", "side", tree)
-    box.own()
+    own(box)
     box.cwd = tree
+    own(box)
     r = sh(box, "set -e; git branch --show-current; git log --format=%s; git status --porcelain;"
            "git -c user.name=A -c user.email=a@b.c commit -q --allow-empty -m mine; git log -1 --format=%s;"
            "(echo evil > .git) 2>/dev/null || echo kept")
@@ -180,7 +205,7 @@ def test_a_linked_work_tree(box):
 def test_report(box):
     write(f"{box.cwd}/.github/workflows/ci.yml", "on: push\n")
     os.symlink("/etc/hostname", f"{box.cwd}/old-link")
-    box.own()
+    own(box)
     r = sh(box, "ln -s /etc/passwd out; ln -s ../../.. up; ln -s README.md in; mkdir sub; ln -s deep/.. sub/dot;"
            "git init -q nested; printf 'x' > nested/.git/hooks/post-checkout; chmod 755 nested/.git/hooks/post-checkout;"
            "git init -q --bare bare; echo evil >> Makefile; rm .github/workflows/ci.yml; mkfifo pipe;"
@@ -247,7 +272,7 @@ def test_a_link_in_the_way_is_refused(box):
     secret = f"{box.folder}/secret"
     write(f"{secret}/key", "secret\n")
     os.symlink(secret, f"{box.cwd}/.claude")
-    box.own()
+    own(box)
     r = sh(box, "cat .claude/key")
     assert r.returncode == 1 and "secret" not in r.stdout and "symbolic link" in r.stderr
     assert not os.path.lexists(f"{box.cwd}/.envrc")
@@ -256,7 +281,7 @@ def test_a_link_in_the_way_is_refused(box):
 def test_one_bottle_at_a_time(box):
     inner = f"{box.cwd}/inner"
     os.makedirs(inner)
-    box.own()
+    own(box)
     with box.background("sleep", "60") as running:
         r = sh(box, "true")
         assert r.returncode == 1 and running.slug in r.stderr
@@ -273,19 +298,21 @@ def test_one_bottle_at_a_time(box):
 def test_folders_that_are_never_a_workspace(box, where):
     box.cwd = {"home": box.folder, "state": os.path.dirname(box.state),
                "manifests": f"{box.folder}/.claude-bottle/agents"}.get(where, where)
+    if box.docker_host and where != "/":
+        pytest.skip("the same code")
     if where == "state":
         os.makedirs(box.cwd, mode=0o700, exist_ok=True)
-        box.own()
+        own(box)
     r = sh(box, "true")
-    assert r.returncode == 1 and "cannot be a bottle's workspace" in r.stderr or "uid" in r.stderr
-    assert "cannot be a bottle's workspace" in r.stderr
+    assert r.returncode == 1 and len(r.stderr.splitlines()) <= 3
+    assert "cannot be a bottle's workspace" in r.stderr or "workspace cannot be mounted" in r.stderr
 
 
 def test_resume(box):
     r = sh(box, "git -c user.name=A -c user.email=a@b.c commit -q --allow-empty -m mine; echo 1 > one")
     assert r.returncode == 0, r.stderr
     slug = box.slugs()[-1]
-    cwd, box.cwd = box.cwd, box.folder
+    cwd, box.cwd = box.cwd, "/"
     r = box.run("resume", slug, "--headless", "--", "sh", "-c", "pwd; git log -1 --format=%s; cat one; rm one")
     box.cwd = cwd
     assert r.returncode == 0, r.stderr + box.logs_of_all()
@@ -299,3 +326,30 @@ def test_exec_stands_in_the_folder(box):
         r = running.exec("sh", "-c", "echo evil > .envrc; echo evil > .vscode/tasks.json")
         assert r.returncode != 0
     assert open(f"{box.cwd}/.vscode/tasks.json").read() == "{}\n"
+
+
+@pytest.mark.parametrize("how", ["rename over", "remove", "move away", "new folder"])
+def test_what_loses_its_protection_ends_the_bottle(box, how):
+    """A mount is gone when the host replaces what it lies on; nothing can keep Linux from that."""
+    with box.background("sh", "-c", "touch up; sleep 60") as running:
+        assert bottle.wait_until(lambda: os.path.exists(f"{box.cwd}/up"), 10)
+        # The control: what is not protected may come and go.
+        write(f"{box.cwd}/t", "mine\n")
+        os.rename(f"{box.cwd}/t", f"{box.cwd}/README.md")
+        write(f"{box.cwd}/.vscode/t", "mine\n")
+        os.rename(f"{box.cwd}/.vscode/t", f"{box.cwd}/.vscode/tasks.json")
+        assert running.exec("cat", ".vscode/tasks.json").stdout == "mine\n"
+        assert running.process.poll() is None
+        if how == "rename over":
+            write(f"{box.cwd}/t", "mine\n")
+            os.rename(f"{box.cwd}/t", f"{box.cwd}/sub/.envrc")
+        elif how == "remove":
+            os.unlink(f"{box.cwd}/sub/.envrc")
+        elif how == "move away":
+            os.rename(f"{box.cwd}/src", f"{box.cwd}/elsewhere")
+        else:
+            os.rmdir(f"{box.cwd}/.envrc")
+            os.mkdir(f"{box.cwd}/.envrc")
+        assert running.process.wait(20) == 1
+        err = running.process.stderr.read().decode()
+        assert "protected no longer" in err and "resume" in err, err
