@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "base/timeutil.h"
+#include "workspace/watch.h"
 #include "workspace/workspace.h"
 
 #include <errno.h>
@@ -116,6 +117,7 @@ static void keeper_farewell(struct keeper *k)
 		return;
 	keeper_release(k);
 	loop_del(k->loop, &k->listen_watch);
+	loop_del(k->loop, &k->workspace_watch);
 	close_fd(&k->listen_fd);
 	(void)unlinkat(k->state_fd, "control.sock", 0);
 	close_fd(&k->lock_fd);
@@ -198,6 +200,29 @@ static void keeper_on_bundle_message(struct loop_watch *w, uint32_t events)
 		keeper_bundle_gone(k, false);
 }
 
+/* --- the workspace --- */
+
+/* At once, without a word to the agent: it could write what the host obeys. */
+static void keeper_on_workspace(struct loop_watch *w, uint32_t events)
+{
+	struct keeper *k = KEEPER_OF(w, workspace_watch);
+	const char *lost = workspace_watch_read(k->workspace);
+
+	(void)events;
+	if (!lost || k->is_ending)
+		return;
+	k->backend->kill(k->bottle);
+	loop_del(k->loop, w);
+	if (!k->reason[0])
+		(void)snprintf(
+			k->reason, sizeof(k->reason),
+			"the bottle was stopped: \"%s\" in its workspace was replaced on the "
+			"host, so that it was protected no longer (claude-bottle resume goes "
+			"on)",
+			lost);
+	log_error("%s", k->reason);
+}
+
 /* --- start --- */
 
 static void keeper_on_attach_timeout(struct loop_timer *t)
@@ -226,6 +251,7 @@ static int keeper_make_loop(struct keeper *k, struct err *e)
 	k->grace_timer.fn = keeper_on_grace;
 	k->end_timer.fn = keeper_on_end_timeout;
 	k->listen_watch.fd = -1;
+	k->workspace_watch.fd = -1;
 	for (size_t i = 0; i < KEEPER_CLIENTS_MAX; i++)
 		k->clients[i] = (struct keeper_client){.k = k, .watch = {.fd = -1}};
 	return 0;
@@ -240,8 +266,12 @@ static int keeper_watch(struct keeper *k, struct err *e)
 			       keeper_on_signal, k, e);
 
 	b->control_watch.fn = keeper_on_bundle_message;
+	k->workspace_watch.fn = keeper_on_workspace;
 	if (ret == 0)
 		ret = loop_add(k->loop, &b->control_watch, b->control_fd, EPOLLIN, e);
+	if (ret == 0 && k->workspace)
+		ret = loop_add(k->loop, &k->workspace_watch, workspace_watch_fd(k->workspace),
+			       EPOLLIN, e);
 	return ret;
 }
 
@@ -274,6 +304,8 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	if (ret == 0)
 		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, s->has_tty, &k->place,
 					  e);
+	if (ret == 0)
+		ret = workspace_watch_open(&k->workspace, k->state_fd, e);
 	if (ret == 0 && k->backend->note)
 		(void)snprintf(k->limits, sizeof(k->limits), "%s", k->backend->note(k->bottle));
 	if (ret == 0)

@@ -21,6 +21,7 @@
 #define KEEPER_OWNER_GRACE_MS	2000
 
 struct keeper;
+struct workspace_watch;
 
 /* --- keeper_bundle.c: what the bundle's init is given, and what it says --- */
 
@@ -185,6 +186,8 @@ struct keeper {
 	struct backend_place place;
 	struct keeper_bundle bundle;
 	struct keeper_reach reach;
+	struct workspace_watch *workspace; /* NULL: none is mounted */
+	struct loop_watch workspace_watch;
 	struct keeper_door door;
 	struct loop *loop;
 	int state_fd, lock_fd, ready_fd, listen_fd;

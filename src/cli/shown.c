@@ -116,6 +116,20 @@ static void flush_line(struct shown *s, size_t n, bool is_end, const char *colou
 	s->n -= n;
 }
 
+/* How much of a full line may be shown: what may be the beginning of a character waits. */
+static size_t whole_part(const struct shown *s)
+{
+	for (size_t back = 1; back <= 3; back++) {
+		unsigned char c = (unsigned char)s->line[s->n - back];
+
+		if (c >= 0xc0)
+			return s->n - back;
+		if (c < 0x80)
+			break;
+	}
+	return s->n;
+}
+
 int shown_put(void *shown, struct str piece)
 {
 	struct shown *s = shown;
@@ -130,8 +144,8 @@ int shown_put(void *shown, struct str piece)
 		piece = str_sub(piece, n + is_whole, piece.n);
 		if (is_whole)
 			flush_line(s, s->n, true, colour_of(s));
-		else if (s->n == sizeof(s->line)) /* what may be half a character waits */
-			flush_line(s, s->n - 3, false, colour_of(s));
+		else if (s->n == sizeof(s->line))
+			flush_line(s, whole_part(s), false, colour_of(s));
 	}
 	return s->has_failed ? -EPIPE : 0;
 }

@@ -14,7 +14,8 @@
 #define OID_NONE "0000000000000000000000000000000000000000"
 /* What git may be told that the upstream can do: all that a plain fetch uses. */
 #define FETCH_CAPS                                                                                 \
-	"multi_ack", "multi_ack_detailed", "thin-pack", "side-band-64k", "ofs-delta", "no-done"
+	"multi_ack", "multi_ack_detailed", "thin-pack", "side-band-64k", "ofs-delta",              \
+		"no-progress", "no-done"
 
 void advert_free(struct advert *a)
 {

@@ -125,7 +125,11 @@ static int add_fields(const struct connect_http *h, struct http1_head *q, const 
 			ret = add(q, "Accept", type[1]);
 	} else if (ret == 0) {
 		ret = add(q, "Accept", "*/*");
+		if (ret == 0)
+			ret = add(q, "Pragma", "no-cache");
 	}
+	if (ret == 0)
+		ret = add(q, "Accept-Encoding", "identity");
 	if (ret == 0 && h->service == GIT_UPLOAD_PACK)
 		ret = add(q, "Git-Protocol", "version=2");
 	return ret < 0 ? err_set(e, ret, "the request cannot be written") : 0;

@@ -287,27 +287,41 @@ static bool push_take_line(struct push *p, struct err *e)
 	       push_report_take(&p->report, kind, payload, e) == 0 && !p->report.is_ended;
 }
 
+static void push_feed(struct git_child *child, struct buf *revs)
+{
+	struct str left = buf_str(revs);
+	ssize_t n = left.n > 0 ? write(child->in_fd, left.p, left.n) : 0;
+
+	if (n > 0)
+		buf_consume(revs, (size_t)n);
+	if (buf_len(revs) == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		close_fd(&child->in_fd);
+}
+
 /* pack-objects writes to the stream itself. Meanwhile what the upstream says is read, lest both
  * wait. */
-static void push_watch(struct push *p, struct git_child *child, struct err *e)
+static void push_watch(struct push *p, struct git_child *child, struct buf *revs, struct err *e)
 {
 	bool is_open = true;
 	char text[1024];
 
 	while (child->err_fd >= 0) {
 		struct pollfd f[] = {{child->err_fd, POLLIN, 0},
-				     {is_open ? p->c.fd : -1, POLLIN, 0}};
+				     {is_open ? p->c.fd : -1, POLLIN, 0},
+				     {child->in_fd, POLLOUT, 0}};
 		uint64_t now = time_monotonic_ns();
 
 		if (now >= p->clock.deadline_ns)
 			return;
-		if (poll(f, 2, (int)((p->clock.deadline_ns - now) / TIME_NS_PER_MS + 1)) < 0 &&
+		if (poll(f, 3, (int)((p->clock.deadline_ns - now) / TIME_NS_PER_MS + 1)) < 0 &&
 		    errno != EINTR)
 			return;
 		if (f[0].revents && read(child->err_fd, text, sizeof(text)) <= 0)
 			close_fd(&child->err_fd);
 		if (f[1].revents)
 			is_open = push_take_line(p, e);
+		if (f[2].revents)
+			push_feed(child, revs);
 	}
 }
 
@@ -315,7 +329,6 @@ static int push_pack(struct push *p, struct err *answer, struct err *e)
 {
 	const char *argv[] = {"pack-objects",	     "-q", "--revs", "--stdout", "--thin",
 			      "--delta-base-offset", NULL};
-	_cleanup_close_ int in_fd = -1;
 	struct git_child child;
 	struct buf revs;
 	int ret;
@@ -327,15 +340,14 @@ static int push_pack(struct push *p, struct err *answer, struct err *e)
 	buf_init(&revs, (ADVERT_REFS_MAX * 2ull + CHECK_UPDATES_MAX) * (OID_LINE + 1));
 	ret = push_revs(p, &revs, e);
 	if (ret == 0)
-		in_fd = ret = io_memfd_sealed("revs", buf_str(&revs), e);
+		ret = git_run_start(p->git, argv, (int[]){-1, p->c.fd, -1}, -1, &child, e);
+	if (ret == 0) {
+		(void)io_set_nonblock(child.in_fd, true);
+		push_watch(p, &child, &revs, answer);
+		ret = git_run_wait(&child, p->clock.deadline_ns, e);
+	}
 	buf_free(&revs);
-	if (ret < 0)
-		return ret;
-	ret = git_run_start(p->git, argv, (int[]){in_fd, p->c.fd, -1}, -1, &child, e);
-	if (ret < 0)
-		return ret;
-	push_watch(p, &child, answer);
-	return git_run_wait(&child, p->clock.deadline_ns, e);
+	return ret;
 }
 
 /* --- the answer --- */

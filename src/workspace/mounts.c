@@ -33,18 +33,59 @@ void journal_free(struct workspace_journal *j)
 {
 	for (size_t i = 0; i < j->n; i++)
 		free(j->made[i].path);
+	for (size_t i = 0; i < j->n_guarded; i++)
+		free(j->guarded[i].path);
 	free(j->made);
+	free(j->guarded);
 	free(j->path);
 	*j = (struct workspace_journal){0};
 }
 
-static void journal_add(struct workspace_journal *j, const char *path, uint64_t dev, uint64_t ino)
+static void made_add(struct workspace_made **list, size_t *n, size_t *cap, const char *path,
+		     uint64_t dev, uint64_t ino)
 {
-	for (size_t i = 0; i < j->n; i++)
-		if (strcmp(j->made[i].path, path) == 0)
+	for (size_t i = 0; i < *n; i++)
+		if (strcmp((*list)[i].path, path) == 0)
 			return;
-	j->made = mem_grow_array(j->made, &j->cap, j->n + 1, sizeof(*j->made));
-	j->made[j->n++] = (struct workspace_made){mem_strdup(path), dev, ino};
+	*list = mem_grow_array(*list, cap, *n + 1, sizeof(**list));
+	(*list)[(*n)++] = (struct workspace_made){mem_strdup(path), dev, ino};
+}
+
+static void journal_add(struct workspace_journal *j, const char *path)
+{
+	made_add(&j->made, &j->n, &j->cap, path, 0, 0);
+}
+
+static void made_load(const json_t *from, struct workspace_made **list, size_t *n, size_t *cap)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach(from, i, item)
+	{
+		const char *path = json_string_value(json_object_get(item, "path"));
+
+		if (path)
+			made_add(list, n, cap, path,
+				 (uint64_t)json_integer_value(json_object_get(item, "dev")),
+				 (uint64_t)json_integer_value(json_object_get(item, "ino")));
+	}
+}
+
+static int made_store(struct buf *out, const char *key, const struct workspace_made *list, size_t n)
+{
+	int ret = buf_printf(out, ",\"%s\":[", key);
+
+	for (size_t i = 0; ret == 0 && i < n; i++) {
+		ret = buf_printf(out, "%s{\"path\":", i ? "," : "");
+		if (ret == 0)
+			ret = text_json(out, str_of(list[i].path));
+		if (ret == 0)
+			ret = buf_printf(out, ",\"dev\":%llu,\"ino\":%llu}",
+					 (unsigned long long)list[i].dev,
+					 (unsigned long long)list[i].ino);
+	}
+	return ret == 0 ? buf_printf(out, "]") : ret;
 }
 
 int journal_load(int dir, struct workspace_journal *out, struct err *e)
@@ -54,9 +95,7 @@ int journal_load(int dir, struct workspace_journal *out, struct err *e)
 		openat(dir, JOURNAL_FILE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	_cleanup_free_ char *text = NULL;
 	const json_t *made;
-	json_t *item;
 	struct str s;
-	size_t i;
 	int ret;
 
 	*out = (struct workspace_journal){0};
@@ -71,15 +110,9 @@ int journal_load(int dir, struct workspace_journal *out, struct err *e)
 	if (!json_is_string(json_object_get(root, "path")) || !json_is_array(made))
 		return err_set(e, -EBADMSG, "the workspace's journal is damaged");
 	out->path = mem_strdup(json_string_value(json_object_get(root, "path")));
-	json_array_foreach(made, i, item)
-	{
-		const char *path = json_string_value(json_object_get(item, "path"));
-
-		if (path)
-			journal_add(out, path,
-				    (uint64_t)json_integer_value(json_object_get(item, "dev")),
-				    (uint64_t)json_integer_value(json_object_get(item, "ino")));
-	}
+	made_load(made, &out->made, &out->n, &out->cap);
+	made_load(json_object_get(root, "guarded"), &out->guarded, &out->n_guarded,
+		  &out->cap_guarded);
 	return 0;
 }
 
@@ -93,24 +126,16 @@ int journal_store(int dir, const struct workspace_journal *j, struct err *e)
 	if (ret == 0)
 		ret = text_json(&out, str_of(j->path));
 	if (ret == 0)
-		ret = buf_printf(&out, ",\"made\":[");
-	for (size_t i = 0; ret == 0 && i < j->n; i++) {
-		ret = buf_printf(&out, "%s{\"path\":", i ? "," : "");
-		if (ret == 0)
-			ret = text_json(&out, str_of(j->made[i].path));
-		if (ret == 0)
-			ret = buf_printf(&out, ",\"dev\":%llu,\"ino\":%llu}",
-					 (unsigned long long)j->made[i].dev,
-					 (unsigned long long)j->made[i].ino);
-	}
+		ret = made_store(&out, "made", j->made, j->n);
 	if (ret == 0)
-		ret = buf_printf(&out, "]}\n");
+		ret = made_store(&out, "guarded", j->guarded, j->n_guarded);
+	if (ret == 0)
+		ret = buf_printf(&out, "}\n");
 	return ret < 0 ? err_set(e, ret, "the workspace's journal is too long")
 		       : io_write_file_atomic(dir, JOURNAL_FILE, buf_str(&out), 0600, e);
 }
 
-/* The folder that path's last segment lies in, no link followed; *name: that segment. -1: gone. */
-static int open_parent(int root, const char *path, const char **name)
+int workspace_open_parent(int root, const char *path, const char **name)
 {
 	int at = openat(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	const char *slash;
@@ -135,7 +160,7 @@ void journal_undo(const struct workspace_journal *j)
 	for (size_t i = j->n; root >= 0 && i-- > 0;) {
 		const struct workspace_made *m = &j->made[i];
 		const char *name;
-		_cleanup_close_ int at = open_parent(root, m->path, &name);
+		_cleanup_close_ int at = workspace_open_parent(root, m->path, &name);
 		struct stat st;
 
 		if (at < 0 || fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
@@ -222,7 +247,7 @@ static int protect(struct workspace *w, int root, const char *path, struct works
 		if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
 			if (errno != ENOENT)
 				return err_errno(e, "look at \"%s\" in the workspace", upto);
-			journal_add(j, upto, 0, 0);
+			journal_add(j, upto);
 			return protect_found(w, upto, e);
 		}
 		if (S_ISLNK(st.st_mode))
@@ -343,7 +368,7 @@ int mounts_make(const struct workspace *w, int root, struct workspace_journal *j
 {
 	for (size_t i = 0; i < j->n; i++) {
 		const char *name;
-		_cleanup_close_ int at = open_parent(root, j->made[i].path, &name);
+		_cleanup_close_ int at = workspace_open_parent(root, j->made[i].path, &name);
 		_cleanup_close_ int made = -1;
 		struct stat st;
 
@@ -361,4 +386,25 @@ int mounts_make(const struct workspace *w, int root, struct workspace_journal *j
 		j->made[i].ino = st.st_ino;
 	}
 	return 0;
+}
+
+static int guard(const char *path, int root, struct workspace_journal *j, struct err *e)
+{
+	const char *name;
+	_cleanup_close_ int at = workspace_open_parent(root, path, &name);
+	struct stat st;
+
+	if (at < 0 || fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return err_errno(e, "look at \"%s\" in the workspace", path);
+	made_add(&j->guarded, &j->n_guarded, &j->cap_guarded, path, st.st_dev, st.st_ino);
+	return 0;
+}
+
+int mounts_guard(const struct workspace *w, int root, struct workspace_journal *j, struct err *e)
+{
+	int ret = guard(".git", root, j, e);
+
+	for (size_t i = 0; ret == 0 && i < w->n_mounts; i++)
+		ret = guard(w->mounts[i].path, root, j, e);
+	return ret;
 }

@@ -231,6 +231,8 @@ static int make_all(struct making *m, struct err *e)
 		ret = journal_store(m->dir, &m->journal, e);
 	if (ret == 0)
 		ret = mounts_make(m->w, m->root, &m->journal, e);
+	if (ret == 0)
+		ret = mounts_guard(m->w, m->root, &m->journal, e);
 	return ret == 0 ? journal_store(m->dir, &m->journal, e) : ret;
 }
 

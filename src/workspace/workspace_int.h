@@ -21,6 +21,9 @@ struct workspace_journal {
 	char *path; /* of the workspace */
 	struct workspace_made *made;
 	size_t n, cap;
+	/* what lies under a mount of the bottle's, and must stay there (watch.h) */
+	struct workspace_made *guarded;
+	size_t n_guarded, cap_guarded;
 };
 
 void journal_free(struct workspace_journal *j);
@@ -37,6 +40,12 @@ int mounts_plan(struct workspace *w, int root, const struct inventory *found,
 /* Makes what j names; then j has their numbers. */
 int mounts_make(const struct workspace *w, int root, struct workspace_journal *j,
 		struct err *e) _fallible_;
+
+/* Notes in j what w mounts over. */
+int mounts_guard(const struct workspace *w, int root, struct workspace_journal *j,
+		 struct err *e) _fallible_;
+/* The folder that path's last segment lies in, no link followed; *name: that segment. -1: gone. */
+int workspace_open_parent(int root, const char *path, const char **name);
 
 /* --- gitdir.c --- */
 

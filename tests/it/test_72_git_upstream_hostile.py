@@ -443,3 +443,52 @@ def test_without_egress_nothing_hangs(gate):
     g = gate("egress", lambda *a: (404, {}, b""))
     g.channel.ours.shutdown(2)
     refused(g, "egress")
+
+
+# --- ends ---
+
+@pytest.mark.parametrize("kind", ["ssh", "egress"])
+def test_nothing_is_left_of_a_worker_that_was_killed(gate, kind):
+    """git, git-connect and the connector end although the upstream neither speaks nor hangs up."""
+    import signal
+    import subprocess
+    import threading
+    heard, done = threading.Event(), threading.Event()
+
+    def hold(*args):
+        heard.set()
+        done.wait(30)
+
+    def talk(*args):
+        if kind == "ssh":
+            return hold()
+        return lambda stream, reader, fields: hold()
+
+    g = gate(kind, talk)
+    s = [f"{k}={v}" for k, v in g.settings.items()]
+    p = subprocess.Popen([world.DRIVER, "fetch", *s], pass_fds=[g.channel.theirs.fileno()], start_new_session=True,
+                         stdout=subprocess.DEVNULL)
+    try:
+        assert heard.wait(10)
+        members = lambda: [x for x in os.listdir("/proc") if x.isdigit() and session_of(x) == p.pid]  # noqa: E731
+        end = time.monotonic() + 10
+        while len(members()) < 4 and time.monotonic() < end:
+            time.sleep(0.02)
+        assert len(members()) >= 4, members()
+        p.send_signal(signal.SIGKILL)
+        p.wait(10)
+        while members() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert members() == []
+    finally:
+        p.kill()
+        done.set()
+
+
+def session_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            fields = f.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[3])

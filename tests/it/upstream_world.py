@@ -1,7 +1,6 @@
 """Upstreams of git for git-gate's upstream_fetch() and upstream_push(), which a small program drives
 (tests/unit/gitgate/upstream_driver.c): streams to git itself, as gitssh and the keeper give them,
 smart HTTP around git http-backend behind what stands for egress, and servers that lie."""
-import array
 import base64
 import json
 import os
@@ -11,7 +10,8 @@ import struct
 import subprocess
 import threading
 
-DRIVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/tests/unit/gitgate/upstream_driver")
+DRIVER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..",
+                      os.environ.get("UPSTREAM_DRIVER", "build/tests/unit/gitgate/upstream_driver"))
 NONE = "0" * 40
 PLACEHOLDER = "placeholder-0123456789abcdef"
 

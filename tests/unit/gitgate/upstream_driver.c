@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "priv/priv.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +78,7 @@ static void set(char *key, const char *value)
 static int print(int ret, const struct err *e, const struct check_update *updates,
 		 const struct upstream_ref_result *results, size_t n, struct buf *said)
 {
+	_cleanup_json_ json_t *whole = NULL;
 	json_t *refs = json_array();
 	struct str text = buf_str(said);
 
@@ -84,10 +86,9 @@ static int print(int ret, const struct err *e, const struct check_update *update
 		json_array_append_new(refs,
 				      json_pack("{s:s, s:b, s:s}", "ref", updates[i].ref, "ok",
 						results[i].is_ok, "reason", results[i].reason));
-	json_dumpf(json_pack("{s:i, s:s, s:o, s:s%}", "code", ret, "error", e->text, "refs", refs,
-			     "said", text.p ? text.p : "", (size_t)text.n),
-		   stdout, 0);
-	return 0;
+	whole = json_pack("{s:i, s:s, s:o, s:s%}", "code", ret, "error", e->text, "refs", refs,
+			  "said", text.p ? text.p : "", (size_t)text.n);
+	return whole && json_dumpf(whole, stdout, 0) == 0 ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -116,10 +117,17 @@ int main(int argc, char **argv)
 		    !str_to_cstr(updates[n].new_oid, GIT_OID_SIZE, str_of(argv[i + 2])))
 			die("no update");
 	}
+	/* As the role is sealed, but for its folders and its memory. */
+	if (priv_basics(&e) < 0 || priv_seccomp(PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT |
+							PRIV_SECCOMP_FORK | PRIV_SECCOMP_EXEC,
+						&e) < 0)
+		die("%s", e.text);
 	remotes[1].has_credential = remotes[1].placeholder != NULL;
 	buf_init(&said, 65536);
 	ret = strcmp(argv[1], "fetch") == 0
 		      ? upstream_fetch(&place, &remotes[1], &env, &e)
 		      : upstream_push(&place, &remotes[1], &env, updates, n, results, &said, &e);
-	return print(ret, &e, updates, results, n, &said);
+	ret = print(ret, &e, updates, results, n, &said);
+	buf_free(&said);
+	return ret;
 }
