@@ -143,6 +143,10 @@ int check_archive_event(void *ctx, enum archive_event event, unsigned level, str
 bool check_filter_is_noise(const char *rule, struct str text, size_t from, size_t to,
 			   bool is_whole);
 
+/* A text that was put together from parts, and then looks encoded again and again: nobody has
+ * encoded it. The parts themselves are looked at as they stand. */
+bool check_filter_is_own_doing(const char *rule, const char *decoders);
+
 /* check_find.c */
 struct check_pending *check_found(struct check *c, enum check_kind kind, const char *rule,
 				  const char *what);
