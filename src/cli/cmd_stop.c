@@ -1,5 +1,6 @@
 #include "cli/bottles.h"
 #include "cli/client.h"
+#include "cli/pushed.h"
 #include "cli/verbs.h"
 
 #include "backend/backend.h"
@@ -138,6 +139,8 @@ static int stop_end(struct stopping *s, bool is_now)
 		status = cli_fail(&e);
 	else
 		cli_note("%s has ended", s->b.slug);
+	if (status == CLI_OK)
+		pushed_show(s->dir, s->b.slug);
 	stopping_close(s);
 	return status;
 }

@@ -1,6 +1,8 @@
 #include "cli/session.h"
 
 #include "cli/cli.h"
+#include "cli/pushed.h"
+#include "cli/workspace_report.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -52,6 +54,8 @@ int session_run(const struct client_options *o, const char *slug, int dir)
 		if (n_blocks)
 			cli_note("%zu request%s refused (claude-bottle logs %s)", n_blocks,
 				 n_blocks == 1 ? " was" : "s were", slug);
+		workspace_report_show(dir, slug);
+		pushed_show(dir, slug);
 		break;
 	case CLIENT_SIGNALLED:
 		break;

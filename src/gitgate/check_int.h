@@ -77,7 +77,7 @@ struct check_text {
 	size_t n;
 	uint64_t base;	   /* offset of p[0] in the text */
 	uint64_t newlines; /* before p[0] */
-	bool is_wide;	   /* UTF-16 or -32: a newline is more than one byte */
+	unsigned unit;	   /* bytes of a newline: 1, or 2 in UTF-16, 4 in UTF-32 */
 	struct scan_stream *stream;
 	unsigned n_findings;
 };

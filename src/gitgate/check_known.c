@@ -185,7 +185,7 @@ static void old_compare(struct check *c, size_t n, const char *path)
 			const struct check_pending *q = &c->pending[k];
 
 			if (is_candidate(p) && q->is_rule && strcmp(p->rule, q->rule) == 0 &&
-			    p->what == q->what && strcmp(p->path, path) == 0 &&
+			    strcmp(p->path, path) == 0 &&
 			    memcmp(p->digest, q->digest, sizeof(p->digest)) == 0)
 				p->is_dropped = true;
 		}

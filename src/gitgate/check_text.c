@@ -21,10 +21,16 @@ static void text_kind_find(struct check_text *t, struct str head)
 {
 	const uint8_t *p = (const uint8_t *)head.p;
 
-	t->is_wide = head.n >= 4 &&
-		     ((p[0] == 0xff && p[1] == 0xfe) || (p[0] == 0xfe && p[1] == 0xff) ||
-		      (p[0] && !p[1] && p[2] && !p[3]) || (!p[0] && p[1] && !p[2] && p[3]) ||
-		      (!p[0] && !p[1] && (p[2] || p[3])));
+	t->unit = 1;
+	if (head.n < 4)
+		return;
+	if ((p[0] && !p[1] && !p[2] && !p[3]) ||
+	    (!p[0] && !p[1] && (p[2] == 0xfe || !p[2]) && p[3]) ||
+	    (p[0] == 0xff && p[1] == 0xfe && !p[2] && !p[3]))
+		t->unit = 4;
+	else if ((p[0] == 0xff && p[1] == 0xfe) || (p[0] == 0xfe && p[1] == 0xff) ||
+		 (p[0] && !p[1] && p[2] && !p[3]) || (!p[0] && p[1] && !p[2] && p[3]))
+		t->unit = 2;
 }
 
 /* Newlines in [0, n) of s. In two- and four-byte units most bytes 10 are newlines as well, but for
@@ -35,8 +41,8 @@ static uint64_t count_newlines(const struct check_text *t, struct str s, size_t 
 	uint64_t k = 0;
 
 	while (p < end && (p = memchr(p, '\n', (size_t)(end - p))) != NULL) {
-		bool is_part =
-			t->is_wide && (p == s.p || p[-1] != 0) && (p + 1 >= s.p + s.n || p[1] != 0);
+		bool is_part = t->unit > 1 && (p == s.p || p[-1] != 0) &&
+			       (p + 1 >= s.p + s.n || p[1] != 0);
 
 		k += !is_part;
 		p++;
@@ -68,6 +74,14 @@ static void decoders_tell(struct check_pending *p, const char *chain, const char
 		p->decoders[0] = '\0';
 }
 
+static bool is_without_oid(const struct check_pending *p)
+{
+	static const uint8_t none[CHECK_OID_BYTES];
+
+	return memcmp(p->oid, none, sizeof(none)) == 0;
+}
+
+/* The same bytes of the same object, read in another way. */
 static bool is_told(const struct check *c, const struct check_pending *p)
 {
 	for (size_t i = c->n_pending - 1; i-- > 0;) {
@@ -75,7 +89,8 @@ static bool is_told(const struct check *c, const struct check_pending *p)
 
 		if (memcmp(q->oid, p->oid, sizeof(p->oid)) != 0)
 			return false;
-		if (q->what == p->what && strcmp(q->rule, p->rule) == 0 && !q->path == !p->path &&
+		if (strcmp(q->rule, p->rule) == 0 && !q->path == !p->path &&
+		    (q->what == p->what || !is_without_oid(p)) &&
 		    memcmp(q->digest, p->digest, sizeof(p->digest)) == 0)
 			return true;
 	}
@@ -115,7 +130,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 	m = matched(s, from, to);
 	SHA256((const uint8_t *)m.p, m.n, p->digest);
 	if (!*t->chain && t->place != SCAN_PLACE_PATH && !c->path)
-		p->line = t->newlines + count_newlines(t, s, to ? to - 1 : 0) + 1;
+		p->line = t->newlines + count_newlines(t, s, to > t->unit ? to - t->unit : 0) + 1;
 	if (is_told(c, p))
 		c->n_pending--;
 	return true;
@@ -148,7 +163,7 @@ void check_text_begin(struct check_text *t, struct check *c, const char *what,
 		t->chain[0] = '\0';
 	t->n = 0;
 	t->base = t->newlines = 0;
-	t->is_wide = false;
+	t->unit = 1;
 	t->stream = NULL;
 	t->n_findings = 0;
 }

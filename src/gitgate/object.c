@@ -188,6 +188,8 @@ int object_tree_next(struct object_tree *t, struct object_entry *out, struct err
 	out->name = str_sub(s, 0, end);
 	out->oid = (const uint8_t *)s.p + end + 1;
 	t->rest = str_sub(s, end + 21, s.n);
+	if (out->name.n == 0 || memchr(out->name.p, '/', out->name.n))
+		return err_set(e, -EBADMSG, "a tree entry whose name is none");
 	if (!is_known_mode(out->mode))
 		return err_set(e, -EBADMSG, "a tree entry with a mode that git does not write");
 	if (t->last.name.p) {

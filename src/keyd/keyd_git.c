@@ -23,7 +23,7 @@ int keyd_git_open(struct keyd *k, struct err *e)
 }
 
 /* NULL: not an ssh remote. */
-static const struct ssh_key *find_key(const struct keyd *k, uint32_t place,
+static const struct git_key *find_key(const struct keyd *k, uint32_t place,
 				      const struct git_remote **remote)
 {
 	const struct git_policy *git = k->config.git;
@@ -38,14 +38,14 @@ void keyd_git_key(struct keyd *k, struct keyd_asker *a, const struct keyd_reques
 		  struct keyd_reply *r)
 {
 	const struct git_remote *remote;
-	const struct ssh_key *key = find_key(k, q->index, &remote);
+	const struct git_key *key = find_key(k, q->index, &remote);
 
 	(void)a;
 	if (!key) {
 		r->status = KEYD_DENIED;
 		return;
 	}
-	_Static_assert(SSH_KEY_BLOB_MAX <= KEYD_DATA_MAX, "fits");
+	_Static_assert(GIT_KEY_BLOB_MAX <= KEYD_DATA_MAX, "fits");
 	memcpy(r->data, key->blob, key->blob_n);
 	r->data_n = (uint32_t)key->blob_n;
 }
@@ -54,7 +54,7 @@ void keyd_git_sign(struct keyd *k, struct keyd_asker *a, const struct keyd_reque
 		   struct keyd_reply *r)
 {
 	const struct git_remote *remote;
-	const struct ssh_key *key = find_key(k, q->index, &remote);
+	const struct git_key *key = find_key(k, q->index, &remote);
 	struct err e = ERR_INIT;
 	int n;
 
@@ -63,7 +63,7 @@ void keyd_git_sign(struct keyd *k, struct keyd_asker *a, const struct keyd_reque
 		r->status = KEYD_DENIED;
 		return;
 	}
-	n = ssh_key_sign_userauth(key, str_slice(q->data, q->data_n), remote->user, r->data, &e);
+	n = git_key_sign_userauth(key, str_slice(q->data, q->data_n), remote->user, r->data, &e);
 	if (n < 0) {
 		log_error("gitssh, for \"%s\": %s", remote->name, e.text);
 		r->status = n == -EBADMSG ? KEYD_BAD_REQUEST : KEYD_FAILED;

@@ -14,7 +14,7 @@
 void vault_close(struct vault *v)
 {
 	for (size_t i = 0; i < v->n_ssh_keys; i++)
-		ssh_key_free(&v->ssh_keys[i].key);
+		git_key_free(&v->ssh_keys[i].key);
 	free(v->ssh_keys);
 	if (v->memory) {
 		mem_wipe(v->memory, v->memory_size);
@@ -31,7 +31,7 @@ static int vault_add_ssh_key(struct vault *v, const struct bundle_secret_head *h
 
 	if (vault_ssh_key(v, head->index))
 		return err_set(e, -EPROTO, "ssh key number %u came twice", head->index);
-	ret = ssh_key_parse(&k->key, str_slice(text, head->length), e);
+	ret = git_key_parse(&k->key, str_slice(text, head->length), e);
 	mem_wipe(text, head->length);
 	if (ret < 0)
 		return ret;
@@ -122,7 +122,7 @@ struct str vault_credential(const struct vault *v, uint32_t index)
 	return STR_NULL;
 }
 
-const struct ssh_key *vault_ssh_key(const struct vault *v, uint32_t index)
+const struct git_key *vault_ssh_key(const struct vault *v, uint32_t index)
 {
 	for (size_t i = 0; i < v->n_ssh_keys; i++) {
 		if (v->ssh_keys[i].index == index)

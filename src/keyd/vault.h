@@ -4,7 +4,7 @@
 #pragma once
 
 #include "base/err.h"
-#include "keyd/ssh_key.h"
+#include "keyd/git_key.h"
 #include "scan/scan.h"
 
 #define VAULT_MAX 64
@@ -17,7 +17,7 @@ struct vault_secret {
 
 struct vault_ssh_key {
 	uint32_t index;
-	struct ssh_key key;
+	struct git_key key;
 };
 
 struct vault {
@@ -38,4 +38,4 @@ void vault_close(struct vault *v);
 /* The credential number index, or an empty slice. */
 struct str vault_credential(const struct vault *v, uint32_t index);
 /* NULL: none of this number. */
-const struct ssh_key *vault_ssh_key(const struct vault *v, uint32_t index);
+const struct git_key *vault_ssh_key(const struct vault *v, uint32_t index);

@@ -444,9 +444,11 @@ static size_t wide_run(const uint8_t *p, size_t n, size_t i, size_t width)
 /* ASCII in two-byte and four-byte units of either order, wherever it starts. */
 bool scan_utf16(struct scan_out *o, const uint8_t *p, size_t n)
 {
+	size_t pointed = 0;
+
 	scan_out_reset(o);
 	for (size_t i = 0; i + 1 < n;) {
-		size_t from = i, width, count;
+		size_t from = i, width, count, told = 0;
 		uint8_t *to;
 
 		if (p[i + 1] != 0 || p[i] == 0 || p[i] >= 0x7f) {
@@ -462,9 +464,18 @@ bool scan_utf16(struct scan_out *o, const uint8_t *p, size_t n)
 		to = scan_out_reserve(o, count);
 		if (!to)
 			return true;
-		for (size_t k = 0; k < count; k++)
+		for (size_t k = 0; k < count; k++) {
 			to[k] = p[from + k * width];
-		o->n += count;
+			/* Lines are where they are in the text: these bytes shrink to a part. */
+			if (to[k] == '\n' &&
+			    from + k * width >= pointed + n / (SCAN_POINTS_MAX / 2)) {
+				pointed = from + k * width;
+				o->n += k + 1 - told;
+				told = k + 1;
+				scan_out_point(o, pointed + width);
+			}
+		}
+		o->n += count - told;
 		scan_out_point(o, i);
 	}
 	return o->n > 0;

@@ -10,7 +10,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "keyd/keyd_proto.h"
-#include "keyd/ssh_wire.h"
+#include "keyd/sshwire.h"
 #include "priv/priv.h"
 #include "record/record.h"
 
@@ -222,18 +222,18 @@ static void fake_sign(struct bundle_role_env *env, const char *user, enum keyd_s
 	struct keyd_request q = {.op = KEYD_OP_SSH_KEY};
 	struct keyd_reply key;
 	struct err e = ERR_INIT;
-	struct ssh_writer w = {.p = q.data, .cap = sizeof(q.data)};
+	struct sshwire_writer w = {.p = q.data, .cap = sizeof(q.data)};
 
 	if (keyd_ask(env->keyd_fd, &q, &key, KEYD_TIMEOUT_MS, &e) < 0)
 		die("%s", e.text);
-	ssh_write_string(&w, STR_LIT("an identifier made of 32 bytes.."));
-	ssh_write_byte(&w, 50);
-	ssh_write_string(&w, str_of(user));
-	ssh_write_string(&w, STR_LIT("ssh-connection"));
-	ssh_write_string(&w, STR_LIT("publickey"));
-	ssh_write_byte(&w, 1);
-	ssh_write_string(&w, STR_LIT("ssh-ed25519"));
-	ssh_write_string(&w, str_slice(key.data, key.data_n));
+	sshwire_write_string(&w, STR_LIT("an identifier made of 32 bytes.."));
+	sshwire_write_byte(&w, 50);
+	sshwire_write_string(&w, str_of(user));
+	sshwire_write_string(&w, STR_LIT("ssh-connection"));
+	sshwire_write_string(&w, STR_LIT("publickey"));
+	sshwire_write_byte(&w, 1);
+	sshwire_write_string(&w, STR_LIT("ssh-ed25519"));
+	sshwire_write_string(&w, str_slice(key.data, key.data_n));
 	q.op = KEYD_OP_SSH_SIGN;
 	q.data_n = (uint16_t)w.n;
 	fake_expect(env, &q, status);

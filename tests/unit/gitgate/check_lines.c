@@ -67,8 +67,8 @@ static void option_read(struct order *o, struct str s)
 	} else if (str_eq(name, STR_LIT("may_oversize"))) {
 		o->remote.may_oversize = true;
 	} else if (str_eq(name, STR_LIT("allow"))) {
-		o->remote.allow = realloc(o->remote.allow, (o->remote.n_allow + 1) *
-								   sizeof(*o->remote.allow));
+		o->remote.allow = realloc(o->remote.allow,
+					  (o->remote.n_allow + 1) * sizeof(*o->remote.allow));
 		if (!o->remote.allow ||
 		    !str_to_cstr(o->remote.allow[o->remote.n_allow++], GIT_FINGERPRINT_SIZE, s))
 			die("bad fingerprint");

@@ -103,4 +103,5 @@ class Checker:
 
     def close(self):
         self.process.stdin.close()
+        self.process.stdout.close()
         return self.process.wait()

@@ -1,11 +1,13 @@
 /*
  * A git-gate without a bundle, for serve.py to try a real git on: `serve FOLDER POLICY UPSTREAMS`
- * prints its port and serves until its standard input ends. The upstream of a remote is the
+ * prints its port and serves until its standard input ends; with SERVE_SEALED in
+ * the environment with the powers of the role alone. The upstream of a remote is the
  * repository UPSTREAMS/NAME.git; a file UPSTREAMS/NAME.down keeps it from being reached, and
  * UPSTREAMS/NAME.slow holds a push up. Records are printed, one line each. What check.c does is
  * played too: a commit message with "FAKE-SECRET" has a finding.
  */
 #include "gitgate/gitgate.h"
+#include "gitgate/seal.h"
 
 #include "base/clean.h"
 #include "base/io.h"
@@ -246,7 +248,7 @@ static int serve(char **argv)
 	struct err e = ERR_INIT;
 	struct str json;
 	uint16_t port;
-	int status;
+	int status, listen_fd = listen_somewhere(&port);
 
 	serve_upstreams = argv[3];
 	if (io_read_file(AT_FDCWD, argv[2], 1u << 20, &json, &e) < 0)
@@ -262,12 +264,20 @@ static int serve(char **argv)
 	config.record_fd = record_fds[0];
 	(void)signal(SIGPIPE, SIG_IGN);
 	loop = loop_new(&e);
+	if (io_mkdir_p(config.folder, 0700, &e) < 0)
+		die("%s", e.text);
 	input.fn = on_input;
 	records.fn = on_record;
+	config.program_fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	if (getenv("SERVE_SEALED")) {
+		const struct bundle_role_env env = {.uid = 0};
+
+		if (!loop || gitgate_seal(&env, config.folder, &e) < 0)
+			die("%s", e.text);
+	}
 	if (!loop || loop_add(loop, &input, STDIN_FILENO, EPOLLIN, &e) < 0 ||
 	    loop_add(loop, &records, record_fds[1], EPOLLIN, &e) < 0 ||
-	    gitgate_new(&g, loop, &config, &e) < 0 ||
-	    gitgate_listen(g, listen_somewhere(&port), &e) < 0)
+	    gitgate_new(&g, loop, &config, &e) < 0 || gitgate_listen(g, listen_fd, &e) < 0)
 		die("%s", e.text);
 	(void)printf("port %u\n", port);
 	(void)fflush(stdout);

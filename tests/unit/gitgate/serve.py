@@ -48,14 +48,18 @@ def remote(name, **over):
 class Gate:
     """A served git-gate, its upstreams and a client's home."""
 
-    def __init__(self, remotes, workers=None):
+    def __init__(self, remotes, workers=None, sealed=False):
         self.top = tempfile.mkdtemp(prefix="cb-gate-", dir="/tmp")
         self.upstreams = f"{self.top}/upstreams"
         self.home = f"{self.top}/home"
         self.folder = f"{self.top}/gate"
         self.workers = workers
+        self.sealed = sealed
+        if sealed:
+            # Where alone its git may go; the stand-in for an upstream is a git of its own.
+            self.upstreams = f"{self.folder}/upstreams"
         for path in (self.upstreams, self.home):
-            os.mkdir(path)
+            os.makedirs(path)
         self.env = {"PATH": "/usr/bin:/bin", "HOME": self.home, "GIT_CONFIG_NOSYSTEM": "1",
                     "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
         with open(f"{self.home}/.gitconfig", "w") as f:
@@ -69,6 +73,8 @@ class Gate:
 
     def start(self):
         env = {"PATH": "/usr/bin:/bin", "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
+        if self.sealed:
+            env["SERVE_SEALED"] = "1"
         if self.workers:
             env["SERVE_WORKERS"] = str(self.workers)
         self.process = subprocess.Popen([SERVE, self.folder, f"{self.top}/policy.json", self.upstreams],
@@ -299,8 +305,10 @@ class Fetches(Case):
 
 
 class Pushes(Case):
+    sealed = False
+
     def setUp(self):
-        self.g = self.gate()
+        self.g = self.gate(sealed=self.sealed)
         self.work = self.g.clone("work")
 
     def test_branch(self):
@@ -484,6 +492,47 @@ class Pushes(Case):
         g.start()
         g.git("remote", "set-url", "origin", g.url(), cwd=work)
         g.git("push", "-q", "origin", "HEAD:refs/heads/fix/a", cwd=work)
+
+
+class Sealed(Case):
+    """With the role's Landlock and seccomp: nothing that git needs is missing."""
+
+    test_branch = Pushes.test_branch
+    test_several_and_a_tag = Pushes.test_several_and_a_tag
+    test_large = Pushes.test_large
+    test_finding = Pushes.test_finding
+    test_refs_refused = Pushes.test_refs_refused
+    test_force = Pushes.test_force
+    test_from_a_shallow_clone = Pushes.test_from_a_shallow_clone
+    test_broken_objects = Pushes.test_broken_objects
+    test_killed_client = Pushes.test_killed_client
+    sealed = True
+
+    def setUp(self):
+        Pushes.setUp(self)
+        with open(f"/proc/{self.g.process.pid}/status") as f:
+            status = f.read()
+        if "ASAN_OPTIONS" not in os.environ:
+            self.assertIn("Seccomp:\t2\n", status)
+        self.assertIn("NoNewPrivs:\t1\n", status)
+
+    def test_fetches(self):
+        g = self.g
+        for version in ("0", "2"):
+            g.git("-c", f"protocol.version={version}", "clone", "-q", g.url(), f"{g.top}/v{version}")
+        work = g.clone("shallow", "--depth", "1")
+        g.git("fetch", "-q", "--unshallow", cwd=work)
+        g.clone("partial", "--filter=blob:none")
+
+    def test_many_fetches_are_packed(self):
+        g, seed = self.g, f"{self.g.top}/seed-origin"
+        for i in range(4):
+            g.commit(seed, f"n{i}")
+            g.git("push", "-q", f"{g.upstreams}/origin.git", "main", cwd=seed)
+            g.forget()
+            g.git("fetch", "-q", cwd=self.work)
+        self.assertEqual(g.git("rev-parse", "origin/main", cwd=self.work).stdout,
+                         g.git("rev-parse", "main", cwd=seed).stdout)
 
 
 class Requests(Case):

@@ -198,8 +198,14 @@ static int child_runs_git(void)
 		"GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; "
 		"for i in 1 2 3 4 5 6 7 8 9; do echo $i$i >$i; done; git add .; git commit -qm x; "
 		"git -c pack.threads=2 repack -qad; git clone -q --bare . ../m; cd ..; "
-		"git -C r push -q ../m HEAD:refs/heads/y; git -C m fsck --strict; "
-		"git -C m cat-file -e y";
+		"git -C m config receive.unpackLimit 1; git -C m config pack.threads 3; "
+		"head -c 300000 /dev/urandom >r/big; git -C r add .; git -C r commit -qm y; "
+		"git -C r push -q \"file://$PWD/m\" HEAD:refs/heads/y; git -C m fsck --strict; "
+		"git -C m cat-file -e y; git clone -q --bare \"file://$PWD/m\" n; "
+		"git -C n fetch -q --prune \"file://$PWD/m\" \"+refs/heads/*:refs/heads/*\"; "
+		"export GIT_PROJECT_ROOT=$PWD GIT_HTTP_EXPORT_ALL=1 REQUEST_METHOD=GET "
+		"PATH_INFO=/m/info/refs QUERY_STRING=service=git-upload-pack; "
+		"git http-backend >answer; grep -q refs/heads/y answer";
 
 	if (seal_for_programs())
 		return 2;

@@ -1,13 +1,13 @@
-#include "keyd/ssh_wire.h"
+#include "keyd/sshwire.h"
 
 #include <string.h>
 
-struct ssh_reader ssh_reader_of(struct str s)
+struct sshwire_reader sshwire_reader_of(struct str s)
 {
-	return (struct ssh_reader){(const uint8_t *)s.p, s.n, false};
+	return (struct sshwire_reader){(const uint8_t *)s.p, s.n, false};
 }
 
-static const uint8_t *take(struct ssh_reader *r, size_t n)
+static const uint8_t *take(struct sshwire_reader *r, size_t n)
 {
 	const uint8_t *p = r->p;
 
@@ -21,31 +21,31 @@ static const uint8_t *take(struct ssh_reader *r, size_t n)
 	return p;
 }
 
-uint8_t ssh_read_byte(struct ssh_reader *r)
+uint8_t sshwire_read_byte(struct sshwire_reader *r)
 {
 	const uint8_t *p = take(r, 1);
 
 	return p ? *p : 0;
 }
 
-uint32_t ssh_read_u32(struct ssh_reader *r)
+uint32_t sshwire_read_u32(struct sshwire_reader *r)
 {
 	const uint8_t *p = take(r, 4);
 
 	return p ? (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3] : 0;
 }
 
-struct str ssh_read_string(struct ssh_reader *r)
+struct str sshwire_read_string(struct sshwire_reader *r)
 {
-	uint32_t n = ssh_read_u32(r);
+	uint32_t n = sshwire_read_u32(r);
 	const uint8_t *p = take(r, n);
 
 	return p ? str_slice(p, n) : STR_NULL;
 }
 
-struct str ssh_read_mpint(struct ssh_reader *r)
+struct str sshwire_read_mpint(struct sshwire_reader *r)
 {
-	struct str s = ssh_read_string(r);
+	struct str s = sshwire_read_string(r);
 	const uint8_t *p = (const uint8_t *)s.p;
 
 	if (s.n > 0 && p[0] & 0x80)
@@ -57,12 +57,12 @@ struct str ssh_read_mpint(struct ssh_reader *r)
 	return r->is_bad ? STR_NULL : s;
 }
 
-bool ssh_reader_is_done(const struct ssh_reader *r)
+bool sshwire_reader_is_done(const struct sshwire_reader *r)
 {
 	return !r->is_bad && r->n == 0;
 }
 
-static uint8_t *room(struct ssh_writer *w, size_t n)
+static uint8_t *room(struct sshwire_writer *w, size_t n)
 {
 	uint8_t *p = w->p + w->n;
 
@@ -74,7 +74,7 @@ static uint8_t *room(struct ssh_writer *w, size_t n)
 	return p;
 }
 
-void ssh_write_byte(struct ssh_writer *w, uint8_t v)
+void sshwire_write_byte(struct sshwire_writer *w, uint8_t v)
 {
 	uint8_t *p = room(w, 1);
 
@@ -82,25 +82,25 @@ void ssh_write_byte(struct ssh_writer *w, uint8_t v)
 		*p = v;
 }
 
-void ssh_write_u32(struct ssh_writer *w, uint32_t v)
+void sshwire_write_u32(struct sshwire_writer *w, uint32_t v)
 {
-	ssh_write_byte(w, (uint8_t)(v >> 24));
-	ssh_write_byte(w, (uint8_t)(v >> 16));
-	ssh_write_byte(w, (uint8_t)(v >> 8));
-	ssh_write_byte(w, (uint8_t)v);
+	sshwire_write_byte(w, (uint8_t)(v >> 24));
+	sshwire_write_byte(w, (uint8_t)(v >> 16));
+	sshwire_write_byte(w, (uint8_t)(v >> 8));
+	sshwire_write_byte(w, (uint8_t)v);
 }
 
-void ssh_write_string(struct ssh_writer *w, struct str s)
+void sshwire_write_string(struct sshwire_writer *w, struct str s)
 {
 	uint8_t *p;
 
-	ssh_write_u32(w, (uint32_t)s.n);
+	sshwire_write_u32(w, (uint32_t)s.n);
 	p = room(w, s.n);
 	if (p && s.n > 0)
 		memcpy(p, s.p, s.n);
 }
 
-void ssh_write_mpint(struct ssh_writer *w, struct str m)
+void sshwire_write_mpint(struct sshwire_writer *w, struct str m)
 {
 	uint8_t *p;
 	bool is_padded;
@@ -108,9 +108,9 @@ void ssh_write_mpint(struct ssh_writer *w, struct str m)
 	while (m.n > 0 && m.p[0] == 0)
 		m = str_slice(m.p + 1, m.n - 1);
 	is_padded = m.n > 0 && (uint8_t)m.p[0] & 0x80;
-	ssh_write_u32(w, (uint32_t)(m.n + is_padded));
+	sshwire_write_u32(w, (uint32_t)(m.n + is_padded));
 	if (is_padded)
-		ssh_write_byte(w, 0);
+		sshwire_write_byte(w, 0);
 	p = room(w, m.n);
 	if (p && m.n > 0)
 		memcpy(p, m.p, m.n);

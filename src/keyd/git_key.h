@@ -12,26 +12,26 @@
 #include "base/err.h"
 #include "base/str.h"
 
-#define SSH_KEY_BLOB_MAX      600 /* of RSA with 4096 bits: 535 */
-#define SSH_KEY_SIGNATURE_MAX 600
-#define SSH_KEY_REQUEST_MAX   1024
+#define GIT_KEY_BLOB_MAX      600 /* of RSA with 4096 bits: 535 */
+#define GIT_KEY_SIGNATURE_MAX 600
+#define GIT_KEY_REQUEST_MAX   1024
 
-enum ssh_key_type { SSH_KEY_ED25519 = 1, SSH_KEY_ECDSA, SSH_KEY_RSA };
+enum git_key_type { GIT_KEY_ED25519 = 1, GIT_KEY_ECDSA, GIT_KEY_RSA };
 
-struct ssh_key {
-	enum ssh_key_type type;
+struct git_key {
+	enum git_key_type type;
 	struct evp_pkey_st *pkey;	/* OpenSSL's EVP_PKEY */
-	uint8_t blob[SSH_KEY_BLOB_MAX]; /* the public key, as of RFC 4253, section 6.6 */
+	uint8_t blob[GIT_KEY_BLOB_MAX]; /* the public key, as of RFC 4253, section 6.6 */
 	size_t blob_n;
 };
 
 /* text: the key file's. e says what the operator can do about it, and nothing of the key. */
-int ssh_key_parse(struct ssh_key *out, struct str text, struct err *e) _fallible_;
-void ssh_key_free(struct ssh_key *k);
+int git_key_parse(struct git_key *out, struct str text, struct err *e) _fallible_;
+void git_key_free(struct git_key *k);
 
-/* The signature, as of RFC 4253, section 6.6, into out (SSH_KEY_SIGNATURE_MAX bytes), when request
+/* The signature, as of RFC 4253, section 6.6, into out (GIT_KEY_SIGNATURE_MAX bytes), when request
  * is what this key may sign for this user: the session identifier, then a publickey request of
  * ssh-connection for exactly this key, with an algorithm of its type that is not SHA-1, and nothing
  * after it. Its length; -EBADMSG for anything else. */
-int ssh_key_sign_userauth(const struct ssh_key *k, struct str request, const char *user,
+int git_key_sign_userauth(const struct git_key *k, struct str request, const char *user,
 			  uint8_t *out, struct err *e);

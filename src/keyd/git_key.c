@@ -3,9 +3,9 @@
  * with what the file says it is, so that a file that does not agree with itself is found at start,
  * not as a refused login later.
  */
-#include "keyd/ssh_key.h"
+#include "keyd/git_key.h"
 
-#include "keyd/ssh_wire.h"
+#include "keyd/sshwire.h"
 
 #include "base/clean.h"
 #include "base/mem.h"
@@ -71,7 +71,7 @@ static int encrypted(struct err *e)
 		"deploy key of its own without one, or a copy made with ssh-keygen -p -N ''");
 }
 
-void ssh_key_free(struct ssh_key *k)
+void git_key_free(struct git_key *k)
 {
 	EVP_PKEY_free(k->pkey);
 	mem_wipe(k, sizeof(*k));
@@ -79,19 +79,19 @@ void ssh_key_free(struct ssh_key *k)
 
 /* --- the public half --- */
 
-static int blob_of_ed25519(struct ssh_key *k, struct ssh_writer *w)
+static int blob_of_ed25519(struct git_key *k, struct sshwire_writer *w)
 {
 	uint8_t public[32];
 	size_t n = sizeof(public);
 
 	if (EVP_PKEY_get_raw_public_key(k->pkey, public, &n) != 1 || n != sizeof(public))
 		return -EBADMSG;
-	ssh_write_string(w, STR_LIT("ssh-ed25519"));
-	ssh_write_string(w, str_slice(public, n));
+	sshwire_write_string(w, STR_LIT("ssh-ed25519"));
+	sshwire_write_string(w, str_slice(public, n));
 	return 0;
 }
 
-static int blob_of_ecdsa(struct ssh_key *k, struct ssh_writer *w)
+static int blob_of_ecdsa(struct git_key *k, struct sshwire_writer *w)
 {
 	uint8_t point[KEY_P256_POINT + 1];
 	char group[32];
@@ -104,49 +104,49 @@ static int blob_of_ecdsa(struct ssh_key *k, struct ssh_writer *w)
 					    sizeof(point), &n) != 1 ||
 	    n != KEY_P256_POINT || point[0] != 4)
 		return -EBADMSG;
-	ssh_write_string(w, STR_LIT("ecdsa-sha2-nistp256"));
-	ssh_write_string(w, STR_LIT("nistp256"));
-	ssh_write_string(w, str_slice(point, n));
+	sshwire_write_string(w, STR_LIT("ecdsa-sha2-nistp256"));
+	sshwire_write_string(w, STR_LIT("nistp256"));
+	sshwire_write_string(w, str_slice(point, n));
 	return 0;
 }
 
-static int write_number(struct ssh_writer *w, const EVP_PKEY *pkey, const char *name)
+static int write_number(struct sshwire_writer *w, const EVP_PKEY *pkey, const char *name)
 {
 	_cleanup_(bn_clear_free_p) BIGNUM *b = NULL;
 	uint8_t bytes[KEY_RSA_BITS_MAX / 8];
 
 	if (EVP_PKEY_get_bn_param(pkey, name, &b) != 1 || BN_num_bytes(b) > (int)sizeof(bytes))
 		return -EBADMSG;
-	ssh_write_mpint(w, str_slice(bytes, (size_t)BN_bn2bin(b, bytes)));
+	sshwire_write_mpint(w, str_slice(bytes, (size_t)BN_bn2bin(b, bytes)));
 	return 0;
 }
 
-static int blob_of_rsa(struct ssh_key *k, struct ssh_writer *w)
+static int blob_of_rsa(struct git_key *k, struct sshwire_writer *w)
 {
 	int bits = EVP_PKEY_get_bits(k->pkey);
 
 	if (bits < KEY_RSA_BITS_MIN || bits > KEY_RSA_BITS_MAX)
 		return -ERANGE;
-	ssh_write_string(w, STR_LIT("ssh-rsa"));
+	sshwire_write_string(w, STR_LIT("ssh-rsa"));
 	if (write_number(w, k->pkey, OSSL_PKEY_PARAM_RSA_E) < 0)
 		return -EBADMSG;
 	return write_number(w, k->pkey, OSSL_PKEY_PARAM_RSA_N);
 }
 
 /* Sets type and blob from pkey. */
-static int fill_public(struct ssh_key *k, struct err *e)
+static int fill_public(struct git_key *k, struct err *e)
 {
-	struct ssh_writer w = {.p = k->blob, .cap = sizeof(k->blob)};
+	struct sshwire_writer w = {.p = k->blob, .cap = sizeof(k->blob)};
 	int ret;
 
 	if (EVP_PKEY_is_a(k->pkey, "ED25519")) {
-		k->type = SSH_KEY_ED25519;
+		k->type = GIT_KEY_ED25519;
 		ret = blob_of_ed25519(k, &w);
 	} else if (EVP_PKEY_is_a(k->pkey, "EC")) {
-		k->type = SSH_KEY_ECDSA;
+		k->type = GIT_KEY_ECDSA;
 		ret = blob_of_ecdsa(k, &w);
 	} else if (EVP_PKEY_is_a(k->pkey, "RSA")) {
-		k->type = SSH_KEY_RSA;
+		k->type = GIT_KEY_RSA;
 		ret = blob_of_rsa(k, &w);
 	} else {
 		ret = -ERANGE;
@@ -188,19 +188,19 @@ static BIGNUM *number(struct str s)
 	return BN_bin2bn((const unsigned char *)s.p, (int)s.n, NULL);
 }
 
-static EVP_PKEY *read_ed25519(struct ssh_reader *r)
+static EVP_PKEY *read_ed25519(struct sshwire_reader *r)
 {
-	struct str public = ssh_read_string(r), both = ssh_read_string(r);
+	struct str public = sshwire_read_string(r), both = sshwire_read_string(r);
 
 	if (r->is_bad || public.n != 32 || both.n != 64 || memcmp(both.p + 32, public.p, 32) != 0)
 		return NULL;
 	return EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, (const uint8_t *)both.p, 32);
 }
 
-static EVP_PKEY *read_ecdsa(struct ssh_reader *r)
+static EVP_PKEY *read_ecdsa(struct sshwire_reader *r)
 {
-	struct str curve = ssh_read_string(r), point = ssh_read_string(r);
-	struct str secret = ssh_read_mpint(r);
+	struct str curve = sshwire_read_string(r), point = sshwire_read_string(r);
+	struct str secret = sshwire_read_mpint(r);
 	_cleanup_(bld_free_p) OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
 	_cleanup_(bn_clear_free_p) BIGNUM *d = NULL;
 
@@ -230,7 +230,7 @@ static BIGNUM *exponent(const BIGNUM *d, const BIGNUM *prime)
 	return take_ptr(&out);
 }
 
-static EVP_PKEY *read_rsa(struct ssh_reader *r)
+static EVP_PKEY *read_rsa(struct sshwire_reader *r)
 {
 	static const char *const names[] = {
 		OSSL_PKEY_PARAM_RSA_N,	       OSSL_PKEY_PARAM_RSA_E,
@@ -246,7 +246,7 @@ static EVP_PKEY *read_rsa(struct ssh_reader *r)
 
 	_Static_assert(ARRAY_LEN(names) == COUNT, "one name per number");
 	for (int i = 0; i <= Q && is_good; i++) {
-		struct str s = ssh_read_mpint(r);
+		struct str s = sshwire_read_mpint(r);
 
 		is_good = !r->is_bad && s.n > 0 && s.n <= KEY_RSA_BITS_MAX / 8;
 		if (is_good)
@@ -300,11 +300,11 @@ static bool is_padding(struct str s)
 	return s.n < 256;
 }
 
-static int read_private(struct ssh_key *k, struct str private, struct err *e)
+static int read_private(struct git_key *k, struct str private, struct err *e)
 {
-	struct ssh_reader r = ssh_reader_of(private);
-	uint32_t first = ssh_read_u32(&r), second = ssh_read_u32(&r);
-	struct str type = ssh_read_string(&r);
+	struct sshwire_reader r = sshwire_reader_of(private);
+	uint32_t first = sshwire_read_u32(&r), second = sshwire_read_u32(&r);
+	struct str type = sshwire_read_string(&r);
 
 	if (r.is_bad || first != second)
 		return malformed(e, "its private part");
@@ -320,31 +320,31 @@ static int read_private(struct ssh_key *k, struct str private, struct err *e)
 			       "ECDSA on P-256, or RSA");
 	if (!k->pkey)
 		return malformed(e, "its numbers");
-	(void)ssh_read_string(&r); /* the comment */
+	(void)sshwire_read_string(&r); /* the comment */
 	if (r.is_bad || !is_padding(str_slice(r.p, r.n)))
 		return malformed(e, "the end of its private part");
 	return 0;
 }
 
-static int read_openssh(struct ssh_key *k, struct str bytes, struct err *e)
+static int read_openssh(struct git_key *k, struct str bytes, struct err *e)
 {
-	struct ssh_reader r;
+	struct sshwire_reader r;
 	struct str cipher, kdf, options, public, private;
 	int ret;
 
 	if (!str_starts(bytes, str_slice(MAGIC, sizeof(MAGIC))))
 		return malformed(e, "its beginning");
-	r = ssh_reader_of(str_sub(bytes, sizeof(MAGIC), bytes.n));
-	cipher = ssh_read_string(&r);
-	kdf = ssh_read_string(&r);
-	options = ssh_read_string(&r);
+	r = sshwire_reader_of(str_sub(bytes, sizeof(MAGIC), bytes.n));
+	cipher = sshwire_read_string(&r);
+	kdf = sshwire_read_string(&r);
+	options = sshwire_read_string(&r);
 	if (!r.is_bad && !str_eq(cipher, STR_LIT("none")))
 		return encrypted(e);
-	if (ssh_read_u32(&r) != 1 || !str_eq(kdf, STR_LIT("none")) || options.n != 0)
+	if (sshwire_read_u32(&r) != 1 || !str_eq(kdf, STR_LIT("none")) || options.n != 0)
 		return malformed(e, "not one key in the clear");
-	public = ssh_read_string(&r);
-	private = ssh_read_string(&r);
-	if (!ssh_reader_is_done(&r))
+	public = sshwire_read_string(&r);
+	private = sshwire_read_string(&r);
+	if (!sshwire_reader_is_done(&r))
 		return malformed(e, "cut, or more than one key");
 	ret = read_private(k, private, e);
 	if (ret == 0)
@@ -354,7 +354,7 @@ static int read_openssh(struct ssh_key *k, struct str bytes, struct err *e)
 	return ret;
 }
 
-static int parse_openssh(struct ssh_key *k, struct str text, struct err *e)
+static int parse_openssh(struct git_key *k, struct str text, struct err *e)
 {
 	uint8_t *bytes = mem_zalloc(text.n);
 	size_t n = 0;
@@ -380,7 +380,7 @@ static int no_passphrase(char *buf, int size, int is_writing, void *was_asked)
 	return -1;
 }
 
-static int parse_pem(struct ssh_key *k, struct str text, struct err *e)
+static int parse_pem(struct git_key *k, struct str text, struct err *e)
 {
 	_cleanup_(bio_free_p) BIO *bio = BIO_new_mem_buf(text.p, (int)text.n);
 	bool was_asked = false;
@@ -398,7 +398,7 @@ static int parse_pem(struct ssh_key *k, struct str text, struct err *e)
 	return ret;
 }
 
-int ssh_key_parse(struct ssh_key *out, struct str text, struct err *e)
+int git_key_parse(struct git_key *out, struct str text, struct err *e)
 {
 	int ret;
 
@@ -411,6 +411,6 @@ int ssh_key_parse(struct ssh_key *out, struct str text, struct err *e)
 						     : parse_pem(out, text, e);
 	ERR_clear_error();
 	if (ret < 0)
-		ssh_key_free(out);
+		git_key_free(out);
 	return ret;
 }

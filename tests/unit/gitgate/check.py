@@ -1,0 +1,594 @@
+#!/usr/bin/python3
+"""check_push() on pushes that are made object by object: argv[1] is check_lines."""
+import base64
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import random
+import struct
+import sys
+import tarfile
+import tempfile
+import unittest
+import zipfile
+import zlib
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from pushes import AWS, CANARY, NONE, PLACEHOLDER, SECRET, TOKEN, WHO, Checker, Repo  # noqa: E402
+
+PROGRAM = sys.argv.pop(1)
+FILES = {b"a.txt": b"hello\n", b"d/b.c": b"int main(void)\n{\n\treturn 0;\n}\n"}
+ASSIGNED = b'  password = "Xk29sLq8vTz1pR"\n'
+
+
+def tar_of(name, data, **kw):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", **kw) as t:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        t.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def zip_of(entries, method=zipfile.ZIP_DEFLATED, stream=False):
+    out = io.BytesIO()
+
+    class Unseekable(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, b):
+            return out.write(b)
+    with zipfile.ZipFile(Unseekable() if stream else out, "w", method) as z:
+        for name, data in entries:
+            z.writestr(name, data)
+    return out.getvalue()
+
+
+def noise(n, seed=1):
+    return random.Random(seed).randbytes(n)
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory(prefix="cb-check-")
+        cls.checker = Checker(PROGRAM)
+        cls.repo = Repo(cls.scratch.name + "/r.git")
+        cls.base = cls.repo.commit(FILES)
+        cls.repo.ref("heads/main", cls.base)
+
+    @classmethod
+    def tearDownClass(cls):
+        status = cls.checker.close()
+        cls.scratch.cleanup()
+        assert status == 0
+
+    def push(self, *updates, **kw):
+        return self.checker.push(self.repo, *updates, **kw)
+
+    def one(self, *updates, kind="secret", rule=None, what=None, path=None, line=None, commit=None,
+            decoders=None, **kw):
+        """Exactly one finding, and what it says."""
+        found = self.push(*updates, **kw)
+        self.assertEqual([f["kind"] for f in found], [kind], found)
+        f = found[0]
+        for name, want in (("rule", rule), ("what", what), ("path", path), ("line", line),
+                           ("commit", commit), ("decoders", decoders)):
+            if want is not None:
+                self.assertEqual(f[name], want, f)
+        return f
+
+    def clean(self, *updates, **kw):
+        self.assertEqual(self.push(*updates, **kw), [])
+
+    def assertRefused(self, *updates):
+        try:
+            self.assertTrue(self.push(*updates))
+        except RuntimeError as e:
+            self.assertIn("git", str(e))
+
+    def with_file(self, data, path=b"x/file", parents=None, **kw):
+        return self.repo.commit({**FILES, path: data}, [self.base] if parents is None else parents, **kw)
+
+
+class WhereItStands(Case):
+    def test_nothing(self):
+        self.clean(self.with_file(b"nothing\n"))
+        self.clean(("refs/heads/gone", self.base, NONE))
+        self.clean(self.base)
+
+    def test_blob(self):
+        c = self.with_file(b"one\ntwo\nkey = " + AWS + b"\n")
+        self.one(c, rule="aws-access-key", what="blob", path="x/file", line=3, commit=c)
+
+    def test_own_secret_canary_placeholder(self):
+        for value, rule in ((SECRET, "bottle-secret"), (CANARY, "canary"), (PLACEHOLDER, "placeholder")):
+            self.one(self.with_file(b"\n\nx: " + value + b"\n"), rule=rule, line=3)
+            self.one(self.with_file(base64.b64encode(b"x: " + value)), rule=rule, decoders="base64")
+        spaced = b"\n".join(SECRET[i:i + 4] for i in range(0, len(SECRET), 4))
+        self.one(self.with_file(spaced), rule="bottle-secret")
+
+    def test_deleted_by_a_later_commit(self):
+        first = self.with_file(b"key = " + AWS)
+        second = self.with_file(b"key = none", parents=[first])
+        third = self.repo.commit(FILES, [second])
+        self.one(third, commit=first, path="x/file")
+
+    def test_first_commit_is_named(self):
+        first = self.with_file(b"key = " + AWS)
+        last = first
+        for i in range(5):
+            last = self.repo.commit({**FILES, b"x/file": b"key = " + AWS, b"n": b"%d" % i}, [last])
+        self.one(last, commit=first)
+
+    def test_merge_and_root(self):
+        side = self.with_file(b"side", path=b"s")
+        merge = self.repo.commit({**FILES, b"s": b"side", b"evil": b"key " + AWS}, [self.base, side])
+        self.one(merge, commit=merge, path="evil")
+        root = self.repo.commit({b"q": AWS})
+        self.one(root, commit=root, path="q")
+
+    def test_message_and_headers(self):
+        self.one(self.with_file(b"1", message=b"Subject\n\nuse " + AWS + b"\n"), what="commit message", line=3)
+        self.one(self.with_file(b"1", author=b"%s <a@example.com> 1700000000 +0000" % AWS), what="author")
+        self.one(self.with_file(b"1", committer=b"A <%s@example.com> 1700000000 +0000" % AWS), what="committer")
+        self.one(self.with_file(b"1", author=b"A <a@b> 1700000000 " + AWS), what="author")
+        self.one(self.with_file(b"1", headers=b"encoding " + AWS + b"\n"), what="commit header")
+        self.one(self.with_file(b"1", headers=b"x-note " + AWS + b"\n"), what="commit header")
+        self.one(self.with_file(b"1", headers=b"gpgsig -----BEGIN PGP SIGNATURE-----\n \n " + AWS +
+                                b"\n -----END PGP SIGNATURE-----\n"), what="commit header")
+        self.one(self.with_file(b"1", headers=b"mergetag object %s\n type commit\n tag x\n tagger A <a@b> 1 +0000\n"
+                                b" \n %s\n" % (self.base.encode(), AWS)), what="commit header")
+        # folded: the value goes on in the next line
+        self.one(self.with_file(b"1", headers=b"x-note " + AWS[:9] + b"\n " + AWS[9:] + b"\n"), what="commit header")
+        self.one(self.with_file(b"1", message=b"A " + AWS[:9] + b"\n" + AWS[9:] + b"\n"), what="commit message")
+        self.one(self.with_file(b"1", message="A {}\n".format(AWS.decode()).encode("utf-16")))
+        self.one(self.with_file(b"1", message=b"A\n\0\0" + AWS))
+        self.one(self.with_file(b"1", message=base64.b64encode(b"the key is " + AWS)), decoders="base64")
+
+    def test_tags(self):
+        ref = "refs/tags/v1"
+        self.one((ref, NONE, self.repo.tag(self.base, message=b"see " + AWS)), what="tag")
+        self.one((ref, NONE, self.repo.tag(self.base, name=AWS)), what="tag")
+        self.one((ref, NONE, self.repo.tag(self.base, tagger=AWS + b" <a@b> 1 +0000")), what="tag")
+        self.one((ref, NONE, self.repo.tag(self.base, headers=b"note " + AWS + b"\n")), what="tag")
+        inner = self.repo.tag(self.base, message=b"see " + AWS)
+        self.one((ref, NONE, self.repo.tag(self.repo.tag(inner, kind="tag"), kind="tag")), what="tag")
+        blob = self.repo.blob(b"key=" + AWS)
+        self.one((ref, NONE, blob), what="blob", commit="")
+        self.one((ref, NONE, self.repo.tag(blob, kind="blob")), what="blob")
+        tree = self.repo.tree({b"d/f": b"key=" + AWS})
+        self.one((ref, NONE, tree), what="blob", path="d/f")
+        self.one((ref, NONE, self.repo.tag(self.repo.tag(tree, kind="tree"), kind="tag")), path="d/f")
+        tree = self.repo.tree({b"d/%s/f" % AWS: b"1"})
+        found = self.push((ref, NONE, self.repo.tag(tree, kind="tree")))
+        self.assertTrue(found and all(f["what"] == "path" for f in found))
+        self.clean((ref, NONE, self.repo.tag(self.base)))
+
+    def test_paths(self):
+        f = self.one(self.with_file(b"1", path=AWS), what="path", path="***")
+        self.assertNotIn(AWS.decode(), str(f))
+        self.one(self.with_file(b"1", path=b"d/" + AWS + b".txt"), what="path", path="d/***")
+        self.one(self.with_file(b"1", path=AWS[:9] + b"/" + AWS[9:]), what="path", path="***")
+        self.one(self.with_file(b"1", path=b"password=Xk29sLq8vTz1pR"), what="path")
+        # a known blob and tree at a new place
+        self.one(self.repo.commit({**FILES, b"x/" + AWS: FILES[b"a.txt"]}, [self.base]), what="path")
+        sub = self.repo.tree({AWS[9:]: b"1"})
+        self.repo.ref("heads/known", self.repo.commit({**FILES, b"q": sub}, [self.base]))
+        self.one(self.repo.commit({**FILES, AWS[:9]: sub}, [self.base]), what="path")
+        # an empty folder
+        empty = self.repo.raw_tree([])
+        found = self.push(self.repo.commit({**FILES, AWS[:9]: self.repo.raw_tree([(b"40000", AWS[9:], empty)])},
+                                           [self.base]))
+        self.assertEqual({f["what"] for f in found}, {"path"})
+
+    def test_masked_elsewhere(self):
+        found = self.push(self.with_file(b"key=" + TOKEN, path=b"d/" + AWS + b"/f"))
+        self.assertEqual({f["what"] for f in found}, {"path", "blob"})
+        for f in found:
+            self.assertNotIn(AWS.decode(), f["path"])
+
+    def test_refs(self):
+        self.one(("refs/heads/" + AWS.decode(), NONE, self.base), what="ref name")
+        self.one(("refs/tags/" + AWS.decode(), NONE, self.base), what="ref name")
+        self.one(("refs/heads/%s/%s" % (AWS[:9].decode(), AWS[9:].decode()), NONE, self.base), what="ref name")
+        self.one(("refs/heads/" + SECRET.decode(), self.base, NONE), what="ref name")
+
+    def test_links(self):
+        self.one(self.with_file((b"120000", b"../" + AWS)), what="blob")
+        self.one(self.with_file((b"120000", b"../" + AWS[:9] + b"/" + AWS[9:])), what="symlink target")
+        self.one(self.with_file((b"160000", AWS.hex())), what="submodule commit")
+        self.clean(self.with_file((b"160000", "12" * 20)))
+
+    def test_lfs_pointer(self):
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 12345\n" % (b"4d7a" * 16)
+        self.clean(self.with_file(pointer))
+        self.one(self.with_file(pointer + b"ext-0-" + AWS + b" x\n"), line=4)
+
+    def test_suppressions_do_nothing(self):
+        line = b"key=" + AWS
+        for more in ({b".gitleaksignore": b"x/file:aws-access-token:1\n"}, {b".gitattributes": b"* binary export-ignore\n"},
+                     {b".gitattributes": b"* working-tree-encoding=UTF-16 filter=lfs -text\n"},
+                     {b".gitignore": b"*\n"}, {b".pipelockignore": b"*\n"}, {b".secretsignore": b"**\n"}):
+            self.one(self.repo.commit({**FILES, **more, b"x/file": line}, [self.base]), path="x/file")
+        for more in (b" # gitleaks:allow", b" // pipelock:ignore", b" # pragma: allowlist secret", b" # nosec",
+                     b" # noqa", b" trufflehog:ignore"):
+            self.one(self.with_file(line + more), path="x/file")
+
+    def test_packed_with_deltas(self):
+        text = b"".join(b"line %d %d\n" % (i, i * i) for i in range(4000))
+        last, first = self.base, None
+        for i in range(12):
+            body = text + b"end %d\n" % i
+            if i == 7:
+                body = text + AWS + b"\n"
+            last = self.with_file(body, parents=[last])
+            first = last if i == 7 else first
+        other = Repo(self.scratch.name + "/packed.git")
+        other.git("unpack-objects", "-q", stdin=self.repo.git("pack-objects", "-q", "--stdout", "--revs",
+                                                              stdin=last.encode() + b"\n"))
+        other.ref("heads/main", self.base)
+        other.ref("heads/x", last)
+        other.git("repack", "-adfq", "--depth=50")
+        os.unlink(other.folder + "/refs/heads/x") if os.path.exists(other.folder + "/refs/heads/x") else None
+        other.git("update-ref", "-d", "refs/heads/x")
+        found = self.checker.push(other, last)
+        self.assertEqual([(f["rule"], f["commit"], f["line"]) for f in found], [("aws-access-key", first, 4001)])
+
+
+class Encodings(Case):
+    TEXT = "".join("line %d of text\n" % i for i in range(300))
+
+    def test_wide(self):
+        for codec in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"):
+            for what in (b'key="' + AWS + b'"\n', ASSIGNED):
+                text = self.TEXT + what.decode() + self.TEXT
+                self.one(self.with_file(text.encode(codec)), line=301, decoders="utf16")
+
+    def test_forms(self):
+        inner = b'{"key":"' + AWS + b'"}'
+        for data in (base64.b64encode(inner), inner.hex().encode(), base64.b32encode(inner), base64.encodebytes(b"#" * 200 + inner),
+                     b"".join(b"%%%02x" % b for b in inner), b"".join(b"\\u00%02x" % b for b in inner),
+                     b"".join(b"&#%d;" % b for b in inner), base64.b64encode(gzip.compress(inner)),
+                     base64.b64encode(base64.b64encode(inner))):
+            f = self.one(self.with_file(b"data: " + data + b"\n"), rule="aws-access-key")
+            self.assertTrue(f["decoders"])
+
+    def test_after_much_text(self):
+        body = b"".join(b"%d some text that is there\n" % i for i in range(60000))
+        self.assertGreater(len(body), 1 << 20)
+        self.one(self.with_file(body + b"key = " + AWS), line=60001)
+        self.one(self.with_file(body.replace(b"\n", b"\r\n") + AWS + b"\r\n" + body), line=60001)
+        self.one(self.with_file(body + ASSIGNED + body), line=60001)
+        self.one(self.with_file(noise(3 << 20).replace(b"\n", b"") + b"\n" + AWS + b"\n"), line=2)
+
+
+class Archives(Case):
+    def test_compressed(self):
+        inner = b"text\n" * 10 + b"key = " + AWS + b"\n"
+        for data, chain in ((gzip.compress(inner), "gzip"), (zlib.compress(inner), "zlib"), (bz2.compress(inner), "bzip2"),
+                            (lzma.compress(inner), "xz"), (tar_of("f", inner), "tar"),
+                            (zip_of([("f", inner)]), "zip"), (zip_of([("f", inner)], stream=True), "zip"),
+                            (zip_of([("f", inner)], zipfile.ZIP_BZIP2), "zip"),
+                            (gzip.compress(tar_of("f", inner)), "gzip>tar"),
+                            (zip_of([("a", b"1"), ("g", gzip.compress(inner)), ("z", b"2")]), "zip>gzip"),
+                            (zip_of([("in.zip", zip_of([("f", inner)]))]), "zip>zip"),
+                            (lzma.compress(tar_of("f.zip", zip_of([("f", inner)]))), "xz>tar>zip")):
+            self.one(self.with_file(data), what="archive entry", decoders=chain, path="x/file", line=0)
+
+    def test_stored(self):
+        inner = b"key = " + AWS
+        self.one(self.with_file(zip_of([("f", inner)], zipfile.ZIP_STORED)), decoders="zip")
+        self.one(self.with_file(zip_of([("f", inner)], zipfile.ZIP_STORED, stream=True)))
+
+    def test_large(self):
+        many = [("f%d" % i, noise(200000, i)) for i in range(20)]
+        self.one(self.with_file(zip_of(many + [("last", b"key " + AWS)])), decoders="zip")
+        self.one(self.with_file(gzip.compress(b"".join(d for _, d in many) + AWS)), decoders="gzip")
+        self.clean(self.with_file(zip_of(many)))
+        self.clean(self.with_file(gzip.compress(noise(5 << 20))))
+
+    def test_names(self):
+        self.one(self.with_file(zip_of([("d/" + AWS.decode(), b"1")])), rule="aws-access-key")
+        self.one(self.with_file(zip_of([(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1")])), what="archive entry's name")
+        for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+            self.one(self.with_file(tar_of(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1", format=form)),
+                     what="archive entry's name")
+            self.one(self.with_file(tar_of("p/" * 70 + AWS[:9].decode() + "/" + AWS[9:].decode(), b"1", format=form)),
+                     what="archive entry's name")
+        out = io.BytesIO()
+        with gzip.GzipFile(filename=AWS.decode(), mode="wb", fileobj=out) as g:
+            g.write(b"x")
+        self.one(self.with_file(out.getvalue()), what="archive entry's name")
+
+    def test_hidden_beside(self):
+        inner = b"key = " + AWS
+        good = zip_of([("a", b"text " * 50)])
+        gz = gzip.compress(b"text " * 50)
+        for data in (good + inner, inner + b"\n" + good, gz + inner, gz + gzip.compress(inner), gz[:-8] + inner,
+                     gzip.compress(b"key " + AWS[:9]) + gzip.compress(AWS[9:]),
+                     tar_of("f", b"1") + inner, tar_of("f", b"1")[:513] + inner + tar_of("f", b"1")[513 + len(inner):],
+                     good[:-22] + good[-22:-2] + struct.pack("<H", len(inner)) + inner,
+                     b"\x50\x2a\x4d\x18" + struct.pack("<I", len(inner)) + inner):
+            self.one(self.with_file(data), rule="aws-access-key")
+        # an entry whose data ends before its size says so
+        packed = zlib.compressobj(9, zlib.DEFLATED, -15)
+        body = packed.compress(b"text " * 9) + packed.flush() + inner
+        data = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(body), 45, 1, 0) + b"f" + body
+        self.one(self.with_file(data), rule="aws-access-key")
+
+    def test_zip64(self):
+        inner = b"key = " + AWS
+        extra = struct.pack("<HHQQ", 1, 16, len(inner), len(inner))
+        data = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 45, 0, 0, 0, 0, 0, 0xffffffff, 0xffffffff, 1, len(extra)) + \
+            b"f" + extra + inner
+        self.one(self.with_file(data), decoders="zip")
+
+    def test_limits(self):
+        data = b"deep"
+        for _ in range(5):
+            data = gzip.compress(data)
+        self.one(self.with_file(data), kind="limit", rule="limit-archive-depth")
+        c = self.with_file(gzip.compress(bytes(64 << 20), 9))
+        f = self.one(c, kind="limit", rule="limit-archive-ratio")
+        self.clean(c, options="allow=" + f["fingerprint"])
+        locked = bytearray(zip_of([("f", b"text")]))
+        locked[6] |= 1
+        self.one(self.with_file(bytes(locked)), kind="limit", rule="unreadable-archive")
+        self.one(self.with_file(b"7z\xbc\xaf\x27\x1c" + noise(4000)), kind="limit", rule="unreadable-archive")
+        self.one(self.with_file(b"Rar!\x1a\x07\1\0" + noise(4000)), kind="limit", rule="unreadable-archive")
+
+    def test_ordinary_binaries(self):
+        png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4s", 4000, b"IDAT") + zlib.compress(noise(3000))
+        self.clean(self.with_file(png))
+        self.clean(self.with_file(noise(200000)))
+        self.clean(self.with_file(b"x^2 + y^2 = z^2, and other texts that begin like zlib\n"))
+        self.clean(self.with_file(b"BZh is how bzip2 files begin\n" * 40))
+        self.clean(self.with_file(b"PK\3\4 is how zip files begin\n" * 40))
+
+
+class Allowed(Case):
+    def test_allow(self):
+        c = self.with_file(b"key = " + AWS + b"\n")
+        f = self.one(c)
+        self.assertRegex(f["fingerprint"], "^[0-9a-f]{32}$")
+        self.clean(c, options="allow=" + f["fingerprint"])
+        self.one(c, options="allow=" + "0" * 32)
+        # stable when lines are added above, or below; another path or value is another finding
+        for more in (b"one\n\n\ntwo\nkey = " + AWS + b"\n", b"key = " + AWS + b"\nmore\n" * 9):
+            self.clean(self.with_file(more), options="allow=" + f["fingerprint"])
+        self.one(self.with_file(b"key = " + AWS, path=b"other"), options="allow=" + f["fingerprint"])
+        self.one(self.with_file(b"key = " + AWS[:-1] + b"A"), options="allow=" + f["fingerprint"])
+        g = self.one(self.with_file(ASSIGNED))
+        for k in (1, 30, 3000):
+            self.clean(self.with_file(b"other words\n" * k + ASSIGNED + b"more\n"), options="allow=" + g["fingerprint"])
+
+    def test_never_the_own(self):
+        for value in (SECRET, CANARY, PLACEHOLDER):
+            c = self.with_file(b"x " + value)
+            self.assertEqual(self.one(c)["fingerprint"], "")
+
+    def test_upstream_has_it(self):
+        old = self.repo.commit({**FILES, b"test/keys.txt": b"a\nkey = " + AWS + b"\n" + TOKEN, b"own": SECRET}, [self.base])
+        self.repo.ref("heads/has-it", old)
+        files = {**FILES, b"own": SECRET}
+        keep = b"new line\na\nkey = " + AWS + b"\n"
+        self.clean(self.repo.commit({**files, b"test/keys.txt": keep}, [old]))
+        # through several commits of the push
+        c = self.repo.commit({**files, b"test/keys.txt": b"1\n" + keep}, [old])
+        self.clean(self.repo.commit({**files, b"test/keys.txt": b"2\n" + keep}, [c]))
+        # another path, another value, the own secret
+        self.one(self.repo.commit({**files, b"test/other.txt": keep}, [old]), path="test/other.txt")
+        self.one(self.repo.commit({**files, b"test/keys.txt": keep.replace(AWS, AWS[:-1] + b"B")}, [old]))
+        self.one(self.repo.commit({**files, b"own": b"x\n" + SECRET}, [old]), rule="bottle-secret")
+        # a branch that does not stand on it
+        self.one(self.repo.commit({**FILES, b"test/keys.txt": keep}, [self.base]), path="test/keys.txt")
+
+
+class Structure(Case):
+    def test_names(self):
+        for name in (b".git", b".GIT", b".g\xe2\x80\x8cit", b".git ", b".git...", b"git~1", b"GIT~1", b".git::$INDEX_ALLOCATION",
+                     b".git\\hooks", b"a\\..\\b", b"\xef\xbb\xbf.git", b".Git. ."):
+            found = self.push(self.with_file(b"1", path=b"d/" + name + b"/config"))
+            self.assertIn("tree-entry", [f["kind"] for f in found], name)
+            found = self.push(self.repo.commit({**FILES, name: b"1"}, [self.base]))
+            self.assertIn("tree-entry", [f["kind"] for f in found], name)
+        for name in (b"a\nb", b"a\x1b[2Jb", b"a\x7f", b"a\xc2\x9bb"):
+            f = self.one(self.with_file(b"1", path=name), kind="tree-entry", rule="control-character")
+            self.assertTrue(f["path"].isprintable())
+        blob = self.repo.blob(b"1")
+        for name in (b"..", b"."):
+            found = self.push(self.repo.commit(self.repo.raw_tree([(b"100644", name, blob)]), [self.base]))
+            self.assertIn(found[0]["kind"], ("tree-entry", "malformed"))
+        for name in (b".gitignore", b".github", b"git", b"x.git", b"git~", b".gitx", b"..a", b"a..", b"caf\xc3\xa9", b"\xff\xfe"):
+            self.clean(self.with_file(b"1", path=b"d/" + name))
+
+    def test_deceptive_names_are_shown(self):
+        f = self.one(self.with_file(b"key=" + AWS, path="d/\u202egnp.\u200bx".encode()))
+        self.assertTrue(f["path"].isprintable())
+
+    def test_malformed_trees(self):
+        b = self.repo.blob(b"1")
+        t = self.repo.tree({b"x": b"1"})
+        for entries in ([(b"100644", b"b", b), (b"100644", b"a", b)], [(b"100644", b"a", b), (b"100644", b"a", b)],
+                        [(b"100644", b"a", b), (b"100644", b"a.b", b), (b"40000", b"a", t)],
+                        [(b"0100644", b"a", b)], [(b"100600", b"a", b)], [(b"100664", b"a", b)], [(b"40755", b"a", t)],
+                        [(b"100644", b"", b)], [(b"100644", b"a/b", b)]):
+            found = self.push(self.repo.commit(self.repo.raw_tree(entries), [self.base]))
+            self.assertTrue({f["kind"] for f in found} & {"malformed", "tree-entry"}, entries)
+        broken = self.repo.put("tree", b"100644 a\0short")
+        self.assertEqual({f["kind"] for f in self.push(self.repo.commit(broken, [self.base]))}, {"malformed"})
+
+    def test_malformed_commits(self):
+        tree = self.repo.tree(FILES).encode()
+        for text in (b"tree %s\nauthor %s\n\nx" % (tree, WHO), b"tree %s\nauthor A 1 +0\ncommitter %s\n\nx" % (tree, WHO),
+                     b"tree %s\nauthor %s\ncommitter %s\nauthor %s\n\nx" % (tree, WHO, WHO, WHO),
+                     b"tree %s\nauthor %s\ncommitter %s\nx\0y z\n\nx" % (tree, WHO, WHO),
+                     b"tree %s\nauthor %s\ncommitter %s\nnovalue\n\nx" % (tree, WHO, WHO),
+                     b"author %s\ncommitter %s\n\nx" % (WHO, WHO), b"", b"tree " + b"0" * 40):
+            found = self.push(self.repo.put("commit", text))
+            self.assertIn("malformed", [f["kind"] for f in found], text)
+        found = self.push(("refs/tags/x", NONE, self.repo.put("tag", b"object %s\ntype thing\ntag x\n\n" % tree)))
+        self.assertEqual([f["kind"] for f in found], ["malformed"])
+
+    def test_missing(self):
+        self.assertEqual([f["kind"] for f in self.push("1" * 40)], ["malformed"])
+        c = self.repo.commit({b"a": (b"100644", "1" * 40)}, [self.base])
+        self.assertRefused(c)
+
+    def test_broken_object(self):
+        c = self.with_file(b"this one will be broken " * 9)
+        oid = self.repo.blob(b"this one will be broken " * 9)
+        path = f"{self.repo.folder}/objects/{oid[:2]}/{oid[2:]}"
+        with open(path, "wb") as f:
+            f.write(zlib.compress(b"blob 216\0" + b"this one will be broken " * 9)[:20])
+        self.assertRefused(c)
+
+    def test_sizes(self):
+        c = self.with_file(b"word and other things\n" * 100)
+        self.one(c, kind="oversize", what="blob", path="x/file", commit=c, options="object_max=1000")
+        self.clean(c, options="object_max=1000;may_oversize")
+        f = self.one(c, kind="oversize", options="object_max=1000")
+        self.clean(c, options="object_max=1000;allow=" + f["fingerprint"])
+        self.one(self.with_file(b"1", message=b"words and more\n" * 300000), kind="oversize", what="commit",
+                 options="may_oversize")
+        # one that is too large does not hide what comes after it
+        c = self.repo.commit({**FILES, b"big": b"word and other things\n" * 100, b"z": AWS}, [self.base])
+        self.assertEqual([f["kind"] for f in self.push(c, options="object_max=1000;may_oversize")], ["secret"])
+
+    def test_identity(self):
+        me = b"Jane Doe <jane@example.com> 1700000000 +0100"
+        options = "identity=Jane Doe <jane@example.com>"
+        self.clean(self.with_file(b"1", author=me, committer=me), options=options)
+        for author, committer, what in ((WHO, me, "author"), (me, WHO, "committer"),
+                                        (me.replace(b"Jane", b"jane"), me, "author"), (me.replace(b"jane@", b"Jane@"), me, "author"),
+                                        (me.replace(b"Doe <", b"Doe  <"), me, "author"), (me.replace(b"Jane", b" Jane"), me, "author")):
+            self.one(self.with_file(b"1", author=author, committer=committer), kind="identity", what=what, options=options)
+
+    def test_depth(self):
+        deep = self.with_file(b"1", path=b"d/" * 140 + b"f")
+        self.assertEqual({f["rule"] for f in self.push(deep)}, {"limit-tree-depth"})
+        self.clean(self.with_file(b"1", path=b"d/" * 100 + b"f"))
+
+    def test_deadline(self):
+        with self.assertRaisesRegex(RuntimeError, "too long"):
+            self.push(self.with_file(b"some words\n" * 500000), options="deadline_ms=0")
+
+    def test_many_findings(self):
+        files = {b"f%03d" % i: b"key=AK" + b"IA" + b"QZ7PWLM4XDT2B%03d" % i for i in range(100)}
+        found = self.push(self.repo.commit({**FILES, **files}, [self.base]))
+        self.assertEqual(len(found), 64)
+        self.assertEqual(self.checker.last["more"], 36)
+        # more than are kept, all of them allowed: still refused
+        lines = b"".join(b"key=AK" + b"IA" + b"QZ7PWLM4XDT2%04d\n" % i for i in range(600))
+        found = self.push(self.with_file(lines))
+        self.assertIn("limit-findings", [f["rule"] for f in found] + ["limit-findings"] * (self.checker.last["more"] > 64))
+
+
+class Sensitive(Case):
+    FLOW = b".github/workflows/ci.yml"
+
+    def test_edits(self):
+        c = self.with_file(b"on: push\n", path=self.FLOW)
+        self.one(c, kind="sensitive", path=self.FLOW.decode(), commit=c)
+        self.clean(c, options="workspace")
+        # added, then taken away again
+        undone = self.repo.commit(FILES, [c])
+        self.assertEqual([f["commit"] for f in self.push(undone)], [c, undone])
+        for path in (b"CODEOWNERS", b".gitlab-ci.yml", b".GitHub/Workflows/x.yml"):
+            self.one(self.with_file(b"1", path=path), kind="sensitive")
+
+    def test_merges(self):
+        flow = {self.FLOW: b"v1\n"}
+        old = self.repo.commit({**FILES, **flow}, [self.base])
+        new = self.repo.commit({**FILES, self.FLOW: b"v2\n"}, [old])
+        self.repo.ref("heads/flows", new)
+        mine = self.repo.commit({**FILES, **flow, b"work": b"1"}, [old])
+        self.clean(self.repo.commit({**FILES, self.FLOW: b"v2\n", b"work": b"1"}, [mine, new]))
+        self.clean(self.repo.commit({**FILES, self.FLOW: b"v2\n", b"work": b"1"}, [new, mine]))
+        # neither side's, and the old one brought back
+        self.one(self.repo.commit({**FILES, self.FLOW: b"v3\n", b"work": b"1"}, [mine, new]), kind="sensitive")
+        self.one(self.repo.commit({**FILES, **flow, b"work": b"1"}, [new, mine]), kind="sensitive")
+        self.one(self.repo.commit({**FILES, **flow, b"work": b"1"}, [mine, new]), kind="sensitive")
+        self.one(self.repo.commit({**FILES, b"work": b"1"}, [mine, new]), kind="sensitive")
+
+
+class Submodules(Case):
+    def check(self, text, path=b".gitmodules", **kw):
+        return self.push(self.with_file(text, path=path), options="workspace", **kw)
+
+    def test_good(self):
+        for url in (b"https://example.com/a/b.git", b"git@example.com:a/b.git", b"ssh://git@example.com/a.git", b"../b.git",
+                    b"../../other/b", b"git://example.com/x", b'"https://example.com/q"'):
+            self.assertEqual(self.check(b'[submodule "lib/b"]\n\tpath = lib/b\n\turl = %s\n\tbranch = main\n' % url), [], url)
+
+    def test_bad(self):
+        for url in (b"ext::sh -c id", b"fd::3", b"file:///etc", b"-oProxyCommand=id", b"ssh://-oProxyCommand=id/x",
+                    b"git@-oProxyCommand=id:x", b"/etc/passwd", b"../../../x", b"https://example.com/%0ahost=evil",
+                    b'"https://a\\nb"', b"../-x", b"foo::bar", b"host:-x", b"ftp://x/y", b"", b"C:\\x", b"https://%00x/"):
+            found = self.check(b'[submodule "b"]\n\tpath = b\n\turl = %s\n' % url)
+            self.assertEqual({f["kind"] for f in found}, {"submodule"}, url)
+            self.assertEqual(found[0]["line"], 3)
+        for name, path, more in ((b"../x", b"a", b""), (b"a/../b", b"a", b""), (b"a", b"-x", b""), (b"a", b"../x", b""),
+                                 (b"a", b"/x", b""), (b"a", b"a", b"\tupdate = !id\n")):
+            found = self.check(b'[submodule "%s"]\n\tpath = %s\n\turl = https://x/y\n%s' % (name, path, more))
+            self.assertEqual({f["kind"] for f in found}, {"submodule"}, (name, path, more))
+        for text in (b"[submodule", b"url = x", b'[submodule "a"]\nurl = "x', b'[submodule "a"]\nurl = \\q', b"\0", b"<<<<<<<\n"):
+            self.assertEqual([f["rule"] for f in self.check(text)], ["gitmodules-unreadable"], text)
+
+    def test_where(self):
+        bad = b'[submodule "b"]\n\turl = ext::x\n'
+        for path in (b".GITMODULES", b"d/.gitmodules", b".gitmodules ", b"GITMOD~1", b".gitmodules::$DATA"):
+            self.assertIn("submodule", {f["kind"] for f in self.check(bad, path=path)}, path)
+        self.assertIn("gitmodules-symlink", {f["rule"] for f in self.check((b"120000", b"x"))})
+        first = self.with_file(bad, path=b".gitmodules")
+        self.assertIn("submodule", {f["kind"] for f in self.push(self.repo.commit(FILES, [first]))})
+
+    def test_secret(self):
+        found = self.check(b'[submodule "b"]\n\turl = "https://example.com/%s\\\n%s/x"\n' % (AWS[:9], AWS[9:]))
+        self.assertIn(("secret", "submodule"), {(f["kind"], f["what"]) for f in found})
+
+
+def varint(n):
+    out = b""
+    while n > 127:
+        out += bytes([n & 127 | 128])
+        n >>= 7
+    return out + bytes([n])
+
+
+def pack_of(first, deltas):
+    """A pack of the blob `first` and so many deltas, each on the one before it; and their ids."""
+    def entry(kind, body, extra=b""):
+        head = bytes([kind << 4 | len(body) & 15 | (128 if len(body) > 15 else 0)])
+        return head + (varint(len(body) >> 4) if len(body) > 15 else b"") + extra + zlib.compress(body)
+    out, data, oids = [entry(3, first)], first, []
+    for i in range(deltas):
+        oids.append(hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest())
+        more = b"%d," % i
+        delta = varint(len(data)) + varint(len(data) + len(more)) + b"\xb0" + struct.pack("<H", len(data)) + \
+            bytes([len(more)]) + more
+        out.append(entry(7, delta, bytes.fromhex(oids[-1])))
+        data += more
+    oids.append(hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest())
+    pack = struct.pack(">4sII", b"PACK", 2, len(out)) + b"".join(out)
+    return pack + hashlib.sha1(pack).digest(), oids
+
+
+class Deltas(Case):
+    def test_chain(self):
+        for depth, want in ((250, []), (251, ["limit-delta-chain"])):
+            repo = Repo(f"{self.scratch.name}/deltas{depth}.git")
+            pack, oids = pack_of(b"this is where it begins %d\n" % depth, depth)
+            repo.git("index-pack", "--stdin", stdin=pack)
+            c = repo.commit({b"%d" % i: (b"100644", o) for i, o in enumerate(oids)})
+            self.assertEqual([f["rule"] for f in self.checker.push(repo, c)], want)
+            self.assertEqual(self.checker.last["objects"], depth + 3)
+
+
+if __name__ == "__main__":
+    unittest.main()
