@@ -70,7 +70,8 @@ int session_run(const struct client_options *o, const char *slug, int dir)
 			cli_note("%zu request%s refused (claude-bottle logs %s)", n_blocks,
 				 n_blocks == 1 ? " was" : "s were", slug);
 		workspace_report_show(dir, slug);
-		pushed_show(dir, slug);
+		if (o->may_detach) /* the agent, not something beside it */
+			pushed_show(dir, slug);
 		break;
 	case CLIENT_SIGNALLED:
 		break;

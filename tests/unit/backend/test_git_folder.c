@@ -275,6 +275,39 @@ static void test_clone_script(void **state)
 	assert_non_null(strstr(out, "it's $begun\n"));
 }
 
+/* What is started beside it meanwhile begins there too. */
+static void test_exec_waits(void **state)
+{
+	static char *command[] = {(char *)"pwd", NULL};
+	const struct repo_fixture at = {.path = ALL};
+	struct plan p = clone_plan((char *)(uintptr_t) "/nowhere/pro ject");
+	char out[4096], **argv;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(io_mkdir_p(ALL "/home", 0700, NULL), 0);
+	argv = agent_exec_make(&p, ALL "/home", command);
+	assert_non_null(argv);
+	pid = fork();
+	if (pid == 0) {
+		(void)setenv("HOME", ALL "/home", 1);
+		if (freopen(ALL "/out", "w", stdout))
+			(void)execv(argv[0], argv);
+		_exit(99);
+	}
+	assert_int_equal(repo_sh(&at, NULL, 0, "sleep 0.3; mkdir home/pro-ject"), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(repo_sh(&at, out, sizeof(out), "cat out"), 0);
+	assert_string_equal(out, ALL "/home/pro-ject\n");
+	agent_command_free(argv);
+	/* From then on nobody stands between. */
+	assert_null(agent_exec_make(&p, ALL "/home", command));
+	p.workspace = PLAN_WORKSPACE_NONE;
+	assert_null(agent_exec_make(&p, ALL "/gone", command));
+}
+
 static void test_no_clone(void **state)
 {
 	struct plan p = clone_plan((char *)(uintptr_t) "/nowhere/x");
@@ -299,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_note_comes_first, setup, teardown),
 		cmocka_unit_test(test_clone_folder),
 		cmocka_unit_test_setup_teardown(test_clone_script, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_exec_waits, setup, teardown),
 		cmocka_unit_test(test_no_clone),
 	};
 
