@@ -217,7 +217,7 @@ struct making {
 static int make_all(struct making *m, struct err *e)
 {
 	bool is_missing = false, is_file = false;
-	int ret = inventory_take(&m->before, m->root, m->w->path, WORKSPACE_INVENTORY_MS, e);
+	int ret = inventory_take(&m->before, m->root, m->w->path, 0, WORKSPACE_INVENTORY_MS, e);
 
 	if (ret == 0)
 		ret = store_inventory(m->dir, &m->before, e);
@@ -381,7 +381,7 @@ static int make_report(const char *path, const struct inventory *before, struct 
 
 	if (root < 0)
 		return err_errno(e, "open the workspace \"%s\"", path);
-	ret = inventory_take(&after, root, path, WORKSPACE_END_MS, e);
+	ret = inventory_take(&after, root, path, before->taken_ns, WORKSPACE_END_MS, e);
 	if (ret < 0)
 		return ret;
 	ret = report_to_json(path, before, &after, out);

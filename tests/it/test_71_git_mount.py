@@ -229,6 +229,20 @@ def test_report(box):
     assert "nested/.git" in r.stderr and "\\x1b[2Jb" in r.stderr
 
 
+def test_report_names_what_is_shared_with_a_file_elsewhere(box):
+    store = tempfile.mkdtemp(dir=os.path.dirname(box.cwd))
+    for name in ("changed.js", "left.js"):
+        write(f"{box.cwd}/node_modules/p/{name}", "good\n")
+        os.link(f"{box.cwd}/node_modules/p/{name}", f"{store}/{name}")
+    own(box)
+    r = sh(box, "echo evil > node_modules/p/changed.js; echo x > a; ln a b")
+    assert r.returncode == 0, r.stderr
+    assert open(f"{store}/changed.js").read() == "evil\n"  # what the report is for
+    found = report(box)
+    assert found["changed", "node_modules/p/changed.js"]["kind"] == "shared"
+    assert not {"node_modules/p/left.js", "a", "b"} & {path for _, path in found}
+
+
 def test_report_is_capped(box):
     r = sh(box, "for i in $(seq 60); do mkdir d$i; echo > d$i/Makefile; done")
     assert r.returncode == 0
