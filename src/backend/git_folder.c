@@ -15,13 +15,29 @@
 #define GIT_FOLDER_NOTE	    ".of"
 #define GIT_FOLDER_IN_STATE "git"
 
+/* Each folder that is ours on the way there: the umask may have taken away what the roles walk by.
+ */
+static int make_root(struct err *e)
+{
+	_cleanup_free_ char *parent = mem_strdup(GIT_FOLDER_ROOT);
+	struct stat st;
+	int ret = io_mkdir_p(GIT_FOLDER_ROOT, 0711, e);
+
+	*strrchr(parent, '/') = '\0';
+	if (ret < 0)
+		return ret;
+	if (lstat(parent, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_mode & 0001)
+		return 0;
+	return chmod(parent, st.st_mode | 0111) < 0 ? err_errno(e, "chmod \"%s\"", parent) : 0;
+}
+
 /* The folder of all bottles', which no other user may change. -ENOENT without an error when it is
  * not there and not to be made. */
 static int open_root(bool may_make, struct err *e)
 {
 	_cleanup_close_ int fd = -1;
 	struct stat st;
-	int ret = may_make ? io_mkdir_p(GIT_FOLDER_ROOT, 0711, e) : 0;
+	int ret = may_make ? make_root(e) : 0;
 
 	if (ret < 0)
 		return ret;
@@ -35,7 +51,6 @@ static int open_root(bool may_make, struct err *e)
 			       "\"" GIT_FOLDER_ROOT
 			       "\" can be changed by others (uid %u, mode %03o)",
 			       (unsigned)st.st_uid, (unsigned)(st.st_mode & 0777));
-	/* The umask may have taken away what the roles walk by. */
 	if (may_make && fchmod(fd, 0711) < 0)
 		return err_errno(e, "open \"" GIT_FOLDER_ROOT "\" to the roles");
 	return take_fd(&fd);
