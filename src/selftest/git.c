@@ -43,8 +43,10 @@ static int call_git(struct suite *s, const char *words, struct buf *out, struct 
 	suite_add(s, mem_strdup("/usr/bin/env"));
 	suite_add(s, mem_strdup("GIT_CONFIG_NOSYSTEM=1"));
 	suite_add(s, mem_strdup("git"));
-	suite_add(s, mem_strdup("-cuser.name=Selftest"));
-	suite_add(s, mem_strdup("-cuser.email=selftest@selftest.example"));
+	suite_add(s, mem_strdup("-c"));
+	suite_add(s, mem_strdup("user.name=Selftest"));
+	suite_add(s, mem_strdup("-c"));
+	suite_add(s, mem_strdup("user.email=selftest@selftest.example"));
 	while (more) {
 		rest = str_cut(rest, ' ', &word, &more);
 		suite_add(s, str_dup(word));
