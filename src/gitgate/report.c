@@ -71,7 +71,7 @@ bool gitgate_record_rule(const struct gitgate_job *job, enum record_verdict v, c
 
 	record_init(&r, "gitgate", v, reason);
 	r.status = status;
-	(void)snprintf(r.scanner, sizeof(r.scanner), "git");
+	(void)snprintf(r.scanner, sizeof(r.scanner), "git-gate");
 	(void)snprintf(r.rule, sizeof(r.rule), "%s", rule);
 	(void)snprintf(r.method, sizeof(r.method), "%s", method);
 	if (remote) {
@@ -101,8 +101,7 @@ static int refusal_json(struct buf *body, const char *reason, const char *id)
 	if (ret == 0)
 		ret = text_json(body, str_of(reason));
 	if (ret == 0)
-		ret = buf_append_str(body,
-				     STR_LIT(",\"rule\":\"\",\"scanner\":\"git-gate\",\"hint\":"));
+		ret = buf_append_str(body, STR_LIT(",\"rule\":\"\",\"scanner\":\"git-gate\",\"hint\":"));
 	if (ret == 0)
 		ret = text_json(body, str_of(gitgate_refusal_hint(reason)));
 	return ret < 0 ? ret : buf_printf(body, ",\"record\":\"%s\"}\n", id);
