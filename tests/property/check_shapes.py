@@ -69,8 +69,9 @@ def benign_of(r):
     }[kind]().encode()
 
 
-WORDS = ("the parser reads each entry of a tree and gives back what stands there with its name mode size offset buffer state error "
-         "return value when file path list index config option server client request answer header body").split()
+# None of which is in a seed phrase.
+WORDS = ("the parser reads entries of trees and gives back whatever stands there with its names modes sizes offsets buffers states "
+         "errors returns values files paths lists indexes configs options servers clients requests answers headers bodies").split()
 
 
 def prose(r, n):
@@ -164,6 +165,9 @@ class Shape:
         getattr(self, "at_" + self.place.replace("-", "_"))()
 
     def encoded(self, tables):
+        # Base64 in hex is nobody's look-alike: the engine has a rule for just that.
+        if self.how[0] in ("image", "integrity"):
+            tables = {k: v for k, v in tables.items() if k != "hex"}
         name = self.r.choice(list(tables))
         self.how.append(name)
         return tables[name](self.value, self.r)
@@ -346,8 +350,9 @@ def run(checker, scratch, r, rounds, make):
             while len(shapes) < GROUP and done < rounds:
                 what, value = make(r)
                 s = Shape(repo, base, r, what, value)
-                # findings without a commit cannot be told apart: one of a kind in a push
-                if s.commits is None and any(o.commits is None for o in shapes):
+                # Findings without a commit cannot be told apart: one of them in a push. The same
+                # secret twice is told once, of the first commit.
+                if any((s.commits is None and o.commits is None) or o.value == s.value for o in shapes):
                     continue
                 shapes.append(s)
                 done += 1
