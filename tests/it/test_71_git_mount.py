@@ -149,14 +149,20 @@ def test_protected(box, attack, path):
     assert not os.path.lexists(f"{box.cwd}/{top}.old")
 
 
-@pytest.mark.parametrize("attack", ["write", "append", "remove", "rename it", "rename over it", "chmod"])
+@pytest.mark.parametrize("attack", sorted(set(ATTACKS) - {"mount"}))
 def test_control_the_same_attacks_change_what_is_not_protected(box, attack):
     """What stands read-only above is lost where it is not listed: the attacks work."""
     write(f"{box.cwd}/plain/tasks.json", "{}\n")
     own(box)
+    if "exchange" in attack and box.docker_host:
+        pytest.skip("the image has no perl")
     r = sh(box, f"({ATTACKS[attack].format(p='plain/tasks.json', top='plain')}) 2>&1; true")
     assert r.returncode == 0
-    assert "evil" in open(f"{box.cwd}/plain/tasks.json").read(), r.stdout
+    path = f"{box.cwd}/plain/tasks.json"
+    if attack == "link over it":
+        assert os.path.islink(path) or os.path.islink(f"{box.cwd}/plain"), r.stdout
+    else:
+        assert "evil" in open(path).read(), r.stdout
 
 
 def test_the_repository_is_the_agents_own(box):
