@@ -154,6 +154,19 @@ int agent_ca_write(int fd, struct str ca_pem, struct err *e)
 	return ret < 0 ? err_set(e, ret, "write the CA bundle") : 0;
 }
 
+/* Who commits, where the manifest does not say: the agent, by its name, and never the human. */
+static int put_default_identity(struct buf *text, const struct plan *p)
+{
+	int ret = 0;
+
+	if (!p->git.user_name)
+		ret = buf_printf(text, "[user]\n\tname = \"%s (agent)\"\n", p->agent);
+	if (ret == 0 && !p->git.user_email)
+		ret = buf_printf(text, "[user]\n\temail = \"%s@claude-bottle.invalid\"\n",
+				 p->agent);
+	return ret;
+}
+
 /* The upstreams' addresses lead to git-gate. In the system's place, which the agent's own
  * configuration goes before. */
 static int file_put_git(struct agent_file *files, size_t *n, const struct plan *p,
@@ -162,10 +175,12 @@ static int file_put_git(struct agent_file *files, size_t *n, const struct plan *
 	_cleanup_(buf_free) struct buf text;
 	int ret;
 
-	if (p->git.n_remotes == 0)
+	if (p->git.n_remotes == 0 && p->workspace == PLAN_WORKSPACE_NONE)
 		return 0;
 	buf_init(&text, AGENT_GITCONFIG_MAX);
 	ret = git_agent_config(&p->git, pinned, &text, e);
+	if (ret == 0 && put_default_identity(&text, p) < 0)
+		ret = err_set(e, -ENOBUFS, "the agent's git configuration is too large");
 	return ret == 0 ? file_put(files, n, AGENT_GITCONFIG, buf_str(&text), e) : ret;
 }
 
