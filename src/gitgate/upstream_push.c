@@ -115,11 +115,11 @@ static int push_check_forward(const struct push *p, const char *old_oid, const c
 	return 0;
 }
 
-/* The bottle sees the host's own branch of that name. */
+/* The bottle has no branch of that name, and saw one: that is the host's own. Whoever serves the
+ * workspace need not tell of those where it takes a push. */
 static bool push_is_seen_below(const struct push *p, size_t i)
 {
-	return p->remote->transport == GIT_TRANSPORT_WORKSPACE &&
-	       advert_find(&p->advert, str_of(p->updates[i].ref));
+	return p->remote->transport == GIT_TRANSPORT_WORKSPACE && !is_none(p->updates[i].old_oid);
 }
 
 /* The old value that the upstream must have; NULL, with *why, when it has another one. A branch of
@@ -138,7 +138,7 @@ static const char *push_expected(const struct push *p, size_t i, const char **wh
 	under = advert_find(&p->advert, str_of(u->ref));
 	if (is_none(u->new_oid))
 		*why = "it is the host's own, not the bottle's";
-	else if (!under || strcmp(under->oid, u->old_oid) != 0)
+	else if (under && strcmp(under->oid, u->old_oid) != 0)
 		*why = "fetch first: the host's has moved";
 	else
 		return OID_NONE;

@@ -29,10 +29,13 @@ SECRET_RULE = "github-token"
 
 ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GIT_CONFIG_NOSYSTEM": "1",
        "HOME": "/nonexistent", "LANG": "C.UTF-8", "GIT_TERMINAL_PROMPT": "0",
-       "GIT_CONFIG_COUNT": "4", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+       "GIT_CONFIG_COUNT": "6", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
        "GIT_CONFIG_KEY_1": "user.name", "GIT_CONFIG_VALUE_1": "Host",
        "GIT_CONFIG_KEY_2": "user.email", "GIT_CONFIG_VALUE_2": "host@example.test",
-       "GIT_CONFIG_KEY_3": "protocol.file.allow", "GIT_CONFIG_VALUE_3": "always"}
+       "GIT_CONFIG_KEY_3": "protocol.file.allow", "GIT_CONFIG_VALUE_3": "always",
+       # A hook that has run was run by somebody else.
+       "GIT_CONFIG_KEY_4": "core.hooksPath", "GIT_CONFIG_VALUE_4": "/dev/null",
+       "GIT_CONFIG_KEY_5": "core.fsmonitor", "GIT_CONFIG_VALUE_5": "false"}
 
 
 def git(*args, cwd, check=True, input=None):
@@ -380,6 +383,10 @@ class World:
 
     def start(self):
         self.running = self.home.background("sleep", "3600")
+        # A clone is made before the agent's command begins.
+        agent = 'test -z "${CLAUDE_BOTTLE_WORKSPACE:-}" || test -e "$CLAUDE_BOTTLE_WORKSPACE"'
+        assert bottle.wait_until(lambda: self.running.exec("sh", "-c", agent).returncode == 0, 30), \
+            self.home.logs_of_all()
         return self
 
     @property

@@ -109,6 +109,7 @@ HOSTILE = {
     "dots": "git send-pack origin HEAD:refs/heads/../../x",
     "worktrees": "git push origin HEAD:refs/worktree/x",
     "bisect": "git push origin HEAD:refs/bisect/bad",
+    "delete": "git push origin :refs/heads/feature",
 }
 
 
@@ -145,7 +146,7 @@ git push origin HEAD:refs/heads/planted
 """, check=False)
 
 
-def test_packed_refs_and_reflogs_stay(world, host, untouched):
+def test_packed_refs_stay(world, host):
     git("pack-refs", "--all", "--no-prune", cwd=host)
     before = open(f"{host}/.git/packed-refs").read()
     sh(world, "echo p > p\ncommit\ngit push -q origin HEAD:refs/heads/packed")
