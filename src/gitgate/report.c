@@ -101,7 +101,8 @@ static int refusal_json(struct buf *body, const char *reason, const char *id)
 	if (ret == 0)
 		ret = text_json(body, str_of(reason));
 	if (ret == 0)
-		ret = buf_append_str(body, STR_LIT(",\"rule\":\"\",\"scanner\":\"git-gate\",\"hint\":"));
+		ret = buf_append_str(body,
+				     STR_LIT(",\"rule\":\"\",\"scanner\":\"git-gate\",\"hint\":"));
 	if (ret == 0)
 		ret = text_json(body, str_of(gitgate_refusal_hint(reason)));
 	return ret < 0 ? ret : buf_printf(body, ",\"record\":\"%s\"}\n", id);

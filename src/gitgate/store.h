@@ -27,9 +27,9 @@ int store_open(struct store **out, const char *folder, const struct git_policy *
 	       int program_fd, struct err *e) _fallible_;
 void store_free(struct store *s);
 
-const char *store_repos(const struct store *s);	  /* absolute */
-const char *store_hooks(const struct store *s);	  /* absolute */
-const char *store_tools(const struct store *s);	  /* of the folder with git-connect */
+const char *store_repos(const struct store *s); /* absolute */
+const char *store_hooks(const struct store *s); /* absolute */
+const char *store_tools(const struct store *s); /* of the folder with git-connect */
 void store_mirror(const struct store *s, const struct git_remote *r, char out[STORE_PATH_MAX]);
 /* Bytes on disk of all of it, as far as it can be read. */
 uint64_t store_bytes(const struct store *s);

@@ -16,8 +16,8 @@
 #include <signal.h>
 #include <sys/socket.h>
 
-#define PIPELOCK_FILES_MAX	 4096
-#define PIPELOCK_MEMORY_MAX	 ((size_t)2 << 30)
+#define PIPELOCK_FILES_MAX  4096
+#define PIPELOCK_MEMORY_MAX ((size_t)2 << 30)
 
 /* relay.c accepts CONNECT for hosts that on_connect allowed and minted, so this is a cache hit. */
 static enum tls_cert_result pipelock_cert(void *conn_ctx, const char *host, struct x509_st **cert,
