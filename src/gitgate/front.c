@@ -99,6 +99,15 @@ static const struct git_remote *front_captor(const struct git_policy *p, struct 
 	return best;
 }
 
+/* "repo.git.git" of the remote "repo": nobody else's, and no spelling of its own. */
+static bool front_is_own(const struct git_remote *r, struct str path)
+{
+	char own[GIT_GATE_PATH_SIZE];
+
+	git_gate_path(r, own);
+	return str_starts(str_sub(path, strlen(own), path.n), STR_LIT(".git"));
+}
+
 /* Sends a fetch of such a repository where it was going in the first place: to pipelock, which
  * decides as if there were no git-gate. */
 static bool front_redirect(struct relay_exchange *x)
@@ -114,7 +123,7 @@ static bool front_redirect(struct relay_exchange *x)
 		return false;
 	path = str_sub(path, 1, path.n);
 	path = str_cut(path, '/', &host, &(bool){false});
-	if (!str_eq(host, str_of(r->host)))
+	if (!str_eq(host, str_of(r->host)) || front_is_own(r, x->req.path))
 		return false;
 	if (r->transport == GIT_TRANSPORT_HTTPS && r->port != 443)
 		(void)snprintf(port, sizeof(port), ":%u", r->port);

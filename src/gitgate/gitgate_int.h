@@ -8,7 +8,7 @@
 #include "record/record.h"
 
 #define GITGATE_QUEUE_MAX	64
-#define GITGATE_FRONTS_MAX	128
+#define GITGATE_FRONTS_MAX	1024	    /* most of them may be idle, or never say a word */
 #define GITGATE_UPLOAD_BODY_MAX (10u << 20) /* of a fetch's request: wants and haves */
 #define GITGATE_QUEUE_MS	120000	    /* for a worker to become free */
 #define GITGATE_LOCK_MS		120000	    /* for another's push or fetch to end */

@@ -230,7 +230,7 @@ static int push_check(struct push *p)
 		return push_fail(p, &e);
 	if (p->report.n_findings == 0)
 		return 0;
-	words_findings(p->in->hook_fd, &p->report);
+	words_findings(p->in->hook_fd, g->config.policy, &p->report);
 	words_summary(&p->report, detail, sizeof(detail));
 	return push_refuse(p, words_reason(&p->report), p->report.findings[0].rule, detail);
 }

@@ -8,7 +8,8 @@
 /* --- words.c: what the agent is told about findings, never the secret itself --- */
 
 /* One line for each finding, and what to do about them. */
-void words_findings(int hook_fd, const struct check_report *report);
+void words_findings(int hook_fd, const struct git_policy *policy,
+		    const struct check_report *report);
 /* The line of one finding; cut to size. */
 void words_finding(const struct check_finding *f, char *out, size_t size);
 /* For the record: how many of each kind, and where the first is. */

@@ -25,9 +25,9 @@ static const struct {
 	{CHECK_SUBMODULE, "push-submodule", "Use a plain https or ssh URL for the submodule."},
 	{CHECK_MALFORMED, "push-malformed", "Make the commit again with an unmodified git."},
 	{CHECK_IDENTITY, "push-identity",
-	 "Commit as the bottle's user: git config user.name and user.email are set already; "
-	 "rewrite the "
-	 "commits with git rebase --exec 'git commit --amend --no-edit --reset-author'."},
+	 "Commit as the bottle's user, which git's configuration names already; rewrite the "
+	 "commits "
+	 "with git rebase --exec 'git commit --amend --no-edit --reset-author'."},
 	{CHECK_SENSITIVE, "push-needs-approval",
 	 "The change would run code where this repository is checked out or built. It needs the "
 	 "approval of the person who runs this bottle, who cannot be asked from here yet; leave it "
@@ -83,7 +83,7 @@ void words_finding(const struct check_finding *f, char *out, size_t size)
 		       print);
 }
 
-void words_findings(int hook_fd, const struct check_report *report)
+void words_findings(int hook_fd, const struct git_policy *policy, const struct check_report *report)
 {
 	char line[WORDS_LINE_MAX];
 	bool has[CHECK_KIND_COUNT] = {false};
@@ -100,6 +100,9 @@ void words_findings(int hook_fd, const struct check_report *report)
 		if (has[words_kinds[i].kind])
 			hook_say(hook_fd, "git-gate: %s", words_kinds[i].hint);
 	}
+	if (has[CHECK_IDENTITY] && policy->user_name && policy->user_email)
+		hook_say(hook_fd, "git-gate: The bottle's user is %s <%s>.", policy->user_name,
+			 policy->user_email);
 	hook_say(hook_fd, "git-gate: nothing was forwarded.");
 }
 

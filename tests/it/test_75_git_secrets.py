@@ -121,7 +121,8 @@ TAGS = {"tag-message": 'git tag -a -m "sign with $SECRET" vx\n',
 def test_secret_in_a_tag(world, project, name):
     with world.nothing_pushed(project):
         r = push(world, TAGS[name], "vx")
-    assert r.returncode != 0 and SECRET_RULE in r.stderr, r.stderr
+    # A tag of a blob is refused before anybody looks into it.
+    assert r.returncode != 0 and ("ref-object-type" if name == "tagged-blob" else SECRET_RULE) in r.stderr, r.stderr
     assert SECRET not in r.stderr
 
 

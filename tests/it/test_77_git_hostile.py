@@ -109,7 +109,7 @@ METHODS = ["HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "PROPFIND", "MK
 @pytest.mark.parametrize("method", METHODS)
 def test_other_methods(world, gate, method):
     answer = ask(world, gate, get(f"{PATH}/info/refs?service=git-upload-pack", gate, method), check_alive=False)
-    assert status(answer) // 100 == 4, answer[:300]
+    assert status(answer) // 100 == 4 or status(answer) == 501, answer[:300]
 
 
 RAW = {

@@ -646,6 +646,7 @@ class Requests(Case):
                          f"https://{HOST}/org/origin2/info/refs?service=git-upload-pack")
         for path in (f"/{HOST}/org/origin2/info/refs?service=git-receive-pack",
                      f"/{HOST}/org/other/info/refs?service=git-upload-pack",
+                     f"/{HOST}/org/origin.git.git/info/refs?service=git-upload-pack",
                      f"/{HOST}/org/origin2/../x/info/refs?service=git-upload-pack",
                      f"/{HOST}/org/origin2%0d%0a/info/refs?service=git-upload-pack"):
             r, text = g.http("GET", path)

@@ -274,6 +274,7 @@ static void test_words(void **state)
 
 static void test_words_of_all(void **state)
 {
+	const struct git_policy policy = {.user_name = (char *)"A", .user_email = (char *)"a@b"};
 	static struct check_report r;
 	char text[16384], summary[160];
 	size_t n = 0;
@@ -282,16 +283,17 @@ static void test_words_of_all(void **state)
 
 	(void)state;
 	memset(&r, 0, sizeof(r));
-	r.n_findings = 2;
+	r.n_findings = 3;
 	r.n_more = 5;
 	r.findings[0] =
 		(struct check_finding){.kind = CHECK_SENSITIVE, .path = ".github/workflows/x.yml"};
 	r.findings[1] = (struct check_finding){.kind = CHECK_SECRET, .rule = "token"};
+	r.findings[2] = (struct check_finding){.kind = CHECK_IDENTITY, .commit = OID_A};
 	assert_string_equal(words_reason(&r), "push-secret");
 	words_summary(&r, summary, sizeof(summary));
-	assert_non_null(strstr(summary, "7 findings"));
+	assert_non_null(strstr(summary, "8 findings"));
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	words_findings(pair[1], &r);
+	words_findings(pair[1], &policy, &r);
 	(void)close(pair[1]);
 	while ((got = read(pair[0], text + n, sizeof(text) - n - 1)) > 0)
 		n += (size_t)got;
@@ -301,6 +303,7 @@ static void test_words_of_all(void **state)
 		    n);
 	assert_true(str_find(str_slice(text, n), STR_LIT("and 5 more")) < n);
 	assert_true(str_find(str_slice(text, n), STR_LIT("`allow`")) < n);
+	assert_true(str_find(str_slice(text, n), STR_LIT("user is A <a@b>")) < n);
 	assert_true(str_find(str_slice(text, n), STR_LIT("nothing was forwarded")) < n);
 }
 
