@@ -103,12 +103,13 @@ static bool is_encoded_byte(char c, bool is_hex)
  * are different, and one in half a million is all hex. */
 static bool is_in_encoded(struct str s, size_t from, size_t to)
 {
-	size_t a = from, z = to, kinds = 0;
+	size_t a, z = to, kinds = 0;
 	bool is_hex = true, has[256] = {false};
 
 	if (to - from < AWS_KEY_BYTES)
 		return false;
 	from = to - AWS_KEY_BYTES; /* the engine gives the whole of what it stands in */
+	a = from;
 	for (size_t i = from; i < to; i++) {
 		is_hex &= ascii_hex_value(s.p[i]) >= 0;
 		kinds += !has[(uint8_t)s.p[i]] && i >= from + 4;
@@ -116,6 +117,7 @@ static bool is_in_encoded(struct str s, size_t from, size_t to)
 	}
 	if (!is_hex && kinds > 4)
 		return false;
+	is_hex &= kinds > 4;
 	while (a > 0 && from - a < ENCODED_REACH && is_encoded_byte(s.p[a - 1], is_hex))
 		a--;
 	while (z < s.n && z - to < ENCODED_REACH && is_encoded_byte(s.p[z], is_hex))
@@ -156,7 +158,8 @@ bool check_filter_is_own_doing(const char *rule, const char *decoders)
 	       (strncmp(decoders, "squeeze", 7) == 0 || strncmp(decoders, "join", 4) == 0);
 }
 
-bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t to, bool is_whole)
+bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t to, bool is_whole,
+			   unsigned unit)
 {
 	/* Names of build outputs and test data are random. */
 	if (is(rule, "random-path-segment"))
@@ -164,6 +167,8 @@ bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t t
 	/* Public by nature: contracts, donations. */
 	if (is(rule, "ethereum-address") || is(rule, "bitcoin-address"))
 		return true;
+	if (unit > 1) /* what stands around is not told by bytes alone */
+		return false;
 	if (is(rule, "card-number"))
 		return is_test_card(s, from, to) || is_in_table(s, from, to) ||
 		       is_in_name(s, from, to) || is_in_binary(s, from, to);

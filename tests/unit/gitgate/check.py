@@ -395,7 +395,7 @@ class LookAlikes(Case):
         for text in (b'if (line == "-----BEGIN ' + b'RSA PRIVATE KEY-----") {\n\treturn read_key(file);\n}\n',
                      b"card 4242" + b"424242424242\n", b"1 2 3, 4539578763621486, 77, 4556737586899855, 5\n",
                      b"see testcase-6014493" + b"291577344 of the fuzzer\n",
-                     b64 + b"ACCA" + b"A" * 16 + b64, b64.hex().upper().encode()[:200] + b"ACCA" + b"0011AABBCCDD0011" + b"00FF" * 60,
+                     b64 + b"ACCA" + b"A" * 16 + b64, noise(90).hex().upper().encode() + b"ACCA" + b"0311AFB9CCD60218" + noise(90).hex().upper().encode(),
                      b"git clone https://user:" + b"s3cr3tpw@git.example.com/x\n",
                      b"owner = 0x" + b"d8dA6BF26964aF9D7eEd9e03E53415D37aA96045\n", b"donate: 1A1zP1" + b"eP5QGefi2DMPTfTL5SLmv7DivfNa\n"):
             self.clean(self.with_file(text))
@@ -411,6 +411,7 @@ class LookAlikes(Case):
         self.one(self.with_file((head + "\n" + key).encode("utf-16")), rule="private-key")
         self.one(self.with_file(b"git clone https://user:" + b"s3cr3tpw@git.example.company.io/x\n"), rule="basic-auth-url")
         self.one(self.with_file(b"A" * 200 + AWS + b"A" * 200), rule="aws-access-key")
+        self.one(self.with_file(b"".join(b"\\u%04x" % b for b in AWS) + b"\n"), rule="aws-access-key")
         self.one(self.with_file(b"pay with 4539 5787 6362 1486 now\n"), rule="card-number")
 
 
