@@ -111,7 +111,8 @@ int gitgate_role_main(struct bundle_role_env *env);
  *  "uid_base":N (0: keep the uid),"policy":{…},"git":{…},"git_folder":"/…"} (git_policy.h; both of
  *  git, or neither)
  * inside is there when the bundle's network is not the host's: the addresses of the host's
- * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them. */
+ * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them. git_folder is git-gate's alone.
+ */
 #define BUNDLE_INSIDE_MAX      1024
 #define BUNDLE_INSIDE_JSON_MAX 65536
 #define BUNDLE_CONFIG_MAX      (POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES + BUNDLE_INSIDE_JSON_MAX)

@@ -13,9 +13,8 @@
 #define OID_HEX	 (GIT_OID_SIZE - 1)
 #define OID_NONE "0000000000000000000000000000000000000000"
 /* What git may be told that the upstream can do: all that a plain fetch uses. */
-#define FETCH_CAPS                                                                                 \
-	"multi_ack", "multi_ack_detailed", "thin-pack", "side-band-64k", "ofs-delta",              \
-		"no-progress", "no-done"
+static const char *const simple_caps[] = {"thin-pack", "side-band-64k", "ofs-delta", "no-progress"},
+			 *const full_caps[] = {"multi_ack", "multi_ack_detailed", "no-done"};
 
 void advert_free(struct advert *a)
 {
@@ -404,20 +403,34 @@ static int too_much(struct err *e)
 	return err_set(e, -EFBIG, "it has too many branches and tags");
 }
 
-int advert_put_v0(const struct advert *a, struct buf *out, struct err *e)
+static size_t put_caps(const struct advert *a, const char *const *names, size_t n_names, char *out)
 {
-	static const char *const fetch_caps[] = {FETCH_CAPS};
-	char caps[256];
 	size_t n = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(fetch_caps); i++) {
-		if (!advert_has_cap(a, fetch_caps[i]))
+	for (size_t i = 0; i < n_names; i++) {
+		if (!advert_has_cap(a, names[i]))
 			continue;
-		if (n > 0)
-			caps[n++] = ' ';
-		memcpy(caps + n, fetch_caps[i], strlen(fetch_caps[i]));
-		n += strlen(fetch_caps[i]);
+		out[n++] = ' ';
+		memcpy(out + n, names[i], strlen(names[i]));
+		n += strlen(names[i]);
 	}
+	return n;
+}
+
+int advert_check_v0(const struct advert *a, struct err *e)
+{
+	return a->n_refs == 0 || advert_has_cap(a, "side-band-64k")
+		       ? 0
+		       : err_set(e, -ENOTSUP, "its git is too old: it cannot mark what it sends");
+}
+
+int advert_put_v0(const struct advert *a, bool is_simple, struct buf *out, struct err *e)
+{
+	char caps[256];
+	size_t n = put_caps(a, simple_caps, ARRAY_LEN(simple_caps), caps);
+
+	if (!is_simple)
+		n += put_caps(a, full_caps, ARRAY_LEN(full_caps), caps + n);
 	for (size_t i = 0; i < a->n_refs; i++) {
 		struct str name = advert_name(a, &a->refs[i]);
 

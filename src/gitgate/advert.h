@@ -42,6 +42,8 @@ int advert_take_v0(struct advert *a, struct str line, struct err *e) _fallible_;
 int advert_take_v2(struct advert *a, struct str line, struct err *e) _fallible_;
 /* Of version 0: "side-band-64k", or "agent" with a value. */
 bool advert_has_cap(const struct advert *a, const char *name);
+/* Version 0: that what it will send can be told apart (side-band-64k). */
+int advert_check_v0(const struct advert *a, struct err *e) _fallible_;
 /* After the last line: sorts; a name that was said twice is an error. */
 int advert_settle(struct advert *a, struct err *e) _fallible_;
 /* The host's repository as one bottle sees it: its own branches (below bottle/<slug>/) over the
@@ -54,6 +56,8 @@ struct str advert_name(const struct advert *a, const struct advert_ref *r);
 /* A branch for the mirror's HEAD: what HEAD says, else one with its object, else main, master, the
  * first one. "" when there is none. */
 void advert_head(const struct advert *a, char out[GIT_REF_MAX + 1]);
-/* All of it for git, with the flush at the end. */
-int advert_put_v0(const struct advert *a, struct buf *out, struct err *e) _fallible_;
+/* All of it for git, with the flush at the end. is_simple: without the richer ways of finding out
+ * what both sides have. */
+int advert_put_v0(const struct advert *a, bool is_simple, struct buf *out,
+		  struct err *e) _fallible_;
 int advert_put_v2(const struct advert *a, struct buf *out, struct err *e) _fallible_;

@@ -105,6 +105,15 @@ void connect_raw_why(int why_fd, char *out, size_t size)
 	text_visible_cstr(out, size, str_slice(text, n));
 }
 
+void connect_clock_refs(struct wire_clock *c)
+{
+	uint64_t until = time_monotonic_ns() + CONNECT_REFS_MS * TIME_NS_PER_MS;
+
+	c->silence_ms = CONNECT_FIRST_MS;
+	if (until < c->deadline_ns)
+		c->deadline_ns = until;
+}
+
 int connect_advert_finish(struct connector *k, struct advert *a, struct err *e)
 {
 	int ret = advert_settle(a, e);

@@ -17,7 +17,8 @@
 #include "gitgate/upstream.h"
 #include "gitgate/wire.h"
 
-#define CONNECT_FIRST_MS   25000 /* to the first word: egress may take 20 s for name and address */
+#define CONNECT_FIRST_MS   25000  /* to the first word: egress may take 20 s for name and address */
+#define CONNECT_REFS_MS	   120000 /* for a list of refs */
 #define CONNECT_SILENCE_MS 60000
 #define CONNECT_PUSH_MS	   300000 /* hooks of the upstream run between the pack and the report */
 #define CONNECT_LINGER_MS  5000
@@ -66,5 +67,10 @@ int connect_raw_open(const struct upstream_place *p, const struct git_remote *r,
 		     struct err *e) _fallible_;
 /* What was said about the stream's end, made visible; "" if nothing. Waits a little for it. */
 void connect_raw_why(int why_fd, char *out, size_t size);
+/* For the first answer, with the refs. */
+void connect_clock_refs(struct wire_clock *c);
+/* After the first answer of an https upstream, in version 0: git's requests become those that such
+ * an upstream can answer without remembering anything (connect_stateless.c). */
+int connect_stateless_fetch(struct connector *k, struct wire_reader *r, struct err *e) _fallible_;
 /* advert_overlay() where it is due; sets the report's head. */
 int connect_advert_finish(struct connector *k, struct advert *a, struct err *e) _fallible_;

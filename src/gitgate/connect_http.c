@@ -178,7 +178,7 @@ int connect_http_get(struct connect_http *h, struct err *e)
 	int ret = http_open(h, e);
 
 	h->is_certain = true;
-	h->clock.silence_ms = CONNECT_FIRST_MS;
+	connect_clock_refs(&h->clock);
 	return ret < 0 ? ret
 		       : http_head(h, (struct http1_out_framing){.framing = HTTP1_BODY_NONE}, e);
 }
@@ -509,4 +509,13 @@ int connect_http_lines(struct connect_http *h, uint64_t max_bytes, connect_http_
 		ret = err_set(e, -ECONNRESET, "its answer was cut off");
 	buf_free(&lines);
 	return ret;
+}
+
+int connect_http_post_whole(struct connect_http *h, struct str body, struct err *e)
+{
+	int ret = connect_http_post(h, body.n, e);
+
+	if (ret == 0)
+		ret = connect_http_send(h, body, e);
+	return ret < 0 ? ret : connect_http_answer(h, e);
 }

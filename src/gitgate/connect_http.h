@@ -30,7 +30,7 @@ void connect_http_init(struct connect_http *h, const struct upstream_place *p,
 		       const struct git_remote *r, enum git_service service,
 		       const struct wire_clock *clock);
 void connect_http_free(struct connect_http *h);
-/* GET info/refs, in version 2 for upload-pack. */
+/* GET info/refs, in version 2 for upload-pack if the upstream can. */
 int connect_http_get(struct connect_http *h, struct err *e) _fallible_;
 /* The head of POST git-<service>; length of its body or CONNECT_HTTP_CHUNKED. */
 int connect_http_post(struct connect_http *h, uint64_t length, struct err *e) _fallible_;
@@ -42,6 +42,9 @@ int connect_http_send_end(struct connect_http *h, struct err *e) _fallible_;
 int connect_http_answer(struct connect_http *h, struct err *e) _fallible_;
 /* 1 with data, which is valid until the next call; 0 at the body's end. */
 int connect_http_read(struct connect_http *h, struct str *data, struct err *e) _fallible_;
+
+/* A whole POST, until the head of its answer. */
+int connect_http_post_whole(struct connect_http *h, struct str body, struct err *e) _fallible_;
 
 /* Each line of the body. 0 to go on, 1: enough. */
 typedef int (*connect_http_line_fn)(void *ctx, enum wire_kind kind, struct str payload,

@@ -3,7 +3,8 @@
  * Over HTTP nothing is remembered, but with version 2 that makes no difference for fetches: each of
  * git's requests holds all that the answer depends on, and ends with a flush. So one request is one
  * POST, and the answer's body is what git reads next. Its ls-refs is never sent: we ask for what is
- * mirrored, and for HEAD, and give git a list of our own. A push is one request in any case: the
+ * mirrored, and for HEAD, and give git a list of our own. With version 0 it takes more
+ * (connect_stateless.c). A push is one request in any case: the
  * commands and the pack, whose end upstream_push() says by ending its side of the stream.
  *
  * Requests are held until they are complete or larger than git's own limit (http.postBuffer), below
@@ -19,10 +20,9 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#define REQUEST_MAX    (32u << 20) /* of a fetch: wants and haves */
-#define POST_BUFFER    (1u << 20)
-#define CAPS_MAX_BYTES (1u << 20)
-#define PIECE	       65536
+#define REQUEST_MAX (32u << 20) /* of a fetch: wants and haves */
+#define POST_BUFFER (1u << 20)
+#define PIECE	    65536
 
 static void http_start(const struct connector *k, enum git_service service, struct connect_http *h)
 {
@@ -42,7 +42,13 @@ struct https_caps {
 	unsigned n_lines;
 	bool is_announced; /* "# service=…" came, whose flush is not the end */
 	bool is_v2, has_refs, has_fetch, has_format, has_agent, is_complete;
+	struct advert advert; /* of an upstream with version 0 */
 };
+
+static void https_caps_free(struct https_caps *c)
+{
+	advert_free(&c->advert);
+}
 
 static int caps_line(void *ctx, enum wire_kind kind, struct str payload, struct err *e)
 {
@@ -51,8 +57,10 @@ static int caps_line(void *ctx, enum wire_kind kind, struct str payload, struct 
 
 	if (kind == WIRE_DELIM)
 		return err_set(e, -EPROTO, "what it says is not git's protocol");
+	if (kind == WIRE_FLUSH && c->n_lines == 0)
+		return err_set(e, -EPROTO, "it says nothing about its refs");
 	if (kind == WIRE_FLUSH) {
-		if (!c->is_announced || c->is_v2) {
+		if (!c->is_announced || c->is_v2 || c->advert.n_lines > 0) {
 			c->is_complete = true;
 			return 1;
 		}
@@ -60,14 +68,12 @@ static int caps_line(void *ctx, enum wire_kind kind, struct str payload, struct 
 		return 0;
 	}
 	c->n_lines++;
-	if (str_starts(line, STR_LIT("ERR ")))
-		return advert_take_v0(&(struct advert){0}, line, e);
 	if (c->n_lines == 1 && str_starts(line, STR_LIT("# service="))) {
 		c->is_announced = true;
 		return 0;
 	}
-	if (!c->is_v2 && !str_eq(line, STR_LIT("version 2")))
-		return err_set(e, -ENOTSUP, "it does not speak version 2 of git's protocol");
+	if (!c->is_v2 && (c->advert.n_lines > 0 || !str_eq(line, STR_LIT("version 2"))))
+		return advert_take_v0(&c->advert, line, e);
 	c->is_v2 = true;
 	c->has_refs |= is_word(line, "ls-refs");
 	c->has_fetch |= is_word(line, "fetch");
@@ -92,13 +98,13 @@ static int ask_caps(struct connector *k, struct https_caps *c, struct err *e)
 	if (ret == 0)
 		ret = connect_http_answer(&h, e);
 	if (ret == 0)
-		ret = connect_http_lines(&h, CAPS_MAX_BYTES, caps_line, c, e);
+		ret = connect_http_lines(&h, ADVERT_OUT_MAX * 4ull, caps_line, c, e);
 	if (ret < 0)
 		return ret;
 	if (!c->is_complete)
 		return err_set(e, -ECONNRESET, "its answer was cut off");
-	if (!c->is_v2 || !c->has_refs || !c->has_fetch)
-		return err_set(e, -ENOTSUP, "it does not speak version 2 of git's protocol");
+	if (c->is_v2 && (!c->has_refs || !c->has_fetch))
+		return err_set(e, -ENOTSUP, "it does not let anything be fetched");
 	return 0;
 }
 
@@ -156,15 +162,6 @@ static int refs_line(void *ctx, enum wire_kind kind, struct str payload, struct 
 	return kind == WIRE_FLUSH ? 1 : advert_take_v2(ctx, wire_chomp(payload), e);
 }
 
-static int post_whole(struct connect_http *h, struct str body, struct err *e)
-{
-	int ret = connect_http_post(h, body.n, e);
-
-	if (ret == 0)
-		ret = connect_http_send(h, body, e);
-	return ret < 0 ? ret : connect_http_answer(h, e);
-}
-
 static int ask_refs(struct connector *k, const struct https_caps *c, struct advert *a,
 		    struct err *e)
 {
@@ -175,7 +172,7 @@ static int ask_refs(struct connector *k, const struct https_caps *c, struct adve
 	http_start(k, GIT_UPLOAD_PACK, &h);
 	buf_init(&q, 4096);
 	ret = refs_request(c, &q) < 0 ? err_set(e, -ENOBUFS, "ls-refs")
-				      : post_whole(&h, buf_str(&q), e);
+				      : connect_http_post_whole(&h, buf_str(&q), e);
 	buf_free(&q);
 	if (ret == 0)
 		ret = connect_http_lines(&h, ADVERT_OUT_MAX * 4ull, refs_line, a, e);
@@ -209,7 +206,7 @@ static int give_objects(struct connector *k, struct str request, uint64_t *n_byt
 	int ret;
 
 	http_start(k, GIT_UPLOAD_PACK, &h);
-	ret = post_whole(&h, request, e);
+	ret = connect_http_post_whole(&h, request, e);
 	wire_walk_init(&walk, CONNECT_MAX_BYTES - *n_bytes);
 	while (ret >= 0 && (ret = connect_http_read(&h, &piece, e)) == 1) {
 		ret = wire_walk(&walk, piece, e);
@@ -280,10 +277,26 @@ static int https_session(struct connector *k, const struct https_caps *c, struct
 	}
 }
 
+static int give_refs_v0(struct connector *k, struct advert *a, struct err *e)
+{
+	struct buf out;
+	int ret = advert_check_v0(a, e);
+
+	buf_init(&out, ADVERT_OUT_MAX);
+	if (ret == 0)
+		ret = connect_advert_finish(k, a, e);
+	if (ret == 0)
+		ret = advert_put_v0(a, true, &out, e);
+	if (ret == 0)
+		ret = wire_write(&k->clock, k->git_fd, buf_str(&out), e);
+	buf_free(&out);
+	return ret;
+}
+
 int connect_https_fetch(struct connector *k, struct err *e)
 {
+	_cleanup_(https_caps_free) struct https_caps caps = {0};
 	struct wire_clock patient = k->clock;
-	struct https_caps caps = {0};
 	struct https_request q;
 	struct wire_reader r;
 	int ret;
@@ -294,9 +307,10 @@ int connect_https_fetch(struct connector *k, struct err *e)
 	buf_init(&q.text, REQUEST_MAX);
 	ret = ask_caps(k, &caps, e);
 	if (ret == 0)
-		ret = give_caps(k, &caps, e);
+		ret = caps.is_v2 ? give_caps(k, &caps, e) : give_refs_v0(k, &caps.advert, e);
 	if (ret == 0)
-		ret = https_session(k, &caps, &r, &q, e);
+		ret = caps.is_v2 ? https_session(k, &caps, &r, &q, e)
+				 : connect_stateless_fetch(k, &r, e);
 	buf_free(&q.text);
 	wire_reader_free(&r);
 	return ret == -EPIPE ? 0 : ret;

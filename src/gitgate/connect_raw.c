@@ -77,16 +77,16 @@ int connect_raw_fetch(struct connector *k, struct err *e)
 	struct buf out;
 	int ret;
 
-	first.silence_ms = CONNECT_FIRST_MS;
+	connect_clock_refs(&first);
 	wire_reader_init(&r, &first, k->upstream_fd);
 	buf_init(&out, ADVERT_OUT_MAX);
 	ret = raw_advert(&r, &a, e);
-	if (ret == 0 && a.n_refs > 0 && !advert_has_cap(&a, "side-band-64k"))
-		ret = err_set(e, -ENOTSUP, "its git is too old: it cannot mark what it sends");
+	if (ret == 0)
+		ret = advert_check_v0(&a, e);
 	if (ret == 0)
 		ret = connect_advert_finish(k, &a, e);
 	if (ret == 0)
-		ret = advert_put_v0(&a, &out, e);
+		ret = advert_put_v0(&a, false, &out, e);
 	if (ret == 0)
 		ret = wire_write(&k->clock, k->git_fd, buf_str(&out), e);
 	buf_free(&out);

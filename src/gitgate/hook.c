@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 #define HOOK_FAILED	 1
@@ -90,6 +91,8 @@ int git_hook_main(int argc, char **argv)
 	(void)argc;
 	(void)argv;
 	(void)signal(SIGPIPE, SIG_IGN);
+	/* As all of ours; starting a program has undone it. */
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (fd < 0)
 		return hook_fail("git-gate's worker is not there");
 	if (io_read_all(STDIN_FILENO, HOOK_LIST_MAX, &list, &e) < 0)

@@ -148,6 +148,20 @@ static enum refs_reason new_name_beside(const struct refs_input *in, const char 
 	return REFS_OK;
 }
 
+/* A short name that git looks up as another thing first: "HEAD" and its like (gitrevisions(7)), an
+ * object's name, a whole ref name. */
+static bool name_is_ambiguous(struct str name)
+{
+	size_t n_hex = 0;
+
+	while (n_hex < name.n && ascii_hex_value(name.p[n_hex]) >= 0)
+		n_hex++;
+	return (n_hex == name.n && name.n >= REFS_OID_HEX) || str_istarts(name, STR_LIT("refs/")) ||
+	       str_istarts(name, STR_LIT("heads/")) || str_istarts(name, STR_LIT("tags/")) ||
+	       str_istarts(name, STR_LIT("remotes/")) || str_ieq(name, STR_LIT("HEAD")) ||
+	       str_eq(name, STR_LIT("@")) || str_ends(name, STR_LIT("_HEAD"));
+}
+
 /* --- one update --- */
 
 static enum refs_reason decide_tag(const struct refs_input *in, size_t i, struct str name)
@@ -201,6 +215,19 @@ static enum refs_reason decide_branch(const struct refs_input *in, size_t i, str
 	return REFS_OK;
 }
 
+static enum refs_reason decide_name(const struct refs_input *in, size_t i, struct str ref)
+{
+	bool is_branch = str_starts(ref, STR_LIT("refs/heads/"));
+	struct str name = str_sub(ref, is_branch ? 11 : 10, ref.n);
+
+	if (!is_branch && !str_starts(ref, STR_LIT("refs/tags/")))
+		return REFS_NAMESPACE;
+	/* One that is there may be removed. */
+	if (name_is_ambiguous(name) && !commands_is_zero(in->updates[i].new_oid))
+		return REFS_AMBIGUOUS;
+	return is_branch ? decide_branch(in, i, name) : decide_tag(in, i, name);
+}
+
 static enum refs_reason decide_one(const struct refs_input *in, size_t i)
 {
 	const struct check_update *u = &in->updates[i];
@@ -215,12 +242,7 @@ static enum refs_reason decide_one(const struct refs_input *in, size_t i)
 	}
 	if (in->remote->n_branches == 0 && in->remote->n_tags == 0)
 		return REFS_READ_ONLY;
-	if (str_starts(ref, STR_LIT("refs/heads/")))
-		r = decide_branch(in, i, str_sub(ref, 11, ref.n));
-	else if (str_starts(ref, STR_LIT("refs/tags/")))
-		r = decide_tag(in, i, str_sub(ref, 10, ref.n));
-	else
-		return REFS_NAMESPACE;
+	r = decide_name(in, i, ref);
 	if (r == REFS_OK && !facts_find(in->facts, u->ref))
 		r = new_name_beside(in, u->ref);
 	return r;

@@ -12,6 +12,7 @@
 #define REFS_REASONS(X)                                                                            \
 	X(OK, "ok", "")                                                                            \
 	X(NAME, "ref-name", "this name is not accepted here")                                      \
+	X(AMBIGUOUS, "ref-ambiguous", "git would take this name for something else")               \
 	X(NAMESPACE, "ref-namespace", "only branches and tags can be pushed")                      \
 	X(READ_ONLY, "remote-read-only", "this remote can be fetched from only")                   \
 	X(BRANCH, "branch-not-allowed", "no pattern of `branches` allows this branch")             \

@@ -71,7 +71,7 @@ bool gitgate_record_rule(const struct gitgate_job *job, enum record_verdict v, c
 
 	record_init(&r, "gitgate", v, reason);
 	r.status = status;
-	(void)snprintf(r.scanner, sizeof(r.scanner), "git");
+	(void)snprintf(r.scanner, sizeof(r.scanner), "git-gate");
 	(void)snprintf(r.rule, sizeof(r.rule), "%s", rule);
 	(void)snprintf(r.method, sizeof(r.method), "%s", method);
 	if (remote) {

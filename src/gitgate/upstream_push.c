@@ -447,6 +447,7 @@ static int push_names(struct push *p, struct err *e)
 static int push_run(struct push *p, struct err *e)
 {
 	_cleanup_free_ const char **old_oids = mem_zalloc_array(p->n + 1, sizeof(*old_oids));
+	struct wire_clock first = p->clock;
 	struct connect_report report;
 	int ret = push_names(p, e);
 
@@ -455,14 +456,14 @@ static int push_run(struct push *p, struct err *e)
 				   p->clock.deadline_ns, e);
 	if (ret < 0)
 		return ret;
-	p->clock.silence_ms = CONNECT_FIRST_MS;
-	wire_reader_init(&p->reader, &p->clock, p->c.fd);
+	connect_clock_refs(&first);
+	wire_reader_init(&p->reader, &first, p->c.fd);
 	ret = push_read_advert(p, e);
+	p->reader.clock = &p->clock;
 	if (ret < 0) {
 		connect_close(&p->c, &report);
 		return report.code ? err_set(e, report.code, "%s", report.text) : ret;
 	}
-	p->clock.silence_ms = CONNECT_PUSH_MS;
 	ret = push_plan(p, old_oids, e);
 	if (ret == 0)
 		ret = push_check_caps(p, e);

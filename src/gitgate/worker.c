@@ -140,6 +140,7 @@ static bool worker_prepare(struct worker *w)
 {
 	const struct gitgate_job *job = w->job;
 	char text[STORE_TEXT_MAX];
+	uint8_t id[8];
 
 	if (!job->is_advert) {
 		w->is_warning_due =
@@ -151,7 +152,8 @@ static bool worker_prepare(struct worker *w)
 		return true;
 	case REFRESH_STALE:
 		/* Nothing to push onto: what the upstream has now is not known. */
-		if (job->service == GIT_UPLOAD_PACK)
+		if (job->service == GIT_UPLOAD_PACK &&
+		    gitgate_record(job, RECORD_NOTE, "stale-served", "fetch", 0, text, id))
 			return true;
 		break;
 	case REFRESH_FAILED:

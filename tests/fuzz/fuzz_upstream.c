@@ -34,7 +34,7 @@ static void put_is_good(const struct advert *a, bool is_v2)
 	ssize_t n;
 
 	buf_init(&out, ADVERT_OUT_MAX);
-	REQUIRE((is_v2 ? advert_put_v2(a, &out, NULL) : advert_put_v0(a, &out, NULL)) == 0);
+	REQUIRE((is_v2 ? advert_put_v2(a, &out, NULL) : advert_put_v0(a, false, &out, NULL)) == 0);
 	for (rest = buf_str(&out); (n = wire_next(rest, &kind, &payload)) > 0 && kind == WIRE_DATA;
 	     rest = str_sub(rest, (size_t)n, rest.n))
 		REQUIRE((is_v2 ? advert_take_v2(&again, wire_chomp(payload), NULL)

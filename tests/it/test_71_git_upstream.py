@@ -5,7 +5,8 @@ import re
 import pytest
 import upstream_world as world
 
-KINDS = ["ssh", "egress"]
+# The last one is https with a server that knows only version 0 of the protocol.
+KINDS = ["ssh", "egress", "egress0"]
 
 
 @pytest.fixture
@@ -16,11 +17,12 @@ def scene(tmp_path):
     def make(kind, talk=None, slug="dev-1", **settings):
         if not hasattr(make, "upstream"):
             make.upstream = world.Repository(tmp_path / "root" / "up.git")
-        if kind == "egress":
-            channel = world.Egress(str(tmp_path / "root"), talk)
+        if kind.startswith("egress"):
+            channel = world.Egress(str(tmp_path / "root"), talk, chunked=kind == "egress")
+            channel.has_version_2 = kind == "egress"
         else:
             channel = world.Streams(make.upstream, talk)
-        gate = world.Gate(tmp_path / f"gate{len(scenes)}", slug=slug, **settings).over(channel, kind)
+        gate = world.Gate(tmp_path / f"gate{len(scenes)}", slug=slug, **settings).over(channel, kind.rstrip("0"))
         gate.upstream, gate.channel = make.upstream, channel
         scenes.append(gate)
         return gate
@@ -80,18 +82,26 @@ def test_https_requests_say_who_asks_and_carry_the_placeholder(scene):
         assert fields["git-protocol"] == "version=2" and fields["user-agent"].startswith("git/")
 
 
-def test_a_long_negotiation_needs_several_requests(scene):
-    g = scene("egress")
+@pytest.mark.parametrize("kind", ["egress", "egress0"])
+@pytest.mark.parametrize("common", [True, False])
+def test_a_long_negotiation_needs_several_requests(scene, kind, common):
+    g = scene(kind)
     tip = g.upstream.commit("refs/heads/main", {"f": "0"})
     g.fetch()
     # A history of the mirror's own that the upstream has forgotten.
-    fork = tip
-    for i in range(300):
-        fork = g.mirror.commit("refs/heads/main", {"f": f"mine {i}"}, fork)
+    fork = tip if common else None
+    text = ""
+    for i in range(400):
+        text += "commit refs/heads/main\ncommitter A <a@example.org> 1800000000 +0000\ndata 1\nm\n"
+        text += f"from {fork}\n" if fork and i == 0 else ""
+        text += f"M 100644 inline f\ndata 9\n{i:09}\n"
+    if not common:
+        g.mirror.git("update-ref", "-d", "refs/heads/main")
+    g.mirror.git("fast-import", "--quiet", "--force", stdin=text.encode())
     g.upstream.commit("refs/heads/main", {"f": "1"}, tip)
     n = len(g.channel.requests)
     g.fetch()
-    assert len(g.channel.requests) - n > 3
+    assert 3 < len(g.channel.requests) - n < 15
     assert g.mirror.refs() == g.upstream.refs()
 
 
@@ -356,3 +366,20 @@ def test_only_what_is_new_is_sent(scene):
     assert g.push("refs/heads/main", main, new)["code"] == 0
     assert 100 < sum(map(len, sent)) < 20000  # thin: a delta against what is there
     assert re.match(rb"[0-9a-f]{4}%b %b refs/heads/main\0" % (main.encode(), new.encode()), b"".join(sent))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_refs(scene, kind):
+    g = scene(kind)
+    oids = []
+    for i in range(10):
+        oids.append(g.upstream.commit("refs/heads/main", {"f": str(i)}, oids[-1] if oids else None))
+    g.upstream.git("update-ref", "--stdin", stdin="".join(
+        f"create refs/heads/b{i:05} {oids[i % 10]}\n" for i in range(2000)).encode())
+    g.upstream.git("pack-refs", "--all")
+    g.fetch()
+    assert g.mirror.refs() == g.upstream.refs()
+    new = g.commit({"f": "new"}, oids[-1])
+    # What both sides have is more than a pipe holds.
+    assert g.push("refs/heads/main", oids[-1], new)["code"] == 0
+    assert g.upstream.refs()["refs/heads/main"] == new

@@ -337,9 +337,12 @@ def denied(reason, hint="do x"):
     ((200, {**V2, "Content-Encoding": "gzip"}, GREETING), ["coded"]),
     ((200, V2, b""), ["cut off"]),
     ((200, V2, GREETING[:-4]), ["cut off"]),
-    ((200, V2, line("# service=git-upload-pack\n") + b"0000" + advert([("refs/heads/a", OID)])), ["version 2"]),
+    ((200, V2, line("# service=git-upload-pack\n") + b"0000" + advert([("refs/heads/a", OID)], "thin-pack")),
+     ["too old"]),
+    ((200, V2, line("version 1\n") + advert([("refs/heads/a", OID)])), ["version of the protocol"]),
+    ((200, V2, advert([("refs/heads/a", OID)])[:-4]), ["cut off"]),
     ((200, V2, GREETING.replace(b"sha1", b"sha2")), ["SHA-256"]),
-    ((200, V2, line("version 2\n") + line("fetch\n") + b"0000"), ["version 2"]),
+    ((200, V2, line("version 2\n") + line("fetch\n") + b"0000"), ["anything be fetched"]),
     ((200, V2, line(b"ERR no \x1b\n")), ["it says: no \\x1b"]),
     ((200, V2, b"<html>"), ["not git's protocol"]),
     ((200, {**V2, "X": "y" * 70000}, b""), ["acceptable HTTP"]),
@@ -378,6 +381,46 @@ def session(refs, objects=None):
 ])
 def test_sessions_that_go_wrong(gate, refs, objects, words):
     refused(gate("egress", session(refs, objects)), words)
+
+
+@pytest.mark.parametrize("answer,words", [
+    (b"", "cut off"),
+    (line("NAK\n"), "cut off"),
+    (line("NAK\n") + line(b"\1PACK\0\0\0\2\xff\xff\xff\xff"), "4294967295 objects"),
+    (line(b"ERR no \x1b\n"), "it says: no \\x1b"),
+    (line(f"ACK {OID}\n") + b"0000", ""),
+    (b"<html>", "not git's protocol"),
+])
+def test_sessions_in_version_0_that_go_wrong(gate, answer, words):
+    def talk(method, path, fields):
+        if method == "GET":
+            return 200, V2, advert([("refs/heads/a", OID)])
+        return 200, RESULT, answer
+    refused(gate("egress", talk), words)
+
+
+@pytest.mark.parametrize("answers,words", [
+    ([line("what\n")], "neither ACK nor NAK"),
+    ([b"0000"], "not git's protocol"),
+    ([b""], "cut off"),
+    ([line(b"ERR no \x1b\n")], "it says: no \\x1b"),
+    ([line(f"ACK {OID}\n"), line("NAK\n")], "forgotten"),
+    ([line(f"ACK {OID}\n"), b"00"], "cut off"),
+    ([line(f"ACK {OID}\n"), line(f"ACK {OID}\n") + line(b"\1JUNKJUNKJUNK")], "not a pack"),
+])
+def test_negotiations_in_version_0_that_go_wrong(gate, answers, words):
+    left = list(answers)
+
+    def talk(method, path, fields):
+        if method == "GET":
+            return 200, V2, advert([("refs/heads/a", OID)])
+        return 200, RESULT, left.pop(0)
+
+    g = gate("egress", talk)
+    commit = "commit refs/heads/a\ncommitter A <a@b.c> 1 +0000\ndata 1\nm\n"
+    g.mirror.git("fast-import", "--quiet", stdin=commit.encode() * 100)
+    r = g.call("fetch")
+    assert r["code"] < 0 and words in r["error"], r
 
 
 def raw(data):

@@ -164,6 +164,7 @@ class Egress(Channel):
 
     def __init__(self, root, talk=None, chunked=True):
         self.root, self.talk, self.chunked, self.requests, self.authorized = root, talk, chunked, [], None
+        self.has_version_2 = True
         super().__init__(1)
 
     def serve(self, data, fds):
@@ -207,7 +208,7 @@ class Egress(Channel):
         env = {**environment(self.root), "GIT_PROJECT_ROOT": self.root, "GIT_HTTP_EXPORT_ALL": "1",
                "REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": query,
                "CONTENT_TYPE": fields.get("content-type", ""), "REMOTE_USER": "u",
-               "GIT_PROTOCOL": fields.get("git-protocol", "")}
+               "GIT_PROTOCOL": fields.get("git-protocol", "") if self.has_version_2 else ""}
         if "content-length" in fields:
             env["CONTENT_LENGTH"] = fields["content-length"]
         p = subprocess.Popen(["git", "http-backend"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env,

@@ -266,6 +266,7 @@ class Fetches(Case):
             p = g.git("-c", f"protocol.version={version}", "clone", g.url(), path)
             self.assertIn("remote: git-gate: warning: what you get is as of 20", p.stderr)
             self.assertTrue(os.path.exists(f"{path}/file4"))
+        self.assertTrue(wait_for(lambda: any(r.startswith("record note stale-served fetch") for r in g.records)))
         g.commit(work, "x")
         g.git("checkout", "-qb", "fix/a", cwd=work)
         self.refused(g, work, "fix/a", why="cannot be fetched from")

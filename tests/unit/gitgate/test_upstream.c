@@ -219,10 +219,10 @@ static void test_what_git_is_given(void **state)
 	assert_true(advert_has_cap(&a, "push-options") && advert_has_cap(&a, "agent"));
 	assert_false(advert_has_cap(&a, "push-option") || advert_has_cap(&a, "symref"));
 	buf_init(&out, 4096);
-	assert_int_equal(advert_put_v0(&a, &out, NULL), 0);
+	assert_int_equal(advert_put_v0(&a, false, &out, NULL), 0);
 	/* Sorted, and nothing that would open another door. */
 	static const char expected[] =
-		"0065" A " refs/heads/a\0multi_ack_detailed side-band-64k ofs-delta\n"
+		"0066" A " refs/heads/a\0 side-band-64k ofs-delta multi_ack_detailed\n"
 		"003a" B " refs/heads/b\n0000";
 	assert_int_equal(buf_len(&out), sizeof(expected) - 1);
 	assert_memory_equal(out.p + out.from, expected, sizeof(expected) - 1);
