@@ -5,6 +5,7 @@
 #include "base/clean.h"
 #include "base/mem.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 
 /* Arguments: the clone's URL, its folder, the agent's branch, the command. Made under another name
@@ -95,6 +96,40 @@ char **agent_command_make(const struct plan *p, const char *pinned)
 	for (size_t i = 0; i < p->n_command; i++)
 		argv[n++] = mem_strdup(p->command[i]);
 	return argv;
+}
+
+/* Arguments: the folder, the command. A clone that fails ends the bottle, and this with it. Who has
+ * removed the folder waits five seconds for nothing. */
+static const char wait_script[] =
+	"dir=$1 i=0; shift\n"
+	"cd || exit 125\n"
+	"while [ ! -d \"$dir\" ] && { [ $i -lt 50 ] || [ -d \".$dir.clone\" ]; }; do\n"
+	"	sleep 0.1; i=$((i + 1))\n"
+	"done\n"
+	"cd \"$dir\" 2>/dev/null\n"
+	"exec \"$@\"\n";
+
+char **agent_exec_make(const struct plan *p, const char *home, char *const *argv)
+{
+	_cleanup_free_ char *folder = agent_clone_folder(p);
+	_cleanup_free_ char *path = folder ? mem_printf("%s/%s", home, folder) : NULL;
+	size_t n = 0, n_words = 0;
+	char **out;
+
+	/* Whatever it is: the agent's business. */
+	if (!path || faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return NULL;
+	while (argv[n_words])
+		n_words++;
+	out = mem_zalloc_array(n_words + 6, sizeof(*out));
+	out[n++] = mem_strdup("/bin/sh");
+	out[n++] = mem_strdup("-c");
+	out[n++] = mem_strdup(wait_script);
+	out[n++] = mem_strdup("claude-bottle");
+	out[n++] = mem_strdup(folder);
+	for (size_t i = 0; i < n_words; i++)
+		out[n++] = mem_strdup(argv[i]);
+	return out;
 }
 
 void agent_command_free(char **argv)

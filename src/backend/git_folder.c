@@ -9,26 +9,28 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#ifndef GIT_FOLDER_ROOT /* the tests have another one */
-#define GIT_FOLDER_ROOT "/var/lib/claude-bottle/git"
+#ifndef GIT_FOLDER_TOP /* the tests have another one */
+#define GIT_FOLDER_TOP "/var/lib/claude-bottle"
 #endif
+#define GIT_FOLDER_ROOT	    GIT_FOLDER_TOP "/git"
 #define GIT_FOLDER_NOTE	    ".of"
 #define GIT_FOLDER_IN_STATE "git"
 
-/* Each folder that is ours on the way there: the umask may have taken away what the roles walk by.
- */
-static int make_root(struct err *e)
+/* A folder of ours that the roles walk through, whatever the umask says. */
+static int open_way(const char *path, struct err *e)
 {
-	_cleanup_free_ char *parent = mem_strdup(GIT_FOLDER_ROOT);
+	_cleanup_close_ int fd = -1;
 	struct stat st;
-	int ret = io_mkdir_p(GIT_FOLDER_ROOT, 0711, e);
+	int ret = io_mkdir_p(path, 0711, e);
 
-	*strrchr(parent, '/') = '\0';
 	if (ret < 0)
 		return ret;
-	if (lstat(parent, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_mode & 0001)
-		return 0;
-	return chmod(parent, st.st_mode | 0111) < 0 ? err_errno(e, "chmod \"%s\"", parent) : 0;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(e, "open \"%s\"", path);
+	if ((st.st_mode & 0111) != 0111 && fchmod(fd, (st.st_mode | 0111) & 0777) < 0)
+		return err_errno(e, "open \"%s\" to the roles", path);
+	return 0;
 }
 
 /* The folder of all bottles', which no other user may change. -ENOENT without an error when it is
@@ -37,8 +39,10 @@ static int open_root(bool may_make, struct err *e)
 {
 	_cleanup_close_ int fd = -1;
 	struct stat st;
-	int ret = may_make ? make_root(e) : 0;
+	int ret = may_make ? open_way(GIT_FOLDER_TOP, e) : 0;
 
+	if (ret == 0 && may_make)
+		ret = open_way(GIT_FOLDER_ROOT, e);
 	if (ret < 0)
 		return ret;
 	fd = open(GIT_FOLDER_ROOT, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -51,8 +55,6 @@ static int open_root(bool may_make, struct err *e)
 			       "\"" GIT_FOLDER_ROOT
 			       "\" can be changed by others (uid %u, mode %03o)",
 			       (unsigned)st.st_uid, (unsigned)(st.st_mode & 0777));
-	if (may_make && fchmod(fd, 0711) < 0)
-		return err_errno(e, "open \"" GIT_FOLDER_ROOT "\" to the roles");
 	return take_fd(&fd);
 }
 

@@ -17,8 +17,6 @@
 #include "base/buf.h"
 
 #define HOST_GIT_BRANCHES "refs/heads/bottle/" /* then SLUG/… */
-/* In what is made to receive, where the bottle's own branches are (gitnamespaces(7)). */
-#define HOST_GIT_NAMESPACE "bottle"
 /* Of what git says when it fails; the rest is dropped. */
 #define HOST_GIT_SAID_MAX 512
 

@@ -275,8 +275,6 @@ static char **box_environment(const struct host_git *g)
 		env[n] = mem_strdup(fixed[n]);
 	env[n++] = mem_printf("CLAUDE_BOTTLE_SLUG=%s", g->slug);
 	env[n++] = mem_printf("GIT_COMMITTER_NAME=bottle %s", g->slug); /* in its branches' logs */
-	if (g->power == HOST_GIT_RECEIVE)
-		env[n++] = mem_strdup("GIT_NAMESPACE=" HOST_GIT_NAMESPACE);
 	if (g->power == HOST_GIT_LOOK)
 		env[n++] = mem_printf("GIT_DIR=%s", g->made);
 	return env;

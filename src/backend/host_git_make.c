@@ -5,15 +5,15 @@
  *   HEAD         as it is now
  *   packed-refs  the refs that may be seen, as they are now
  *   objects      a link to the real ones
- *   refs/namespaces/bottle/refs/heads/bottle/SLUG, and the same below logs
+ *   refs/heads/bottle/SLUG, and the same below logs
  *                to receive: links to the real folders, so that git's own locks hold against
  *                whatever the human does there meanwhile
  *
  * It lives for one request. So the agent's side sees no stash, no other bottle's work, no remote's
  * branch, and cannot name them either: receive-pack tells which objects are there by the refs that
- * it knows, and a branch could be made of each of these. It works in a namespace of its own, for
- * then it tells that of the heads and tags too, which are outside and cannot be moved: else each
- * first push would bring the whole history.
+ * it knows, and a branch could be made of each of these. The heads and tags are shown to a push as
+ * well, so that it brings what is new alone; receive-pack would hand all but the bottle's own to a
+ * hook that is not there, which refuses them, and where it writes they are not the repository's.
  */
 #include "backend/host_git.h"
 
@@ -32,7 +32,6 @@
 #define MAKE_SHALLOW_MAX (16u << 20)
 #define MAKE_OID	 40
 #define MAKE_REF_MAX	 4096
-#define MAKE_NAMESPACE	 "refs/namespaces/" HOST_GIT_NAMESPACE "/"
 
 struct making {
 	const struct host_git *g;
@@ -162,11 +161,7 @@ static int take_ref(struct making *m, struct str line, struct str checked_out, s
 	    str_starts(ref, STR_LIT(HOST_GIT_BRANCHES)))
 		ret = hide(m, ref);
 	if (ret == 0)
-		ret = buf_printf(&m->packed, "%.*s %s", (int)oid.n, oid.p,
-				 m->g->power == HOST_GIT_RECEIVE &&
-						 str_starts(ref, STR_LIT(HOST_GIT_BRANCHES))
-					 ? MAKE_NAMESPACE
-					 : "");
+		ret = buf_printf(&m->packed, "%.*s ", (int)oid.n, oid.p);
 	if (ret == 0)
 		ret = buf_append_str(&m->packed, ref);
 	if (ret == 0)
@@ -225,20 +220,19 @@ static int put_own(const struct making *m, struct err *e)
 	_cleanup_free_ char *refs = mem_printf("%s/%s", common, m->own);
 	_cleanup_free_ char *logs = mem_printf("%s/logs", common);
 	_cleanup_free_ char *own_logs = mem_printf("%s/%s", logs, m->own);
-	_cleanup_free_ char *link = mem_printf(MAKE_NAMESPACE "%s", m->own);
-	_cleanup_free_ char *log_link = mem_printf("logs/%s", link);
+	_cleanup_free_ char *log_link = mem_printf("logs/%s", m->own);
 	mode_t mode = 0777 & ~m->g->repo->mask;
 	int ret = io_mkdir_p(refs, mode, e);
 
 	if (ret == 0)
-		ret = put_folder(m, MAKE_NAMESPACE HOST_GIT_BRANCHES, e);
+		ret = put_folder(m, HOST_GIT_BRANCHES, e);
 	if (ret == 0)
-		ret = put_link(m, link, refs, e);
+		ret = put_link(m, m->own, refs, e);
 	if (ret < 0 || access(logs, F_OK) < 0)
 		return ret;
 	ret = io_mkdir_p(own_logs, mode, e);
 	if (ret == 0)
-		ret = put_folder(m, "logs/" MAKE_NAMESPACE HOST_GIT_BRANCHES, e);
+		ret = put_folder(m, "logs/" HOST_GIT_BRANCHES, e);
 	return ret == 0 ? put_link(m, log_link, own_logs, e) : ret;
 }
 
@@ -267,7 +261,7 @@ static int config_begin(struct making *m)
 
 	if (ret == 0)
 		ret = buf_printf(&m->config, "[core]\n\tlogAllRefUpdates = %s\n",
-				 access(logs, F_OK) == 0 ? "always" : "false");
+				 access(logs, F_OK) == 0 ? "true" : "false");
 	if (ret == 0)
 		ret = buf_printf(&m->config,
 				 "[receive]\n"
@@ -278,8 +272,7 @@ static int config_begin(struct making *m)
 				 "\tdenyDeletes = true\n"
 				 "\tdenyNonFastForwards = %s\n"
 				 "\tmaxInputSize = %llu\n"
-				 "\thideRefs = refs\n"
-				 "\thideRefs = !%s\n",
+				 "\tprocReceiveRefs = adm!:%s\n",
 				 g->may_force ? "false" : "true",
 				 (unsigned long long)g->file_max_bytes, m->own);
 	return ret;

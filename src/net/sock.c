@@ -167,7 +167,7 @@ int sock_ask_http(const char *address, uint16_t port, uint64_t until_ns, struct 
 int sock_ask_gitgate(const char *address, uint16_t port, uint64_t until_ns, struct err *e)
 {
 	char bytes[ASK_GITGATE_BYTES];
-	const struct str name = STR_LIT("git-gate");
+	const struct str name = STR_LIT("\"scanner\":\"git-gate\"");
 	ssize_t n = ask_root(address, port, until_ns, bytes, sizeof(bytes), name, e);
 	struct str answer = str_slice(bytes, n > 0 ? (size_t)n : 0);
 

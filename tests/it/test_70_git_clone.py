@@ -88,10 +88,39 @@ def test_what_it_pushes_lands_and_is_told(box):
     assert box.run("list", "--all").stderr == ""
 
 
+def test_nothing_of_the_hosts_repository_runs(box):
+    """Neither for git-gate nor for what the CLI says at the end: what an agent could plant there."""
+    marker = f"{box.folder}/ran"
+    script = f"#!/bin/sh\necho $0 $* >> '{marker}'\n"
+    for name in ("pre-receive", "update", "post-receive", "post-update", "reference-transaction",
+                 "proc-receive", "push-to-checkout", "post-index-change"):
+        with open(f"{box.cwd}/.git/hooks/{name}", "w") as f:
+            f.write(script)
+        os.chmod(f"{box.cwd}/.git/hooks/{name}", 0o755)
+    planted = f"{box.folder}/planted"
+    with open(planted, "w") as f:
+        f.write(script)
+    os.chmod(planted, 0o755)
+    with open(f"{box.cwd}/.git/config", "a") as f:
+        f.write("".join(f'[{section}]\n\t{key} = "{planted}"\n' for section, key in (
+            ("core", "fsmonitor"), ("core", "alternateRefsCommand"), ("core", "sshCommand"),
+            ("core", "pager"), ("uploadpack", "packObjectsHook"), ("diff", "external"),
+            ("gpg", "program"))))
+    r = box.start("sh", "-c", COMMIT + "git push -q && git fetch -q")
+    slug = ended(box, r)
+    assert f"bottle/{slug}/{slug}: 1 commit" in r.stderr
+    assert "1 commit" in box.run("list", "--all").stderr
+    assert not os.path.exists(marker), open(marker).read()
+    # They work: the human's own git obeys them.
+    git(box.cwd, "update-ref", "refs/heads/x", "HEAD")
+    assert os.path.exists(marker)
+
+
 def test_another_process_begins_there_too(box):
     with box.background() as b:
         where = f"/home/agent/{NAME}"
-        assert bottle.wait_until(lambda: b.exec("pwd").stdout.strip() == where, 20)
+        # At once: it waits for the clone.
+        assert b.exec("pwd").stdout.strip() == where
         r = b.exec("sh", "-c", COMMIT + "git push -q", check=True)
         stopped = box.run("stop", b.slug)
         assert stopped.stderr.splitlines()[-1] == \

@@ -179,10 +179,13 @@ int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, p
 		struct err *e)
 {
 	unsigned number = b->n_execs % GUEST_EXEC_MAX + 1;
-	_cleanup_json_ json_t *spec = exec_spec(b, number, argv, io->has_tty), *answer = NULL;
+	char **waiting = agent_exec_make(b->plan, b->home, argv);
+	_cleanup_json_ json_t *spec = exec_spec(b, number, waiting ? waiting : argv, io->has_tty),
+			      *answer = NULL;
 	char path[RUN_PATH_MAX], id[DOCKER_ID_SIZE];
 	int ret;
 
+	agent_command_free(waiting);
 	if (!spec)
 		return err_set(e, -EILSEQ, "the command is not UTF-8");
 	(void)snprintf(path, sizeof(path), "/containers/%s/exec", b->agent_id);

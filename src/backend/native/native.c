@@ -2,6 +2,7 @@
  * compartment. */
 #include "backend/native/native.h"
 
+#include "backend/agent_clone.h"
 #include "backend/bundle_process.h"
 #include "backend/git_folder.h"
 #include "backend/native/compartment.h"
@@ -131,7 +132,11 @@ static int native_go(struct bottle *b, struct str ca_pem, struct err *e)
 static int native_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
 		       struct err *e)
 {
-	return compartment_join(&b->compartment, argv, io, pid, e);
+	char **waiting = agent_exec_make(b->plan, b->compartment.home_dir, argv);
+	int ret = compartment_join(&b->compartment, waiting ? waiting : argv, io, pid, e);
+
+	agent_command_free(waiting);
+	return ret;
 }
 
 /* To the process and what shares its process group, as a terminal would. Both kinds lead a session

@@ -86,11 +86,11 @@ static void test_canary_git(void **state)
 {
 	static const char refused[] = "HTTP/1.1 403 Forbidden\r\n\r\n";
 	static const char *const wrong[] = {"", refused, "HTTP/1.1 404 Not Found\r\n\r\n{}",
-					    "HTTP/1.1 200 OK\r\n\r\n{\"service\":\"git-gate\"}"};
+					    "HTTP/1.1 200 OK\r\n\r\n{\"scanner\":\"git-gate\"}"};
 	struct err e = ERR_INIT;
 
 	(void)state;
-	gate_answer = "HTTP/1.1 404 Not Found\r\n\r\n{\"blocked\":true,\"service\":\"git-gate\"}";
+	gate_answer = "HTTP/1.1 404 Not Found\r\n\r\n{\"blocked\":true,\"scanner\":\"git-gate\"}";
 	if (run_canary(refused, false, &e) < 0)
 		fail_msg("%s", e.text);
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {

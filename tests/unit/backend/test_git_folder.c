@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#define GIT_FOLDER_ROOT "/tmp/claude-bottle-git-folder-test/git"
+#define GIT_FOLDER_TOP "/tmp/claude-bottle-git-folder-test"
 #include "backend/git_folder.c" /* NOLINT: the unit under test */
 
 #include "repo_fixture.h"
@@ -15,14 +15,14 @@
 
 #include <sys/wait.h>
 
-#define ALL "/tmp/claude-bottle-git-folder-test"
+#define ALL GIT_FOLDER_TOP
 #define UID 1300000123u
 
 static int setup(void **state)
 {
 	(void)state;
 	(void)!io_remove_tree(AT_FDCWD, ALL, NULL);
-	return io_mkdir_p(ALL "/state/one", 0700, NULL);
+	return io_mkdir_p(ALL, 0700, NULL) < 0 ? -1 : io_mkdir_p(ALL "/state/one", 0700, NULL);
 }
 
 static int teardown(void **state)
@@ -69,6 +69,21 @@ static void make(const char *slug, const char *state_dir)
 	assert_string_equal(path + strlen(GIT_FOLDER_ROOT "/"), slug);
 }
 
+/* As the role does: by its path, as its user. */
+static bool may_use(const char *path)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (setresgid(UID, UID, UID) < 0 || setresuid(UID, UID, UID) < 0 ||
+		    chdir(path) < 0 || mkdir("mirror", 0700) < 0)
+			_exit(1);
+		_exit(0);
+	}
+	return waitpid(pid, &status, 0) == pid && status == 0;
+}
+
 static void test_of_a_uid_of_its_own(void **state)
 {
 	struct err e = ERR_INIT;
@@ -78,9 +93,13 @@ static void test_of_a_uid_of_its_own(void **state)
 	(void)state;
 	if (geteuid() != 0)
 		skip();
+	/* As in the keeper. */
+	(void)umask(077);
 	make("one", ALL "/state/one");
+	(void)umask(022);
 	assert_int_equal(stat(GIT_FOLDER_ROOT, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0711);
+	assert_true(may_use(GIT_FOLDER_ROOT "/one"));
 	assert_int_equal(stat(GIT_FOLDER_ROOT "/one", &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0700);
 	assert_int_equal(st.st_uid, UID);
@@ -256,6 +275,39 @@ static void test_clone_script(void **state)
 	assert_non_null(strstr(out, "it's $begun\n"));
 }
 
+/* What is started beside it meanwhile begins there too. */
+static void test_exec_waits(void **state)
+{
+	static char *command[] = {(char *)"pwd", NULL};
+	const struct repo_fixture at = {.path = ALL};
+	struct plan p = clone_plan((char *)(uintptr_t) "/nowhere/pro ject");
+	char out[4096], **argv;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(io_mkdir_p(ALL "/home", 0700, NULL), 0);
+	argv = agent_exec_make(&p, ALL "/home", command);
+	assert_non_null(argv);
+	pid = fork();
+	if (pid == 0) {
+		(void)setenv("HOME", ALL "/home", 1);
+		if (freopen(ALL "/out", "w", stdout))
+			(void)execv(argv[0], argv);
+		_exit(99);
+	}
+	assert_int_equal(repo_sh(&at, NULL, 0, "sleep 0.3; mkdir home/pro-ject"), 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(repo_sh(&at, out, sizeof(out), "cat out"), 0);
+	assert_string_equal(out, ALL "/home/pro-ject\n");
+	agent_command_free(argv);
+	/* From then on nobody stands between. */
+	assert_null(agent_exec_make(&p, ALL "/home", command));
+	p.workspace = PLAN_WORKSPACE_NONE;
+	assert_null(agent_exec_make(&p, ALL "/gone", command));
+}
+
 static void test_no_clone(void **state)
 {
 	struct plan p = clone_plan((char *)(uintptr_t) "/nowhere/x");
@@ -280,6 +332,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_note_comes_first, setup, teardown),
 		cmocka_unit_test(test_clone_folder),
 		cmocka_unit_test_setup_teardown(test_clone_script, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_exec_waits, setup, teardown),
 		cmocka_unit_test(test_no_clone),
 	};
 

@@ -431,7 +431,7 @@ static void test_git(void **state)
 {
 	struct scene *s = need(state);
 	static const char gate[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 24\r\n\r\n"
-				   "{\"service\":\"git-gate\"}\r\n";
+				   "{\"scanner\":\"git-gate\"}\r\n";
 
 	scene_listen(s, s->bundle_ns, SCENE_PINNED, GUEST_PORT_GIT, gate, 0);
 	expect_open(s, NULL, "git-gate (" SCENE_PINNED ":9418) can be reached");
