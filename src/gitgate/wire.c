@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "base/timeutil.h"
+#include "gitgate/pkt.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -28,42 +29,37 @@ static int length_of(const char head[4])
 		n = n << 4 | (unsigned)digit;
 	}
 	/* 2 ends an answer between git and its own remote helpers, 3 means nothing. */
-	if (n == 2 || n == 3 || n > WIRE_LINE_MAX)
+	if (n == 2 || n == 3 || n > PKT_MAX_BYTES)
 		return -EPROTO;
 	return (int)n;
 }
 
 ssize_t wire_next(struct str s, enum wire_kind *kind, struct str *payload)
 {
-	int n;
+	size_t used = 0;
 
-	*kind = WIRE_DATA;
 	*payload = STR_NULL;
-	if (s.n < 4)
-		return 0;
-	n = length_of(s.p);
-	if (n < 0)
-		return n;
-	if (n < 4) {
-		*kind = n == 0 ? WIRE_FLUSH : WIRE_DELIM;
-		return 4;
+	*kind = WIRE_DATA;
+	switch (pkt_next(s, payload, &used)) {
+	case PKT_MORE:
+	case PKT_DATA:
+		return (ssize_t)used;
+	case PKT_FLUSH:
+		*kind = WIRE_FLUSH;
+		return (ssize_t)used;
+	case PKT_DELIM:
+		*kind = WIRE_DELIM;
+		return (ssize_t)used;
+	case PKT_END:
+	case PKT_BAD:
+	default:
+		return -EPROTO;
 	}
-	if ((size_t)n > s.n)
-		return 0;
-	*payload = str_sub(s, 4, (size_t)n);
-	return n;
 }
 
 int wire_put(struct buf *out, struct str payload)
 {
-	char head[5];
-	int ret;
-
-	if (payload.n > WIRE_PAYLOAD_MAX || buf_room(out) < payload.n + 4)
-		return -ENOBUFS;
-	(void)snprintf(head, sizeof(head), "%04x", (unsigned)payload.n + 4);
-	ret = buf_append(out, head, 4);
-	return ret < 0 ? ret : buf_append_str(out, payload);
+	return pkt_write(out, payload);
 }
 
 int wire_printf(struct buf *out, const char *fmt, ...)
@@ -82,7 +78,7 @@ int wire_printf(struct buf *out, const char *fmt, ...)
 
 int wire_flush(struct buf *out)
 {
-	return buf_append(out, "0000", 4);
+	return pkt_write_flush(out);
 }
 
 int wire_delim(struct buf *out)

@@ -4,19 +4,18 @@
  */
 #pragma once
 
-#include "base/buf.h"
+#include "gitgate/pkt.h"
 
 #include <sys/types.h>
 
-#define WIRE_PAYLOAD_MAX 65516
-#define WIRE_LINE_MAX	 65520
+#define WIRE_LINE_MAX PKT_MAX_BYTES
 
 enum wire_kind { WIRE_DATA, WIRE_FLUSH, WIRE_DELIM };
 
 /* The first line of s: how many bytes it takes, 0 while it is not complete, -EPROTO. payload points
  * into s; a line feed at its end is still there. */
 ssize_t wire_next(struct str s, enum wire_kind *kind, struct str *payload);
-/* 0 or -ENOBUFS. */
+/* 0 or -ENOBUFS, -EMSGSIZE. */
 int wire_put(struct buf *out, struct str payload) _fallible_;
 int wire_printf(struct buf *out, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3))) _fallible_;
