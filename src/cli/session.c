@@ -53,7 +53,9 @@ int session_run(const struct client_options *o, const char *slug, int dir)
 
 	if (client_run(o, &result, &e) < 0) {
 		(void)err_prefix(&e, "%s", slug);
-		return cli_fail(&e);
+		(void)cli_fail(&e);
+		workspace_report_show(dir, slug);
+		return CLI_FAILED;
 	}
 	switch (result.end) {
 	case CLIENT_DETACHED:

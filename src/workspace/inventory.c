@@ -23,7 +23,19 @@
 #include <stdio.h>
 #include <sys/syscall.h>
 
+/* A file with several names. */
+struct walk_shared {
+	uint64_t ino, n_names, n_seen;
+	char *path;
+	mode_t mode;
+};
+
+#define SHARED_MAX 4096 /* each is compared with each */
+
 struct walk {
+	uint64_t since_ns;
+	struct walk_shared *shared;
+	size_t n_shared, cap_shared;
 	struct inventory *out;
 	int root;
 	dev_t dev;
@@ -183,6 +195,11 @@ static bool is_fetched(const char *path)
 	return str_find(str_of(path), STR_LIT("node_modules/")) < strlen(path);
 }
 
+static uint64_t ns_of(struct timespec t)
+{
+	return (uint64_t)t.tv_sec * TIME_NS_PER_SEC + (uint64_t)t.tv_nsec;
+}
+
 static void walk_look(struct walk *w, int dir, const char *name, const struct stat *st)
 {
 	const char *what = NULL;
@@ -215,13 +232,51 @@ static void walk_look(struct walk *w, int dir, const char *name, const struct st
 	}
 	if (S_ISREG(st->st_mode)) {
 		i.size = (uint64_t)st->st_size;
-		i.mtime_ns = (uint64_t)st->st_mtim.tv_sec * TIME_NS_PER_SEC +
-			     (uint64_t)st->st_mtim.tv_nsec;
+		i.mtime_ns = ns_of(st->st_mtim);
 		hash_file(dir, name, i.hash);
 	}
 	i.what = what;
 	i.path = mem_strdup(w->path);
 	*inventory_add(w->out) = i;
+}
+
+/* --- names elsewhere --- */
+
+/* Attack: a file that was linked from a store before the start (as package managers do) is written
+ * to, and with it what other projects execute. The time of change is nobody's to set. */
+static void walk_share(struct walk *w, const struct stat *st)
+{
+	if (w->since_ns == 0 || !S_ISREG(st->st_mode) || st->st_nlink < 2 ||
+	    ns_of(st->st_ctim) < w->since_ns)
+		return;
+	for (size_t i = 0; i < w->n_shared; i++) {
+		if (w->shared[i].ino == st->st_ino) {
+			w->shared[i].n_seen++;
+			return;
+		}
+	}
+	if (w->n_shared == SHARED_MAX) {
+		w->out->was_cut = true;
+		return;
+	}
+	w->shared = mem_grow_array(w->shared, &w->cap_shared, w->n_shared + 1, sizeof(*w->shared));
+	w->shared[w->n_shared++] =
+		(struct walk_shared){st->st_ino, st->st_nlink, 1, mem_strdup(w->path), st->st_mode};
+}
+
+/* Those of which not every name was met. */
+static void walk_tell_shared(struct walk *w)
+{
+	for (size_t i = 0; i < w->n_shared; i++) {
+		struct walk_shared *s = &w->shared[i];
+
+		if (s->n_seen < s->n_names && w->out->n < INVENTORY_ITEMS_MAX)
+			*inventory_add(w->out) = (struct inventory_item){.path = take_ptr(&s->path),
+									 .kinds = INVENTORY_SHARED,
+									 .mode = s->mode};
+		free(s->path);
+	}
+	free(w->shared);
 }
 
 /* --- the walk --- */
@@ -266,6 +321,7 @@ static void walk_entry(struct walk *w, int dir, const char *name, size_t at, uns
 	/* The top's own repository is not in the bottle. */
 	if (depth == 0 && strcmp(name, ".git") == 0)
 		return;
+	walk_share(w, &st);
 	walk_look(w, dir, name, &st);
 	if (is_store(w->path, name))
 		return;
@@ -298,20 +354,23 @@ static void walk_folder(struct walk *w, int fd, size_t length, unsigned depth)
 	}
 }
 
+/* A path may be there twice: as what it is, and then as shared. */
 static int compare_path(const void *a, const void *b)
 {
-	return strcmp(((const struct inventory_item *)a)->path,
-		      ((const struct inventory_item *)b)->path);
+	const struct inventory_item *x = a, *y = b;
+	int order = strcmp(x->path, y->path);
+
+	return order ? order : (x->kinds > y->kinds) - (x->kinds < y->kinds);
 }
 
-int inventory_take(struct inventory *out, int root_fd, const char *path, unsigned timeout_ms,
-		   struct err *e)
+int inventory_take(struct inventory *out, int root_fd, const char *path, uint64_t since_ns,
+		   unsigned timeout_ms, struct err *e)
 {
 	struct walk *w = mem_zalloc(sizeof(*w));
 	int fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
 
-	*out = (struct inventory){0};
+	*out = (struct inventory){.taken_ns = time_realtime_ns()};
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		free(w);
 		return err_errno(e, "look at \"%s\"", path);
@@ -320,8 +379,10 @@ int inventory_take(struct inventory *out, int root_fd, const char *path, unsigne
 			   .root = root_fd,
 			   .dev = st.st_dev,
 			   .root_path = path,
+			   .since_ns = since_ns,
 			   .end_ns = time_monotonic_ns() + timeout_ms * TIME_NS_PER_MS};
 	walk_folder(w, fd, 0, 0);
+	walk_tell_shared(w);
 	free(w);
 	if (out->n)
 		qsort(out->items, out->n, sizeof(*out->items), compare_path);
@@ -345,6 +406,8 @@ static const struct {
 	{INVENTORY_SETID, "set-id", "runs as its owner, whoever starts it"},
 	{INVENTORY_REPOSITORY, "repository",
 	 "git obeys its configuration and hooks when it is run there"},
+	{INVENTORY_SHARED, "shared",
+	 "is another file outside of the folder as well, changed with it"},
 	{INVENTORY_RISKY, "risky", NULL},
 	{INVENTORY_LINK_OUT, "link",
 	 "leads out of the folder: what writes or reads through it reaches elsewhere"},
@@ -401,8 +464,9 @@ static void compare_kind(const struct inventory *x, const struct inventory *y, s
 
 		if (order < 0 && kind_of(a) == kind)
 			fn(ctx, INVENTORY_DELETED, a);
-		else if (order > 0 && kind_of(b) == kind)
-			fn(ctx, INVENTORY_CREATED, b);
+		else if (order > 0 && kind_of(b) == kind) /* shared is looked for only now */
+			fn(ctx, b->kinds & INVENTORY_SHARED ? INVENTORY_CHANGED : INVENTORY_CREATED,
+			   b);
 		else if (order == 0 && kind_of(b) == kind && !same_item(a, b))
 			fn(ctx, INVENTORY_CHANGED, b);
 		i += order <= 0;
@@ -421,8 +485,8 @@ void inventory_compare(const struct inventory *before, const struct inventory *a
 
 int inventory_to_json(const struct inventory *v, struct buf *out)
 {
-	int ret = buf_printf(out, "{\"version\":1,\"cut\":%s,\"items\":[",
-			     v->was_cut ? "true" : "false");
+	int ret = buf_printf(out, "{\"version\":1,\"taken\":%llu,\"cut\":%s,\"items\":[",
+			     (unsigned long long)v->taken_ns, v->was_cut ? "true" : "false");
 
 	for (size_t i = 0; ret == 0 && i < v->n; i++) {
 		const struct inventory_item *x = &v->items[i];
@@ -476,6 +540,7 @@ int inventory_from_json(struct inventory *out, struct str json, struct err *e)
 	if (!json_is_array(items))
 		return err_set(e, -EBADMSG, "the inventory is damaged");
 	out->was_cut = json_is_true(json_object_get(root, "cut"));
+	out->taken_ns = (uint64_t)json_integer_value(json_object_get(root, "taken"));
 	json_array_foreach(items, i, item)
 	{
 		if (item_from_json(out, item) < 0) {

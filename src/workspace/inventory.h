@@ -23,6 +23,7 @@ enum inventory_kind {
 	INVENTORY_SETID = 4,	  /* a set-user-id or set-group-id file */
 	INVENTORY_REPOSITORY = 8, /* a repository, bare or with a work tree, below the top */
 	INVENTORY_SPECIAL = 16,	  /* a device, a pipe, a socket */
+	INVENTORY_SHARED = 64,	  /* was written to, and is a file outside of the folder as well */
 	INVENTORY_NAME = 32, /* not UTF-8, or with control, bidirectional, invisible characters */
 };
 
@@ -39,12 +40,15 @@ struct inventory_item {
 struct inventory {
 	struct inventory_item *items; /* sorted by path */
 	size_t n, cap;
+	uint64_t taken_ns; /* realtime, before the first look */
 	bool was_cut;
 };
 
-/* root_fd: the folder; path: its canonical path, by which absolute links into it are known. */
-int inventory_take(struct inventory *out, int root_fd, const char *path, unsigned timeout_ms,
-		   struct err *e) _fallible_;
+/* root_fd: the folder; path: its canonical path, by which absolute links into it are known.
+ * since_ns: when the earlier one was taken, so that files with further names elsewhere that were
+ * changed since are found; 0: this is the earlier one. */
+int inventory_take(struct inventory *out, int root_fd, const char *path, uint64_t since_ns,
+		   unsigned timeout_ms, struct err *e) _fallible_;
 void inventory_free(struct inventory *v);
 int inventory_to_json(const struct inventory *v, struct buf *out) _fallible_;
 int inventory_from_json(struct inventory *out, struct str json, struct err *e) _fallible_;
@@ -53,7 +57,7 @@ enum inventory_change { INVENTORY_CREATED, INVENTORY_CHANGED, INVENTORY_DELETED 
 const char *inventory_change_name(enum inventory_change c);
 /* Why a human wants to know of it: one phrase. */
 const char *inventory_why(const struct inventory_item *i);
-/* "risky", "link", "set-id", "repository", "special", "name": the worst of its kinds. */
+/* "set-id", "repository", "shared", "risky", "link", "special", "name": the worst of its kinds. */
 const char *inventory_kind_name(const struct inventory_item *i);
 /* Calls fn for each difference, the most dangerous kinds first, each kind in order of path. item
  * is the later one, of a deleted one the earlier. */

@@ -2,6 +2,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "base/text.h"
@@ -18,6 +19,7 @@
 
 #define WORKSPACE_JSON_MAX    (64u << 20)
 #define WORKSPACE_BOTTLES_MAX 4096
+#define GIVE_DEPTH_MAX	      16
 
 /* --- which folder --- */
 
@@ -169,14 +171,16 @@ static int store_inventory(int dir, const struct inventory *v, struct err *e)
 }
 
 /* `.git`: private whatever is there. */
-static int plan_git(int root, struct workspace_journal *j, bool *is_file, struct err *e)
+static int plan_git(int root, struct workspace_journal *j, bool *is_missing, bool *is_file,
+		    struct err *e)
 {
 	struct stat st;
 
-	*is_file = false;
+	*is_missing = *is_file = false;
 	if (fstatat(root, ".git", &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		if (errno != ENOENT)
 			return err_errno(e, "look at the workspace's .git");
+		*is_missing = true;
 		j->made = mem_grow_array(j->made, &j->cap, j->n + 1, sizeof(*j->made));
 		j->made[j->n++] = (struct workspace_made){.path = mem_strdup(".git")};
 		return 0;
@@ -212,18 +216,21 @@ struct making {
 
 static int make_all(struct making *m, struct err *e)
 {
-	bool is_file;
-	int ret = inventory_take(&m->before, m->root, m->w->path, WORKSPACE_INVENTORY_MS, e);
+	bool is_missing = false, is_file = false;
+	int ret = inventory_take(&m->before, m->root, m->w->path, 0, WORKSPACE_INVENTORY_MS, e);
 
 	if (ret == 0)
 		ret = store_inventory(m->dir, &m->before, e);
 	if (ret == 0)
 		ret = mounts_plan(m->w, m->root, &m->before, &m->journal, e);
 	if (ret == 0)
-		ret = plan_git(m->root, &m->journal, &is_file, e);
+		ret = plan_git(m->root, &m->journal, &is_missing, &is_file, e);
 	/* The host's git is asked before there is an empty `.git` to wonder about. */
 	if (ret == 0)
 		ret = gitdir_make(m->w, m->dir_path, is_file, e);
+	if (ret == 0 && !m->w->objects && !is_missing)
+		log_warn(
+			"git cannot read the workspace's repository: the bottle gets an empty one");
 	if (ret == 0)
 		ret = write_git_file(m->w, e);
 	/* First noted, then made, then noted as made. */
@@ -315,17 +322,23 @@ void workspace_free(struct workspace *w)
 	*w = (struct workspace){0};
 }
 
-/* Its own making, so it is shallow; what is somebody's already stays. */
-static int give_folder(int at, const char *name, uid_t uid, gid_t gid, struct err *e)
+/* As it was made it is shallow. An agent may have nested more into it than there is stack, in a
+ * bottle whose home, and with it its ids, somebody has taken away. */
+static int give_folder(int at, const char *name, uid_t uid, gid_t gid, unsigned depth,
+		       struct err *e)
 {
-	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = depth > GIVE_DEPTH_MAX
+			 ? -1
+			 : openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	_cleanup_closedir_ DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
 	struct dirent *entry;
 	int ret = 0;
 
 	if (!dir) {
 		close_fd(&fd);
-		return err_errno(e, "open the bottle's repository");
+		return depth > GIVE_DEPTH_MAX
+			       ? err_set(e, -ELOOP, "the bottle's repository is too deep")
+			       : err_errno(e, "open the bottle's repository");
 	}
 	while (ret == 0 && (entry = readdir(dir))) {
 		struct stat st;
@@ -336,7 +349,7 @@ static int give_folder(int at, const char *name, uid_t uid, gid_t gid, struct er
 		    fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return err_errno(e, "give the bottle's repository to the agent");
 		if (S_ISDIR(st.st_mode) && strcmp(entry->d_name, ".") != 0)
-			ret = give_folder(fd, entry->d_name, uid, gid, e);
+			ret = give_folder(fd, entry->d_name, uid, gid, depth + 1, e);
 	}
 	return ret;
 }
@@ -354,7 +367,7 @@ int workspace_give(const struct workspace *w, uid_t uid, gid_t gid, struct err *
 		return err_errno(e, "look at the bottle's repository");
 	return st.st_uid == uid && st.st_gid == gid
 		       ? 0
-		       : give_folder(AT_FDCWD, w->git_dir, uid, gid, e);
+		       : give_folder(AT_FDCWD, w->git_dir, uid, gid, 0, e);
 }
 
 /* --- the end --- */
@@ -368,7 +381,7 @@ static int make_report(const char *path, const struct inventory *before, struct 
 
 	if (root < 0)
 		return err_errno(e, "open the workspace \"%s\"", path);
-	ret = inventory_take(&after, root, path, WORKSPACE_END_MS, e);
+	ret = inventory_take(&after, root, path, before->taken_ns, WORKSPACE_END_MS, e);
 	if (ret < 0)
 		return ret;
 	ret = report_to_json(path, before, &after, out);

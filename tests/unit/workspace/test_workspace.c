@@ -63,7 +63,7 @@ static void take(struct inventory *v)
 {
 	struct err e = ERR_INIT;
 
-	assert_int_equal(inventory_take(v, root, folder, 10000, &e), 0);
+	assert_int_equal(inventory_take(v, root, folder, 0, 10000, &e), 0);
 }
 
 static const struct inventory_item *find(const struct inventory *v, const char *path)
@@ -338,6 +338,38 @@ static void test_kinds(void **state)
 	assert_false(v.was_cut);
 }
 
+/* A file with a name elsewhere is told when it was changed; with all its names inside it is not. */
+static void test_shared(void **state)
+{
+	_cleanup_(inventory_free) struct inventory before, after;
+	_cleanup_free_ char *beside = mem_printf("%s.beside", folder);
+	struct err e = ERR_INIT;
+
+	(void)state;
+	put("store", "1", 0644);
+	put("kept", "1", 0644);
+	put("inner", "1", 0644);
+	assert_int_equal(mkdir(beside, 0700), 0);
+	{
+		_cleanup_close_ int at = open(beside, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		assert_int_equal(linkat(root, "store", at, "store", 0), 0);
+		assert_int_equal(linkat(root, "kept", at, "kept", 0), 0);
+	}
+	(void)usleep(20000); /* the clock of the file system is coarse */
+	take(&before);
+	(void)usleep(20000);
+	put("store", "2", 0644);
+	assert_int_equal(linkat(root, "inner", root, "inner2", 0), 0);
+	assert_int_equal(inventory_take(&after, root, folder, before.taken_ns, 10000, &e), 0);
+	assert_int_equal(io_remove_tree(AT_FDCWD, beside, NULL), 0);
+	assert_non_null(find(&after, "store"));
+	assert_int_equal(find(&after, "store")->kinds, INVENTORY_SHARED);
+	assert_null(find(&after, "kept"));
+	assert_null(find(&after, "inner"));
+	assert_null(find(&after, "inner2"));
+}
+
 static void test_depth(void **state)
 {
 	_cleanup_(inventory_free) struct inventory v;
@@ -512,6 +544,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_links, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kinds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_shared, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_depth, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_compare, setup, teardown),
 		cmocka_unit_test(test_inventory_damaged),
