@@ -8,6 +8,8 @@
 #define KEY_BODY_RUN   32
 #define KEY_HEAD_MAX   64 /* a longer range is one that was decoded */
 #define TABLE_REACH    24
+#define AWS_KEY_BYTES  20
+#define ENCODED_REACH  100
 
 static bool is(const char *rule, const char *id)
 {
@@ -25,8 +27,7 @@ static bool has_key_body(struct str s, size_t to, bool is_whole)
 		if (run >= KEY_BODY_RUN)
 			return true;
 	}
-	/* Not all of it is there yet, or it is in two-byte units. */
-	return (end == s.n && !is_whole) || (end > to && memchr(s.p + to, 0, end - to));
+	return end == s.n && !is_whole; /* not all of it is there yet */
 }
 
 /* The numbers that card schemes and payment services publish for tests. */
@@ -53,18 +54,32 @@ static bool is_test_card(struct str s, size_t from, size_t to)
 	return false;
 }
 
+static bool is_gap(char c)
+{
+	return c == ' ' || c == '\t' || c == ',' || c == ';' || c == '|' || c == '\r' || c == '\n';
+}
+
 /* In a row of numbers one in ten has the right check digit. */
 static bool is_in_table(struct str s, size_t from, size_t to)
 {
 	size_t i = from, k = to;
 
-	while (i > 0 && from - i < TABLE_REACH &&
-	       strchr(" \t,;|\r\n", s.p[i - 1] ? s.p[i - 1] : 'x'))
+	while (i > 0 && from - i < TABLE_REACH && is_gap(s.p[i - 1]))
 		i--;
-	while (k < s.n && k - to < TABLE_REACH && strchr(" \t,;|\r\n", s.p[k] ? s.p[k] : 'x'))
+	while (k < s.n && k - to < TABLE_REACH && is_gap(s.p[k]))
 		k++;
 	return i < from && k > to && i > 0 && k < s.n && ascii_is_digit(s.p[i - 1]) &&
 	       ascii_is_digit(s.p[k]);
+}
+
+/* "testcase-6014493291577344", "detail/6014493291577344": the number of something. */
+static bool is_in_name(struct str s, size_t from, size_t to)
+{
+	for (size_t i = from; i < to; i++)
+		if (!ascii_is_digit(s.p[i]))
+			return false;
+	return from >= 2 && (s.p[from - 1] == '-' || s.p[from - 1] == '/') &&
+	       ascii_is_alpha(s.p[from - 2]);
 }
 
 /* A binary's bytes between control characters. */
@@ -77,7 +92,74 @@ static bool is_in_binary(struct str s, size_t from, size_t to)
 	return n > 8;
 }
 
-bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t to, bool is_whole)
+static bool is_encoded_byte(char c, bool is_hex)
+{
+	return is_hex ? ascii_hex_value(c) >= 0
+		      : ascii_is_alnum(c) || c == '+' || c == '/' || c == '-' || c == '_';
+}
+
+/* A key's letters by chance, in the middle of much hex or base64: of few different letters, as in
+ * "ACCAAAAAAAAAAAAAAAAA", or of nothing but hex digits. Of a key's sixteen random characters twelve
+ * are different, and one in half a million is all hex. */
+static bool is_in_encoded(struct str s, size_t from, size_t to)
+{
+	size_t a, z = to, kinds = 0;
+	bool is_hex = true, has[256] = {false};
+
+	if (to - from < AWS_KEY_BYTES)
+		return false;
+	from = to - AWS_KEY_BYTES; /* the engine gives the whole of what it stands in */
+	a = from;
+	for (size_t i = from; i < to; i++) {
+		is_hex &= ascii_hex_value(s.p[i]) >= 0;
+		kinds += !has[(uint8_t)s.p[i]] && i >= from + 4;
+		has[(uint8_t)s.p[i]] = true;
+	}
+	if (!is_hex && kinds > 4)
+		return false;
+	is_hex &= kinds > 4;
+	while (a > 0 && from - a < ENCODED_REACH && is_encoded_byte(s.p[a - 1], is_hex))
+		a--;
+	while (z < s.n && z - to < ENCODED_REACH && is_encoded_byte(s.p[z], is_hex))
+		z++;
+	return z - to + (from - a) >= ENCODED_REACH;
+}
+
+/* https://user:pass@example.com: the names that RFC 2606 keeps for examples are nobody's. */
+static bool is_example_host(struct str s, size_t to)
+{
+	static const char *const names[] = {"example.com", "example.org", "example.net",
+					    "example",	   "test",	  "invalid"};
+	struct str host;
+	size_t n = 0;
+
+	if (to == 0 || to > s.n)
+		return false;
+	host = str_sub(s, to - 1, s.n);
+	while (n < host.n && n < 253 &&
+	       (ascii_is_alnum(host.p[n]) || host.p[n] == '.' || host.p[n] == '-'))
+		n++;
+	host = str_sub(host, 0, n);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct str name = str_of(names[i]);
+
+		if (host.n < name.n || !str_ieq(str_sub(host, host.n - name.n, host.n), name))
+			continue;
+		if (host.n == name.n ? memchr(name.p, '.', name.n) != NULL
+				     : host.p[host.n - name.n - 1] == '.')
+			return true;
+	}
+	return false;
+}
+
+bool check_filter_is_own_doing(const char *rule, const char *decoders)
+{
+	return is(rule, "limit-depth") &&
+	       (strncmp(decoders, "squeeze", 7) == 0 || strncmp(decoders, "join", 4) == 0);
+}
+
+bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t to, bool is_whole,
+			   unsigned unit)
 {
 	/* Names of build outputs and test data are random. */
 	if (is(rule, "random-path-segment"))
@@ -85,9 +167,15 @@ bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t t
 	/* Public by nature: contracts, donations. */
 	if (is(rule, "ethereum-address") || is(rule, "bitcoin-address"))
 		return true;
+	if (unit > 1) /* what stands around is not told by bytes alone */
+		return false;
 	if (is(rule, "card-number"))
 		return is_test_card(s, from, to) || is_in_table(s, from, to) ||
-		       is_in_binary(s, from, to);
+		       is_in_name(s, from, to) || is_in_binary(s, from, to);
+	if (is(rule, "aws-access-key"))
+		return is_in_encoded(s, from, to);
+	if (is(rule, "basic-auth-url"))
+		return is_whole && is_example_host(s, to);
 	if (is(rule, "private-key"))
 		return to - from <= KEY_HEAD_MAX && !has_key_body(s, to, is_whole);
 	return false;

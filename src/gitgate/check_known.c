@@ -119,9 +119,9 @@ int check_modules(struct check *c)
 	struct check_flow f;
 	int r = 0, q;
 
+	buf_init(&in, CHECK_MODULES_MAX * 64);
 	if (c->n_modules == 0)
 		return 0;
-	buf_init(&in, CHECK_MODULES_MAX * 64);
 	for (size_t i = 0; i < c->n_modules && r == 0; i++) {
 		char hex[GIT_OID_SIZE];
 

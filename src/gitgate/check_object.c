@@ -360,6 +360,8 @@ int check_delta_chains(struct check *c)
 	_cleanup_free_ uint32_t *depth = mem_zalloc_array(c->n_deltas + 1, sizeof(*depth));
 	uint32_t worst = 0;
 
+	if (c->n_deltas == 0)
+		return 0;
 	qsort(c->deltas, c->n_deltas, sizeof(*c->deltas), delta_compare);
 	for (size_t i = 0; i < c->n_deltas; i++) {
 		size_t chain[CHECK_DELTA_DEPTH + 1], n = 0, at = i;

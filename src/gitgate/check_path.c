@@ -92,9 +92,9 @@ static int merge_is_plain(struct check *c, const char *commit, const char *path,
 		struct str rest, base;
 		bool more = true, same = true;
 
+		buf_init(&b, LS_TREE_BYTES);
 		if (strcmp(value[n], result) != 0 || strcmp(value[1 - n], result) == 0)
 			continue;
-		buf_init(&b, LS_TREE_BYTES);
 		r = git_run(c->in->git, argv, STR_NULL, &b, NULL, c->in->deadline_ns, c->e);
 		if (r < 0)
 			return r;
@@ -365,11 +365,11 @@ int check_paths(struct check *c, struct str tips)
 	_cleanup_(buf_free) struct buf trees;
 	int r;
 
+	buf_init(&trees, (size_t)c->n_trees * 96);
 	check_find_index(c);
 	r = paths_read(c, list, diff, tips);
 	if (r < 0 || c->n_trees == 0)
 		return r;
-	buf_init(&trees, (size_t)c->n_trees * 96);
 	for (size_t i = 0; i < c->n_trees && r == 0; i++)
 		r = buf_printf(&trees, EMPTY_TREE " %s\n", c->trees[i]);
 	return r < 0 ? r : paths_read(c, diff, NULL, buf_str(&trees));

@@ -110,7 +110,10 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 		to = s.n;
 	if (from > to)
 		from = to;
-	if (f->kind == SCAN_KIND_RULE && check_filter_is_noise(f->rule, s, from, to, !t->stream))
+	if (f->kind == SCAN_KIND_RULE &&
+	    check_filter_is_noise(f->rule, s, from, to, !t->stream, t->unit))
+		return true;
+	if (f->kind == SCAN_KIND_LIMIT && check_filter_is_own_doing(f->rule, f->decoders))
 		return true;
 	if (t->n_findings++ == TEXT_FINDINGS_MAX) {
 		(void)check_found(c, CHECK_LIMIT, "limit-findings", t->what);

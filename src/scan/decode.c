@@ -426,18 +426,14 @@ bool scan_base32(struct scan_out *o, const struct scan_view *v, const struct sca
 	return o->n > 0;
 }
 
-/* ASCII in units of `width` bytes, of either order, from i on: where it ends, or i. Big-endian text
- * looks the same `width` - 1 bytes on, but for its last character. */
+/* ASCII in units of `width` bytes from i on: where it ends. */
 static size_t wide_run(const uint8_t *p, size_t n, size_t i, size_t width)
 {
 	static const uint8_t zeroes[3];
-	size_t from = i;
 
 	while (i + width <= n && p[i] != 0 && p[i] < 0x7f &&
 	       memcmp(p + i + 1, zeroes, width - 1) == 0)
 		i += width;
-	if (i > from && i < n && p[i] != 0 && p[i] < 0x7f && from > 0 && p[from - 1] == 0)
-		i++;
 	return i;
 }
 
@@ -459,6 +455,9 @@ bool scan_utf16(struct scan_out *o, const uint8_t *p, size_t n)
 		i = wide_run(p, n, i, width);
 		if (i - from < width * (PRINTABLE_MIN - 1))
 			continue;
+		/* Big-endian text looks the same, but for its last character. */
+		if (i < n && p[i] != 0 && p[i] < 0x7f && from > 0 && p[from - 1] == 0)
+			i++;
 		segment_begin(o, from);
 		count = (i - from + width - 1) / width;
 		to = scan_out_reserve(o, count);

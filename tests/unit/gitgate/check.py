@@ -389,6 +389,32 @@ class Allowed(Case):
         self.one(self.repo.commit({**FILES, b"test/keys.txt": keep}, [self.base]), path="test/keys.txt")
 
 
+class LookAlikes(Case):
+    def test_pass(self):
+        b64 = base64.b64encode(noise(300))
+        for text in (b'if (line == "-----BEGIN ' + b'RSA PRIVATE KEY-----") {\n\treturn read_key(file);\n}\n',
+                     b"card 4242" + b"424242424242\n", b"1 2 3, 4539578763621486, 77, 4556737586899855, 5\n",
+                     b"see testcase-6014493" + b"291577344 of the fuzzer\n",
+                     b64 + b"ACCA" + b"A" * 16 + b64, noise(90).hex().upper().encode() + b"ACCA" + b"0311AFB9CCD60218" + noise(90).hex().upper().encode(),
+                     b"git clone https://user:" + b"s3cr3tpw@git.example.com/x\n",
+                     b"owner = 0x" + b"d8dA6BF26964aF9D7eEd9e03E53415D37aA96045\n", b"donate: 1A1zP1" + b"eP5QGefi2DMPTfTL5SLmv7DivfNa\n"):
+            self.clean(self.with_file(text))
+
+    def test_do_not_pass(self):
+        body = base64.b64encode(noise(900)).decode()
+        key = "\n".join(body[i:i + 64] for i in range(0, len(body), 64))
+        head = "-----BEGIN " + "RSA PRIVATE KEY-----"
+        for text in (head + "\n" + key, head + "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n" + key,
+                     'k = "' + head + "\\n" + key.replace("\n", "\\n") + '"', "\ufeff" + head + "\r\n" + key,
+                     "x" * 1300000 + "\n" + head + "\n" + key):
+            self.one(self.with_file(text.encode()), rule="private-key")
+        self.one(self.with_file((head + "\n" + key).encode("utf-16")), rule="private-key")
+        self.one(self.with_file(b"git clone https://user:" + b"s3cr3tpw@git.example.company.io/x\n"), rule="basic-auth-url")
+        self.one(self.with_file(b"A" * 200 + AWS + b"A" * 200), rule="aws-access-key")
+        self.one(self.with_file(b"".join(b"\\u%04x" % b for b in AWS) + b"\n"), rule="aws-access-key")
+        self.one(self.with_file(b"pay with 4539 5787 6362 1486 now\n"), rule="card-number")
+
+
 class Structure(Case):
     def test_names(self):
         for name in (b".git", b".GIT", b".g\xe2\x80\x8cit", b".git ", b".git...", b"git~1", b"GIT~1", b".git::$INDEX_ALLOCATION",
