@@ -112,14 +112,14 @@ static void child_on_agent(struct loop_watch *w, uint32_t events)
 	}
 	buf_init(&out, (size_t)4 * GITSSH_AGENT_MAX);
 	ret = gitssh_agent_feed(&c->agent, str_slice(bytes, (size_t)n), &out);
-	if (ret == 0 && buf_len(&out) > 0 &&
+	/* libssh would blame its memory for the answer: it gets none, and the reason is ours. */
+	if (ret == 0 && !c->is_unsigned && buf_len(&out) > 0 &&
 	    send(w->fd, buf_str(&out).p, buf_len(&out), MSG_NOSIGNAL | MSG_DONTWAIT) !=
 		    (ssize_t)buf_len(&out))
 		ret = -EIO;
 	buf_free(&out);
 	if (ret < 0)
 		log_warn("a child of gitssh does not speak as an agent's client: killed");
-	/* libssh would blame its memory. */
 	if (ret < 0 || c->is_unsigned)
 		(void)kill(c->pid, SIGKILL);
 }

@@ -47,6 +47,13 @@ def sshd(place):
              [public(f"{place}/{k}") for k in ("user", "user-ecdsa", "user-rsa")],
              # Keys are exchanged anew many times in a transfer.
              ["RekeyLimit 1M"])
+    who = subprocess.run(["id", "-un"], capture_output=True, text=True).stdout.strip()
+    r = subprocess.run(["ssh", "-F", "none", "-p", str(s.port), "-i", f"{place}/user", "-oBatchMode=yes",
+                        "-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null",
+                        f"{who}@127.0.0.1", "true"], capture_output=True, text=True, timeout=30)
+    if r.returncode != 0:
+        s.close()
+        pytest.skip(f"sshd does not let {who} in here: a locked account, or no shell")
     yield s
     s.close()
 
@@ -192,6 +199,61 @@ def test_server_goes_away(place, sshd, world, tmp_path, n_bytes):
         assert r.returncode != 0 and not os.path.exists(tmp_path / "c")
     finally:
         between.close()
+
+
+def forced(place, tmp_path, script):
+    """A server on which any command is this one."""
+    path = tmp_path / "command"
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+    return Sshd(str(tmp_path / "s"), [f"{place}/host"], [public(f"{place}/user")],
+                [f"ForceCommand {path}"])
+
+
+def test_git_on_the_server_fails(place, sshd, world, tmp_path):
+    """Its words are a stranger's, however many they are."""
+    s = forced(place, tmp_path, "head -c 3000000 /dev/zero | tr '\\0' 'x' >&2; exit 3\n")
+    try:
+        why = world([one(place, s)]).failure()
+        assert "status 3: xxx" in why and 400 < len(why) <= 512
+    finally:
+        s.close()
+
+
+def test_words_are_made_visible(place, sshd, world, tmp_path):
+    s = forced(place, tmp_path, "printf '\\033[2J\\033]0;x\\007 two\\nlines \\377' >&2; exit 1\n")
+    try:
+        why = world([one(place, s)]).failure()
+        assert why.isprintable() and "two\\nlines" in why and "\\xff" in why.lower()
+    finally:
+        s.close()
+
+
+def test_output_and_then_an_error(place, sshd, world, tmp_path):
+    """What was said before the error arrives whole, and then the reason."""
+    s = forced(place, tmp_path, "head -c 1000000 /dev/zero; echo sorry >&2; kill -9 $$\n")
+    try:
+        w = world([one(place, s)])
+        stream, why = w.ask()
+        n = 0
+        while data := stream.recv(65536):
+            n += len(data)
+        assert n == 1000000
+        assert "ended by a signal" in w.why(why)
+    finally:
+        s.close()
+
+
+def test_git_gate_gives_up_on_a_silent_server(place, sshd, world, tmp_path):
+    s = forced(place, tmp_path, "exec sleep 1000\n")
+    try:
+        w = world([one(place, s)])
+        stream, why = w.ask()
+        time.sleep(2)
+        stream.close()
+        assert w.why(why, 5) == ""
+    finally:
+        s.close()
 
 
 GARBAGE = {
