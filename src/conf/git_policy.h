@@ -99,8 +99,7 @@ int git_host_key_check(struct str text, struct err *e) _fallible_;
 /* "fix-*", "**": a short name whose segments may hold "*", the last one be "**". */
 int git_ref_pattern_check(struct str pattern, struct err *e) _fallible_;
 /* As git check-ref-format, and stricter: printable ASCII and valid UTF-8 without control,
- * bidirectional and zero-width characters only; at most GIT_REF_MAX bytes; begins with "refs/"; a
- * branch or tag that cannot be taken for an object's name, "HEAD" or another ref. */
+ * bidirectional and zero-width characters only; at most GIT_REF_MAX bytes; begins with "refs/". */
 bool git_ref_is_valid(struct str ref);
 bool git_ref_matches(struct str short_name, char *const *patterns, size_t n);
 

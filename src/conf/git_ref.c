@@ -9,10 +9,7 @@
 
 #include <errno.h>
 
-#define HEADS	       "refs/heads/"
-#define TAGS	       "refs/tags/"
-#define OID_HEX	       40
-#define OID_HEX_SHA256 64
+#define HEADS "refs/heads/"
 
 /* git check-ref-format(1), rules 4, 5, 9 and 10; what is not ASCII is looked at by the caller. */
 static bool is_ref_byte(unsigned char c)
@@ -48,28 +45,12 @@ static bool is_ref_text(struct str ref)
 	return true;
 }
 
-/* A branch or tag that reads as something else where its short name is given: git takes an object's
- * name for the object, and "HEAD" or "refs/tags/v1" for what is called so. */
-static bool is_misread(struct str ref)
-{
-	struct str name = str_starts(ref, STR_LIT(HEADS))  ? str_sub(ref, sizeof(HEADS) - 1, ref.n)
-			  : str_starts(ref, STR_LIT(TAGS)) ? str_sub(ref, sizeof(TAGS) - 1, ref.n)
-							   : STR_NULL;
-	size_t n_hex = 0;
-
-	while (n_hex < name.n && ascii_hex_value(name.p[n_hex]) >= 0)
-		n_hex++;
-	return (n_hex == name.n && (n_hex == OID_HEX || n_hex == OID_HEX_SHA256)) ||
-	       str_ieq(name, STR_LIT("HEAD")) || str_istarts(name, STR_LIT("refs/"));
-}
-
 bool git_ref_is_valid(struct str ref)
 {
 	struct str rest = ref, seg;
 	bool more = true;
 
-	if (ref.n > GIT_REF_MAX || !str_starts(ref, STR_LIT("refs/")) || !is_ref_text(ref) ||
-	    is_misread(ref))
+	if (ref.n > GIT_REF_MAX || !str_starts(ref, STR_LIT("refs/")) || !is_ref_text(ref))
 		return false;
 	while (more) {
 		rest = str_cut(rest, '/', &seg, &more);

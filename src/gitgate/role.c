@@ -26,7 +26,8 @@ static void gitgate_on_signal(struct loop *l, int signo, void *ctx)
 	loop_stop(l, 0);
 }
 
-/* Its folder may have been made by whoever could not know our uid yet. */
+/* Its folder may have been made by whoever could not know our uid yet. In a container nobody may
+ * give it to us: there it is anybody's to write, and no other role has a path at all. */
 static int gitgate_own_folder(const char *folder, unsigned uid, struct err *e)
 {
 	struct stat st;
@@ -35,7 +36,7 @@ static int gitgate_own_folder(const char *folder, unsigned uid, struct err *e)
 		return e->code;
 	if (stat(folder, &st) < 0)
 		return err_errno(e, "git-gate's folder");
-	if (uid != 0 && st.st_uid != uid && chown(folder, uid, uid) < 0)
+	if (uid != 0 && st.st_uid != uid && !(st.st_mode & S_IWOTH) && chown(folder, uid, uid) < 0)
 		return err_errno(e, "git-gate's folder belongs to somebody else");
 	return 0;
 }
