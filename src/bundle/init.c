@@ -320,8 +320,10 @@ static bool init_may_restart(struct init_role *r)
 	return true;
 }
 
-/* A role leads a process group of its own, which its children cannot leave under their filter: what
- * it had started ends with it. Before it is collected, while its number is still its own. */
+/* A role leads a process group of its own: what it had started ends with it. git-gate's workers
+ * lead groups of their own; they die with their parent by its death signal, and what they had
+ * started finds its pipes closed. Before the role is collected, while its number is still its own.
+ */
 static bool init_collect(pid_t pid, int *wait_status)
 {
 	siginfo_t ended = {0};
