@@ -15,6 +15,8 @@
 #include <stdio.h>
 
 #define REFRESH_REPACK_MS 600000
+/* Who tries again wants another attempt; who does so without a pause spares the upstream one. */
+#define REFRESH_FAILED_MS 500
 
 static void refresh_text(char text[STORE_TEXT_MAX], const struct git_remote *r, const char *why)
 {
@@ -34,11 +36,11 @@ static enum refresh_result refresh_result(const struct git_remote *r, const stru
 static bool stamp_counts(const struct store_stamp *s, uint64_t arrived_ns)
 {
 	uint64_t now = time_monotonic_ns();
+	uint64_t fresh_ms = s->has_failed ? REFRESH_FAILED_MS : GITGATE_REFRESH_FRESH_MS;
 
 	if (s->started_ns == 0 || s->ended_ns == 0 || s->ended_ns > now)
 		return false;
-	return s->started_ns >= arrived_ns ||
-	       now - s->ended_ns < GITGATE_REFRESH_FRESH_MS * TIME_NS_PER_MS;
+	return s->started_ns >= arrived_ns || now - s->ended_ns < fresh_ms * TIME_NS_PER_MS;
 }
 
 static void refresh_git(const struct git_remote *r, const struct git_run_env *env,

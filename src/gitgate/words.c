@@ -25,9 +25,9 @@ static const struct {
 	{CHECK_SUBMODULE, "push-submodule", "Use a plain https or ssh URL for the submodule."},
 	{CHECK_MALFORMED, "push-malformed", "Make the commit again with an unmodified git."},
 	{CHECK_IDENTITY, "push-identity",
-	 "Commit as the bottle's user, which git's configuration names already; rewrite the "
-	 "commits "
-	 "with git rebase --exec 'git commit --amend --no-edit --reset-author'."},
+	 "Commit with the user.name and user.email that git's configuration has already; rewrite "
+	 "the "
+	 "commits with git rebase --exec 'git commit --amend --no-edit --reset-author'."},
 	{CHECK_SENSITIVE, "push-needs-approval",
 	 "The change would run code where this repository is checked out or built. It needs the "
 	 "approval of the person who runs this bottle, who cannot be asked from here yet; leave it "
