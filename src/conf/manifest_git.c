@@ -519,14 +519,10 @@ static int read_remotes(struct schema_ctx *c, const struct yaml_node *n, void *o
 static int read_workspace(struct schema_ctx *c, const struct yaml_node *n, void *out)
 {
 	static const struct schema_field fields[] = {
-		{"branches", read_branches},
-		{"protected", read_protected},
-		{"protect_head", read_protect_head},
-		{"force", read_force},
-		{"max_object", read_max_object},
-		{"oversize", read_oversize},
-		{"max_pack", read_max_pack},
-		{"allow", read_allow},
+		{"branches", read_branches},	     {"protected", read_protected},
+		{"protect_head", read_protect_head}, {"force", read_force},
+		{"max_object", read_max_object},     {"oversize", read_oversize},
+		{"max_pack", read_max_pack},	     {"allow", read_allow},
 	};
 	struct manifest_git *g = out;
 	int ret = schema_mapping(c, n, "git.workspace", fields, ARRAY_LEN(fields), &g->workspace);
