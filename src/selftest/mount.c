@@ -175,6 +175,27 @@ static int run_inside(struct suite *s, bool is_root, struct err *e)
 	return ret;
 }
 
+/* What was written through the second name has arrived outside; and whoever started the bottle was
+ * not told of the file. */
+static int judge_hard_link(struct suite *s, enum selftest_run run, const char *folder,
+			   const char *words, struct err *e)
+{
+	_cleanup_free_ char *path = mem_printf("%s/outside/hard-%s", s->scratch.root, folder);
+	_cleanup_free_ char *said = words ? mem_printf("%s/%s.err", s->scratch.root, words) : NULL;
+	struct selftest_try *t = suite_try(s, run, "F03", "existing-untold");
+	struct str text = STR_NULL, told = STR_NULL;
+	int ret = io_read_file(AT_FDCWD, path, WORDS_MAX, &text, e);
+
+	if (ret == 0 && said)
+		ret = io_read_file(AT_FDCWD, said, WORDS_MAX, &told, e);
+	t->is_through = str_find(text, STR_LIT("cbt")) < text.n &&
+			str_find(told, STR_LIT("  hard  ")) == told.n;
+	(void)snprintf(t->detail, sizeof(t->detail), "a file with a second name outside");
+	free((char *)(uintptr_t)text.p);
+	free((char *)(uintptr_t)told.p);
+	return ret;
+}
+
 static int run_outside(struct suite *s, struct err *e)
 {
 	int ret;
@@ -185,6 +206,8 @@ static int run_outside(struct suite *s, struct err *e)
 		return ret;
 	add_mount(s, "unguarded");
 	ret = suite_collect(s, SELFTEST_RUN_CONTROL, "mount-control", e);
+	if (ret == 0 && suite_wants(s, "F03"))
+		ret = judge_hard_link(s, SELFTEST_RUN_CONTROL, "unguarded", NULL, e);
 	if (ret == 0)
 		ret = look(s, "unguarded", true, false, e);
 	return ret == 0 ? look(s, "outside", false, true, e) : ret;
@@ -209,16 +232,20 @@ int mount_run(struct suite *s, struct err *e)
 	if (ret == 0)
 		ret = can_mount(s, e);
 	if (ret > 0) {
-		char last_words[300];
+		char last_words[400], *line = last_words;
 
 		scratch_last_words(&s->scratch, "mount-try", last_words, sizeof(last_words));
-		skip_all(s, last_words);
+		for (char *next = line; (next = strstr(next, "claude-bottle: ")); line = next)
+			next += strlen("claude-bottle: ");
+		skip_all(s, line);
 		return 0;
 	}
 	if (ret == 0)
 		ret = run_inside(s, false, e);
 	if (ret == 0)
 		ret = run_inside(s, true, e);
+	if (ret == 0 && suite_wants(s, "F03"))
+		ret = judge_hard_link(s, SELFTEST_RUN_AGENT, "work", "mount-agent", e);
 	if (ret == 0)
 		ret = look(s, "work", false, false, e);
 	if (ret == 0)

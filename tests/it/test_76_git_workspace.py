@@ -54,7 +54,7 @@ def test_clone_has_what_is_tracked(world, host, untouched):
     for word in (".env", "notes.txt", "staged.c", "unstaged", "int work"):
         assert word not in r.stdout, word
     assert "origin/feature" in r.stdout and "v1" in r.stdout
-    everything = sh(world, "git rev-list --objects --all | cut -d' ' -f1 | git cat-file --batch | strings\n"
+    everything = sh(world, "git rev-list --objects --all | cut -d' ' -f1 | git cat-file --batch | tr -cd ' -~\\n'\n"
                            "git ls-remote origin")
     assert "unstaged" not in everything.stdout and SECRET not in everything.stdout
     assert "refs/stash" not in everything.stdout

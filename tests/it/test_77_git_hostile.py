@@ -1,10 +1,12 @@
 """git-gate's port in hostile hands: other paths and services, other repositories, other transports,
 trees that no file system should see, repositories that want to be executed."""
+import base64
 import hashlib
 import json
 import os
 import socket
 import struct
+import time
 import zlib
 
 import pytest
@@ -353,12 +355,11 @@ test ! -e /tmp/gate-canary
 def test_echoed_token_is_scrubbed(world, https_git):
     https_git.mode = "echo"
     try:
-        import time
-        time.sleep(2.2)
+        time.sleep(2.2)  # past the time that a refresh is good for
         r = world.sh(f"GIT_CURL_VERBOSE=1 git ls-remote {URL} 2>&1", check=False)
     finally:
         https_git.mode = None
-    import base64
+        time.sleep(2.2)
     assert TOKEN not in r.stdout
     for user in ("x-access-token", "git", "token", "agent"):
         assert base64.b64encode(f"{user}:{TOKEN}".encode()).decode() not in r.stdout
