@@ -1,5 +1,6 @@
 #include "backend/agent_env.h"
 
+#include "backend/agent_clone.h"
 #include "backend/native/wall.h"
 #include "base/clean.h"
 #include "base/io.h"
@@ -8,7 +9,8 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#define AGENT_CA_MAX (4u << 20)
+#define AGENT_CA_MAX	    (4u << 20)
+#define AGENT_GITCONFIG_MAX 65536
 
 static const char *const env_proxies[] = {"HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY",
 					  "https_proxy", "http_proxy", "all_proxy"};
@@ -48,6 +50,8 @@ char **agent_env_make(const struct plan *p, const char *pinned)
 	const char *user = p->agent_uid == 0 ? "root" : "agent";
 	_cleanup_free_ char *proxy = mem_printf("http://%s:%d", pinned, WALL_PORT_PIPELOCK);
 	_cleanup_free_ char *direct = mem_printf("localhost,127.0.0.1,::1,%s", pinned);
+	_cleanup_free_ char *clone = agent_clone_folder(p);
+	_cleanup_free_ char *folder = clone ? mem_printf(AGENT_HOME "/%s", clone) : NULL;
 	struct env_list l = {0};
 
 	env_put(&l, "PATH", AGENT_PATH);
@@ -63,6 +67,10 @@ char **agent_env_make(const struct plan *p, const char *pinned)
 		env_put(&l, p->env[i].name, p->env[i].value);
 	for (size_t i = 0; i < ARRAY_LEN(env_proxies); i++)
 		env_put(&l, env_proxies[i], proxy);
+	if (folder)
+		env_put(&l, AGENT_WORKSPACE_ENV, folder);
+	else if (p->workspace == PLAN_WORKSPACE_MOUNT && p->workspace_path)
+		env_put(&l, AGENT_WORKSPACE_ENV, p->workspace_path);
 	env_put(&l, "NO_PROXY", direct);
 	env_put(&l, "no_proxy", direct);
 	/* Node's own fetch looks at the proxy variables only when told to (24+). */
@@ -146,6 +154,36 @@ int agent_ca_write(int fd, struct str ca_pem, struct err *e)
 	return ret < 0 ? err_set(e, ret, "write the CA bundle") : 0;
 }
 
+/* Who commits, where the manifest does not say: the agent, by its name, and never the human. */
+static int put_default_identity(struct buf *text, const struct plan *p)
+{
+	int ret = 0;
+
+	if (!p->git.user_name)
+		ret = buf_printf(text, "[user]\n\tname = \"%s (agent)\"\n", p->agent);
+	if (ret == 0 && !p->git.user_email)
+		ret = buf_printf(text, "[user]\n\temail = \"%s@claude-bottle.invalid\"\n",
+				 p->agent);
+	return ret;
+}
+
+/* The upstreams' addresses lead to git-gate. In the system's place, which the agent's own
+ * configuration goes before. */
+static int file_put_git(struct agent_file *files, size_t *n, const struct plan *p,
+			const char *pinned, struct err *e)
+{
+	_cleanup_(buf_free) struct buf text;
+	int ret;
+
+	if (p->git.n_remotes == 0 && p->workspace == PLAN_WORKSPACE_NONE)
+		return 0;
+	buf_init(&text, AGENT_GITCONFIG_MAX);
+	ret = git_agent_config(&p->git, pinned, &text, e);
+	if (ret == 0 && put_default_identity(&text, p) < 0)
+		ret = err_set(e, -ENOBUFS, "the agent's git configuration is too large");
+	return ret == 0 ? file_put(files, n, AGENT_GITCONFIG, buf_str(&text), e) : ret;
+}
+
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
 		     const char *pinned, unsigned uid, unsigned gid, struct err *e)
 {
@@ -185,6 +223,8 @@ int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const 
 		ret = file_put_text(files, n, "/etc/hostname", mem_printf("%s\n", p->slug), e);
 	if (ret == 0) /* no bottle carries the host's identity */
 		ret = file_put(files, n, "/etc/machine-id", STR_LIT("uninitialized\n"), e);
+	if (ret == 0)
+		ret = file_put_git(files, n, p, pinned, e);
 	if (ret < 0)
 		agent_files_free(files, *n);
 	return ret;

@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "conf/plan.h"
+#include "guest/guest.h"
 
 #define AGENT_HOME    "/home/agent"
 #define AGENT_CA_PATH "/etc/claude-bottle/ca.pem"
@@ -29,8 +30,12 @@ struct agent_file {
 	int fd;		  /* sealed memory file */
 };
 #define AGENT_FILES_MAX 12
+#define AGENT_GITCONFIG "/etc/gitconfig"
+/* In the agent's environment, when its workspace is a clone: the clone's folder. */
+#define AGENT_WORKSPACE_ENV GUEST_FOLDER_ENV
 
-/* /etc/passwd, group, hosts, resolv.conf, nsswitch.conf, hostname and machine-id. uid and gid are
+/* /etc/passwd, group, hosts, resolv.conf, nsswitch.conf, hostname and machine-id; with git also
+ * AGENT_GITCONFIG. uid and gid are
  * the agent's as it sees them. The caller closes with agent_files_free(). */
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
 		     const char *pinned, unsigned uid, unsigned gid, struct err *e) _fallible_;

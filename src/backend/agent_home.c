@@ -1,5 +1,6 @@
 #include "backend/agent_home.h"
 
+#include "backend/agent_env.h"
 #include "base/clean.h"
 
 #include <errno.h>
@@ -47,4 +48,13 @@ int agent_expose_check(const struct plan *p, struct err *e)
 			return err_errno(e, "expose \"%s\"", path);
 	}
 	return 0;
+}
+
+/* A workspace has the path that it has on the host: build folders, virtual environments and what
+ * tools remember of a project by its path go on working on both sides, and a path in a message of
+ * the agent's is one that the human can open. */
+const char *agent_start_folder(const struct plan *p)
+{
+	return p->workspace == PLAN_WORKSPACE_MOUNT && p->workspace_path ? p->workspace_path
+									 : AGENT_HOME;
 }

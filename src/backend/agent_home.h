@@ -12,3 +12,5 @@
 int agent_home_open(const char *path, uid_t uid, gid_t gid, struct err *e) _fallible_;
 /* The plan's `expose`: absolute, there, nothing of the kernel's. */
 int agent_expose_check(const struct plan *p, struct err *e) _fallible_;
+/* Where the agent begins, as it sees it: the workspace that is mounted, else its home. */
+const char *agent_start_folder(const struct plan *p);

@@ -46,8 +46,8 @@ struct backend_place {
 	 * operator named there (egress.resolve, egress.dns) is dialled by the keeper, and the
 	 * host's addresses are told to egress. */
 	bool is_apart;
-	/* An empty folder as the bundle sees it, absolute, that git-gate alone may write; "": there
-	 * is none, and a bottle with git remotes cannot start. */
+	/* With git: a folder as the bundle sees it, absolute, that git-gate alone may write; else
+	 * empty. */
 	char git_folder[BACKEND_PATH_MAX];
 };
 

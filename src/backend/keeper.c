@@ -17,6 +17,8 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "base/timeutil.h"
+#include "workspace/watch.h"
+#include "workspace/workspace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -82,6 +84,16 @@ void keeper_check_flushed(struct keeper *k)
 	loop_stop(k->loop, 0);
 }
 
+/* While the lock is held: whoever waits for it finds the report. Not while something of the bottle
+ * may live: then it is left to cleanup. */
+static void keeper_end_workspace(struct keeper *k)
+{
+	struct err e = ERR_INIT;
+
+	if (strcmp(k->state, "ended") == 0 && workspace_end(k->state_fd, &e) < 0)
+		log_warn("%s", e.text);
+}
+
 /* What cannot be undone now is not called ended: so it is counted among what is left over. */
 static void keeper_release(struct keeper *k)
 {
@@ -94,6 +106,7 @@ static void keeper_release(struct keeper *k)
 			       " (what is left of it: claude-bottle cleanup)");
 	}
 	k->bottle = NULL;
+	keeper_end_workspace(k);
 	keeper_state_write(k);
 }
 
@@ -104,6 +117,7 @@ static void keeper_farewell(struct keeper *k)
 		return;
 	keeper_release(k);
 	loop_del(k->loop, &k->listen_watch);
+	loop_del(k->loop, &k->workspace_watch);
 	close_fd(&k->listen_fd);
 	(void)unlinkat(k->state_fd, "control.sock", 0);
 	close_fd(&k->lock_fd);
@@ -164,6 +178,7 @@ static void keeper_bundle_gone(struct keeper *k, bool must_die)
 	loop_del(k->loop, &b->control_watch);
 	loop_timer_del(k->loop, &k->end_timer);
 	keeper_reach_close(&k->reach);
+	keeper_door_close(&k->door);
 	k->backend->reap_bundle(k->bottle, must_die, how, sizeof(how));
 	if (k->is_ending) {
 		keeper_farewell(k);
@@ -183,6 +198,29 @@ static void keeper_on_bundle_message(struct loop_watch *w, uint32_t events)
 	(void)events;
 	if (!keeper_bundle_read(&k->bundle))
 		keeper_bundle_gone(k, false);
+}
+
+/* --- the workspace --- */
+
+/* At once, without a word to the agent: it could write what the host obeys. */
+static void keeper_on_workspace(struct loop_watch *w, uint32_t events)
+{
+	struct keeper *k = KEEPER_OF(w, workspace_watch);
+	const char *lost = workspace_watch_read(k->workspace);
+
+	(void)events;
+	if (!lost || k->is_ending)
+		return;
+	k->backend->kill(k->bottle);
+	loop_del(k->loop, w);
+	if (!k->reason[0])
+		(void)snprintf(
+			k->reason, sizeof(k->reason),
+			"the bottle was stopped: \"%s\" in its workspace was replaced on the "
+			"host, so that it was protected no longer (claude-bottle resume goes "
+			"on)",
+			lost);
+	log_error("%s", k->reason);
 }
 
 /* --- start --- */
@@ -213,6 +251,7 @@ static int keeper_make_loop(struct keeper *k, struct err *e)
 	k->grace_timer.fn = keeper_on_grace;
 	k->end_timer.fn = keeper_on_end_timeout;
 	k->listen_watch.fd = -1;
+	k->workspace_watch.fd = -1;
 	for (size_t i = 0; i < KEEPER_CLIENTS_MAX; i++)
 		k->clients[i] = (struct keeper_client){.k = k, .watch = {.fd = -1}};
 	return 0;
@@ -227,8 +266,12 @@ static int keeper_watch(struct keeper *k, struct err *e)
 			       keeper_on_signal, k, e);
 
 	b->control_watch.fn = keeper_on_bundle_message;
+	k->workspace_watch.fn = keeper_on_workspace;
 	if (ret == 0)
 		ret = loop_add(k->loop, &b->control_watch, b->control_fd, EPOLLIN, e);
+	if (ret == 0 && k->workspace)
+		ret = loop_add(k->loop, &k->workspace_watch, workspace_watch_fd(k->workspace),
+			       EPOLLIN, e);
 	return ret;
 }
 
@@ -257,8 +300,12 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	if (ret == 0)
 		ret = keeper_make_loop(k, e);
 	if (ret == 0)
+		ret = keeper_door_prepare(&k->door, k->plan, s->state_dir, e);
+	if (ret == 0)
 		ret = k->backend->prepare(&k->bottle, k->plan, s->state_dir, s->has_tty, &k->place,
 					  e);
+	if (ret == 0)
+		ret = workspace_watch_open(&k->workspace, k->state_fd, e);
 	if (ret == 0 && k->backend->note)
 		(void)snprintf(k->limits, sizeof(k->limits), "%s", k->backend->note(k->bottle));
 	if (ret == 0)
@@ -280,6 +327,7 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 /* As much as there is to undo, in the order of keeper_farewell(). */
 static void keeper_undo(struct keeper *k)
 {
+	keeper_door_close(&k->door);
 	if (k->bottle) {
 		k->backend->kill(k->bottle);
 		k->backend->reap_bundle(k->bottle, true, NULL, 0);
@@ -377,6 +425,7 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 			    .exit_status = -1};
 	k.bundle.control_fd = -1;
 	k.reach.fd = -1;
+	keeper_door_init(&k.door);
 	k.agent.has_tty = s->has_tty;
 	k.is_detached = s->is_detached;
 	log_set_role("keeper");

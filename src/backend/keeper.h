@@ -15,6 +15,7 @@
  *   log            standard error of the bundle's roles
  *   control.sock   the CLI's way in: SOCK_SEQPACKET, only this uid (SO_PEERCRED)
  *   home/          the agent's home
+ *   workspace/     of a workspace that is mounted (workspace/workspace.h)
  *
  * Ownership: each process of a bottle outside its compartment (keeper, init, roles, bwrap) has
  * CLAUDE_BOTTLE_SLUG=SLUG in the environment that it was started with; `cleanup` ends what carries

@@ -271,7 +271,7 @@ static int bundle_config(const struct plan *p, const struct backend_place *place
 static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_fd, struct err *e)
 {
 	_cleanup_close_ int bundle = bundle_find(e), config = -1, records = -1, rules = -1,
-			    theirs = -1, reach = -1;
+			    theirs = -1, reach = -1, door = -1;
 	int pair[2];
 
 	if (bundle < 0)
@@ -291,7 +291,10 @@ static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_f
 	/* Served from the loop, so not before the agent goes, and egress dials for the agent alone.
 	 */
 	if (k->place.is_apart &&
-	    keeper_reach_open(&k->reach, k->loop, &k->plan->policy, &reach, e) < 0)
+	    keeper_reach_open(&k->reach, k->loop, &k->plan->policy, &k->plan->git, &reach, e) < 0)
+		return e->code;
+	/* Likewise: git-gate asks when the agent does. */
+	if (keeper_door_open(&k->door, k->loop, &door, e) < 0)
 		return e->code;
 	b->is_started = true;
 	return k->backend->start_bundle(k->bottle,
@@ -302,8 +305,9 @@ static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_f
 						{"records", records},
 						{"rules", rules},
 						{"reach", reach},
+						{"door", door},
 					},
-					6, e);
+					7, e);
 }
 
 /* Takes one message; *event is a static string. */

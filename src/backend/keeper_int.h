@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backend/backend.h"
+#include "backend/host_git.h"
 #include "backend/keeper.h"
 #include "base/buf.h"
 #include "bundle/bundle.h"
@@ -20,6 +21,7 @@
 #define KEEPER_OWNER_GRACE_MS	2000
 
 struct keeper;
+struct workspace_watch;
 
 /* --- keeper_bundle.c: what the bundle's init is given, and what it says --- */
 
@@ -50,7 +52,8 @@ int keeper_rules_open(int bundle_fd);
 
 struct keeper_reach {
 	struct loop *loop;
-	const struct policy *policy; /* the plan's */
+	const struct policy *policy;  /* the plan's */
+	const struct git_policy *git; /* the same; NULL: the bottle has none */
 	struct loop_watch watch;
 	struct loop_timer timer; /* armed while nothing is read */
 	int fd;			 /* -1: not apart, or ended */
@@ -60,12 +63,58 @@ struct keeper_reach {
 
 /* *theirs is for init, as reach=. Served from the loop until the other end is closed, or oversteps.
  */
-int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p, int *theirs,
-		      struct err *e) _fallible_;
+int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p,
+		      const struct git_policy *git, int *theirs, struct err *e) _fallible_;
 void keeper_reach_close(struct keeper_reach *r);
 /* The addresses of the host's interfaces as JSON strings with commas between them. At least one and
  * at most BUNDLE_INSIDE_MAX; else an error, since egress would take what is missing for outside. */
 int keeper_inside_put(struct buf *out, struct err *e) _fallible_;
+
+/* --- keeper_door.c: the host's own repository, for git-gate (bundle/git_stream.h) --- */
+
+#define KEEPER_DOOR_CHILDREN 4
+#define KEEPER_DOOR_MS	     660000 /* one upload-pack or receive-pack in all */
+
+struct keeper_door;
+
+/* One request that is being served: a process that becomes git. */
+struct door_child {
+	struct keeper_door *door;
+	pid_t pid; /* 0: none; leads a process group */
+	int pid_fd, why_fd, said_fd;
+	struct loop_watch pid_watch, said_watch;
+	struct loop_timer timer;
+	bool is_late;
+	char said[HOST_GIT_SAID_MAX]; /* its standard error, cut */
+	size_t n_said;
+	char *made; /* folder */
+};
+
+struct keeper_door {
+	struct loop *loop;
+	struct loop_watch watch;
+	struct loop_timer timer; /* armed while nothing is read */
+	int fd;			 /* -1: no workspace, or ended */
+	uint16_t remote;	 /* its place in the policy */
+	struct host_git git;
+	struct host_repo repo;
+	char *folder; /* of what is made for requests */
+	unsigned n_served, left;
+	bool has_complained;
+	uint64_t earned_ns;
+	struct door_child children[KEEPER_DOOR_CHILDREN];
+};
+
+/* A door that is closed, which keeper_door_close() takes. */
+void keeper_door_init(struct keeper_door *d);
+/* Looks at the host's repository and git before anything of the bottle is made; -1 in d->fd still.
+ * state_dir: a folder in it is made for the door's use. */
+int keeper_door_prepare(struct keeper_door *d, const struct plan *p, const char *state_dir,
+			struct err *e) _fallible_;
+/* *theirs is for init, as door=. Served from the loop until the other end is closed. */
+int keeper_door_open(struct keeper_door *d, struct loop *l, int *theirs, struct err *e) _fallible_;
+/* Kills what still runs. */
+void keeper_door_close(struct keeper_door *d);
 
 /* --- keeper_session.c: one process and its standard descriptors --- */
 
@@ -137,6 +186,9 @@ struct keeper {
 	struct backend_place place;
 	struct keeper_bundle bundle;
 	struct keeper_reach reach;
+	struct workspace_watch *workspace; /* NULL: none is mounted */
+	struct loop_watch workspace_watch;
+	struct keeper_door door;
 	struct loop *loop;
 	int state_fd, lock_fd, ready_fd, listen_fd;
 	struct loop_watch listen_watch;

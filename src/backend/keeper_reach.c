@@ -41,10 +41,26 @@ static in_port_t *reach_port(struct sockaddr_storage *a)
 	return &((struct sockaddr_in *)(void *)a)->sin_port; /* the same place in v6 */
 }
 
+/* A route of the agent's, or an upstream of git-gate's. */
+static bool reach_has_route(const struct policy *p, const struct git_policy *git, const char *host,
+			    uint16_t port)
+{
+	for (size_t i = 0; git && i < git->n_remotes; i++) {
+		const struct git_remote *r = &git->remotes[i];
+
+		if (r->transport != GIT_TRANSPORT_WORKSPACE && r->port == port &&
+		    strcmp(r->host, host) == 0)
+			return true;
+	}
+	return policy_decide_authority(p, str_of(host), port).reason == POLICY_OK;
+}
+
 /* False for what no egress with this policy asks. */
-static bool reach_find(const struct policy *p, const struct reach_request *q,
+static bool reach_find(const struct keeper_reach *reach, const struct reach_request *q,
 		       struct sockaddr_storage *to)
 {
+	const struct policy *p = reach->policy;
+
 	if (q->zero != 0 || q->port == 0)
 		return false;
 	if (q->list == REACH_DNS && q->number < p->n_dns &&
@@ -57,8 +73,7 @@ static bool reach_find(const struct policy *p, const struct reach_request *q,
 		const struct policy_resolve *r = &p->resolve[q->number];
 
 		*to = r->address;
-		if (*reach_port(to) == 0 &&
-		    policy_decide_authority(p, str_of(r->host), q->port).reason == POLICY_OK)
+		if (*reach_port(to) == 0 && reach_has_route(p, reach->git, r->host, q->port))
 			*reach_port(to) = htons(q->port);
 	} else {
 		return false;
@@ -97,7 +112,7 @@ static void reach_answer(struct keeper_reach *r, const struct reach_request *q)
 	_cleanup_close_ int fd = -1;
 	ssize_t put;
 
-	if (!reach_find(r->policy, q, &to)) {
+	if (!reach_find(r, q, &to)) {
 		reach_end(r, "asked for what the policy does not name");
 		return;
 	}
@@ -158,8 +173,8 @@ static void reach_on_timer(struct loop_timer *t)
 		reach_end(r, "cannot be listened to");
 }
 
-int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p, int *theirs,
-		      struct err *e)
+int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct policy *p,
+		      const struct git_policy *git, int *theirs, struct err *e)
 {
 	/* Room for the answers to one egress and to the one before it; the kernel doubles it for
 	 * its own bookkeeping. */
@@ -169,6 +184,7 @@ int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct polic
 	*theirs = -1;
 	*r = (struct keeper_reach){.loop = l,
 				   .policy = p,
+				   .git = git,
 				   .watch = {.fd = -1, .fn = reach_on_request},
 				   .timer = {.fn = reach_on_timer},
 				   .fd = -1,

@@ -36,12 +36,15 @@
 #include "conf/git_policy.h"
 #include "conf/policy.h"
 
-/* Order is start order; each waits for the ones before it to be ready. */
+/* The last two are there only with git: GITGATE where the configuration has it, GITSSH where one of
+ * its remotes is reached by ssh. */
 enum bundle_role {
 	BUNDLE_ROLE_RECORD,
 	BUNDLE_ROLE_KEYD,
 	BUNDLE_ROLE_EGRESS,
 	BUNDLE_ROLE_PIPELOCK,
+	BUNDLE_ROLE_GITSSH,
+	BUNDLE_ROLE_GITGATE,
 	BUNDLE_ROLE_COUNT
 };
 
@@ -56,11 +59,14 @@ struct bundle_role_env {
 	int config_fd; /* all: sealed JSON, offset 0 */
 	int ready_fd;  /* all: to init; the role writes one byte once it serves (bundle_role_ready)
 			*/
-	int record_fd; /* pipelock, egress, keyd: to the record role */
-	int keyd_fd;   /* pipelock, egress, record: to keyd */
+	int record_fd; /* all but record: to the record role */
+	int keyd_fd;   /* all but keyd: to keyd */
 	int egress_fd; /* pipelock: SEQPACKET; sends one end of a stream socketpair per connection.
-			* egress: the other side; receives them. egress has no address at all. */
-	int reach_fd;  /* egress: to the keeper, see reach.h */
+			* egress: the other side; receives them. egress has no address at all.
+			* gitgate: the same over a channel of its own. */
+	int git_egress_fd; /* egress: the other side of gitgate's */
+	int dial_fd;	   /* gitssh: to egress, for TCP sockets (git_stream.h); egress: its side */
+	int reach_fd;	   /* egress: to the keeper, see reach.h */
 	/* record role */
 	int records_file_fd;
 	int record_in_fds[BUNDLE_ROLE_COUNT +
@@ -69,8 +75,13 @@ struct bundle_role_env {
 	int secrets_fd;
 	int state_fd; /* memory file that outlives a keyd: CA and signing key */
 	int asker_fds[BUNDLE_ROLE_COUNT + 1]; /* by role; the last one is init */
-	/* pipelock */
+	/* pipelock; listen and rules: gitgate as well, its own socket */
 	int listen_fd, dns_udp_fd, dns_tcp_fd, rules_fd;
+	/* gitgate; see git_stream.h */
+	int ssh_fd;  /* to gitssh; -1: no remote is reached by ssh */
+	int door_fd; /* to the keeper; -1: no workspace */
+	/* gitssh */
+	int stream_fd; /* the other side of ssh_fd */
 };
 
 /* The one way in which a role gives its powers away, in order: no new privileges, not dumpable,
@@ -79,6 +90,12 @@ struct bundle_role_env {
 struct priv_limits;
 int bundle_role_seal(const struct bundle_role_env *env, const struct priv_limits *limits,
 		     bool may_dial, unsigned sets, struct err *e) _fallible_;
+/* The same for a role that works on files: these paths and no others. Its limit of processes holds
+ * only under a uid of its own; an ordinary user's would count everything that the user runs. */
+struct priv_path;
+int bundle_role_seal_paths(const struct bundle_role_env *env, const struct priv_limits *limits,
+			   const struct priv_path *paths, size_t n_paths, bool may_dial,
+			   unsigned sets, struct err *e) _fallible_;
 /* Called by a role when its sockets are served and it has sealed itself. */
 void bundle_role_ready(const struct bundle_role_env *env);
 
@@ -87,12 +104,16 @@ int record_role_main(struct bundle_role_env *env);
 int keyd_role_main(struct bundle_role_env *env);
 int egress_role_main(struct bundle_role_env *env);
 int pipelock_role_main(struct bundle_role_env *env);
+int gitssh_role_main(struct bundle_role_env *env);
+int gitgate_role_main(struct bundle_role_env *env);
 
 /* JSON of config=: {"version":1,"slug":…,"pinned":"10.209.0.2","inside":[…],"supervised":bool,
  *  "uid_base":N (0: keep the uid),"policy":{…},"git":{…},"git_folder":"/…"} (git_policy.h; both of
  *  git, or neither)
  * inside is there when the bundle's network is not the host's: the addresses of the host's
- * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them. */
+ * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them. git_folder is git-gate's
+ * alone.
+ */
 #define BUNDLE_INSIDE_MAX      1024
 #define BUNDLE_INSIDE_JSON_MAX 65536
 #define BUNDLE_CONFIG_MAX      (POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES + BUNDLE_INSIDE_JSON_MAX)
@@ -104,9 +125,13 @@ struct bundle_config {
 	char (*inside)[46];
 	size_t n_inside;
 	struct policy *policy;
+	struct git_policy *git; /* NULL: the bottle has no git */
+	char *git_folder;	/* with git: git-gate's own */
 };
 int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e) _fallible_;
 void bundle_config_free(struct bundle_config *c);
+/* Which roles there are with this configuration: 1 << role of each. */
+unsigned bundle_config_roles(const struct bundle_config *c);
 
 /* Messages on control=, one JSON object a datagram, at most BUNDLE_CONTROL_MAX bytes.
  * init -> host: {"event":"ready","ca_pem":"…"} {"event":"role","role":"egress","state":"restarted",
@@ -114,10 +139,13 @@ void bundle_config_free(struct bundle_config *c);
  * host -> init: {"command":"stop"}. End of file on control means stop as well. */
 #define BUNDLE_CONTROL_MAX 16384
 
-/* secrets=: records of { u32 kind (enum scan_kind SECRET or CANARY or PLACEHOLDER, or 4: an ssh
- * private key, of which no fingerprint is made), u32 index, u32 route-independent flags 0, u32
- * length, bytes } in host byte order, until end of file. SECRET or key number N is credential N of
- * the policies. */
+/* secrets=: records of { u32 kind (enum scan_kind SECRET or CANARY or PLACEHOLDER, or
+ * BUNDLE_SECRET_SSH_KEY), u32 index, u32 route-independent flags 0, u32 length, bytes } in host
+ * byte order, until end of file. SECRET number N is credential N of the policy's auth, and of a git
+ * remote's token; SSH_KEY number N the private key, as its file's text, of the ssh remotes with
+ * credential N. */
+#define BUNDLE_SECRET_SSH_KEY	 4
+#define BUNDLE_SSH_KEY_MAX_BYTES 16384
 struct bundle_secret_head {
 	uint32_t kind, index, flags, length;
 };

@@ -23,6 +23,7 @@
 #include "base/text.h"
 #include "base/timeutil.h"
 #include "bundle/init_argv.h"
+#include "bundle/init_channels.h"
 #include "bundle/init_fds.h"
 #include "bundle/role.h"
 #include "keyd/keyd_proto.h"
@@ -45,8 +46,6 @@
 #define INIT_RESTARTS_MAX	5
 #define INIT_RESTARTS_WINDOW_MS 60000
 #define INIT_STOP_MS		1500
-#define INIT_SENDERS		(BUNDLE_ROLE_COUNT + 1)
-#define INIT_SELF		BUNDLE_ROLE_COUNT
 
 struct init;
 
@@ -66,10 +65,8 @@ struct init {
 	struct bundle_config config;
 	int self_fd; /* this executable */
 	struct init_fds given;
-	int record_channel[INIT_SENDERS][2]; /* [0] the sender's end, [1] record's */
-	int keyd_channel[INIT_SENDERS][2];   /* [0] the asker's end, [1] keyd's */
-	int egress_channel[2];		     /* [0] pipelock's end, [1] egress's */
-	int state_fd;
+	struct init_channels channels;
+	unsigned enabled; /* 1 << role of each that this bottle has */
 	struct init_role roles[BUNDLE_ROLE_COUNT];
 	struct loop_watch control_watch, notice_watch;
 	struct loop_timer ready_timer, stop_timer;
@@ -103,16 +100,23 @@ static void init_note(struct init *in, const char *reason, const char *detail)
 	record_init(&r, "init", RECORD_NOTE, reason);
 	(void)snprintf(r.detail, sizeof(r.detail), "%s", detail);
 	/* Not record_send(): init must not wait for the role that it may have to restart. */
-	(void)io_send_fds(in->record_channel[INIT_SELF][0], &r, sizeof(r), NULL, 0, MSG_DONTWAIT);
+	(void)io_send_fds(in->channels.record[INIT_SELF][0], &r, sizeof(r), NULL, 0, MSG_DONTWAIT);
 }
 
 /* Who needs longest until it is ready goes first; each waits at its channels for those it asks. */
 static const enum bundle_role start_order[BUNDLE_ROLE_COUNT] = {
-	BUNDLE_ROLE_PIPELOCK, BUNDLE_ROLE_EGRESS, BUNDLE_ROLE_KEYD, BUNDLE_ROLE_RECORD};
+	BUNDLE_ROLE_PIPELOCK, BUNDLE_ROLE_GITGATE, BUNDLE_ROLE_EGRESS,
+	BUNDLE_ROLE_GITSSH,   BUNDLE_ROLE_KEYD,	   BUNDLE_ROLE_RECORD};
 
 /* One after the other: record still writes what the others say, and has keyd sign it. */
 static const enum bundle_role stop_order[BUNDLE_ROLE_COUNT] = {
-	BUNDLE_ROLE_PIPELOCK, BUNDLE_ROLE_EGRESS, BUNDLE_ROLE_RECORD, BUNDLE_ROLE_KEYD};
+	BUNDLE_ROLE_GITGATE, BUNDLE_ROLE_GITSSH, BUNDLE_ROLE_PIPELOCK,
+	BUNDLE_ROLE_EGRESS,  BUNDLE_ROLE_RECORD, BUNDLE_ROLE_KEYD};
+
+static bool init_has(const struct init *in, unsigned role)
+{
+	return in->enabled & 1u << role;
+}
 
 static void init_stop_next(struct init *in)
 {
@@ -149,47 +153,13 @@ static void init_fail(struct init *in, const char *text)
 
 /* --- starting roles --- */
 
-static void init_give_all(struct init *in, enum bundle_role role, int ready_fd, struct init_argv *a)
-{
-	init_argv_give(a, "config", in->given.config);
-	init_argv_give(a, "ready", ready_fd);
-	init_argv_give(a, "record", in->record_channel[role][0]);
-	init_argv_give(a, "keyd", in->keyd_channel[role][0]);
-	switch (role) {
-	case BUNDLE_ROLE_RECORD:
-		init_argv_give(a, "file", in->given.records);
-		for (unsigned s = 0; s < INIT_SENDERS; s++)
-			init_argv_give_numbered(a, "from", s, in->record_channel[s][1]);
-		break;
-	case BUNDLE_ROLE_KEYD:
-		init_argv_give(a, "secrets", in->given.secrets);
-		init_argv_give(a, "state", in->state_fd);
-		for (unsigned s = 0; s < INIT_SENDERS; s++)
-			init_argv_give_numbered(a, "ask", s, in->keyd_channel[s][1]);
-		break;
-	case BUNDLE_ROLE_EGRESS:
-		init_argv_give(a, "egress", in->egress_channel[1]);
-		init_argv_give(a, "reach", in->given.reach);
-		break;
-	case BUNDLE_ROLE_PIPELOCK:
-		init_argv_give(a, "egress", in->egress_channel[0]);
-		init_argv_give(a, "listen", in->given.pipelock);
-		init_argv_give(a, "dns_udp", in->given.dns_udp);
-		init_argv_give(a, "dns_tcp", in->given.dns_tcp);
-		init_argv_give(a, "rules", in->given.rules);
-		break;
-	case BUNDLE_ROLE_COUNT:
-		break;
-	}
-}
-
 static void init_announce_life(struct init *in, unsigned role)
 {
 	struct keyd_request q = {
 		.op = KEYD_OP_LIFE, .index = role, .asker_life = in->roles[role].life};
 
 	if (in->roles[role].life > 0)
-		(void)io_send_fds(in->keyd_channel[INIT_SELF][0], &q, sizeof(q), NULL, 0,
+		(void)io_send_fds(in->channels.keyd[INIT_SELF][0], &q, sizeof(q), NULL, 0,
 				  MSG_DONTWAIT);
 }
 
@@ -222,7 +192,8 @@ static int init_start_role(struct init *in, enum bundle_role role, struct err *e
 	init_argv_begin(&a, role);
 	init_argv_say(&a, "uid", in->config.uid_base ? in->config.uid_base + role : 0);
 	init_argv_say(&a, "life", r->life);
-	init_give_all(in, role, ready[1], &a);
+	init_argv_give(&a, "ready", ready[1]);
+	init_channels_give(&in->channels, &in->given, role, &a);
 	r->is_ready = false;
 	r->pid = fork();
 	if (r->pid < 0) {
@@ -255,7 +226,7 @@ static int init_fetch_ca(struct init *in, char *pem, size_t size, struct err *e)
 	size_t n = 0;
 	int encoded;
 
-	if (keyd_ask(in->keyd_channel[INIT_SELF][0], &q, &r, KEYD_TIMEOUT_MS, e) < 0)
+	if (keyd_ask(in->channels.keyd[INIT_SELF][0], &q, &r, KEYD_TIMEOUT_MS, e) < 0)
 		return e->code;
 	if (r.status != KEYD_OK)
 		return err_set(e, -EPERM, "keyd gave no certificate");
@@ -274,7 +245,7 @@ static void init_report_ready(struct init *in)
 	struct err e = ERR_INIT;
 
 	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
-		if (!in->roles[r].is_ready)
+		if (init_has(in, (unsigned)r) && !in->roles[r].is_ready)
 			return;
 	}
 	loop_timer_del(in->loop, &in->ready_timer);
@@ -311,7 +282,7 @@ static void init_on_ready_timeout(struct loop_timer *t)
 	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
 		char text[96];
 
-		if (init.roles[r].is_ready)
+		if (!init_has(&init, (unsigned)r) || init.roles[r].is_ready)
 			continue;
 		(void)snprintf(text, sizeof(text), "%s was not ready within %d s",
 			       bundle_role_name((enum bundle_role)r), INIT_READY_MS / 1000);
@@ -349,6 +320,19 @@ static bool init_may_restart(struct init_role *r)
 	return true;
 }
 
+/* A role leads a process group of its own, which its children cannot leave under their filter: what
+ * it had started ends with it. Before it is collected, while its number is still its own. */
+static bool init_collect(pid_t pid, int *wait_status)
+{
+	siginfo_t ended = {0};
+
+	if (waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+	    ended.si_pid != pid)
+		return false;
+	(void)kill(-pid, SIGKILL);
+	return waitpid(pid, wait_status, WNOHANG) == pid;
+}
+
 static void init_on_role_end(struct loop_watch *w, uint32_t events)
 {
 	struct init_role *r =
@@ -360,7 +344,7 @@ static void init_on_role_end(struct loop_watch *w, uint32_t events)
 	int wait_status = 0;
 
 	(void)events;
-	if (waitpid(r->pid, &wait_status, WNOHANG) != r->pid)
+	if (!init_collect(r->pid, &wait_status))
 		return;
 	loop_del(in->loop, w);
 	close_fd(&r->pid_fd);
@@ -477,33 +461,20 @@ static int init_take(struct init *in, char **argv, struct err *e)
 
 	if (ret == 0)
 		ret = bundle_config_load(&in->config, in->given.config, e);
-	if (ret < 0 || !address)
-		return ret;
-	if (strcmp(address, in->config.pinned) != 0)
-		return err_set(e, -EINVAL, "listen=%.64s is not the pinned address", address);
-	return init_fds_listen(&in->given, address, e);
+	if (ret == 0 && address && strcmp(address, in->config.pinned) != 0)
+		ret = err_set(e, -EINVAL, "listen=%.64s is not the pinned address", address);
+	if (ret == 0 && address)
+		ret = init_fds_listen(&in->given, address, in->config.git != NULL, e);
+	return ret == 0 ? init_fds_check_git(&in->given, in->config.git, e) : ret;
 }
 
-static int init_make_channels(struct init *in, struct err *e)
+static int init_make(struct init *in, struct err *e)
 {
-	const int type = SOCK_SEQPACKET | SOCK_CLOEXEC;
-
-	for (unsigned s = 0; s < INIT_SENDERS; s++) {
-		in->record_channel[s][0] = in->record_channel[s][1] = -1;
-		in->keyd_channel[s][0] = in->keyd_channel[s][1] = -1;
-		if (s != BUNDLE_ROLE_RECORD &&
-		    socketpair(AF_UNIX, type, 0, in->record_channel[s]) < 0)
-			return err_errno(e, "socketpair");
-		if (s != BUNDLE_ROLE_KEYD && socketpair(AF_UNIX, type, 0, in->keyd_channel[s]) < 0)
-			return err_errno(e, "socketpair");
-	}
-	if (socketpair(AF_UNIX, type, 0, in->egress_channel) < 0)
-		return err_errno(e, "socketpair");
-	in->state_fd = memfd_create("keyd", MFD_CLOEXEC);
-	if (in->state_fd < 0)
-		return err_errno(e, "memfd_create");
+	in->enabled = bundle_config_roles(&in->config);
 	in->self_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
-	return in->self_fd < 0 ? err_errno(e, "open own executable") : 0;
+	if (in->self_fd < 0)
+		return err_errno(e, "open own executable");
+	return init_channels_make(&in->channels, in->enabled, e);
 }
 
 static int init_watch_all(struct init *in, struct err *e)
@@ -530,8 +501,8 @@ static int init_watch_all(struct init *in, struct err *e)
 	if (ret == 0)
 		ret = loop_add(in->loop, &in->control_watch, in->given.control, EPOLLIN, e);
 	if (ret == 0)
-		ret = loop_add(in->loop, &in->notice_watch, in->keyd_channel[INIT_SELF][0], EPOLLIN,
-			       e);
+		ret = loop_add(in->loop, &in->notice_watch, in->channels.keyd[INIT_SELF][0],
+			       EPOLLIN, e);
 	return ret;
 }
 
@@ -555,7 +526,7 @@ int init_main(char **argv)
 
 	memset(&init, 0, sizeof(init));
 	init_heed_signals();
-	if (init_take(&init, argv, &e) < 0 || init_make_channels(&init, &e) < 0 ||
+	if (init_take(&init, argv, &e) < 0 || init_make(&init, &e) < 0 ||
 	    init_watch_all(&init, &e) < 0)
 		die("%s", e.text);
 	/* Not before the roles: no-new-privs and an undumpable init are inherited only as they
@@ -564,7 +535,8 @@ int init_main(char **argv)
 		die("%s", e.text);
 	loop_timer_set(init.loop, &init.ready_timer, INIT_READY_MS);
 	for (size_t i = 0; i < ARRAY_LEN(start_order); i++) {
-		if (init_start_role(&init, start_order[i], &e) < 0) {
+		if (init_has(&init, start_order[i]) &&
+		    init_start_role(&init, start_order[i], &e) < 0) {
 			init_fail(&init, e.text);
 			break;
 		}

@@ -48,7 +48,8 @@ _Noreturn void init_argv_exec(struct init_argv *a, int self_fd, pid_t parent)
 
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent)
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent ||
+	    setpgid(0, 0) < 0)
 		_exit(1);
 	for (size_t i = 0; i < a->n_fds; i++) {
 		if (io_set_cloexec(a->fds[i], false) < 0)

@@ -20,5 +20,6 @@ void init_argv_say(struct init_argv *a, const char *name, unsigned value);
 /* Nothing for -1. */
 void init_argv_give(struct init_argv *a, const char *name, int fd);
 void init_argv_give_numbered(struct init_argv *a, const char *name, unsigned number, int fd);
-/* In a child of parent, which is tied to it: becomes the role, without an environment. */
+/* In a child of parent, which is tied to it: becomes the role, in a process group of its own,
+ * without an environment. */
 _Noreturn void init_argv_exec(struct init_argv *a, int self_fd, pid_t parent);

@@ -25,6 +25,7 @@
 
 #define INIT_FDS_RETRY_MS 10
 #define INIT_PORT_PROXY	  8888
+#define INIT_PORT_GIT	  9418
 #define INIT_PORT_DNS	  53
 #define INIT_BACKLOG	  1024
 
@@ -47,7 +48,9 @@ static const struct {
 	{FD(secrets), FROM_ARGUMENTS | FROM_SOCKET},
 	{FD(rules), FROM_ARGUMENTS | FROM_SOCKET},
 	{FD(reach), FROM_ARGUMENTS | FROM_SOCKET},
+	{FD(door), FROM_ARGUMENTS | FROM_SOCKET},
 	{FD(pipelock), FROM_ARGUMENTS | IS_LISTENING | IS_NEEDED},
+	{FD(gitgate), FROM_ARGUMENTS | IS_LISTENING},
 	{FD(dns_udp), FROM_ARGUMENTS | IS_LISTENING},
 	{FD(dns_tcp), FROM_ARGUMENTS | IS_LISTENING},
 #undef FD
@@ -248,10 +251,10 @@ static int open_socket(const struct sockaddr_in *sa, int type, int *out, struct 
 	return 0;
 }
 
-int init_fds_listen(struct init_fds *f, const char *address, struct err *e)
+int init_fds_listen(struct init_fds *f, const char *address, bool has_git, struct err *e)
 {
 	struct sockaddr_in proxy = {.sin_family = AF_INET, .sin_port = htons(INIT_PORT_PROXY)};
-	struct sockaddr_in dns;
+	struct sockaddr_in dns, git;
 	uint32_t host;
 	int ret;
 
@@ -261,10 +264,27 @@ int init_fds_listen(struct init_fds *f, const char *address, struct err *e)
 	/* "This network", and multicast, reserved and broadcast. */
 	if (host >> 24 == 0 || host >> 29 == 7)
 		return err_set(e, -EINVAL, "listen=%s is not the address of one host", address);
-	dns = proxy;
+	dns = git = proxy;
 	dns.sin_port = htons(INIT_PORT_DNS);
+	git.sin_port = htons(INIT_PORT_GIT);
 	ret = open_socket(&proxy, SOCK_STREAM, &f->pipelock, e);
+	if (ret == 0 && has_git)
+		ret = open_socket(&git, SOCK_STREAM, &f->gitgate, e);
 	if (ret == 0)
 		ret = open_socket(&dns, SOCK_DGRAM, &f->dns_udp, e);
 	return ret == 0 ? open_socket(&dns, SOCK_STREAM, &f->dns_tcp, e) : ret;
+}
+
+int init_fds_check_git(const struct init_fds *f, const struct git_policy *git, struct err *e)
+{
+	if (!git != (f->gitgate < 0))
+		return err_set(e, -EINVAL, "%s",
+			       git ? "no descriptor named gitgate, and the configuration has git"
+				   : "gitgate= without git in the configuration");
+	for (size_t i = 0; git && i < git->n_remotes; i++) {
+		if (git->remotes[i].transport == GIT_TRANSPORT_WORKSPACE && f->door < 0)
+			return err_set(e, -ENOENT,
+				       "no descriptor named door, and a remote is the workspace");
+	}
+	return 0;
 }

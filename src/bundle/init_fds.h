@@ -6,11 +6,12 @@
 #pragma once
 
 #include "base/err.h"
+#include "conf/git_policy.h"
 
 /* -1 where there is none. */
 struct init_fds {
-	int config, secrets, control, records, rules, reach;
-	int pipelock, dns_udp, dns_tcp; /* listening */
+	int config, secrets, control, records, rules, reach, door;
+	int pipelock, gitgate, dns_udp, dns_tcp; /* listening */
 };
 
 #define INIT_FDS_CONNECT_MS 10000 /* how long the socket may be absent or refuse */
@@ -18,11 +19,17 @@ struct init_fds {
 #define INIT_FDS_NAME_MAX   16
 
 /* The arguments: NAME=FD, or fds=PATH instead of all of them, and listen=ADDRESS instead of
- * pipelock=, dns_udp= and dns_tcp=. listen_text is what stands in listen= (into argv), or NULL; its
- * sockets are not made here (init_fds_listen). Descriptors are close-on-exec afterwards. */
+ * pipelock=, gitgate=, dns_udp= and dns_tcp=. listen_text is what stands in listen= (into argv), or
+ * NULL; its sockets are not made here (init_fds_listen). Descriptors are close-on-exec afterwards.
+ */
 int init_fds_take(struct init_fds *f, char *const *argv, const char **listen_text,
 		  struct err *e) _fallible_;
 
 /* Makes the services' listening sockets on this IPv4 address, which the interface may get later:
- * TCP 8888, UDP and TCP 53. An address that is not one host's is refused. */
-int init_fds_listen(struct init_fds *f, const char *address, struct err *e) _fallible_;
+ * TCP 8888, with git TCP 9418, UDP and TCP 53. An address that is not one host's is refused. */
+int init_fds_listen(struct init_fds *f, const char *address, bool has_git,
+		    struct err *e) _fallible_;
+/* Once all sockets are there: gitgate exactly when the configuration has git (NULL: none), and a
+ * door where one of its remotes is the host's own repository. */
+int init_fds_check_git(const struct init_fds *f, const struct git_policy *git,
+		       struct err *e) _fallible_;

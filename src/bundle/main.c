@@ -4,6 +4,7 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "gitgate/gitgate.h"
 #include "guest/guest.h"
 #include "keyd/keyd_proto.h"
 #include "probe/canary.h"
@@ -29,6 +30,8 @@ static int main_role(int argc, char **argv)
 		[BUNDLE_ROLE_KEYD] = keyd_role_main,
 		[BUNDLE_ROLE_EGRESS] = egress_role_main,
 		[BUNDLE_ROLE_PIPELOCK] = pipelock_role_main,
+		[BUNDLE_ROLE_GITSSH] = gitssh_role_main,
+		[BUNDLE_ROLE_GITGATE] = gitgate_role_main,
 	};
 	struct bundle_role_env env;
 	struct err e = ERR_INIT;
@@ -111,8 +114,29 @@ static void main_start_openssl(int argc, char **argv)
 		die("OpenSSL cannot be initialised");
 }
 
+/* Under these names git starts a copy of this file, in git-gate's folder: as its hook, as its ssh.
+ * They have none of a role's powers, and nothing of them needs OpenSSL. */
+static const struct {
+	const char *name;
+	int (*fn)(int argc, char **argv);
+} called_by_git[] = {
+	{"pre-receive", git_hook_main},
+	{"git-connect", git_connect_main},
+};
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
 int main(int argc, char **argv)
 {
+	for (size_t i = 0; argc > 0 && i < sizeof(called_by_git) / sizeof(called_by_git[0]); i++) {
+		if (strcmp(base_name(argv[0]), called_by_git[i].name) == 0)
+			return called_by_git[i].fn(argc, argv);
+	}
 	main_start_openssl(argc, argv);
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[1], commands[i].name) == 0)

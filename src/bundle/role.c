@@ -3,25 +3,19 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
-#include "base/mem.h"
-#include "base/text.h"
 #include "priv/priv.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #define BUNDLE_LOG_MAX_BYTES (16u << 20)
 
 static const char *const role_names[] = {
-	[BUNDLE_ROLE_RECORD] = "record",
-	[BUNDLE_ROLE_KEYD] = "keyd",
-	[BUNDLE_ROLE_EGRESS] = "egress",
-	[BUNDLE_ROLE_PIPELOCK] = "pipelock",
+	[BUNDLE_ROLE_RECORD] = "record", [BUNDLE_ROLE_KEYD] = "keyd",
+	[BUNDLE_ROLE_EGRESS] = "egress", [BUNDLE_ROLE_PIPELOCK] = "pipelock",
+	[BUNDLE_ROLE_GITSSH] = "gitssh", [BUNDLE_ROLE_GITGATE] = "gitgate",
 };
 _Static_assert(ARRAY_LEN(role_names) == BUNDLE_ROLE_COUNT, "one name per role");
 
@@ -78,7 +72,9 @@ int role_env_parse(struct bundle_role_env *env, char *const *argv, struct err *e
 		{"secrets", &env->secrets_fd}, {"state", &env->state_fd},
 		{"listen", &env->listen_fd},   {"dns_udp", &env->dns_udp_fd},
 		{"dns_tcp", &env->dns_tcp_fd}, {"rules", &env->rules_fd},
-		{"reach", &env->reach_fd},
+		{"reach", &env->reach_fd},     {"git_egress", &env->git_egress_fd},
+		{"dial", &env->dial_fd},       {"ssh", &env->ssh_fd},
+		{"door", &env->door_fd},       {"stream", &env->stream_fd},
 	};
 	const char *uid_text = role_argument(argv, "uid");
 	const char *life_text = role_argument(argv, "life");
@@ -116,18 +112,27 @@ int role_env_parse(struct bundle_role_env *env, char *const *argv, struct err *e
 int bundle_role_seal(const struct bundle_role_env *env, const struct priv_limits *limits,
 		     bool may_dial, unsigned sets, struct err *e)
 {
+	return bundle_role_seal_paths(env, limits, NULL, 0, may_dial, sets, e);
+}
+
+int bundle_role_seal_paths(const struct bundle_role_env *env, const struct priv_limits *limits,
+			   const struct priv_path *paths, size_t n_paths, bool may_dial,
+			   unsigned sets, struct err *e)
+{
 	struct priv_limits capped = *limits;
 	int ret = priv_basics(e);
 
 	/* Standard error may be a file, and a full one must not kill; a closed peer neither. */
 	if (capped.file_size_bytes < BUNDLE_LOG_MAX_BYTES)
 		capped.file_size_bytes = BUNDLE_LOG_MAX_BYTES;
+	if (capped.processes > 0 && env->uid == 0)
+		capped.processes = SIZE_MAX;
 	(void)signal(SIGXFSZ, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
 	if (ret == 0)
 		ret = priv_limit(&capped, e);
 	if (ret == 0)
-		ret = priv_landlock(NULL, 0, may_dial, e);
+		ret = priv_landlock(paths, n_paths, may_dial, e);
 	if (ret == 1) {
 		log_warn(
 			"this kernel has no Landlock; seccomp and the missing uid's rights remain");
@@ -145,134 +150,4 @@ void bundle_role_ready(const struct bundle_role_env *env)
 	if (write(env->ready_fd, "1", 1) != 1)
 		die("init is gone");
 	(void)close(env->ready_fd);
-}
-
-void bundle_config_free(struct bundle_config *c)
-{
-	if (c->policy) {
-		policy_free(c->policy);
-		free(c->policy);
-	}
-	free(c->inside);
-	c->policy = NULL;
-	c->inside = NULL;
-	c->n_inside = 0;
-}
-
-static inline void json_decref_p(json_t **j)
-{
-	json_decref(*j);
-}
-
-static int bundle_config_inside(struct bundle_config *out, const json_t *inside, struct err *e)
-{
-	uint8_t ignored[16];
-
-	out->is_apart = inside != NULL;
-	if (!inside)
-		return 0;
-	if (!json_is_array(inside) || json_array_size(inside) == 0 ||
-	    json_array_size(inside) > BUNDLE_INSIDE_MAX)
-		return err_set(e, -EINVAL, "bundle config: inside is not 1 to %d addresses",
-			       BUNDLE_INSIDE_MAX);
-	out->inside = mem_zalloc_array(json_array_size(inside), sizeof(*out->inside));
-	for (size_t i = 0; i < json_array_size(inside); i++) {
-		const json_t *item = json_array_get(inside, i);
-		struct str text = str_slice(json_string_value(item), json_string_length(item));
-		char *address = out->inside[out->n_inside++];
-
-		if (!str_to_cstr(address, sizeof(*out->inside), text) ||
-		    (inet_pton(AF_INET, address, ignored) != 1 &&
-		     inet_pton(AF_INET6, address, ignored) != 1))
-			return err_set(e, -EINVAL, "bundle config: inside[%zu] is not an address",
-				       i);
-	}
-	return 0;
-}
-
-static int bundle_config_parse(struct bundle_config *out, json_t *root, struct err *e)
-{
-	static const char *const keys[] = {"version",  "slug",	 "pinned", "supervised",
-					   "uid_base", "policy", "inside"};
-	json_t *slug = json_object_get(root, "slug"), *pinned = json_object_get(root, "pinned");
-	json_t *uid_base = json_object_get(root, "uid_base"),
-	       *policy = json_object_get(root, "policy");
-	_cleanup_free_ char *policy_text = NULL;
-	const char *key;
-	json_t *value;
-	int ret;
-
-	json_object_foreach(root, key, value)
-	{
-		bool is_known = false;
-
-		for (size_t i = 0; i < ARRAY_LEN(keys); i++)
-			is_known |= strcmp(key, keys[i]) == 0;
-		if (!is_known)
-			return err_set(e, -EINVAL, "bundle config: unknown key");
-	}
-	if (json_integer_value(json_object_get(root, "version")) != 1)
-		return err_set(e, -EINVAL, "bundle config: version 1 was expected");
-	if (!str_to_cstr(out->slug, sizeof(out->slug), str_of(json_string_value(slug))) ||
-	    !str_to_cstr(out->pinned, sizeof(out->pinned), str_of(json_string_value(pinned))) ||
-	    !out->slug[0] || !out->pinned[0])
-		return err_set(e, -EINVAL, "bundle config: slug or pinned is missing or too long");
-	if (!json_is_integer(uid_base) || json_integer_value(uid_base) < 0 ||
-	    json_integer_value(uid_base) > INT32_MAX || !json_is_object(policy))
-		return err_set(e, -EINVAL, "bundle config: uid_base or policy is missing");
-	out->uid_base = (unsigned)json_integer_value(uid_base);
-	ret = bundle_config_inside(out, json_object_get(root, "inside"), e);
-	if (ret < 0)
-		return ret;
-	policy_text = json_dumps(policy, JSON_COMPACT);
-	out->policy = mem_zalloc(sizeof(*out->policy));
-	ret = policy_from_json(out->policy, str_of(policy_text), e);
-	return ret < 0 ? err_prefix(e, "bundle config: policy"), ret : 0;
-}
-
-/* Roles that start at the same time share the open file, and so its offset: it is not used. */
-static int config_read(int fd, char **out, size_t *n, struct err *e)
-{
-	_cleanup_free_ char *text = NULL;
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return err_errno(e, "bundle config");
-	if (st.st_size <= 0 || st.st_size > BUNDLE_CONFIG_MAX)
-		return err_set(e, -EFBIG, "bundle config: size");
-	text = mem_zalloc((size_t)st.st_size);
-	for (off_t at = 0; at < st.st_size;) {
-		ssize_t got = pread(fd, text + at, (size_t)(st.st_size - at), at);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return err_set(e, -EIO, "bundle config: cannot be read");
-		at += got;
-	}
-	*n = (size_t)st.st_size;
-	*out = take_ptr(&text);
-	return 0;
-}
-
-int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e)
-{
-	_cleanup_(json_decref_p) json_t *root = NULL;
-	_cleanup_free_ char *text = NULL;
-	json_error_t where;
-	size_t n;
-	int ret;
-
-	memset(out, 0, sizeof(*out));
-	ret = config_read(config_fd, &text, &n, e);
-	if (ret < 0)
-		return ret;
-	root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &where);
-	if (!json_is_object(root))
-		return err_set(e, -EINVAL, "bundle config is not JSON: line %d: %s", where.line,
-			       root ? "not an object" : where.text);
-	ret = bundle_config_parse(out, root, e);
-	if (ret < 0)
-		bundle_config_free(out);
-	return ret;
 }

@@ -1,7 +1,9 @@
 #include "cli/bottles.h"
+#include "cli/pushed.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 
 enum { OPT_ALL, OPT_JSON };
@@ -68,6 +70,29 @@ static int print_text(const struct bottles_entry *list, size_t n, bool is_all, s
 	return r;
 }
 
+#define PUSHED_BOTTLES_MAX 32
+
+/* Behind the table, on standard error: what is there for the human to look at. */
+static void show_pushed(const struct bottles_entry *list, size_t n, bool is_all)
+{
+	_cleanup_close_ int bottles = -1;
+	size_t shown = 0;
+
+	if (n == 0 || cli_bottles_open(false, &bottles, NULL) < 0)
+		return;
+	for (size_t i = 0; i < n && shown < PUSHED_BOTTLES_MAX; i++) {
+		_cleanup_close_ int dir = -1;
+
+		if (!list[i].is_alive && !is_all)
+			continue;
+		shown++;
+		dir = openat(bottles, list[i].slug,
+			     O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+		if (dir >= 0)
+			pushed_show(dir, list[i].slug);
+	}
+}
+
 static int run(const struct cli_args *args)
 {
 	_cleanup_free_ struct bottles_entry *list = NULL;
@@ -87,6 +112,8 @@ static int run(const struct cli_args *args)
 	if (r == 0)
 		status = cli_print(&out);
 	buf_free(&out);
+	if (status == CLI_OK && !cli_has(args, OPT_JSON))
+		show_pushed(list, n, cli_has(args, OPT_ALL));
 	return status;
 }
 

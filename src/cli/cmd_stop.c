@@ -1,6 +1,8 @@
 #include "cli/bottles.h"
 #include "cli/client.h"
+#include "cli/pushed.h"
 #include "cli/verbs.h"
+#include "cli/workspace_report.h"
 
 #include "backend/backend.h"
 #include "base/io.h"
@@ -138,6 +140,10 @@ static int stop_end(struct stopping *s, bool is_now)
 		status = cli_fail(&e);
 	else
 		cli_note("%s has ended", s->b.slug);
+	if (status == CLI_OK) {
+		workspace_report_show(s->dir, s->b.slug);
+		pushed_show(s->dir, s->b.slug);
+	}
 	stopping_close(s);
 	return status;
 }

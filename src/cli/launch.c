@@ -38,11 +38,6 @@ int launch_ensure(const struct plan *p, struct err *e)
 	if (!b)
 		return err_set(e, -ENOSYS, "backend %s is not in this build",
 			       plan_backend_name(p->backend));
-	/* Refused, never ignored: no backend shows the folder itself yet. */
-	if (p->workspace == PLAN_WORKSPACE_MOUNT)
-		return err_set(e, -ENOSYS,
-			       "workspace: mount is not supported yet by this version; give "
-			       "\"--workspace clone\" or \"--workspace none\"");
 	if (!b->ensure)
 		return 0;
 	progress_view_init(&view, STDERR_FILENO, progress_may_rewrite(STDERR_FILENO));

@@ -2,6 +2,8 @@
 
 #include "backend/backend.h"
 #include "base/io.h"
+#include "cli/workspace_report.h"
+#include "workspace/workspace.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -117,6 +119,20 @@ static int clean_by_backend(const struct bottles_entry *b, const char *path, str
 	return r < 0 ? err_prefix(e, "%s is kept until %s can be asked", b->slug, b->backend) : 0;
 }
 
+/* Of a killed bottle whose workspace nobody has looked at yet. */
+static void leftovers_report(int bottles_dir, const char *slug)
+{
+	_cleanup_close_ int dir =
+		openat(bottles_dir, slug, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct err e = ERR_INIT;
+
+	if (dir < 0 || faccessat(dir, WORKSPACE_STATE "/journal.json", F_OK, 0) < 0)
+		return;
+	if (workspace_end(dir, &e) < 0)
+		cli_note("%s: %s", slug, e.text);
+	workspace_report_show(dir, NULL);
+}
+
 int leftovers_remove(int bottles_dir, const struct bottles_entry *b, size_t *n_processes,
 		     struct err *e)
 {
@@ -133,7 +149,10 @@ int leftovers_remove(int bottles_dir, const struct bottles_entry *b, size_t *n_p
 		return r;
 	*n_processes = leftovers_kill(b->slug, false);
 	r = clean_by_backend(b, path, e);
-	return r < 0 ? r : io_remove_tree(bottles_dir, b->slug, e);
+	if (r < 0)
+		return r;
+	leftovers_report(bottles_dir, b->slug);
+	return io_remove_tree(bottles_dir, b->slug, e);
 }
 
 int leftovers_sweep(const struct backend *b, bool is_dry, size_t *n, struct err *e)

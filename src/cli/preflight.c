@@ -76,6 +76,35 @@ static int print_routes(const struct plan *p, struct buf *out)
 	return r;
 }
 
+static int print_workspace(const struct plan *p, struct buf *out)
+{
+	int r;
+
+	if (p->workspace == PLAN_WORKSPACE_NONE || !p->workspace_path)
+		return 0;
+	r = buf_append_str(out, p->workspace == PLAN_WORKSPACE_CLONE
+					? STR_LIT("works on a clone of ")
+					: STR_LIT("works on the folder "));
+	if (r == 0)
+		r = text_visible(out, str_of(p->workspace_path), 200);
+	return r == 0 ? buf_append(out, "\n", 1) : r;
+}
+
+static int print_remotes(const struct plan *p, struct buf *out)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < p->git.n_remotes; i++) {
+		const struct git_remote *one = &p->git.remotes[i];
+
+		if (one->transport != GIT_TRANSPORT_WORKSPACE)
+			r = buf_printf(out, "git     %s at %s%s\n", one->name, one->host,
+				       git_remote_may_push(one) ? ", may push after a scan"
+								: ", fetch only");
+	}
+	return r;
+}
+
 static int print_limits(const struct plan_limits *l, struct buf *out)
 {
 	const struct {
@@ -128,6 +157,10 @@ int preflight_print(const struct plan *p, bool has_colour, struct buf *out)
 		r = print_command(p, out);
 	if (r == 0)
 		r = print_routes(p, out);
+	if (r == 0)
+		r = print_remotes(p, out);
+	if (r == 0)
+		r = print_workspace(p, out);
 	for (size_t i = 0; r == 0 && i < p->n_expose; i++) {
 		r = buf_append_str(out, i ? STR_LIT("        ") : STR_LIT("may read "));
 		if (r == 0)

@@ -11,6 +11,8 @@ extern const struct cli_verb cmd_stop;
 extern const struct cli_verb cmd_list;
 extern const struct cli_verb cmd_logs;
 extern const struct cli_verb cmd_commit;
+extern const struct cli_verb cmd_diff;
+extern const struct cli_verb cmd_merge;
 extern const struct cli_verb cmd_cleanup;
 extern const struct cli_verb cmd_doctor;
 extern const struct cli_verb cmd_init;

@@ -5,6 +5,8 @@
 
 #include <errno.h>
 
+#define PRINTS_MAX 64 /* SCAN_PRINTS_MAX, which the host's side does not include */
+
 /* git-gate holds the placeholder, not the agent: it stands in no variable, so no two remotes need
  * to share one. */
 static int take_remote(struct plan *p, struct manifest_remote *r, struct err *e)
@@ -24,6 +26,32 @@ static int take_remote(struct plan *p, struct manifest_remote *r, struct err *e)
 	if (to->has_credential && to->transport == GIT_TRANSPORT_HTTPS)
 		ret = plan_make_placeholder(&to->placeholder, e);
 	return ret;
+}
+
+/* keyd tells the scan of that many texts: secrets, what stands for them, the canary. */
+static int check_prints(const struct plan *p, struct err *e)
+{
+	size_t n = 1;
+
+	for (size_t i = 0; i < p->n_secrets; i++)
+		n += !p->secrets[i].is_key;
+	for (size_t i = 0; i < p->git.n_remotes; i++)
+		n += p->git.remotes[i].placeholder != NULL;
+	for (size_t i = 0; i < p->policy.n_routes; i++) {
+		const char *own = p->policy.routes[i].auth.placeholder;
+		size_t k = 0;
+
+		while (own && k < i &&
+		       (!p->policy.routes[k].auth.placeholder ||
+			strcmp(p->policy.routes[k].auth.placeholder, own) != 0))
+			k++;
+		n += own && k == i;
+	}
+	return n <= PRINTS_MAX ? 0
+			       : err_set(e, -E2BIG,
+					 "the credentials of this bottle and the placeholders of "
+					 "its routes and remotes are %zu, more than %d in all",
+					 n - 1, PRINTS_MAX - 1);
 }
 
 int plan_fill_git(struct plan *p, struct manifest_bottle *b, struct err *e)
@@ -53,5 +81,5 @@ int plan_fill_git(struct plan *p, struct manifest_bottle *b, struct err *e)
 	p->git.user_name = take_ptr(&g->user_name);
 	p->git.user_email = take_ptr(&g->user_email);
 	p->git.enforces_identity = g->enforces_identity;
-	return 0;
+	return check_prints(p, e);
 }

@@ -279,7 +279,7 @@ struct risky_path {
 	char text[RISKY_PATH_MAX + 1]; /* segments in their form, one after the other */
 	struct str segments[SEGMENTS_MAX];
 	size_t n_segments;
-	bool is_climbing, is_deep;
+	bool is_climbing, is_deep, has_tilde;
 };
 
 /* Letters past ASCII that fold to one of it: long s, Kelvin, the Turkish i's. */
@@ -357,7 +357,11 @@ static void path_form(struct risky_path *p, struct str path)
 static bool segment_match(struct str pattern, struct str seg)
 {
 	size_t pi = 0, si = 0, star = SIZE_MAX, star_si = 0;
+	char last = pattern.n ? pattern.p[pattern.n - 1] : '\0';
 
+	/* Nearly all of "*.gradle" ends here. */
+	if (last != '*' && (seg.n == 0 || ascii_lower(last) != seg.p[seg.n - 1]))
+		return false;
 	while (si < seg.n) {
 		if (pi < pattern.n && pattern.p[pi] == '*') {
 			star = pi++;
@@ -412,9 +416,9 @@ static bool short_match(struct str name, struct str seg)
 	return n == tilde;
 }
 
-static bool name_match(struct str pattern, struct str seg)
+static bool name_match(const struct risky_path *p, struct str pattern, struct str seg)
 {
-	return segment_match(pattern, seg) || short_match(pattern, seg);
+	return segment_match(pattern, seg) || (p->has_tilde && short_match(pattern, seg));
 }
 
 /* The pattern, without its leading "/", from the segment on. */
@@ -428,7 +432,7 @@ static bool match_at(struct str pattern, const struct risky_path *p, size_t at)
 		pattern = str_cut(pattern, '/', &want, &more);
 		if (want.n == 0) /* the end of a folder's: whatever follows */
 			return true;
-		if (at == p->n_segments || !name_match(want, p->segments[at++]))
+		if (at == p->n_segments || !name_match(p, want, p->segments[at++]))
 			return false;
 		/* The folder's own name for a file or a link: it stands for the folder. */
 		if (more && pattern.n == 0)
@@ -506,6 +510,7 @@ unsigned risky_path_find(struct str path, const char **what)
 		chains_make();
 	p.n_segments = 0;
 	p.is_climbing = false;
+	p.has_tilde = path.n > 0 && memchr(path.p, '~', path.n);
 	p.is_deep = path.n > RISKY_PATH_MAX;
 	if (!p.is_deep)
 		path_form(&p, path);
@@ -516,7 +521,7 @@ unsigned risky_path_find(struct str path, const char **what)
 	for (size_t at = 0; at < p.n_segments; at++) {
 		struct str seg = p.segments[at];
 
-		if (str_chr(seg, '~') < seg.n) {
+		if (p.has_tilde && str_chr(seg, '~') < seg.n) {
 			for (size_t i = 0; i < ARRAY_LEN(risky_table); i++)
 				try_entry(&risky_table[i], &p, at, &flags, &why);
 			continue;

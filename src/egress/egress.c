@@ -23,6 +23,7 @@ static int egress_open_relay(struct egress *g, const struct egress_config *c, st
 		.idle_backs_max = EGRESS_IDLE_BACKS_MAX,
 		.owner_bytes = sizeof(struct exchange_state),
 		.dial_ms = EGRESS_DIAL_MS,
+		.body_ms = c->body_ms,
 		.response_ms = c->response_ms,
 		.stream_ms = c->stream_ms,
 		.idle_ms = 3600000, /* pipelock closes what it needs no more */
@@ -55,7 +56,8 @@ int egress_new(struct egress **out, struct loop *l, const struct egress_config *
 	int ret;
 
 	*out = NULL;
-	*g = (struct egress){.loop = l, .policy = c->policy, .record_fd = c->record_fd};
+	*g = (struct egress){
+		.loop = l, .policy = c->policy, .record_fd = c->record_fd, .rule = c->rule};
 	for (size_t i = 0; i < c->policy->n_routes; i++)
 		g->has_bound_routes |= c->policy->routes[i].auth.scheme != POLICY_AUTH_NONE;
 	ret = address_own_open(&g->own, e);
@@ -92,6 +94,11 @@ void egress_free(struct egress *g)
 	creds_free(g->creds);
 	address_own_close(&g->own);
 	free(g);
+}
+
+struct resolver *egress_resolver(struct egress *g)
+{
+	return g->resolver;
 }
 
 void egress_serve(struct egress *g, int fd)

@@ -22,7 +22,8 @@ struct egress_config {
 	creds_ask_fn ask; /* for credentials */
 	void *ask_ctx;
 	int record_fd;
-	unsigned dns_ms, response_ms, stream_ms; /* 0: defaults */
+	const char *rule; /* in all of its records: which of several it is; static, may be NULL */
+	unsigned dns_ms, body_ms, response_ms, stream_ms; /* 0: defaults */
 };
 
 struct egress;
@@ -33,3 +34,5 @@ int egress_new(struct egress **out, struct loop *l, const struct egress_config *
 void egress_free(struct egress *g);
 /* One end of a stream socketpair, owned from here on in every case. */
 void egress_serve(struct egress *g, int fd);
+/* For others that dial under the same policy and checks. */
+struct resolver *egress_resolver(struct egress *g);

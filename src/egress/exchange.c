@@ -27,6 +27,7 @@ static void record_fill(struct relay_exchange *x, struct record *r)
 	struct egress *g = egress_of(x);
 
 	(void)snprintf(r->scanner, sizeof(r->scanner), "egress");
+	(void)snprintf(r->rule, sizeof(r->rule), "%s", g->rule ? g->rule : "");
 	if (!x->has_req)
 		return;
 	(void)snprintf(r->method, sizeof(r->method), STR_FMT,

@@ -15,6 +15,7 @@ struct egress {
 	struct tls_client *tls; /* NULL: no roots, so no https */
 	bool has_bound_routes;
 	int record_fd;
+	const char *rule; /* of its records; NULL: none */
 };
 
 /* Owner memory of each exchange. */

@@ -4,6 +4,7 @@
  * passes to it. It has no address: nothing else can reach it.
  */
 #include "egress/egress.h"
+#include "egress/git_dial.h"
 
 #include "bundle/bundle.h"
 
@@ -18,9 +19,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define ROLE_FILES_MAX	 4096
-#define ROLE_RESOLV_MAX	 65536
-#define ROLE_ACCEPT_STEP 32 /* connections taken in one turn of the loop */
+#define ROLE_FILES_MAX	    4096
+#define ROLE_RESOLV_MAX	    65536
+#define ROLE_ACCEPT_STEP    32 /* connections taken in one turn of the loop */
+#define ROLE_GIT_SILENCE_MS 300000
 
 /* Debian, Fedora, openSUSE, Alpine. */
 static const char *const ca_files[] = {
@@ -34,6 +36,11 @@ struct egress_role {
 	struct bundle_config config;
 	int keyd_fd;
 	struct loop_watch channel;
+	/* With git: a second one, which knows git-gate's upstreams and nothing of the agent's. */
+	struct policy git_routes;
+	struct egress *git_egress;
+	struct loop_watch git_channel;
+	struct git_dial *git_dial;
 };
 
 static struct egress_role role;
@@ -47,6 +54,8 @@ static int role_ask(void *ctx, struct keyd_request *q, struct keyd_reply *r, str
 
 static void role_on_connection(struct loop_watch *w, uint32_t events)
 {
+	struct egress *egress = w == &role.git_channel ? role.git_egress : role.egress;
+
 	(void)events;
 	for (int i = 0; i < ROLE_ACCEPT_STEP; i++) {
 		int fds[1] = {-1};
@@ -64,7 +73,7 @@ static void role_on_connection(struct loop_watch *w, uint32_t events)
 		if (n < 0)
 			return;
 		if (n_fds == 1)
-			egress_serve(role.egress, fds[0]);
+			egress_serve(egress, fds[0]);
 	}
 }
 
@@ -120,6 +129,37 @@ static int role_open_reach(const struct bundle_role_env *env, struct err *e)
 		       : 0;
 }
 
+/* A server counts objects, or takes a pack apart, for minutes without a word; and so does the git
+ * that makes a pack to be sent. */
+static int role_start_git(const struct bundle_role_env *env, const struct egress_config *common,
+			  struct err *e)
+{
+	struct egress_config config = *common;
+	struct git_dial_config dial = {
+		.git = role.config.git, .channel_fd = env->dial_fd, .record_fd = env->record_fd};
+	int ret;
+
+	if (!role.config.git != (env->git_egress_fd < 0))
+		return err_set(e, -EINVAL, "git and git_egress= belong together");
+	if (!role.config.git)
+		return 0;
+	ret = git_policy_routes(role.config.git, role.config.policy, &role.git_routes, e);
+	if (ret < 0)
+		return ret;
+	config.policy = &role.git_routes;
+	config.rule = "git";
+	config.body_ms = config.response_ms = config.stream_ms = ROLE_GIT_SILENCE_MS;
+	ret = egress_new(&role.git_egress, role.loop, &config, e);
+	if (ret < 0)
+		return ret;
+	role.git_channel = (struct loop_watch){.fd = -1, .fn = role_on_connection};
+	ret = loop_add(role.loop, &role.git_channel, env->git_egress_fd, EPOLLIN, e);
+	if (ret < 0 || env->dial_fd < 0)
+		return ret;
+	dial.resolver = egress_resolver(role.git_egress);
+	return git_dial_new(&role.git_dial, role.loop, &dial, e);
+}
+
 static int role_start(const struct bundle_role_env *env, struct err *e)
 {
 	struct sockaddr_storage servers[RESOLVER_SERVERS_MAX];
@@ -148,6 +188,8 @@ static int role_start(const struct bundle_role_env *env, struct err *e)
 		return ret;
 	role.channel = (struct loop_watch){.fd = -1, .fn = role_on_connection};
 	ret = loop_add(role.loop, &role.channel, env->egress_fd, EPOLLIN, e);
+	if (ret == 0)
+		ret = role_start_git(env, &config, e);
 	if (ret < 0)
 		return ret;
 	return loop_signals(role.loop, (int[]){SIGTERM}, 1, role_on_signal, NULL, e);
@@ -167,7 +209,10 @@ int egress_role_main(struct bundle_role_env *env)
 		die("%s", e.text);
 	bundle_role_ready(env);
 	status = loop_run(role.loop);
+	git_dial_free(role.git_dial);
+	egress_free(role.git_egress);
 	egress_free(role.egress);
+	policy_free(&role.git_routes);
 	reacher_free(role.reacher);
 	bundle_config_free(&role.config);
 	loop_free(role.loop);

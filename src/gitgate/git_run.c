@@ -24,6 +24,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -254,6 +255,7 @@ _Noreturn static void run_child(const struct git_run_env *env, char *const *argv
 	int high[3];
 
 	signals_reset();
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	for (int i = 0; i < 3; i++) {
 		high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 3);
 		if (high[i] < 0)

@@ -25,6 +25,7 @@ struct gitgate_config {
 	int record_fd;
 	bool is_supervised;
 	unsigned workers_max; /* 0: GITGATE_WORKERS_MAX */
+	int program_fd; /* our multi-call executable, copied into folder; -1: /proc/self/exe */
 };
 
 #define GITGATE_WORKERS_MAX	 16

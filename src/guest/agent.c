@@ -99,17 +99,20 @@ static void agent_await_size(void)
 
 int agent_become(char *const *argv, bool *is_exec, struct err *e)
 {
-	const char *home = getenv("HOME");
+	const char *home = getenv("HOME"), *folder = getenv(GUEST_FOLDER_ENV);
 	struct agent_filter filter;
 	int ret = agent_filter_build(&filter, e);
 
 	*is_exec = false;
+	/* It may be a folder of the host's. */
+	if (ret == 0 && folder)
+		ret = agent_filter_refuse_setid(&filter, e);
 	if (ret == 0)
 		ret = agent_drop_caps(e);
 	if (ret < 0)
 		return ret;
 	/* An image without that folder: whatever runs will say so itself. */
-	if ((!home || chdir(home) < 0) && chdir("/") < 0)
+	if ((!folder || chdir(folder) < 0) && (!home || chdir(home) < 0) && chdir("/") < 0)
 		return err_errno(e, "chdir");
 	(void)umask(022);
 	agent_await_size();

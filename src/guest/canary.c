@@ -24,7 +24,7 @@
 
 #define CANARY_RETRY_MS 20
 #define CANARY_TRIES	8
-#define CANARY_ATTEMPTS (GUEST_CLOSED_MAX + 2)
+#define CANARY_ATTEMPTS (GUEST_CLOSED_MAX + 3)
 #define CANARY_DNS_PORT 53
 
 /* --- what must be closed --- */
@@ -152,6 +152,15 @@ static int attempts_watch(struct attempt *all, size_t n, struct err *e)
 	return 0;
 }
 
+static bool canary_has_git(const struct guest_canary *c)
+{
+	for (size_t i = 0; i < c->n_answers; i++) {
+		if (c->answers[i] == GUEST_PORT_GIT)
+			return true;
+	}
+	return false;
+}
+
 static int canary_closed(const struct guest_canary *c, struct err *e)
 {
 	const struct guest_target own[] = {
@@ -159,12 +168,14 @@ static int canary_closed(const struct guest_canary *c, struct err *e)
 		{.address = GUEST_RESOLVER,
 		 .port = CANARY_DNS_PORT,
 		 .what = "the engine's resolver"},
+		{.address = c->pinned, .port = GUEST_PORT_GIT, .what = "git-gate"},
 	};
+	size_t n_own = ARRAY_LEN(own) - (canary_has_git(c) ? 1 : 0);
 	struct attempt all[CANARY_ATTEMPTS];
 	size_t n = 0, n_begun = 0;
 	int ret = 0;
 
-	for (size_t i = 0; i < ARRAY_LEN(own); i++)
+	for (size_t i = 0; i < n_own; i++)
 		all[n++] = (struct attempt){.target = &own[i], .tcp = -1, .udp = -1};
 	for (size_t i = 0; i < c->n_closed && n < CANARY_ATTEMPTS; i++)
 		all[n++] = (struct attempt){.target = &c->closed[i], .tcp = -1, .udp = -1};
@@ -187,7 +198,10 @@ static int canary_answers(const struct guest_canary *c, struct err *e)
 
 	for (size_t i = 0; i < c->n_answers; i++) {
 		for (;;) {
-			int ret = sock_ask_http(c->pinned, (uint16_t)c->answers[i], until, e);
+			uint16_t port = (uint16_t)c->answers[i];
+			int ret = port == GUEST_PORT_GIT
+					  ? sock_ask_gitgate(c->pinned, port, until, e)
+					  : sock_ask_http(c->pinned, port, until, e);
 
 			if (ret == 0)
 				break;

@@ -9,13 +9,13 @@
  *       agent was never started (no keeper, a keeper that went away, a wall that does not hold).
  *       137, and nothing else in the compartment outlives it: the keeper hung up later.
  *   guest exec [id=N] -- ARGV  what is started beside the agent, from outside of its pid namespace:
- *       the limits of process 1, the same filter, a session of its own, $HOME, then ARGV. 127 not
- *       found, 126 not executable, 125 not tried. N (1 to GUEST_EXEC_MAX, the keeper's choice) lets
- *       the keeper signal it; ARGV finds it as the first of its environment, GUEST_EXEC_MARK=N.
- *   guest close PINNED    with CAP_NET_ADMIN in the compartment's network namespace, before the
- *       agent begins: leaves the bundle's address as the only one that has a route, so that all
- *       else is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER) unreachable.
- *       Idempotent. Prints nothing; status 0, or 1 with one line.
+ *       the limits of process 1, the same filter, a session of its own, the agent's folder, then
+ * ARGV. 127 not found, 126 not executable, 125 not tried. N (1 to GUEST_EXEC_MAX, the keeper's
+ * choice) lets the keeper signal it; ARGV finds it as the first of its environment,
+ * GUEST_EXEC_MARK=N. guest close PINNED    with CAP_NET_ADMIN in the compartment's network
+ * namespace, before the agent begins: leaves the bundle's address as the only one that has a route,
+ * so that all else is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER)
+ * unreachable. Idempotent. Prints nothing; status 0, or 1 with one line.
  *
  * Before "go" nothing else runs in the compartment, so the first to connect is guest init. It keeps
  * the connection, and when the keeper hangs up or dies it ends, and with it the kernel ends every
@@ -51,7 +51,7 @@
  *       be unreachable within GUEST_CLOSED_MS, by TCP, where silence is a failure, and not answer
  *       a UDP question either. Besides, without being told: no route but the one to pinned, no
  *       engine resolver, no interface up but lo and the wall's, no IPv6 address but ::1, egress's
- *       port 9099 closed.
+ *       port 9099 closed, and git-gate's 9418, unless it is among answers: then it is git-gate.
  *   guest -> keeper  'k'         the wall holds
  *                    'n' + text  it does not: which and why, one line. Or: the order was not
  *                                understood, and guest init ends
@@ -77,6 +77,9 @@
 #define GUEST_CLOSED_MS	  300
 #define GUEST_ANSWER_MS	  5000
 #define GUEST_PORT_EGRESS 9099
+#define GUEST_PORT_GIT	  9418
+/* In the agent's environment: where it begins, if that is there; else at $HOME. */
+#define GUEST_FOLDER_ENV  "CLAUDE_BOTTLE_WORKSPACE"
 #define GUEST_ANSWERS_MAX 16
 #define GUEST_CLOSED_MAX  64
 #define GUEST_FILES_MAX	  64

@@ -6,7 +6,7 @@
  *
  *   claude-bottle/base:HASH      Debian: pulled where a registry answers, else made from Debian's
  *                                archive with mmdebstrap
- *   claude-bottle/tools:HASH     FROM scratch: git, an ssh client, the libraries and certificates
+ *   claude-bottle/tools:HASH     FROM scratch: git, the libraries and certificates
  *                                that they need, nothing else (no shell)
  *   claude-bottle/bundle:HASH    tools and the static bundle
  *   claude-bottle/shell:HASH     base and what an agent needs for work on a repository

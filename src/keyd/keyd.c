@@ -6,16 +6,12 @@
  * asker's channel for this process and tells init, which kills the asker: a sibling that asks for
  * what it may not have has been taken over.
  */
-#include "bundle/bundle.h"
+#include "keyd/keyd_int.h"
 
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "keyd/ca.h"
-#include "keyd/keyd_proto.h"
-#include "keyd/vault.h"
-#include "net/loop.h"
 #include "priv/priv.h"
 #include "record/record.h"
 
@@ -25,7 +21,6 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-#define KEYD_ASKERS  (BUNDLE_ROLE_COUNT + 1)
 #define KEYD_INIT    BUNDLE_ROLE_COUNT
 #define KEYD_BIT(op) (1u << (op))
 
@@ -35,25 +30,10 @@ static const unsigned permitted_at_start[KEYD_ASKERS] = {
 	[BUNDLE_ROLE_EGRESS] = KEYD_BIT(KEYD_OP_HEADER),
 	[BUNDLE_ROLE_PIPELOCK] =
 		KEYD_BIT(KEYD_OP_CA) | KEYD_BIT(KEYD_OP_LEAF_KEY) | KEYD_BIT(KEYD_OP_PRINTS),
+	/* git-gate holds no secret, and asks for none: what it scans for, pipelock's way. */
+	[BUNDLE_ROLE_GITGATE] = KEYD_BIT(KEYD_OP_PRINTS),
+	[BUNDLE_ROLE_GITSSH] = KEYD_BIT(KEYD_OP_SSH_KEY) | KEYD_BIT(KEYD_OP_SSH_SIGN),
 	[KEYD_INIT] = KEYD_BIT(KEYD_OP_CA) | KEYD_BIT(KEYD_OP_LIFE),
-};
-
-struct keyd;
-
-struct keyd_asker {
-	struct loop_watch watch;
-	struct keyd *keyd;
-	unsigned permitted;
-	uint32_t life; /* of the process that may speak; 0: init has not said yet */
-};
-
-struct keyd {
-	struct loop *loop;
-	struct ca *ca;
-	struct vault vault;
-	struct bundle_config config;
-	int record_fd;
-	struct keyd_asker askers[KEYD_ASKERS];
 };
 
 static struct keyd keyd;
@@ -132,22 +112,31 @@ static void keyd_prints(struct keyd *k, struct keyd_asker *a, const struct keyd_
 	r->data_n = sizeof(prints);
 }
 
-/* The route that this credential is bound to, if it covers the destination. */
-static const struct policy_route *keyd_bound_route(const struct keyd *k,
-						   const struct keyd_request *q)
+static const struct policy_route *keyd_bound_route_of(const struct policy *policy,
+						      const struct keyd_request *q)
 {
 	struct str host = str_slice(q->host, strnlen(q->host, sizeof(q->host)));
 	struct str path = str_slice(q->data, q->data_n);
 
 	for (int m = 0; m < POLICY_METHOD_COUNT; m++) {
 		struct policy_decision d =
-			policy_decide(k->config.policy, host, q->port, (enum policy_method)m, path);
+			policy_decide(policy, host, q->port, (enum policy_method)m, path);
 
 		if (d.reason == POLICY_OK && d.route->auth.scheme != POLICY_AUTH_NONE &&
 		    d.route->auth.credential == q->index)
 			return d.route;
 	}
 	return NULL;
+}
+
+/* The route that this credential is bound to, if it covers the destination: one of the agent's, or
+ * an upstream of git-gate's. */
+static const struct policy_route *keyd_bound_route(const struct keyd *k,
+						   const struct keyd_request *q)
+{
+	const struct policy_route *r = keyd_bound_route_of(k->config.policy, q);
+
+	return r ? r : keyd_bound_route_of(&k->git_routes, q);
 }
 
 /* The header's value for a route's scheme, into out. Its length, or -errno. */
@@ -232,10 +221,11 @@ static void keyd_life(struct keyd *k, struct keyd_asker *a, const struct keyd_re
 
 static void (*const handlers[KEYD_OP_COUNT])(struct keyd *k, struct keyd_asker *a,
 					     const struct keyd_request *q, struct keyd_reply *r) = {
-	[KEYD_OP_CA] = keyd_certificate, [KEYD_OP_LEAF_KEY] = keyd_leaf_key,
-	[KEYD_OP_MINT] = keyd_mint,	 [KEYD_OP_PRINTS] = keyd_prints,
-	[KEYD_OP_HEADER] = keyd_header,	 [KEYD_OP_SIGN] = keyd_sign,
-	[KEYD_OP_LIFE] = keyd_life,
+	[KEYD_OP_CA] = keyd_certificate,    [KEYD_OP_LEAF_KEY] = keyd_leaf_key,
+	[KEYD_OP_MINT] = keyd_mint,	    [KEYD_OP_PRINTS] = keyd_prints,
+	[KEYD_OP_HEADER] = keyd_header,	    [KEYD_OP_SIGN] = keyd_sign,
+	[KEYD_OP_LIFE] = keyd_life,	    [KEYD_OP_SSH_KEY] = keyd_git_key,
+	[KEYD_OP_SSH_SIGN] = keyd_git_sign,
 };
 
 /* The asker asked for what it may not have, or spoke another language. */
@@ -332,6 +322,8 @@ static int keyd_start(struct keyd *k, const struct bundle_role_env *env, struct 
 	if (ret == 0)
 		ret = vault_open(&k->vault, env->secrets_fd, e);
 	if (ret == 0)
+		ret = keyd_git_open(k, e);
+	if (ret == 0)
 		ret = ca_open(&k->ca, env->state_fd, k->config.slug, e);
 	if (ret < 0)
 		return ret;
@@ -370,6 +362,7 @@ int keyd_role_main(struct bundle_role_env *env)
 		die("%s", e.text);
 	bundle_role_ready(env);
 	status = loop_run(keyd.loop);
+	policy_free(&keyd.git_routes);
 	vault_close(&keyd.vault);
 	ca_free(keyd.ca);
 	return status;

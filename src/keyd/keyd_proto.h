@@ -17,6 +17,8 @@ enum keyd_op {
 	KEYD_OP_HEADER,	  /* egress: the credential header for destination D */
 	KEYD_OP_SIGN,	  /* record: Ed25519 signature of a checkpoint's hash, and the public key */
 	KEYD_OP_LIFE,	  /* init: role `index` is in life number `asker_life`: a new process */
+	KEYD_OP_SSH_KEY,  /* gitssh: the public key for the ssh remote in place `index` */
+	KEYD_OP_SSH_SIGN, /* gitssh: a signature with that key, to log in as the remote's user */
 	KEYD_OP_COUNT
 };
 
@@ -26,7 +28,7 @@ enum keyd_status { KEYD_OK, KEYD_END, KEYD_DENIED, KEYD_BAD_REQUEST, KEYD_FAILED
 
 struct keyd_request {
 	uint32_t op;
-	uint32_t index; /* PRINTS; HEADER: route's credential; LIFE: the role */
+	uint32_t index; /* PRINTS; HEADER: route's credential; LIFE: the role; SSH_*: the remote */
 	uint64_t id;
 	/* Which life of the asker speaks, counted by init (keyd_set_life): what a dead process left
 	 * in the queue is not taken for the new one's word. Set by keyd_ask(). */
@@ -35,7 +37,8 @@ struct keyd_request {
 	char host[254];	     /* MINT, HEADER; canonical, NUL-terminated */
 	uint16_t port;	     /* HEADER */
 	uint16_t data_n;
-	uint8_t data[1024]; /* LEAF_KEY: SPKI; SIGN: 32-byte hash; HEADER: the path, no query */
+	uint8_t data[1024]; /* LEAF_KEY: SPKI; SIGN: 32-byte hash; HEADER: the path, no query;
+			     * SSH_SIGN: what is to be signed (RFC 4252, section 7) */
 };
 
 struct keyd_reply {
@@ -44,7 +47,8 @@ struct keyd_reply {
 	uint64_t id;
 	uint8_t data[KEYD_DATA_MAX]; /* CA, MINT: DER; PRINTS: struct keyd_prints; HEADER: the
 				      * header's value; SIGN: 64 bytes of signature, 32 of public
-				      * key */
+				      * key; SSH_KEY, SSH_SIGN: the key, the signature, as
+				      * of RFC 4253, section 6.6 */
 };
 
 struct keyd_prints {

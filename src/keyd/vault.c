@@ -5,6 +5,7 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -12,11 +13,42 @@
 
 void vault_close(struct vault *v)
 {
+	for (size_t i = 0; i < v->n_ssh_keys; i++)
+		git_key_free(&v->ssh_keys[i].key);
+	free(v->ssh_keys);
 	if (v->memory) {
 		mem_wipe(v->memory, v->memory_size);
 		(void)munmap(v->memory, v->memory_size);
 	}
 	mem_wipe(v, sizeof(*v));
+}
+
+static int vault_add_ssh_key(struct vault *v, const struct bundle_secret_head *head, char *text,
+			     struct err *e)
+{
+	struct vault_ssh_key *k = &v->ssh_keys[v->n_ssh_keys];
+	int ret;
+
+	if (vault_ssh_key(v, head->index))
+		return err_set(e, -EPROTO, "ssh key number %u came twice", head->index);
+	ret = git_key_parse(&k->key, str_slice(text, head->length), e);
+	mem_wipe(text, head->length);
+	if (ret < 0)
+		return ret;
+	k->index = head->index;
+	v->n_ssh_keys++;
+	return 0;
+}
+
+static bool is_good_head(const struct bundle_secret_head *head)
+{
+	if (head->flags != 0 || head->length < SCAN_PRINT_WINDOW)
+		return false;
+	if (head->kind == BUNDLE_SECRET_SSH_KEY)
+		return head->length <= BUNDLE_SSH_KEY_MAX_BYTES;
+	return head->length <= SCAN_SECRET_MAX &&
+	       (head->kind == SCAN_KIND_SECRET || head->kind == SCAN_KIND_CANARY ||
+		head->kind == SCAN_KIND_PLACEHOLDER);
 }
 
 static int vault_parse(struct vault *v, size_t size, struct err *e)
@@ -25,19 +57,24 @@ static int vault_parse(struct vault *v, size_t size, struct err *e)
 
 	while (at < size) {
 		struct bundle_secret_head head;
-		struct vault_secret *s = &v->secrets[v->n];
+		int ret;
 
 		if (size - at < sizeof(head))
 			return err_set(e, -EPROTO, "the secrets file is cut");
 		memcpy(&head, v->memory + at, sizeof(head));
 		at += sizeof(head);
-		if (head.length > size - at || head.length < SCAN_PRINT_WINDOW ||
-		    head.length > SCAN_SECRET_MAX || v->n == VAULT_MAX || head.flags != 0 ||
-		    (head.kind != SCAN_KIND_SECRET && head.kind != SCAN_KIND_CANARY &&
-		     head.kind != SCAN_KIND_PLACEHOLDER))
-			return err_set(e, -EPROTO, "malformed secret number %zu", v->n);
-		*s = (struct vault_secret){head.kind, head.index, {v->memory + at, head.length}};
-		v->n++;
+		if (head.length > size - at || v->n + v->n_ssh_keys == VAULT_MAX ||
+		    !is_good_head(&head))
+			return err_set(e, -EPROTO, "malformed secret number %zu",
+				       v->n + v->n_ssh_keys);
+		if (head.kind == BUNDLE_SECRET_SSH_KEY) {
+			ret = vault_add_ssh_key(v, &head, v->memory + at, e);
+			if (ret < 0)
+				return ret;
+		} else {
+			v->secrets[v->n++] = (struct vault_secret){
+				head.kind, head.index, {v->memory + at, head.length}};
+		}
 		at += head.length;
 	}
 	return 0;
@@ -72,6 +109,7 @@ int vault_open(struct vault *v, int fd, struct err *e)
 	(void)madvise(v->memory, v->memory_size, MADV_DONTDUMP);
 	if (pread(fd, v->memory, v->memory_size, 0) != (ssize_t)v->memory_size)
 		return err_set(e, -EIO, "read secrets file");
+	v->ssh_keys = mem_zalloc_array(VAULT_MAX, sizeof(*v->ssh_keys));
 	return vault_parse(v, v->memory_size, e);
 }
 
@@ -82,4 +120,13 @@ struct str vault_credential(const struct vault *v, uint32_t index)
 			return v->secrets[i].value;
 	}
 	return STR_NULL;
+}
+
+const struct git_key *vault_ssh_key(const struct vault *v, uint32_t index)
+{
+	for (size_t i = 0; i < v->n_ssh_keys; i++) {
+		if (v->ssh_keys[i].index == index)
+			return &v->ssh_keys[i].key;
+	}
+	return NULL;
 }

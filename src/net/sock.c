@@ -114,12 +114,14 @@ static int left_ms(uint64_t until_ns)
 	return now >= until_ns ? 0 : (int)((until_ns - now) / TIME_NS_PER_MS) + 1;
 }
 
-int sock_ask_http(const char *address, uint16_t port, uint64_t until_ns, struct err *e)
+/* What is asked without a path, and the beginning of the answer: as much as there is room for, or
+ * up to where it has `end`. */
+static ssize_t ask_root(const char *address, uint16_t port, uint64_t until_ns, char *answer,
+			size_t size, struct str end, struct err *e)
 {
 	static const char request[] =
 		"GET / HTTP/1.1\r\nHost: canary.invalid\r\nConnection: close\r\n\r\n";
 	_cleanup_close_ int fd = sock_dial(address, port, left_ms(until_ns));
-	char answer[16];
 	size_t n = 0;
 
 	if (fd == -ETIMEDOUT)
@@ -131,20 +133,47 @@ int sock_ask_http(const char *address, uint16_t port, uint64_t until_ns, struct 
 	}
 	if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0)
 		return err_errno(e, "send to the bundle");
-	while (n < 9) {
+	while (n < size && (end.n == 0 || str_find(str_slice(answer, n), end) == n)) {
 		int ms = left_ms(until_ns);
 		ssize_t got;
 
 		if (ms == 0 || io_wait(fd, POLLIN, ms) != 1)
 			return err_set(e, -ETIMEDOUT, "the bundle at %s:%u does not answer",
 				       address, port);
-		got = recv(fd, answer + n, sizeof(answer) - n, 0);
+		got = recv(fd, answer + n, size - n, 0);
 		if (got <= 0)
 			return err_set(e, -EPROTO, "the bundle at %s:%u hangs up", address, port);
 		n += (size_t)got;
 	}
-	return str_starts(str_slice(answer, n), STR_LIT("HTTP/1.1 "))
+	return (ssize_t)n;
+}
+
+#define ASK_HTTP_BYTES	  9
+#define ASK_GITGATE_BYTES 4096
+
+int sock_ask_http(const char *address, uint16_t port, uint64_t until_ns, struct err *e)
+{
+	char answer[ASK_HTTP_BYTES];
+	ssize_t n = ask_root(address, port, until_ns, answer, sizeof(answer), STR_NULL, e);
+
+	if (n < 0)
+		return (int)n;
+	return str_starts(str_slice(answer, (size_t)n), STR_LIT("HTTP/1.1 "))
 		       ? 0
 		       : err_set(e, -EPROTO, "the bundle at %s:%u does not speak HTTP", address,
 				 port);
+}
+
+int sock_ask_gitgate(const char *address, uint16_t port, uint64_t until_ns, struct err *e)
+{
+	char bytes[ASK_GITGATE_BYTES];
+	const struct str name = STR_LIT("\"scanner\":\"git-gate\"");
+	ssize_t n = ask_root(address, port, until_ns, bytes, sizeof(bytes), name, e);
+	struct str answer = str_slice(bytes, n > 0 ? (size_t)n : 0);
+
+	if (n < 0)
+		return (int)n;
+	if (str_starts(answer, STR_LIT("HTTP/1.1 404 ")) && str_find(answer, name) < answer.n)
+		return 0;
+	return err_set(e, -EPROTO, "the bundle at %s:%u is not git-gate", address, port);
 }

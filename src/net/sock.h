@@ -30,3 +30,7 @@ int sock_listen(in_addr_t address, uint16_t *port, struct err *e) _fallible_;
  * byte gets no more time than others. -ECONNREFUSED if nobody listens (yet). *e speaks of "the
  * bundle", seen from the bottle. */
 int sock_ask_http(const char *address, uint16_t port, uint64_t until_ns, struct err *e) _fallible_;
+/* The same, and it must be git-gate: "/" is refused with 404, and the JSON that says so is git's.
+ */
+int sock_ask_gitgate(const char *address, uint16_t port, uint64_t until_ns,
+		     struct err *e) _fallible_;

@@ -1,6 +1,7 @@
 #include "pipelock/gate_int.h"
 
 #include "base/clean.h"
+#include "pipelock/git_push.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -27,6 +28,7 @@ static const char *const gate_reason_names[] = {
 	[GATE_RESPONSE_CODING_CORRUPT] = "response-coding-corrupt",
 	[GATE_PLAIN_HTTP] = "plain-http",
 	[GATE_PLAIN_HTTP_CREDENTIAL] = "plain-http-credential",
+	[GATE_GIT_PUSH] = "git-push",
 };
 static_assert(ARRAY_LEN(gate_reason_names) == GATE_REASON_COUNT, "one name for each reason");
 
@@ -401,6 +403,10 @@ bool gate_head(struct gate *g, const struct gate_request *q, struct gate_verdict
 	struct policy_decision d = {.reason = POLICY_DENY_METHOD};
 	bool is_masked = false;
 
+	if (git_push_is(head)) {
+		*v = (struct gate_verdict){.rule = ""};
+		return gate_block(v, GATE_GIT_PUSH, "policy");
+	}
 	if (head->method < HTTP1_CONNECT)
 		d = policy_decide(g->policy, q->host, q->port, (enum policy_method)head->method,
 				  head->path);

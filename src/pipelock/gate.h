@@ -3,7 +3,8 @@
  * (host, path, query, headers, body) before anything is dialled, then the scan of what comes back.
  *
  * Order and meaning:
- *  - policy_decide() comes first, so that text for a host that is refused anyway costs no scan;
+ *  - a push of git's is refused whatever a route says (git_push.h);
+ *  - policy_decide() comes next, so that text for a host that is refused anyway costs no scan;
  *  - a canary, one of the bottle's own secrets or a credential's shape blocks, whatever the host;
  *  - a placeholder is at home in any request that its own route allows (in its header, where egress
  *    swaps it, and in bodies, where a chat history repeats it); anywhere else it is an alert;
@@ -53,6 +54,7 @@ enum gate_reason {
 	GATE_RESPONSE_CODING_CORRUPT,
 	GATE_PLAIN_HTTP,
 	GATE_PLAIN_HTTP_CREDENTIAL,
+	GATE_GIT_PUSH,
 	GATE_REASON_COUNT
 };
 const char *gate_reason_name(enum gate_reason r); /* "secret-in-path", … */

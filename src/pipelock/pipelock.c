@@ -7,20 +7,17 @@
 #include "pipelock/exchange.h"
 
 #include "base/clean.h"
-#include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "bundle/bundle.h"
-#include "keyd/keyd_proto.h"
+#include "keyd/role_engine.h"
 #include "priv/priv.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <sys/socket.h>
 
-#define PIPELOCK_RULES_MAX_BYTES (64u << 20)
-#define PIPELOCK_FILES_MAX	 4096
-#define PIPELOCK_MEMORY_MAX	 ((size_t)2 << 30)
+#define PIPELOCK_FILES_MAX  4096
+#define PIPELOCK_MEMORY_MAX ((size_t)2 << 30)
 
 /* relay.c accepts CONNECT for hosts that on_connect allowed and minted, so this is a cache hit. */
 static enum tls_cert_result pipelock_cert(void *conn_ctx, const char *host, struct x509_st **cert,
@@ -88,53 +85,6 @@ void pipelock_stop(struct pipelock *p)
 	gate_close(&p->gate);
 }
 
-/* From the cache if that is sound, else compiled now. Either way the self-test decides. */
-static struct scan_engine *pipelock_engine(int rules_fd, struct err *e)
-{
-	struct scan_engine *en = NULL;
-	_cleanup_free_ char *text = NULL;
-	struct str db = STR_NULL;
-
-	if (rules_fd >= 0 && lseek(rules_fd, 0, SEEK_SET) == 0 &&
-	    io_read_all(rules_fd, PIPELOCK_RULES_MAX_BYTES, &db, e) == 0)
-		text = (char *)(uintptr_t)db.p;
-	if (text && scan_engine_new(&en, db, e) < 0)
-		log_warn("the cached rules are not used: %s", e->text);
-	if (!en && scan_engine_new(&en, STR_NULL, e) < 0)
-		return NULL;
-	if (scan_engine_selftest(en, e) < 0) {
-		(void)err_prefix(e, "the scan engine failed its self-test");
-		scan_engine_free(en);
-		return NULL;
-	}
-	return en;
-}
-
-/* The fingerprints of the bottle's secrets. One that cannot be had is a start that fails. */
-static int pipelock_prints(struct scan_engine *en, int keyd_fd, struct err *e)
-{
-	struct scan_print prints[SCAN_PRINTS_MAX];
-	struct scan_print_key key = {0};
-	struct keyd_prints got;
-	struct keyd_reply r;
-
-	for (uint32_t n = 0;; n++) {
-		struct keyd_request q = {.op = KEYD_OP_PRINTS, .index = n};
-		int ret = keyd_ask(keyd_fd, &q, &r, KEYD_TIMEOUT_MS, e);
-
-		if (ret < 0)
-			return err_prefix(e, "fetch fingerprints");
-		if (r.status == KEYD_END)
-			return n == 0 ? 0 : scan_engine_set_prints(en, &key, prints, n, e);
-		if (r.status != KEYD_OK || r.data_n != sizeof(got) || n == SCAN_PRINTS_MAX)
-			return err_set(e, -EPROTO, "keyd gave no fingerprint (status %u)",
-				       r.status);
-		memcpy(&got, r.data, sizeof(got));
-		key = got.key;
-		prints[n] = got.print;
-	}
-}
-
 static void pipelock_on_signal(struct loop *l, int signo, void *ctx)
 {
 	(void)signo;
@@ -163,8 +113,8 @@ int pipelock_role_main(struct bundle_role_env *env)
 	if (bundle_config_load(&config, env->config_fd, &e) < 0)
 		die("%s", e.text);
 	parts.policy = config.policy;
-	parts.engine = pipelock_engine(env->rules_fd, &e);
-	if (!parts.engine || pipelock_prints(parts.engine, env->keyd_fd, &e) < 0)
+	parts.engine = role_engine_new(env->rules_fd, env->keyd_fd, &e);
+	if (!parts.engine)
 		die("%s", e.text);
 	parts.loop = loop_new(&e);
 	if (!parts.loop ||

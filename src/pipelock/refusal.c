@@ -57,6 +57,10 @@ static const struct refusal_text refusal_texts[] = {
 	{"upgrade-refused", 400, "Send the request without Upgrade."},
 	{"plain-http", 403, "Use https on this port."},
 	{"plain-http-credential", 403, "Use https for a host that a credential is bound to."},
+	{"git-push", 403,
+	 "Push to the remote as git knows it: git-gate forwards it after its scan. A remote must "
+	 "be "
+	 "declared under git.remotes."},
 	{"keyd-unavailable", 503, HINT_RETRY},
 	{"egress-unavailable", 503, HINT_RETRY},
 	{"record-unavailable", 503, HINT_RETRY},

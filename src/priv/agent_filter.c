@@ -9,6 +9,7 @@
 #include "base/clean.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -16,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
@@ -322,6 +324,56 @@ int agent_filter_build(struct agent_filter *f, struct err *e)
 	filter_return(f, SECCOMP_RET_ALLOW);
 	if (f->n > AGENT_FILTER_MAX)
 		return err_set(e, -E2BIG, "the agent's seccomp filter has outgrown its array");
+	return 0;
+}
+
+/* What takes a mode, by the argument that it is. Of open, only where a file may be made (O_TMPFILE
+ * has no O_CREAT); else the kernel ignores what is there, and programs leave anything there. */
+static void filter_mode(struct agent_filter *f, unsigned nr, unsigned mode, int flags)
+{
+	unsigned short begin = filter_block_begin(f, nr);
+
+	if (flags >= 0) {
+		filter_load(f, FILTER_ARG((unsigned)flags));
+		filter_put(f, BPF_JMP | BPF_JSET | BPF_K, O_CREAT | (O_TMPFILE & ~O_DIRECTORY), 1,
+			   0);
+		filter_return(f, SECCOMP_RET_ALLOW);
+	}
+	filter_load(f, FILTER_ARG(mode));
+	filter_put(f, BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID, 0, 1);
+	filter_return(f, FILTER_DENY(EPERM));
+	filter_block_end(f, begin);
+}
+
+int agent_filter_refuse_setid(struct agent_filter *f, struct err *e)
+{
+	/* Before all else, where what build() allows early is not allowed yet. */
+	struct agent_filter all = {.n = 0};
+
+	filter_load(&all, offsetof(struct seccomp_data, arch));
+	filter_if_eq_skip(&all, FILTER_ARCH, 1);
+	filter_return(&all, SECCOMP_RET_KILL_PROCESS);
+	filter_load(&all, FILTER_NR);
+	/* Their modes lie behind a pointer, or in a call that libc does without. */
+	filter_unless_eq_skip(&all, __NR_openat2, 1);
+	filter_return(&all, FILTER_DENY(ENOSYS));
+	filter_unless_eq_skip(&all, 452 /* fchmodat2 */, 1);
+	filter_return(&all, FILTER_DENY(ENOSYS));
+#if defined(__x86_64__)
+	filter_mode(&all, __NR_chmod, 1, -1);
+	filter_mode(&all, __NR_creat, 1, -1);
+	filter_mode(&all, __NR_open, 2, 1);
+	filter_mode(&all, __NR_mknod, 1, -1);
+#endif
+	filter_mode(&all, __NR_fchmod, 1, -1);
+	filter_mode(&all, __NR_fchmodat, 2, -1);
+	filter_mode(&all, __NR_openat, 3, 2);
+	filter_mode(&all, __NR_mknodat, 2, -1);
+	if (all.n + f->n > AGENT_FILTER_MAX)
+		return err_set(e, -E2BIG, "the agent's seccomp filter has outgrown its array");
+	memcpy(all.code + all.n, f->code, f->n * sizeof(f->code[0]));
+	all.n = (unsigned short)(all.n + f->n);
+	*f = all;
 	return 0;
 }
 

@@ -19,6 +19,9 @@ struct agent_filter {
 };
 
 int agent_filter_build(struct agent_filter *f, struct err *e) _fallible_;
+/* For an agent that writes into a folder of the host's: besides, no file gets a set-user-id or
+ * set-group-id bit, with which it would run as its owner there. Follows agent_filter_build(). */
+int agent_filter_refuse_setid(struct agent_filter *f, struct err *e) _fallible_;
 /* Puts it on the calling thread, for good; no_new_privs must be set. */
 int agent_filter_apply(const struct agent_filter *f, struct err *e) _fallible_;
 /* What of it a container engine's seccomp profile can say (JSON, as of the OCI runtime

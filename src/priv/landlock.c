@@ -20,7 +20,10 @@
 #define LL_FS_READ	   ((1ull << 2) | (1ull << 3))			/* READ_FILE, READ_DIR */
 #define LL_FS_WRITE	   ((1ull << 1) | (1ull << 8) | LL_FS_TRUNCATE) /* WRITE_FILE, MAKE_REG */
 #define LL_FS_EXECUTE	   (1ull << 0)
-#define LL_FS_FILE_ONLY	   (LL_FS_EXECUTE | (1ull << 1) | (1ull << 2) | LL_FS_TRUNCATE)
+/* REMOVE_DIR, REMOVE_FILE, MAKE_DIR, MAKE_SYM; no devices, sockets or fifos. */
+#define LL_FS_MANAGE                                                                               \
+	(LL_FS_WRITE | (1ull << 4) | (1ull << 5) | (1ull << 7) | (1ull << 12) | LL_FS_REFER)
+#define LL_FS_FILE_ONLY (LL_FS_EXECUTE | (1ull << 1) | (1ull << 2) | LL_FS_TRUNCATE)
 
 struct ll_ruleset_attr {
 	uint64_t handled_access_fs, handled_access_net, scoped;
@@ -34,6 +37,8 @@ static int landlock_add_path(int ruleset, const struct priv_path *path, uint64_t
 	struct stat st;
 	uint64_t access = 0;
 
+	if (fd < 0 && errno == ENOENT && (path->access & PRIV_OPTIONAL))
+		return 0;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(e, "landlock: open \"%s\"", path->path);
 	if (path->access & PRIV_READ)
@@ -42,12 +47,23 @@ static int landlock_add_path(int ruleset, const struct priv_path *path, uint64_t
 		access |= LL_FS_WRITE;
 	if (path->access & PRIV_EXECUTE)
 		access |= LL_FS_EXECUTE;
+	if (path->access & PRIV_MANAGE)
+		access |= LL_FS_MANAGE;
 	if (!S_ISDIR(st.st_mode))
 		access &= LL_FS_FILE_ONLY;
 	rule.allowed_access = access & handled;
 	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
 		return err_errno(e, "landlock: rule for \"%s\"", path->path);
 	return 0;
+}
+
+static bool landlock_wants_refer(const struct priv_path *paths, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (paths[i].access & PRIV_MANAGE)
+			return true;
+	}
+	return false;
 }
 
 int priv_landlock(const struct priv_path *paths, size_t n, bool may_tcp_connect, struct err *e)
@@ -61,6 +77,8 @@ int priv_landlock(const struct priv_path *paths, size_t n, bool may_tcp_connect,
 		return 1;
 	if (abi < 0)
 		return err_errno(e, "landlock");
+	if (abi < 2 && landlock_wants_refer(paths, n))
+		return 1;
 	if (abi >= 2)
 		attr.handled_access_fs |= LL_FS_REFER;
 	if (abi >= 3)

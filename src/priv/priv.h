@@ -29,7 +29,16 @@ int priv_limit(const struct priv_limits *l, struct err *e) _fallible_;
 /* Landlock: only these paths, with these rights; nothing else in the file system; no TCP bind or
  * connect where the ABI knows the network (4+), unless asked for. A kernel without Landlock: *e is
  * untouched, the return value is 1 and the caller logs it once. */
-enum priv_access { PRIV_READ = 1, PRIV_WRITE = 2, PRIV_EXECUTE = 4 };
+enum priv_access {
+	PRIV_READ = 1,
+	PRIV_WRITE = 2, /* into files, and new regular ones */
+	PRIV_EXECUTE = 4,
+	/* Folders too, removing, renaming and linking from one folder below it to another. No
+	 * kernel before Landlock's ABI 2 can allow the last: there the whole step is left out, as
+	 * if there were no Landlock. */
+	PRIV_MANAGE = 8,
+	PRIV_OPTIONAL = 16 /* a path that is not there is no error */
+};
 struct priv_path {
 	const char *path;
 	unsigned access;
@@ -38,7 +47,8 @@ int priv_landlock(const struct priv_path *paths, size_t n, bool may_tcp_connect,
 		  struct err *e) _fallible_;
 
 /* Seccomp: an allowlist of syscalls by name sets; anything else kills the process (SIGSYS logged by
- * init). Socket families, prctl options and clone flags are checked by argument. */
+ * init). Socket families, prctl options and clone flags are checked by argument. A filter is
+ * inherited by everything that the process forks or executes. */
 enum priv_seccomp_set {
 	PRIV_SECCOMP_BASE =
 		1, /* memory, time, read/write on open descriptors, epoll, signals, exit */
@@ -46,7 +56,14 @@ enum priv_seccomp_set {
 	PRIV_SECCOMP_ACCEPT = 4,  /* accept4, getsockname, getpeername, setsockopt */
 	PRIV_SECCOMP_DIAL = 8,	  /* socket(AF_INET/AF_INET6), connect, bind, sendto, recvfrom */
 	PRIV_SECCOMP_OPEN = 16,	  /* openat, fstat, read-only by Landlock */
-	PRIV_SECCOMP_FILE = 32	  /* pread, pwrite, ftruncate, fsync on descriptors that are open */
+	PRIV_SECCOMP_FILE = 32,	  /* pread, pwrite, ftruncate, fsync on descriptors that are open */
+	PRIV_SECCOMP_FORK = 64, /* children of the same program, no threads: fork, wait, kill of one
+				 * process, to die with the parent */
+	/* FORK and OPEN, other programs (git, its threads and helpers), and a work folder of
+	 * theirs: what Landlock leaves of writing, renaming, linking, removing. Other programs are
+	 * written for a kernel that refuses what it does not have, so what is not listed is ENOSYS
+	 * here, for this process too, and not its end; sockets are EACCES. */
+	PRIV_SECCOMP_EXEC = 128
 };
 int priv_seccomp(unsigned sets, struct err *e) _fallible_;
 /* True in a sanitizer build, whose runtime needs syscalls that the filters refuse; the filters

@@ -3,7 +3,10 @@
 #include "base/clean.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -73,6 +76,101 @@ static const int set_dial[] = {SYSCALL(connect),     SYSCALL(bind),	  SYSCALL(ge
 static const int set_open[] = {SYSCALL(openat), SYSCALL(lseek), SYSCALL(pread64)};
 static const int set_file[] = {SYSCALL(pread64), SYSCALL(pwrite64),  SYSCALL(ftruncate),
 			       SYSCALL(fsync),	 SYSCALL(fdatasync), SYSCALL(lseek)};
+static const int set_fork[] = {SYSCALL(wait4), SYSCALL(waitid), SYSCALL(set_robust_list),
+			       SYSCALL(pidfd_send_signal)};
+/* What git of Debian 12 and 13 does when it serves, fetches, indexes and pushes (strace -f), and
+ * the same calls under the other names that other C libraries use for them. */
+static const int set_exec[] = {
+	/* programs */
+	SYSCALL(execve),
+	SYSCALL(vfork),
+	SYSCALL(arch_prctl),
+	SYSCALL(set_tid_address),
+	SYSCALL(getrlimit),
+	SYSCALL(pipe),
+	SYSCALL(pipe2),
+	SYSCALL(dup),
+	SYSCALL(dup2),
+	SYSCALL(dup3),
+	SYSCALL(select),
+	SYSCALL(pselect6),
+	SYSCALL(pause),
+	SYSCALL(alarm),
+	SYSCALL(setitimer),
+	SYSCALL(getitimer),
+	SYSCALL(times),
+	SYSCALL(clock_getres),
+	SYSCALL(sigaltstack),
+	SYSCALL(rt_sigpending),
+	SYSCALL(rt_sigsuspend),
+	SYSCALL(rt_sigtimedwait),
+	SYSCALL(epoll_create1),
+	SYSCALL(epoll_pwait2),
+	SYSCALL(eventfd2),
+	SYSCALL(sched_setaffinity),
+	SYSCALL(sched_getparam),
+	SYSCALL(sched_getscheduler),
+	SYSCALL(getpgrp),
+	SYSCALL(getpgid),
+	SYSCALL(getsid),
+	SYSCALL(getgroups),
+	SYSCALL(getresuid),
+	SYSCALL(getresgid),
+	SYSCALL(umask),
+	SYSCALL(fadvise64),
+	SYSCALL(msync),
+	SYSCALL(mincore),
+	SYSCALL(close_range),
+	/* files */
+	SYSCALL(open),
+	SYSCALL(openat),
+	SYSCALL(openat2),
+	SYSCALL(creat),
+	SYSCALL(stat),
+	SYSCALL(lstat),
+	SYSCALL(statx),
+	SYSCALL(statfs),
+	SYSCALL(fstatfs),
+	SYSCALL(access),
+	SYSCALL(faccessat),
+	SYSCALL(faccessat2),
+	SYSCALL(lseek),
+	SYSCALL(pread64),
+	SYSCALL(pwrite64),
+	SYSCALL(preadv),
+	SYSCALL(pwritev),
+	SYSCALL(ftruncate),
+	SYSCALL(truncate),
+	SYSCALL(fallocate),
+	SYSCALL(fsync),
+	SYSCALL(fdatasync),
+	SYSCALL(sync_file_range),
+	SYSCALL(flock),
+	SYSCALL(getdents64),
+	SYSCALL(getcwd),
+	SYSCALL(chdir),
+	SYSCALL(fchdir),
+	SYSCALL(readlink),
+	SYSCALL(readlinkat),
+	SYSCALL(mkdir),
+	SYSCALL(mkdirat),
+	SYSCALL(rmdir),
+	SYSCALL(unlink),
+	SYSCALL(unlinkat),
+	SYSCALL(rename),
+	SYSCALL(renameat),
+	SYSCALL(renameat2),
+	SYSCALL(link),
+	SYSCALL(linkat),
+	SYSCALL(symlink),
+	SYSCALL(symlinkat),
+	SYSCALL(utimensat),
+	SYSCALL(utime),
+	SYSCALL(utimes),
+	SYSCALL(copy_file_range),
+	SYSCALL(sendfile),
+	SYSCALL(splice),
+};
 
 static const struct {
 	unsigned set;
@@ -85,17 +183,84 @@ static const struct {
 	{PRIV_SECCOMP_DIAL, set_dial, ARRAY_LEN(set_dial)},
 	{PRIV_SECCOMP_OPEN, set_open, ARRAY_LEN(set_open)},
 	{PRIV_SECCOMP_FILE, set_file, ARRAY_LEN(set_file)},
+	{PRIV_SECCOMP_FORK, set_fork, ARRAY_LEN(set_fork)},
+	{PRIV_SECCOMP_EXEC, set_exec, ARRAY_LEN(set_exec)},
 };
+
+#define ALLOW(call, n, ...) seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(call), n, __VA_ARGS__)
+#define REFUSE(call, code)  seccomp_rule_add(ctx, SCMP_ACT_ERRNO(code), SCMP_SYS(call), 0)
+/* A namespace of one's own would bring every capability inside it. */
+#define CLONE_NEW_ANY                                                                              \
+	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |             \
+	 CLONE_NEWPID | CLONE_NEWNET)
+
+/* No page becomes executable any more: injected code has to live on what is there. Programs that
+ * are executed need their code: from files, never writable at the same time, never made so from
+ * other memory. */
+static int seccomp_add_memory(scmp_filter_ctx ctx, unsigned sets)
+{
+	int bad = 0;
+
+	bad |= ALLOW(mmap, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	bad |= ALLOW(mprotect, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	if (sets & PRIV_SECCOMP_EXEC)
+		bad |= ALLOW(mmap, 2,
+			     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC),
+			     SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_ANONYMOUS, 0));
+	return bad;
+}
+
+static int seccomp_add_fork(scmp_filter_ctx ctx, unsigned sets)
+{
+	const scmp_datum_t never =
+		sets & PRIV_SECCOMP_EXEC ? CLONE_NEW_ANY : CLONE_NEW_ANY | CLONE_VM | CLONE_THREAD;
+	int bad = 0;
+
+	if (!(sets & PRIV_SECCOMP_FORK))
+		return 0;
+	bad |= ALLOW(clone, 1, SCMP_A0(SCMP_CMP_MASKED_EQ, never, 0));
+#ifdef __NR_fork
+	bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(fork), 0);
+#endif
+	/* Its flags are in memory, where a filter cannot look; C libraries then take clone. With
+	 * EXEC that is the answer to everything, which libseccomp does not let be said twice. */
+	if (!(sets & PRIV_SECCOMP_EXEC))
+		bad |= REFUSE(clone3, ENOSYS);
+	/* One process by its number, or one's own group; never another group, never all. */
+	bad |= ALLOW(kill, 1, SCMP_A0(SCMP_CMP_LE, INT32_MAX));
+	bad |= ALLOW(setpgid, 2, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, 0));
+	bad |= ALLOW(pidfd_open, 1, SCMP_A1(SCMP_CMP_EQ, 0));
+	bad |= ALLOW(prctl, 2, SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG),
+		     SCMP_A1(SCMP_CMP_EQ, SIGKILL));
+	return bad;
+}
+
+/* The locks and copies that programs make of descriptors, and modes of their files. */
+static int seccomp_add_exec(scmp_filter_ctx ctx, unsigned sets)
+{
+	static const unsigned fcntls[] = {F_DUPFD,	F_DUPFD_CLOEXEC, F_GETLK,     F_SETLK,
+					  F_SETLKW,	F_OFD_GETLK,	 F_OFD_SETLK, F_OFD_SETLKW,
+					  F_GETPIPE_SZ, F_SETPIPE_SZ};
+	int bad = 0;
+
+	if (!(sets & PRIV_SECCOMP_EXEC))
+		return 0;
+	for (size_t i = 0; i < ARRAY_LEN(fcntls); i++)
+		bad |= ALLOW(fcntl, 1, SCMP_A1(SCMP_CMP_EQ, fcntls[i]));
+	/* No set-id file, whatever no-new-privs would make of it. */
+	bad |= ALLOW(chmod, 1, SCMP_A1(SCMP_CMP_MASKED_EQ, 07000, 0));
+	bad |= ALLOW(fchmod, 1, SCMP_A1(SCMP_CMP_MASKED_EQ, 07000, 0));
+	bad |= ALLOW(fchmodat, 1, SCMP_A2(SCMP_CMP_MASKED_EQ, 07000, 0));
+	if (!(sets & PRIV_SECCOMP_DIAL))
+		bad |= REFUSE(socket, EACCES);
+	return bad;
+}
 
 /* Calls that are safe with some arguments only. */
 static int seccomp_add_checked(scmp_filter_ctx ctx, unsigned sets)
 {
-	const struct scmp_arg_cmp not_exec = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
-	int bad = 0;
+	int bad = seccomp_add_memory(ctx, sets);
 
-	/* No page becomes executable any more: injected code has to live on what is there. */
-	bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, not_exec);
-	bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, not_exec);
 	bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				SCMP_A1(SCMP_CMP_EQ, FIONREAD));
 	bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
@@ -114,6 +279,7 @@ static int seccomp_add_checked(scmp_filter_ctx ctx, unsigned sets)
 	/* Reading a limit is harmless; setting one is refused, not fatal. */
 	bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
 				SCMP_A2(SCMP_CMP_EQ, 0));
+	bad |= seccomp_add_fork(ctx, sets) | seccomp_add_exec(ctx, sets);
 	if (sets & PRIV_SECCOMP_PASS_FD)
 		bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
 					SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
@@ -125,7 +291,7 @@ static int seccomp_add_checked(scmp_filter_ctx ctx, unsigned sets)
 					SCMP_A0(SCMP_CMP_EQ, AF_INET6));
 	}
 	/* A file that appears to be missing is an answer; without OPEN nothing can be opened. */
-	if (!(sets & PRIV_SECCOMP_OPEN)) {
+	if (!(sets & (PRIV_SECCOMP_OPEN | PRIV_SECCOMP_EXEC))) {
 		bad |= seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(openat), 0);
 		bad |= seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(open), 0);
 	}
@@ -139,10 +305,13 @@ int priv_seccomp(unsigned sets, struct err *e)
 
 	if (priv_is_instrumented())
 		return 0;
-	ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	sets |= PRIV_SECCOMP_BASE;
+	if (sets & PRIV_SECCOMP_EXEC)
+		sets |= PRIV_SECCOMP_FORK;
+	ctx = seccomp_init(sets & PRIV_SECCOMP_EXEC ? SCMP_ACT_ERRNO(ENOSYS)
+						    : SCMP_ACT_KILL_PROCESS);
 	if (!ctx)
 		return err_set(e, -ENOMEM, "seccomp_init");
-	sets |= PRIV_SECCOMP_BASE;
 	for (size_t t = 0; t < ARRAY_LEN(sets_table); t++) {
 		for (size_t i = 0; (sets & sets_table[t].set) && i < sets_table[t].n; i++) {
 			ret = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, sets_table[t].calls[i], 0);

@@ -7,6 +7,7 @@
 #include "probe/canary.h"
 
 #include "probe/canary_dns.h"
+#include "probe/canary_git.h"
 #include "probe/canary_http.h"
 
 #include "base/clean.h"
@@ -348,6 +349,9 @@ int canary_main(int argc, char **argv)
 	(void)signal(SIGPIPE, SIG_IGN);
 	buf_init(&targets, 8192);
 	canary.tls = canary_tls_new(dir, &e);
+	/* Before anybody listens: the children that make the repositories keep nothing open. */
+	if (canary_git_open(argv[0]) && buf_printf(&targets, "git=1\n") < 0)
+		die("targets");
 	if (!canary.tls || canary_open_all(argv[0], &targets, &e) < 0 ||
 	    io_write_file_atomic(dir, "targets", buf_str(&targets), 0644, &e) < 0)
 		die("%s", e.text);

@@ -1,6 +1,7 @@
 #include "probe/canary_http.h"
 
 #include "probe/canary.h"
+#include "probe/canary_git.h"
 
 #include "base/clean.h"
 #include "base/io.h"
@@ -17,6 +18,7 @@
 #include <sys/socket.h>
 
 #define HTTP_REQUEST_MAX (128u << 10)
+#define HTTP_GIT_MAX	 (8u << 20)
 #define HTTP_IDLE_MS	 1000
 #define HTTP_REQUESTS	 64
 
@@ -135,8 +137,9 @@ struct canary_tls *canary_tls_new(int dirfd, struct err *e)
 	return t;
 }
 
-/* Content-Length of a head, 0 if there is none: this server believes its clients. */
-static size_t http_content_length(struct str head)
+/* How much of rest is the body, by the head: this server believes its clients. SIZE_MAX: it is not
+ * all there yet. */
+static size_t http_body_length(struct str head, struct str rest)
 {
 	for (size_t at = 0; at < head.n;) {
 		struct str line = str_sub(head, at, head.n);
@@ -145,6 +148,8 @@ static size_t http_content_length(struct str head)
 
 		line = str_sub(line, 0, end);
 		at += end + 1;
+		if (str_istarts(line, STR_LIT("transfer-encoding:")))
+			return canary_git_chunked_length(rest);
 		if (!str_istarts(line, STR_LIT("content-length:")))
 			continue;
 		line = str_sub(line, 15, line.n);
@@ -165,10 +170,11 @@ static size_t http_read_request(struct stream *s, struct buf *b)
 		ssize_t n;
 
 		if (end < all.n) {
-			size_t want = end + 4 + http_content_length(str_sub(all, 0, end + 2));
+			size_t body = http_body_length(str_sub(all, 0, end + 2),
+						       str_sub(all, end + 4, all.n));
 
-			if (all.n >= want)
-				return want;
+			if (body <= all.n - end - 4)
+				return end + 4 + body;
 		}
 		at = buf_reserve(b, 16384);
 		if (!at)
@@ -201,18 +207,41 @@ static void http_answer(struct stream *s, struct str request)
 	stream_write(s, body);
 }
 
+static void http_answer_git(struct stream *s, struct str request)
+{
+	struct buf out;
+
+	buf_init(&out, HTTP_GIT_MAX);
+	canary_git_answer(request, &out);
+	stream_write(s, buf_str(&out));
+	buf_free(&out);
+}
+
+/* Its sender waits for the end of the connection. */
+static bool http_is_last(struct str request)
+{
+	struct str head = str_sub(request, 0, str_find(request, STR_LIT("\r\n\r\n")));
+
+	return str_find(head, STR_LIT("\r\nConnection: close")) < head.n;
+}
+
 static void http_serve(const char *name, struct stream *s)
 {
+	bool is_last = false;
 	struct buf b;
 
 	buf_init(&b, HTTP_REQUEST_MAX * 2);
-	for (int i = 0; i < HTTP_REQUESTS; i++) {
+	for (int i = 0; i < HTTP_REQUESTS && !is_last; i++) {
 		size_t n = http_read_request(s, &b);
 
 		if (n == 0)
 			break;
 		canary_saw(name, b.p + b.from, n);
-		http_answer(s, str_sub(buf_str(&b), 0, n));
+		if (canary_git_is_for(str_sub(buf_str(&b), 0, n)))
+			http_answer_git(s, str_sub(buf_str(&b), 0, n));
+		else
+			http_answer(s, str_sub(buf_str(&b), 0, n));
+		is_last = http_is_last(str_sub(buf_str(&b), 0, n));
 		buf_consume(&b, n);
 	}
 	buf_free(&b);

@@ -21,12 +21,22 @@
 static const struct {
 	const struct probe *probes;
 	const size_t *n;
+	enum { ORDINARY, GIT, MOUNT } of; /* which of the suite's bottles it belongs to */
 } groups[] = {
-	{probes_start, &n_probes_start}, /* before everything else: it is about the first moment */
-	{probes_network, &n_probes_network},	   {probes_bundle, &n_probes_bundle},
-	{probes_proxy, &n_probes_proxy},	   {probes_dlp, &n_probes_dlp},
-	{probes_credential, &n_probes_credential}, {probes_key, &n_probes_key},
-	{probes_kernel, &n_probes_kernel},	   {probes_device, &n_probes_device},
+	/* Before everything else: it is about the first moment. */
+	{probes_start, &n_probes_start, ORDINARY},
+	{probes_network, &n_probes_network, ORDINARY},
+	{probes_bundle, &n_probes_bundle, ORDINARY},
+	{probes_proxy, &n_probes_proxy, ORDINARY},
+	{probes_dlp, &n_probes_dlp, ORDINARY},
+	{probes_credential, &n_probes_credential, ORDINARY},
+	{probes_key, &n_probes_key, ORDINARY},
+	{probes_kernel, &n_probes_kernel, ORDINARY},
+	{probes_device, &n_probes_device, ORDINARY},
+	{probes_git, &n_probes_git, GIT},
+	{probes_git_carry, &n_probes_git_carry, GIT},
+	{probes_git_wall, &n_probes_git_wall, GIT},
+	{probes_mount, &n_probes_mount, MOUNT},
 };
 
 /* --- reporting --- */
@@ -198,6 +208,10 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 		{"as", &env->as, NULL},
 		{"rounds", NULL, &env->rounds},
 		{"ask", NULL, &env->ask},
+		{"git", NULL, &env->git},
+		{"mount", NULL, &env->mount},
+		{"outside", &env->outside, NULL},
+		{"workspace", &env->workspace, NULL},
 		{"pinned", &env->pinned, NULL},
 		{"abstract", &env->abstract, NULL},
 		{"path", &env->path, NULL},
@@ -276,7 +290,10 @@ static void probe_run_all(struct probe_env *env)
 		for (size_t i = 0; i < *groups[g].n; i++) {
 			const struct probe *p = &groups[g].probes[i];
 
-			if (probe_is_wanted(env->only, p->id))
+			if (groups[g].of == (env->git	  ? GIT
+					     : env->mount ? MOUNT
+							  : ORDINARY) &&
+			    probe_is_wanted(env->only, p->id))
 				p->run(env, p->id);
 		}
 		if (g == 0 && env->ask)

@@ -35,6 +35,9 @@ struct probe_env {
 	const char *as;		     /* beat: the id that its tries go by */
 	uint16_t rounds;	     /* beat: how often; 0: until it is killed */
 	uint16_t ask;		     /* say "ask" and read more targets from standard input */
+	uint16_t git, mount;	     /* run the probes of git, of a mounted folder; no others */
+	const char *workspace; /* the host's folder, which the bottle has a clone of, or mounted */
+	const char *outside;   /* a folder of the host's that it has not */
 	uint16_t tls, plain, any, loop, dns;
 	const char *host;  /* the host's outer address */
 	const char *hosts; /* every address of the host's interfaces, comma-separated */
@@ -57,9 +60,11 @@ struct probe {
 };
 
 extern const struct probe probes_start[], probes_network[], probes_bundle[], probes_proxy[],
-	probes_dlp[], probes_credential[], probes_key[], probes_kernel[], probes_device[];
+	probes_dlp[], probes_credential[], probes_key[], probes_kernel[], probes_device[],
+	probes_git[], probes_git_carry[], probes_git_wall[], probes_mount[];
 extern const size_t n_probes_start, n_probes_network, n_probes_bundle, n_probes_proxy, n_probes_dlp,
-	n_probes_credential, n_probes_key, n_probes_kernel, n_probes_device;
+	n_probes_credential, n_probes_key, n_probes_kernel, n_probes_device, n_probes_git,
+	n_probes_git_carry, n_probes_git_wall, n_probes_mount;
 
 int probe_main(int argc, char **argv);
 int listen_main(const struct probe_env *env);

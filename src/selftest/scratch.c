@@ -41,6 +41,37 @@ static const char bottle_manifest[] =
 	"      ports: [443, %s]\n"
 	"---\n";
 
+/* Its upstream is the canary. */
+static const char git_manifest[] =
+	"---\n"
+	"expose: [%s/expose]\n"
+	"workspace: clone\n"
+	"egress:\n"
+	"  ca: %s/canary/ca.pem\n"
+	"  resolve:\n"
+	"    git.selftest.example: 127.0.0.1:%s\n"
+	"git:\n"
+	"  user: {name: Selftest, email: selftest@selftest.example, enforce: true}\n"
+	"  remotes:\n"
+	"    - name: project\n"
+	"      upstream: https://git.selftest.example/git/project.git\n"
+	"      token_ref: \"file:%s/secret/token\"\n"
+	"      branches: [\"**\"]\n"
+	"      tags: [\"v*\"]\n"
+	"      protected: [\"release/*\"]\n"
+	"      max_object: 256KiB\n"
+	"    - name: echo\n"
+	"      upstream: https://git.selftest.example/git/echo/x.git\n"
+	"      token_ref: \"file:%s/secret/token\"\n"
+	"---\n";
+
+static const char mount_manifest[] = "---\n"
+				     "expose: [%s/expose]\n"
+				     "workspace: mount\n"
+				     "egress:\n"
+				     "  routes: []\n"
+				     "---\n";
+
 static const char empty_manifest[] = "---\n"
 				     "expose: [%s/expose]\n"
 				     "egress:\n"
@@ -225,7 +256,8 @@ static int make_secret(struct scratch *s, struct err *e)
 static int write_manifests(struct scratch *s, struct err *e)
 {
 	_cleanup_free_ char *empty = mem_printf(empty_manifest, s->root);
-	_cleanup_free_ char *bottle = NULL;
+	_cleanup_free_ char *mount = mem_printf(mount_manifest, s->root);
+	_cleanup_free_ char *bottle = NULL, *git = NULL;
 	char tls[16], dns[16];
 	int ret;
 
@@ -233,7 +265,12 @@ static int write_manifests(struct scratch *s, struct err *e)
 	    !scratch_target(s, "dns", dns, sizeof(dns)))
 		return err_set(e, -EPROTO, "the canary named no targets");
 	bottle = mem_printf(bottle_manifest, s->root, s->root, dns, tls, tls, s->root, tls);
+	git = mem_printf(git_manifest, s->root, s->root, tls, s->root, s->root);
 	ret = write_pair(s, "selftest", bottle, e);
+	if (ret == 0)
+		ret = write_pair(s, "git", git, e);
+	if (ret == 0)
+		ret = write_pair(s, "mount", mount, e);
 	/* The same policy under other names: so a bottle can be told from the others. */
 	if (ret == 0)
 		ret = write_pair(s, "sibling", bottle, e);

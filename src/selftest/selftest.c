@@ -223,6 +223,10 @@ static int suite_run(struct suite *s, struct selftest_report *out, struct err *e
 		ret = sibling_finish(s, e);
 	if (ret == 0)
 		ret = run_control(s, e);
+	if (ret == 0)
+		ret = git_run(s, e);
+	if (ret == 0)
+		ret = mount_run(s, e);
 	if (ret == 0 && suite_wants(s, "P13"))
 		ret = run_empty_policy(s, e);
 	if (ret == 0)

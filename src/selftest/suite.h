@@ -8,6 +8,7 @@
 #define SUITE_TOKEN_MAX 32
 /* The first bottle of a host may have to make images; who fails sooner ends sooner. */
 #define SUITE_START_MS (15 * 60 * 1000)
+#define SUITE_GIT_S    60
 /* What is attacked again in a bottle's second life and after the engine was restarted. */
 #define SUITE_NETWORK_IDS "A0,A1,A2,A6,A7,N01,N03,N04,N05,N07,N10"
 
@@ -86,6 +87,8 @@ bool host_is_on_link(const char *address);
 
 /* --- the parts (each does what is wanted of it, or nothing) --- */
 
+int git_run(struct suite *s, struct err *e) _fallible_;
+int mount_run(struct suite *s, struct err *e) _fallible_;
 int sibling_start(struct suite *s, struct err *e) _fallible_;
 /* The attacks that are made on it from the host, and what it has seen of all others. */
 int sibling_finish(struct suite *s, struct err *e) _fallible_;

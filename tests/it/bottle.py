@@ -226,7 +226,8 @@ class Running:
                              text=text, input=input)
 
     def roles(self):
-        """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, bwrap or guest, agent."""
+        """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, gitgate, gitssh, bwrap or
+        guest, agent."""
         out = {}
         for top in (self.state().get("pid", 0), *self.containers()):
             for pid in descendants(top):
@@ -279,7 +280,7 @@ def role_of(pid):
     if not argv:
         return "gone"
     name = os.path.basename(argv[0])
-    known = ("init", "record", "keyd", "egress", "pipelock")
+    known = ("init", "record", "keyd", "egress", "pipelock", "gitgate", "gitssh")
     if argv[1:2] == ["guest"]:
         return "guest"
     if name.startswith("claude-bottle-bundle") or "bundle" in name:

@@ -10,10 +10,11 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-pytest.register_assert_rewrite("claude", "session")
+pytest.register_assert_rewrite("claude", "git_world", "session")
 
 import bottle as bottle_module  # noqa: E402
 import engine as engine_module  # noqa: E402
+import git_world  # noqa: E402
 import images  # noqa: E402
 import session as session_module  # noqa: E402
 import standin  # noqa: E402
@@ -181,6 +182,49 @@ def make_engine():
     yield make
     for e in made:
         e.close()
+
+
+@pytest.fixture(scope="module", params=["native", "docker"])
+def git_backend(request):
+    """Tests of git-gate run on both; a module may override it."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def https_git(authority, scratch):
+    """An upstream over https; it knows one token."""
+    with git_world.HttpsGit(authority, tempfile.mkdtemp(prefix="u", dir=scratch)) as u:
+        yield u
+
+
+@pytest.fixture(scope="module")
+def ssh_git(scratch):
+    why = git_world.SshGit.missing()
+    if why:
+        pytest.skip(why)
+    with git_world.SshGit(tempfile.mkdtemp(prefix="s", dir=scratch)) as s:
+        yield s
+
+
+@pytest.fixture(scope="module")
+def make_world(request, git_backend, scratch, rule_cache, authority, https_git, ssh_git):
+    """make_world(remotes, …): a home whose bottle has these remotes. Not started yet."""
+    made, host = [], None
+    if git_backend == "docker":
+        host = request.getfixturevalue("engine").host
+        request.getfixturevalue("image_of")("shell")
+
+    def make(remotes, **more):
+        home = bottle_module.Home(tempfile.mkdtemp(prefix="g", dir=scratch), cache=rule_cache,
+                                  docker_host=host)
+        world = git_world.World(home, https_git, ssh_git)
+        made.append(world)
+        world.configure(authority, remotes, **more)
+        return world
+
+    yield make
+    for world in made:
+        world.close()
 
 
 @pytest.fixture(scope="session")

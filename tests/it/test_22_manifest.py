@@ -3,6 +3,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 
 import pytest
 
@@ -137,6 +138,64 @@ def test_repository_cannot_bring_a_bottle(home):
     assert r.returncode == 1 and 'no bottle "wide"' in r.stderr
     r = home.run("start", "worker", "--dry-run", "--headless", check=True)
     assert "the one of the current folder is not used" in r.stdout
+
+
+def git(*argv):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *argv], check=True,
+                   capture_output=True, env={"PATH": os.environ["PATH"], "HOME": "/nonexistent",
+                                             "GIT_CONFIG_NOSYSTEM": "1"})
+
+
+def plan_of(home, *args, cwd=None):
+    before, home.cwd = home.cwd, cwd or home.cwd
+    try:
+        r = home.run("start", "worker", "--dry-run", "--headless", "--json", *args, check=True)
+    finally:
+        home.cwd = before
+    return json.loads(r.stdout)
+
+
+def test_workspace_is_the_repository(home):
+    repo = f"{home.cwd}/repo"
+    assert plan_of(home)["workspace"] == "none"
+    os.makedirs(f"{repo}/deep/er")
+    git("init", "-q", "-b", "main", repo)
+    assert plan_of(home, cwd=repo)["workspace"] == "none"
+    git("-C", repo, "commit", "-q", "--allow-empty", "-m", "first")
+    for folder in (repo, f"{repo}/deep/er"):
+        plan = plan_of(home, cwd=folder)
+        assert (plan["workspace"], plan["workspace_path"]) == ("clone", repo)
+        assert [r["name"] for r in plan["git"]["remotes"]] == ["workspace"]
+    assert plan_of(home, "--workspace", "none", cwd=repo)["git"]["remotes"] == []
+    # As git leaves it after gc, with a worktree, with a detached head.
+    git("-C", repo, "gc", "-q")
+    git("-C", repo, "worktree", "add", "-q", "-b", "other", f"{home.cwd}/tree")
+    assert plan_of(home, cwd=repo)["workspace_path"] == repo
+    assert plan_of(home, cwd=f"{home.cwd}/tree")["workspace_path"] == f"{home.cwd}/tree"
+    git("-C", repo, "checkout", "-q", "--detach")
+    assert plan_of(home, cwd=repo)["workspace"] == "clone"
+    r = home.run("start", "worker", "--dry-run", "--headless", "--workspace", "clone")
+    assert r.returncode == 1 and "is no git repository" in r.stderr
+    r = home.run("start", "worker", "--dry-run", "--headless", "--workspace", "copy")
+    assert r.returncode == 2 and "clone, mount or none" in r.stderr
+
+
+def test_git_remotes_are_shown(home):
+    path = f"{home.folder}/.claude-bottle/bottles/box.md"
+    text = open(path).read()
+    remote = ("git:\n  remotes:\n    - {name: origin, upstream: 'https://github.com/me/x.git', "
+              "token_ref: 'env:CB_GIT', branches: ['agent/**']}\n")
+    with open(path, "w") as f:
+        f.write(text.replace("---\n", "---\n" + remote, 1))
+    shown = home.run("policy", "show", "worker", check=True).stdout
+    assert "origin  https://github.com/me/x.git" in shown
+    assert "push branches agent/**" in shown and "env:CB_GIT" in shown
+    both = json.loads(home.run("policy", "show", "worker", "--json", check=True).stdout)
+    assert both["git"]["remotes"][0]["path"] == "/me/x.git"
+    with open(path, "w") as f:
+        f.write(text.replace("---\n", "---\n" + remote.replace("token_ref", "key"), 1))
+    r = home.run("policy", "show", "worker")
+    assert r.returncode == 1 and "box.md:4:" in r.stderr and "key belongs to ssh" in r.stderr
 
 
 def test_show_and_why(home):

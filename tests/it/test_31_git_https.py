@@ -54,14 +54,11 @@ git fetch -q && git ls-remote origin | grep -c refs/heads/main
     assert any("git-upload-pack" in x.path for x in git_upstream.requests)
 
 
-def test_method_policy_stops_a_push(make_home, git_upstream, authority):
+def test_no_route_allows_a_push(make_home, git_upstream, authority):
+    """Pushes go through git-gate; past it there is no way, though this route allows everything."""
     home = make_home()
-    read_only = [bottle.route("git.example.test", methods=["GET"],
-                              paths=["/project.git/info/refs"]),
-                 bottle.route("git.example.test", methods=["POST"],
-                              paths=["/project.git/git-upload-pack"])]
-    home.write_bottle("box", routes=read_only, resolve={"git.example.test": git_upstream.address},
-                      ca=authority.path)
+    home.write_bottle("box", routes=[bottle.route("git.example.test", paths=["/**"])],
+                      resolve={"git.example.test": git_upstream.address}, ca=authority.path)
     home.write_agent()
     script = """
 cd /tmp
@@ -69,10 +66,16 @@ git clone -q https://git.example.test/project.git p && cd p || exit 9
 echo more >> file0.txt
 git -c user.name=a -c user.email=a@b commit -qam second
 git push -q origin HEAD:main && echo PUSHED
+for service in git-receive-pack git%2dreceive-pack; do
+    curl -s "https://git.example.test/project.git/info/refs?service=$service"
+done
+curl -s --data-binary 0000 https://git.example.test/project.git/git-receive-pack
 true
 """
     r = home.start("sh", "-c", script, timeout=60)
     assert r.returncode == 0 and "PUSHED" not in r.stdout, r.stdout + r.stderr
-    assert not any("git-receive-pack" in x.path and x.method == "POST"
-                   for x in git_upstream.requests)
-    assert any(x["reason"] == "path-not-allowed" for x in home.records()), home.records()
+    assert r.stdout.count('"reason":"git-push"') == 3, r.stdout
+    assert "git-gate forwards it after its scan" in r.stdout
+    assert not any("receive" in x.path for x in git_upstream.requests)
+    refused = [x for x in home.records() if x["reason"] == "git-push"]
+    assert len(refused) == 4, home.records()

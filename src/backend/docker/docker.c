@@ -117,6 +117,8 @@ static int docker_prepare(struct bottle **out, const struct plan *p, const char 
 	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.bundle);
 	place->uid_base = uid_base();
 	place->is_apart = true;
+	if (p->git.n_remotes > 0)
+		(void)snprintf(place->git_folder, sizeof(place->git_folder), DOCKER_GIT_FOLDER);
 	return place->uid_base ? 0 : err_set(e, -EIO, "no random bytes");
 }
 
@@ -164,6 +166,7 @@ static bool docker_release(struct bottle *b)
 	free(b->dir);
 	free(b->home);
 	free(b->bundle_path);
+	workspace_free(&b->workspace);
 	free(b);
 	return is_all;
 }

@@ -5,6 +5,7 @@
  *   network    claude-bottle-SLUG-outer    the bundle's way out
  *   container  claude-bottle-SLUG-bundle   on both; at the pinned address of the wall
  *   container  claude-bottle-SLUG          the agent, on the wall alone
+ *   volume     (no name)                   git-gate's folder in the bundle; with git
  *
  * and in its state folder a folder `docker`, which is there as long as any of these may be:
  *
@@ -20,18 +21,20 @@
 #include "base/json.h"
 #include "engine/engine.h"
 #include "image/image.h"
+#include "workspace/workspace.h"
 
 #include <netinet/in.h>
 #include <sys/types.h>
 
 #define DOCKER_LABEL_SLUG  "claude-bottle.slug"
 #define DOCKER_LABEL_STATE "claude-bottle.state" /* the bottle's state folder */
-#define DOCKER_LABEL_ROLE  "claude-bottle.role"	 /* agent, bundle, wall, outer, closer */
+#define DOCKER_LABEL_ROLE  "claude-bottle.role"	 /* agent, bundle, wall, outer, closer, git */
 #define DOCKER_PREFIX	   "claude-bottle-"
 #define DOCKER_ID_SIZE	   80
 #define DOCKER_FDS_MAX	   12
 #define DOCKER_CA_FILE	   "ca.pem"
-#define DOCKER_STATE	   "docker" /* below the state folder */
+#define DOCKER_STATE	   "docker"	       /* below the state folder */
+#define DOCKER_GIT_FOLDER  "/var/lib/git-gate" /* of the bundle's image, anybody's to write */
 
 /* --- range.c: addresses --- */
 
@@ -89,6 +92,7 @@ struct bottle {
 	const struct plan *plan;
 	struct engine engine;
 	char *state_dir, *dir, *home;
+	struct workspace workspace;
 	struct image_info agent_image, bundle_image;
 	char *bundle_path; /* of the executable, which the agent's container finds at GUEST_BUNDLE
 			    */

@@ -175,6 +175,7 @@ static int list_labelled(const struct engine *en, const char *path, const struct
 	_cleanup_json_ json_t *filter = json_pack("{s:[s]}", "label", label);
 	_cleanup_free_ char *text = filter ? json_dumps(filter, JSON_COMPACT) : NULL;
 	_cleanup_(buf_free) struct buf target;
+	const json_t *volumes;
 	int ret;
 
 	buf_init(&target, 4096);
@@ -186,7 +187,10 @@ static int list_labelled(const struct engine *en, const char *path, const struct
 	if (ret < 0)
 		return err_set(e, ret, "the Docker engine: %s: too long", what);
 	ret = engine_do(en, "GET", buf_str(&target).p, NULL, what, out, e);
-	if (ret == 0 && !json_is_array(*out))
+	/* Volumes come as a member of an object. */
+	/* Volumes come as a member of an object, null for none. */
+	volumes = ret == 0 ? json_object_get(*out, "Volumes") : NULL;
+	if (ret == 0 && !json_is_array(*out) && !json_is_array(volumes) && !json_is_null(volumes))
 		return err_set(e, -EPROTO, "the Docker engine: %s: its answer is no list", what);
 	return ret;
 }
@@ -240,18 +244,68 @@ static int remove_listed(const struct engine *en, const struct docker_which *w, 
 	return first;
 }
 
+static int remove_networks(const struct engine *en, const struct docker_which *w, size_t *n,
+			   struct err *e)
+{
+	return remove_listed(en, w, true, n, e);
+}
+
+/* As the engine names those that were given no name: it goes into a path. */
+static bool volume_is_ours(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n > 0 && n < DOCKER_ID_SIZE && strspn(name, "0123456789abcdef") == n;
+}
+
+/* Of containers that somebody has removed without what was theirs. */
+static int remove_volumes(const struct engine *en, const struct docker_which *w, size_t *n,
+			  struct err *e)
+{
+	_cleanup_json_ json_t *answer = NULL;
+	int first = list_labelled(en, "/volumes?filters=", w, "list volumes", &answer, e);
+	const json_t *list = json_object_get(answer, "Volumes");
+
+	for (size_t i = 0; first != -ECONNREFUSED && i < json_array_size(list); i++) {
+		const json_t *object = json_array_get(list, i);
+		const char *name = json_string_value(json_object_get(object, "Name"));
+		char path[OBJECTS_PATH_MAX];
+		struct err own = ERR_INIT;
+		int ret;
+
+		if (!is_wanted(object, w) || !name || !volume_is_ours(name))
+			continue;
+		(*n)++;
+		if (w->is_dry)
+			continue;
+		(void)snprintf(path, sizeof(path), "/volumes/%s?force=1", name);
+		ret = engine_do(en, "DELETE", path, NULL, "remove a volume", NULL, &own);
+		if (ret < 0 && ret != -ENOENT && first == 0) {
+			first = ret;
+			if (e)
+				*e = own;
+		}
+	}
+	return first;
+}
+
 int docker_remove(const struct engine *en, const struct docker_which *w, size_t *n, struct err *e)
 {
-	struct err other = ERR_INIT;
-	int ret, ret_networks;
+	int (*const others[])(const struct engine *, const struct docker_which *, size_t *,
+			      struct err *) = {remove_networks, remove_volumes};
+	int first;
 
 	*n = 0;
-	ret = remove_listed(en, w, false, n, e);
-	ret_networks = remove_listed(en, w, true, n, &other);
-	if (ret == 0 && ret_networks < 0) {
-		ret = ret_networks;
-		if (e)
-			*e = other;
+	first = remove_listed(en, w, false, n, e);
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		struct err own = ERR_INIT;
+		int ret = others[i](en, w, n, &own);
+
+		if (first == 0 && ret < 0) {
+			first = ret;
+			if (e)
+				*e = own;
+		}
 	}
-	return ret;
+	return first;
 }

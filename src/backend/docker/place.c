@@ -121,6 +121,29 @@ static int place_find_bundle(struct bottle *b, struct err *e)
 	return 0;
 }
 
+/* What the agent makes in a workspace must be its owner's, and there is nothing between the
+ * container's ids and the host's: so it has the owner's. */
+static int place_own_workspace(struct bottle *b, struct err *e)
+{
+	const struct workspace *w = &b->workspace;
+	_cleanup_close_ int home = -1;
+
+	if (b->plan->agent_uid == 0)
+		return err_set(e, -EINVAL,
+			       "workspace: mount and an agent that is uid 0 in its container: its "
+			       "files would be root's on this host");
+	if (w->uid == 0)
+		return err_set(e, -EPERM,
+			       "the workspace \"%s\" is root's, and with the docker backend the "
+			       "agent would have to be: start the bottle as an ordinary user, or "
+			       "natively",
+			       w->path);
+	b->uid = w->uid;
+	b->gid = w->gid;
+	home = agent_home_open(b->home, b->uid, b->gid, e);
+	return home < 0 ? home : workspace_give(w, b->uid, b->gid, e);
+}
+
 /* The agent's ids in the container are its ids on the host: there is no user namespace between
  * them. So that one bottle's escape is not into another bottle's files, each has its own where we
  * are root; else they are the user's. */
@@ -157,7 +180,9 @@ int docker_make_place(struct bottle *b, struct err *e)
 	if (ret == 0)
 		ret = agent_expose_check(b->plan, e);
 	if (ret == 0)
-		ret = place_pick_ids(b, e);
+		ret = workspace_prepare(&b->workspace, b->plan, b->state_dir, e);
+	if (ret == 0)
+		ret = b->workspace.path ? place_own_workspace(b, e) : place_pick_ids(b, e);
 	if (ret == 0)
 		ret = guest_listen(agent, &b->guest_listen_fd, e);
 	if (ret == 0)

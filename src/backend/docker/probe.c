@@ -1,6 +1,8 @@
 /* doctor, and what every start asks first: is there an engine, and can bottles be had of it. */
 #include "backend/docker/docker_int.h"
 
+#include "backend/host_git.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,5 +129,7 @@ int docker_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, str
 		       en.version, en.api, en.socket, en.from);
 	probe_limits(&en, checks, n);
 	probe_images(&en, checks, n);
+	if (*n < BACKEND_CHECKS_MAX)
+		host_git_probe(&checks[(*n)++]);
 	return 0;
 }

@@ -4,6 +4,7 @@
  */
 #include "backend/docker/docker_int.h"
 
+#include "backend/agent_clone.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -125,8 +126,9 @@ int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 		p->canary ? mem_printf("[default]\ndeploy_token = %s\n", p->canary) : NULL;
 	const struct guest_file file = {
 		.path = AGENT_CANARY_FILE, .mode = 0600, .text = str_of(canary)};
+	char **command = agent_command_make(p, b->wall.bundle);
 	struct guest_go go = {
-		.argv = p->command,
+		.argv = command,
 		.env = b->env,
 		.has_tty = b->has_tty,
 		.files = &file,
@@ -136,6 +138,7 @@ int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 
 	if (ret == 0)
 		ret = guest_go(b->guest_fd, &go, RUN_GO_MS, -1, e);
+	agent_command_free(command);
 	b->has_gone = ret == 0;
 	return ret;
 }
@@ -176,10 +179,13 @@ int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, p
 		struct err *e)
 {
 	unsigned number = b->n_execs % GUEST_EXEC_MAX + 1;
-	_cleanup_json_ json_t *spec = exec_spec(b, number, argv, io->has_tty), *answer = NULL;
+	char **waiting = agent_exec_make(b->plan, b->home, argv);
+	_cleanup_json_ json_t *spec = exec_spec(b, number, waiting ? waiting : argv, io->has_tty),
+			      *answer = NULL;
 	char path[RUN_PATH_MAX], id[DOCKER_ID_SIZE];
 	int ret;
 
+	agent_command_free(waiting);
 	if (!spec)
 		return err_set(e, -EILSEQ, "the command is not UTF-8");
 	(void)snprintf(path, sizeof(path), "/containers/%s/exec", b->agent_id);

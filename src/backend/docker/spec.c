@@ -17,6 +17,8 @@
 #define SPEC_PROFILE_MAX   65536
 #define SPEC_BUNDLE_MEMORY (512u << 20)
 #define SPEC_BUNDLE_PIDS   64
+#define SPEC_GIT_MEMORY	   (3ull << 30) /* packs are large, and several are made at a time */
+#define SPEC_GIT_PIDS	   512
 #define SPEC_CLOSER_MEMORY (64u << 20)
 
 static json_t *spec_security(void)
@@ -108,8 +110,18 @@ static json_t *spec_endpoint(const char *network, const char *address)
 
 /* --- the bundle --- */
 
+/* git-gate's folder, on disk: without a name, it goes with the container; the label is for what is
+ * left when somebody else has removed that one. The image's folder, whose mode it takes over, is
+ * anybody's to write: the bundle's init may not give it to a role. */
+static json_t *spec_git_volume(const struct bottle *b)
+{
+	return json_pack("{s:s, s:s, s:b, s:{s:o}}", "Type", "volume", "Target", DOCKER_GIT_FOLDER,
+			 "ReadOnly", 0, "VolumeOptions", "Labels", docker_labels(b, "git"));
+}
+
 json_t *docker_spec_bundle(const struct bottle *b)
 {
+	bool has_git = b->plan->git.n_remotes > 0;
 	char listen[64];
 	json_t *mounts = json_array(), *host_config;
 	/* bundle/bundle.h says why these. */
@@ -117,14 +129,16 @@ json_t *docker_spec_bundle(const struct bottle *b)
 				 "NET_BIND_SERVICE");
 
 	(void)snprintf(listen, sizeof(listen), "listen=%s", b->wall.bundle);
-	if (spec_add_own(mounts, b, "bundle", GUEST_FOLDER "/run") < 0) {
+	if (spec_add_own(mounts, b, "bundle", GUEST_FOLDER "/run") < 0 ||
+	    (has_git && json_array_append_new(mounts, spec_git_volume(b)) < 0)) {
 		json_decref(mounts);
 		mounts = NULL;
 	}
 	host_config = spec_host_config(b->wall.id, caps, mounts);
 	if (!host_config)
 		return NULL;
-	spec_limit(host_config, SPEC_BUNDLE_MEMORY, SPEC_BUNDLE_PIDS, 0);
+	spec_limit(host_config, has_git ? SPEC_GIT_MEMORY : SPEC_BUNDLE_MEMORY,
+		   has_git ? SPEC_GIT_PIDS : SPEC_BUNDLE_PIDS, 0);
 	(void)json_object_set_new(host_config, "Sysctls", spec_sysctls());
 	(void)json_object_set_new(
 		host_config, "Tmpfs",
@@ -139,6 +153,32 @@ json_t *docker_spec_bundle(const struct bottle *b)
 
 /* --- the agent --- */
 
+/* The folder, parts of it onto themselves, and its repository (workspace/workspace.h). The engine
+ * sorts them by depth. */
+static int spec_add_workspace(json_t *mounts, const struct workspace *w)
+{
+	_cleanup_free_ char *git = NULL;
+	int bad;
+
+	if (!w->path)
+		return 0;
+	bad = spec_add_mount(mounts, w->path, w->path, false);
+	for (size_t i = 0; i < w->n_mounts; i++) {
+		_cleanup_free_ char *path = mem_printf("%s/%s", w->path, w->mounts[i].path);
+
+		bad |= spec_add_mount(mounts, path, path, w->mounts[i].is_read_only);
+	}
+	git = mem_printf("%s/.git", w->path);
+	if (w->git_file)
+		bad |= spec_add_mount(mounts, w->git_file, git, true);
+	bad |= spec_add_mount(mounts, w->git_dir, w->git_file ? WORKSPACE_GITDIR : git, false);
+	if (w->objects)
+		bad |= spec_add_mount(mounts, w->objects, WORKSPACE_OBJECTS, true);
+	for (size_t i = 0; i < w->n_alternates; i++)
+		bad |= spec_add_mount(mounts, w->alternates[i], w->alternates[i], true);
+	return bad;
+}
+
 static json_t *spec_agent_mounts(const struct bottle *b)
 {
 	static const char *const files[] = {
@@ -150,12 +190,15 @@ static json_t *spec_agent_mounts(const struct bottle *b)
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
 		bad |= spec_add_own(mounts, b, files[i] + 1, files[i]);
+	if (b->plan->git.n_remotes > 0)
+		bad |= spec_add_own(mounts, b, &AGENT_GITCONFIG[1], AGENT_GITCONFIG);
 	bad |= spec_add_own(mounts, b, "etc/" DOCKER_CA_FILE, AGENT_CA_PATH);
 	bad |= spec_add_own(mounts, b, "agent", GUEST_FOLDER "/run");
 	bad |= spec_add_mount(mounts, b->bundle_path, GUEST_BUNDLE, true);
 	bad |= spec_add_mount(mounts, b->home, AGENT_HOME, false);
 	for (size_t i = 0; i < b->plan->n_expose; i++)
 		bad |= spec_add_mount(mounts, b->plan->expose[i], b->plan->expose[i], true);
+	bad |= spec_add_workspace(mounts, &b->workspace);
 	if (bad) {
 		json_decref(mounts);
 		return NULL;

@@ -187,7 +187,7 @@ static int gather_targets(struct bottle *b, struct targets *t, unsigned port, st
 
 int docker_canary(struct bottle *b, struct err *e)
 {
-	static const unsigned answers[] = {WALL_PORT_PROXY};
+	static const unsigned answers[] = {WALL_PORT_PROXY, GUEST_PORT_GIT}; /* with git */
 	struct targets *t = mem_zalloc(sizeof(*t));
 	_cleanup_close_ int listener = -1, visitor = -1;
 	uint16_t port = 0;
@@ -200,7 +200,7 @@ int docker_canary(struct bottle *b, struct err *e)
 	if (ret == 0) {
 		const struct guest_canary c = {.pinned = b->wall.bundle,
 					       .answers = answers,
-					       .n_answers = 1,
+					       .n_answers = b->plan->git.n_remotes > 0 ? 2 : 1,
 					       .closed = t->list,
 					       .n_closed = t->n};
 

@@ -1,5 +1,7 @@
 #include "backend/native/bwrap_args.h"
 
+#include "backend/agent_clone.h"
+#include "backend/agent_home.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -55,7 +57,7 @@ static void args_put_namespaces(struct bwrap_args *a, const struct compartment *
 	ARGS(a, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
 	     "--unshare-cgroup-try", "--disable-userns", "--die-with-parent");
 	ARGS(a, "--uid", id, "--gid", id, "--cap-drop", "ALL", "--hostname", c->plan->slug);
-	ARGS(a, "--clearenv", "--chdir", AGENT_HOME);
+	ARGS(a, "--clearenv", "--chdir", agent_start_folder(c->plan));
 	for (char **v = c->env; *v; v++) {
 		char *equals = strchr(*v, '=');
 		_cleanup_free_ char *name = str_dup(str_slice(*v, (size_t)(equals - *v)));
@@ -122,6 +124,39 @@ static void args_put_etc(struct bwrap_args *a, const struct agent_file *files, s
 	}
 }
 
+/* The folder, parts of it onto themselves, and its repository (workspace/workspace.h). */
+static void args_put_workspace(struct bwrap_args *a, const struct workspace *w,
+			       const struct bwrap_sources *s)
+{
+	_cleanup_free_ char *git = NULL;
+
+	if (!w->path)
+		return;
+	ARGS(a, "--bind", s->workspace, w->path);
+	for (size_t i = 0; i < w->n_mounts; i++) {
+		const struct workspace_mount *m = &w->mounts[i];
+		_cleanup_free_ char *from = mem_printf("%s/%s", s->workspace, m->path);
+		_cleanup_free_ char *to = mem_printf("%s/%s", w->path, m->path);
+
+		ARGS(a, m->is_read_only ? "--ro-bind" : "--bind", from, to);
+	}
+	git = mem_printf("%s/.git", w->path);
+	if (s->git_file)
+		ARGS(a, "--ro-bind", s->git_file, git);
+	ARGS(a, "--bind", s->git_dir, s->git_file ? WORKSPACE_GITDIR : git);
+	if (s->objects)
+		ARGS(a, "--ro-bind", s->objects, WORKSPACE_OBJECTS);
+	for (size_t i = 0; i < w->n_alternates; i++)
+		ARGS(a, "--ro-bind", s->alternates[i], w->alternates[i]);
+}
+
+void bwrap_sources_free(struct bwrap_sources *s)
+{
+	free(s->expose);
+	free(s->alternates);
+	*s = (struct bwrap_sources){0};
+}
+
 /* Says that the compartment is complete, waits for the word, then becomes the command. The first
  * byte matters: whoever joined earlier would stand in a mount namespace that still holds the host's
  * root. The word comes when the bundle serves and the canary has proven the wall; end of file
@@ -136,7 +171,9 @@ static_assert(BWRAP_READY_FD == 9 && BWRAP_HOLD_FD == 8, "BWRAP_START names them
 static int args_put_command(struct bwrap_args *a, const struct compartment *c, bool has_tty,
 			    struct err *e)
 {
-	if (c->plan->n_command == 0 || c->plan->n_command > BWRAP_ARGV_MAX - 16)
+	char **command;
+
+	if (c->plan->n_command == 0 || c->plan->n_command > BWRAP_ARGV_MAX - 24)
 		return err_set(e, -E2BIG, "the agent's command has %zu arguments",
 			       c->plan->n_command);
 	a->argv[a->n_argv++] = mem_strdup("bwrap");
@@ -151,8 +188,10 @@ static int args_put_command(struct bwrap_args *a, const struct compartment *c, b
 	a->argv[a->n_argv++] = mem_strdup("-c");
 	a->argv[a->n_argv++] = mem_strdup(BWRAP_START);
 	a->argv[a->n_argv++] = mem_strdup("agent");
-	for (size_t i = 0; i < c->plan->n_command; i++)
-		a->argv[a->n_argv++] = mem_strdup(c->plan->command[i]);
+	command = agent_command_make(c->plan, c->wall->pinned);
+	for (char **word = command; *word; word++)
+		a->argv[a->n_argv++] = mem_strdup(*word);
+	agent_command_free(command);
 	a->argv[a->n_argv] = NULL;
 	return 0;
 }
@@ -176,8 +215,8 @@ int bwrap_args_make(struct bwrap_args *a, const struct compartment *c,
 	ARGS(a, "--ro-bind", s->ca, AGENT_CA_PATH);
 	ARGS(a, "--bind", s->home, AGENT_HOME);
 	for (size_t i = 0; i < c->plan->n_expose; i++)
-		ARGS(a, "--ro-bind", s->expose ? s->expose[i] : c->plan->expose[i],
-		     c->plan->expose[i]);
+		ARGS(a, "--ro-bind", s->expose[i], c->plan->expose[i]);
+	args_put_workspace(a, &c->workspace, s);
 	ARGS(a, "--remount-ro", "/");
 	if (a->text.cap == 0)
 		return err_set(e, -E2BIG, "the agent's environment is too large");

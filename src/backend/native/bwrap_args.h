@@ -26,8 +26,11 @@ struct bwrap_args {
  * agent's uid cannot walk into root's folders. */
 struct bwrap_sources {
 	const char *home, *ca;
-	char *const *expose; /* as many as the plan's; NULL: the plan's own paths */
+	const char **expose;				      /* as many as the plan's */
+	const char *workspace, *git_dir, *git_file, *objects; /* NULL: none */
+	const char **alternates;
 };
+void bwrap_sources_free(struct bwrap_sources *s);
 
 /* The absolute path of bwrap in the system's folders (PATH is not consulted), or NULL. */
 const char *bwrap_find(void);

@@ -33,6 +33,7 @@ static int canary_closed(const char *address, uint16_t port, struct err *e)
 
 static int canary_look(const struct wall *w, uint16_t live_port, int timeout_ms, struct err *e)
 {
+	uint64_t until_ns = time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS;
 	int ret = wall_enter(w, e);
 
 	if (ret == 0)
@@ -45,10 +46,12 @@ static int canary_look(const struct wall *w, uint16_t live_port, int timeout_ms,
 		ret = canary_closed("10.209.0.1", 80, e);
 	if (ret == 0)
 		ret = canary_closed(w->pinned, WALL_PORT_EGRESS, e);
-	return ret < 0 ? ret
-		       : sock_ask_http(w->pinned, WALL_PORT_PIPELOCK,
-				       time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS,
-				       e);
+	if (ret == 0 && !w->has_git)
+		ret = canary_closed(w->pinned, WALL_PORT_GITGATE, e);
+	if (ret == 0)
+		ret = sock_ask_http(w->pinned, WALL_PORT_PIPELOCK, until_ns, e);
+	return ret == 0 && w->has_git ? sock_ask_gitgate(w->pinned, WALL_PORT_GITGATE, until_ns, e)
+				      : ret;
 }
 
 int wall_canary(const struct wall *w, int timeout_ms, struct err *e)

@@ -106,7 +106,13 @@ int compartment_prepare(struct compartment *c, const struct plan *p, const struc
 		return ret;
 	if (compartment_plant(home, c, e) < 0)
 		return e ? e->code : -EIO;
-	return agent_filter_build(&c->filter, e);
+	ret = workspace_prepare(&c->workspace, p, state_dir, e);
+	if (ret == 0)
+		ret = workspace_give(&c->workspace, w->uid, w->gid, e);
+	if (ret < 0)
+		return ret;
+	ret = agent_filter_build(&c->filter, e);
+	return ret == 0 && c->workspace.path ? agent_filter_refuse_setid(&c->filter, e) : ret;
 }
 
 void compartment_free(struct compartment *c)
@@ -114,6 +120,7 @@ void compartment_free(struct compartment *c)
 	agent_env_free(c->env);
 	free(c->home_dir);
 	free(c->ca_path);
+	workspace_free(&c->workspace);
 	close_fd(&c->hold_fd);
 	close_fd(&c->init_pidfd);
 	*c = COMPARTMENT_INIT;
@@ -234,8 +241,8 @@ static int launch_child(const struct launch *l, struct err *e)
 	const struct compartment *c = l->c;
 	int ret = cgroup_join(c->cgroup, e);
 
-	if (ret == 0 && geteuid() == 0)
-		ret = stage_make(l->stage, c->home_dir, c->ca_path, c->plan->expose, e);
+	if (ret == 0 && l->stage->is_needed)
+		ret = stage_make(l->stage, e);
 	if (ret == 0)
 		ret = compartment_stdio(l->io, l->slave_fd, false, e);
 	if (ret == 0)
@@ -430,13 +437,37 @@ int compartment_go(struct compartment *c, struct str ca_pem, struct err *e)
 	return 0;
 }
 
+/* Where bubblewrap finds what it binds. */
+static void launch_stage(const struct compartment *c, struct stage *s, struct bwrap_sources *to)
+{
+	const struct workspace *w = &c->workspace;
+
+	*s = (struct stage){.is_needed = geteuid() == 0,
+			    .disk_uid = w->uid,
+			    .disk_gid = w->gid,
+			    .uid = c->wall->uid,
+			    .gid = c->wall->gid};
+	to->home = stage_add(s, c->home_dir, false);
+	to->ca = stage_add(s, c->ca_path, false);
+	to->expose = mem_zalloc_array(c->plan->n_expose + 1, sizeof(*to->expose));
+	for (size_t i = 0; i < c->plan->n_expose; i++)
+		to->expose[i] = stage_add(s, c->plan->expose[i], false);
+	to->workspace = stage_add(s, w->path, true);
+	to->git_dir = stage_add(s, w->git_dir, false);
+	to->git_file = stage_add(s, w->git_file, false);
+	to->objects = stage_add(s, w->objects, false);
+	to->alternates = mem_zalloc_array(w->n_alternates + 1, sizeof(*to->alternates));
+	for (size_t i = 0; i < w->n_alternates; i++)
+		to->alternates[i] = stage_add(s, w->alternates[i], false);
+}
+
 int compartment_launch(struct compartment *c, struct backend_stdio *io, struct err *e)
 {
 	struct agent_file files[AGENT_FILES_MAX];
 	_cleanup_close_ int slave_fd = -1;
 	struct stage stage = {0};
 	struct launch l = {.c = c, .io = io, .stage = &stage, .bwrap = bwrap_find()};
-	struct bwrap_sources sources = {.home = c->home_dir, .ca = c->ca_path};
+	struct bwrap_sources sources = {0};
 	struct bwrap_args args;
 	struct launch_pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}};
 	size_t n_files;
@@ -448,10 +479,7 @@ int compartment_launch(struct compartment *c, struct backend_stdio *io, struct e
 			       c->plan->agent_uid, e);
 	if (ret < 0)
 		return ret;
-	if (geteuid() == 0) {
-		stage_plan(&stage, c->plan->n_expose);
-		sources = (struct bwrap_sources){stage.home, stage.ca, stage.expose};
-	}
+	launch_stage(c, &stage, &sources);
 	ret = io->has_tty ? compartment_open_pty(c, io, &slave_fd, e) : 0;
 	l.slave_fd = slave_fd;
 	if (ret == 0)
@@ -469,6 +497,7 @@ int compartment_launch(struct compartment *c, struct backend_stdio *io, struct e
 		c->hold_fd = take_fd(&pipes.hold[1]);
 	launch_close_pipes(&pipes);
 	agent_files_free(files, n_files);
+	bwrap_sources_free(&sources);
 	stage_free(&stage);
 	return ret;
 }

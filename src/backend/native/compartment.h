@@ -9,14 +9,16 @@
 #include "backend/native/cgroup.h"
 #include "backend/native/wall.h"
 #include "conf/plan.h"
+#include "workspace/workspace.h"
 
 struct compartment {
 	const struct plan *plan; /* outlives the compartment */
 	const struct wall *wall; /* so does it */
 	const struct cgroup *cgroup;
-	char *ca_path;	   /* on the host; empty until compartment_go() */
-	int hold_fd;	   /* the agent is held while this is open and silent */
-	char *home_dir;	   /* on the host; the agent's uid owns it */
+	char *ca_path;	/* on the host; empty until compartment_go() */
+	int hold_fd;	/* the agent is held while this is open and silent */
+	char *home_dir; /* on the host; the agent's uid owns it */
+	struct workspace workspace;
 	bool has_own_user; /* started by root: the agent's uid is nobody else's */
 	char **env;
 	struct agent_filter filter;

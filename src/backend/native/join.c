@@ -88,6 +88,18 @@ static int join_drop(const struct compartment *c, struct err *e)
 	return 0;
 }
 
+/* Where the agent began: in its clone of the workspace, or its home. */
+static int join_chdir(const struct compartment *c)
+{
+	static const char name[] = AGENT_WORKSPACE_ENV "=";
+
+	for (char **v = c->env; v && *v; v++) {
+		if (strncmp(*v, name, strlen(name)) == 0 && chdir(*v + strlen(name)) == 0)
+			return 0;
+	}
+	return chdir(AGENT_HOME) == 0 ? 0 : chdir("/");
+}
+
 /* In the pid namespace, in the agent's place. Returns only with an error. */
 static int join_become(const struct join *j, struct err *e)
 {
@@ -108,7 +120,7 @@ static int join_become(const struct join *j, struct err *e)
 	/* The keeper's end of the socket is gone if the keeper died before the line above. */
 	if (recv(j->sock, &probe, 1, MSG_DONTWAIT | MSG_PEEK) == 0)
 		_exit(125);
-	if (chdir(AGENT_HOME) < 0 && chdir("/") < 0)
+	if (join_chdir(j->c) < 0)
 		return err_errno(e, "chdir");
 	signals_reset();
 	(void)umask(022);

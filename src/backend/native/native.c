@@ -2,11 +2,15 @@
  * compartment. */
 #include "backend/native/native.h"
 
+#include "backend/agent_clone.h"
 #include "backend/bundle_process.h"
+#include "backend/git_folder.h"
 #include "backend/native/compartment.h"
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "bundle/bundle.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -23,7 +27,18 @@ struct bottle {
 	struct cgroup cgroup;
 	struct compartment compartment;
 	struct bundle_process bundle;
+	char *state_dir;
 };
+
+/* Where the roles have uids of their own, git-gate's. */
+static int native_git_folder(const struct bottle *b, struct backend_place *place, struct err *e)
+{
+	if (b->plan->git.n_remotes == 0)
+		return 0;
+	return git_folder_make(b->plan->slug, b->state_dir,
+			       place->uid_base ? place->uid_base + BUNDLE_ROLE_GITGATE : 0,
+			       place->git_folder, e);
+}
 
 static int native_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
 			  bool has_tty, struct backend_place *place, struct err *e)
@@ -35,6 +50,7 @@ static int native_prepare(struct bottle **out, const struct plan *p, const char 
 	(void)has_tty;
 	*out = b;
 	b->plan = p;
+	b->state_dir = mem_strdup(state_dir);
 	b->wall = WALL_INIT;
 	b->compartment = COMPARTMENT_INIT;
 	/* It is the host's own. */
@@ -46,7 +62,8 @@ static int native_prepare(struct bottle **out, const struct plan *p, const char 
 		return err_set(e, -EINVAL,
 			       "image cannot be had natively, where the root is the host's; leave "
 			       "it out, or use a backend with images");
-	ret = wall_make(&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home, e);
+	ret = wall_make(&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home,
+			p->git.n_remotes > 0, e);
 	if (ret < 0)
 		return ret;
 	/* A killed run's would keep the limits of that run. */
@@ -54,6 +71,9 @@ static int native_prepare(struct bottle **out, const struct plan *p, const char 
 	cgroup_make(&b->cgroup, p->slug, &p->limits);
 	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.pinned);
 	place->uid_base = bundle_uid_base();
+	ret = native_git_folder(b, place, e);
+	if (ret < 0)
+		return ret;
 	return compartment_prepare(&b->compartment, p, &b->wall, &b->cgroup, state_dir, e);
 }
 
@@ -64,14 +84,16 @@ static int native_start_bundle(struct bottle *b, const struct backend_fd *fds, s
 	struct backend_fd all[NATIVE_BUNDLE_FDS_MAX];
 	int ret;
 
-	if (n + 3 > NATIVE_BUNDLE_FDS_MAX)
+	if (n + 4 > NATIVE_BUNDLE_FDS_MAX)
 		return err_set(e, -E2BIG, "too many descriptors for the bundle");
 	memcpy(all, fds, n * sizeof(*fds));
 	all[n++] = (struct backend_fd){"pipelock", b->wall.pipelock_fd};
+	all[n++] = (struct backend_fd){"gitgate", b->wall.gitgate_fd};
 	all[n++] = (struct backend_fd){"dns_udp", b->wall.dns_udp_fd};
 	all[n++] = (struct backend_fd){"dns_tcp", b->wall.dns_tcp_fd};
 	ret = bundle_process_start(&b->bundle, b->plan->slug, all, n, e);
 	close_fd(&b->wall.pipelock_fd);
+	close_fd(&b->wall.gitgate_fd);
 	close_fd(&b->wall.dns_udp_fd);
 	close_fd(&b->wall.dns_tcp_fd);
 	return ret;
@@ -110,7 +132,11 @@ static int native_go(struct bottle *b, struct str ca_pem, struct err *e)
 static int native_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
 		       struct err *e)
 {
-	return compartment_join(&b->compartment, argv, io, pid, e);
+	char **waiting = agent_exec_make(b->plan, b->compartment.home_dir, argv);
+	int ret = compartment_join(&b->compartment, waiting ? waiting : argv, io, pid, e);
+
+	agent_command_free(waiting);
+	return ret;
 }
 
 /* To the process and what shares its process group, as a terminal would. Both kinds lead a session
@@ -139,23 +165,28 @@ static const char *native_note(const struct bottle *b)
 
 static bool native_release(struct bottle *b)
 {
+	struct err e = ERR_INIT;
+	bool is_all;
+
 	if (!b)
 		return true;
 	compartment_kill(&b->compartment);
 	compartment_free(&b->compartment);
 	wall_free(&b->wall);
 	cgroup_remove(&b->cgroup);
+	is_all = git_folder_remove(b->plan->slug, b->state_dir, &e) == 0;
+	if (!is_all)
+		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
+	free(b->state_dir);
 	free(b);
-	return true;
+	return is_all;
 }
 
 static int native_cleanup(const char *slug, const char *state_dir, struct err *e)
 {
-	(void)state_dir;
-	(void)e;
 	/* Namespaces, mounts and processes go with their last descriptor; groups do not. */
 	cgroup_remove_slug(slug);
-	return 0;
+	return git_folder_remove(slug, state_dir, e);
 }
 
 const struct backend backend_native = {
@@ -176,4 +207,5 @@ const struct backend backend_native = {
 	.note = native_note,
 	.release = native_release,
 	.cleanup = native_cleanup,
+	.sweep = git_folder_sweep,
 };

@@ -2,6 +2,7 @@
  * set where it does not work. */
 #include "backend/native/native.h"
 
+#include "backend/host_git.h"
 #include "backend/native/bwrap_args.h"
 #include "backend/native/wall.h"
 #include "base/clean.h"
@@ -80,7 +81,7 @@ static void probe_wall(struct probe *p)
 	struct err e = ERR_INIT;
 	char text[256];
 
-	if (wall_make(&w, WALL_PINNED_DEFAULT, NULL, &e) == 0) {
+	if (wall_make(&w, WALL_PINNED_DEFAULT, NULL, false, &e) == 0) {
 		(void)snprintf(
 			text, sizeof(text),
 			"made and verified: user and network namespace, lo, ports, no route");
@@ -254,6 +255,8 @@ int native_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, str
 	probe_seccomp(&p);
 	probe_landlock(&p);
 	probe_cgroup(&p);
+	if (*n < BACKEND_CHECKS_MAX)
+		host_git_probe(&checks[(*n)++]);
 	if (!p.has_missing)
 		return 0;
 	for (size_t i = 0; i < *n; i++) {

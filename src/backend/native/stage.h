@@ -2,20 +2,33 @@
  * As root only. The agent's user cannot walk into root's folders, and must not be able to; so the
  * child that becomes the agent binds what the plan names into a folder that it can walk, in a mount
  * namespace of its own, while it is still root.
+ *
+ * A workspace is bound with its ids mapped: what belongs to its owner on disk is the agent's there,
+ * and what the agent makes belongs to the owner on disk.
  */
 #pragma once
 
 #include "base/err.h"
 
-struct stage {
-	char *home, *ca;
-	char **expose;
-	size_t n;
+#include <sys/types.h>
+
+struct stage_item {
+	char *from, *to;
+	bool is_mapped;
 };
 
-/* The paths that stage_make() will make; known before, since the command line names them. */
-void stage_plan(struct stage *s, size_t n_expose);
+struct stage {
+	bool is_needed; /* else stage_add() gives paths back as they are */
+	struct stage_item *items;
+	size_t n, cap;
+	/* of what is mapped: on disk, and the agent's */
+	uid_t disk_uid, uid;
+	gid_t disk_gid, gid;
+};
+
+/* The path under which stage_make() will bind `from`; known before, since the command line names
+ * it. The stage's own, or from itself when no stage is needed; NULL for NULL. */
+const char *stage_add(struct stage *s, const char *from, bool is_mapped);
 /* In the child: a new mount namespace with the binds in it. */
-int stage_make(const struct stage *s, const char *home, const char *ca, char *const *expose,
-	       struct err *e) _fallible_;
+int stage_make(const struct stage *s, struct err *e) _fallible_;
 void stage_free(struct stage *s);

@@ -2,7 +2,7 @@
  * Theory of operation. wall_make() forks a helper. As root the helper first becomes a user that
  * nobody else is (so a process that breaks out owns nothing and may signal nobody); then it makes
  * the namespaces, maps its one id, furnishes the network, opens the sockets, verifies all of it
- * from inside and passes seven descriptors back. Then it is gone: the namespaces live on in the
+ * from inside and passes its descriptors back. Then it is gone: the namespaces live on in the
  * descriptors. The helper holds the namespaces' capabilities and runs nothing but this file.
  */
 #include "backend/native/wall.h"
@@ -32,6 +32,7 @@ enum wall_fd {
 	WALL_FD_PIPELOCK,
 	WALL_FD_DNS_UDP,
 	WALL_FD_DNS_TCP,
+	WALL_FD_GITGATE, /* the last one: not there without git */
 	WALL_FD_COUNT
 };
 
@@ -160,6 +161,10 @@ static int wall_furnish(const struct wall *w, int fds[WALL_FD_COUNT], struct err
 	fds[WALL_FD_DNS_TCP] = wall_open_socket(pinned, WALL_PORT_DNS, SOCK_STREAM, e);
 	if (fds[WALL_FD_DNS_TCP] < 0)
 		return fds[WALL_FD_DNS_TCP];
+	if (w->has_git)
+		fds[WALL_FD_GITGATE] = wall_open_socket(pinned, WALL_PORT_GITGATE, SOCK_STREAM, e);
+	if (w->has_git && fds[WALL_FD_GITGATE] < 0)
+		return fds[WALL_FD_GITGATE];
 	ret = rtnl_verify_sealed(e);
 	return ret < 0 ? ret : wall_verify_unreachable(e);
 }
@@ -181,14 +186,19 @@ static int wall_inside(const struct wall *w, int fds[WALL_FD_COUNT], struct err 
 	return 0;
 }
 
+static size_t wall_n_fds(const struct wall *w)
+{
+	return w->has_git ? WALL_FD_COUNT : WALL_FD_GITGATE;
+}
+
 static _Noreturn void wall_helper(const struct wall *w, int sock)
 {
-	int fds[WALL_FD_COUNT] = {-1, -1, -1, -1, -1};
+	int fds[WALL_FD_COUNT] = {-1, -1, -1, -1, -1, -1};
 	struct err e = ERR_INIT;
 	int ret = wall_inside(w, fds, &e);
 
 	e.code = ret;
-	(void)io_send_fds(sock, &e, sizeof(e), fds, ret == 0 ? WALL_FD_COUNT : 0, 0);
+	(void)io_send_fds(sock, &e, sizeof(e), fds, ret == 0 ? wall_n_fds(w) : 0, 0);
 	_exit(0);
 }
 
@@ -207,23 +217,25 @@ static int wall_receive(struct wall *w, int sock, struct err *e)
 		return err_set(e, -EPROTO, "the wall's helper died");
 	if (answer.code < 0)
 		return err_set(e, answer.code, "%.*s", (int)sizeof(answer.text) - 1, answer.text);
-	if (n != WALL_FD_COUNT)
+	if (n != wall_n_fds(w))
 		return err_set(e, -EPROTO, "the wall's helper sent %zu descriptors", n);
 	w->userns_fd = fds[WALL_FD_USERNS];
 	w->netns_fd = fds[WALL_FD_NETNS];
 	w->pipelock_fd = fds[WALL_FD_PIPELOCK];
 	w->dns_udp_fd = fds[WALL_FD_DNS_UDP];
 	w->dns_tcp_fd = fds[WALL_FD_DNS_TCP];
+	w->gitgate_fd = w->has_git ? fds[WALL_FD_GITGATE] : -1;
 	return 0;
 }
 
-int wall_make(struct wall *w, const char *pinned, const char *home, struct err *e)
+int wall_make(struct wall *w, const char *pinned, const char *home, bool has_git, struct err *e)
 {
 	_cleanup_close_ int ours = -1, theirs = -1;
 	int pair[2], ret;
 	pid_t pid;
 
 	*w = WALL_INIT;
+	w->has_git = has_git;
 	if (!str_to_cstr(w->pinned, sizeof(w->pinned), str_of(pinned)))
 		return err_set(e, -EINVAL, "pinned address too long");
 	ret = agent_id_pick(&w->uid, &w->gid, home, e);
@@ -254,6 +266,7 @@ void wall_free(struct wall *w)
 	close_fd(&w->pipelock_fd);
 	close_fd(&w->dns_udp_fd);
 	close_fd(&w->dns_tcp_fd);
+	close_fd(&w->gitgate_fd);
 }
 
 int wall_enter(const struct wall *w, struct err *e)

@@ -12,6 +12,7 @@
 
 #define WALL_PINNED_DEFAULT "10.209.0.2"
 #define WALL_PORT_PIPELOCK  8888
+#define WALL_PORT_GITGATE   9418
 #define WALL_PORT_EGRESS    9099 /* must not answer; the catalogue's seventh attack */
 #define WALL_PORT_DNS	    53
 
@@ -21,23 +22,28 @@
 
 struct wall {
 	int userns_fd, netns_fd;
-	int pipelock_fd, dns_udp_fd, dns_tcp_fd; /* listening; whoever takes one sets it to -1 */
+	/* Listening; whoever takes one sets it to -1. gitgate_fd: with git only. */
+	int pipelock_fd, dns_udp_fd, dns_tcp_fd, gitgate_fd;
+	bool has_git;
 	uid_t uid; /* on the host: what the agent runs as; nobody else's when we are root */
 	gid_t gid;
 	char pinned[46];
 };
 
-#define WALL_INIT ((struct wall){-1, -1, -1, -1, -1, 0, 0, ""})
+#define WALL_INIT ((struct wall){-1, -1, -1, -1, -1, -1, false, 0, 0, ""})
 
 /* Picks the uid, makes the namespaces, verifies them from inside. About 2 ms. pinned is an IPv4
  * address. home: the agent's home, whose owner the agent is again when it is there already; or
- * NULL. On failure nothing is left behind and *e says what the host lacks. */
-int wall_make(struct wall *w, const char *pinned, const char *home, struct err *e) _fallible_;
+ * NULL. has_git: git-gate's port is there too; else it is closed. On failure nothing is left behind
+ * and *e says what the host lacks. */
+int wall_make(struct wall *w, const char *pinned, const char *home, bool has_git,
+	      struct err *e) _fallible_;
 /* Closes every descriptor that is still here; the namespaces go with their last user. */
 void wall_free(struct wall *w);
 /* setns() into the wall and takes its uid: for a child that is about to become the agent. The
  * process then holds every capability of the wall's user namespace until it execs. */
 int wall_enter(const struct wall *w, struct err *e) _fallible_;
-/* From a child in the wall's namespaces: the pinned pipelock port answers a request, and a live
- * listener of the host's, 1.1.1.1, and egress's port do not. */
+/* From a child in the wall's namespaces: the pinned pipelock port answers a request, and git-gate's
+ * one, which is closed without git; a live listener of the host's, 1.1.1.1, and egress's port do
+ * not. */
 int wall_canary(const struct wall *w, int timeout_ms, struct err *e) _fallible_;

@@ -37,13 +37,21 @@ static pid_t fake_pipelock(int fd, const char *answer)
 	}
 }
 
+/* Of git-gate; NULL: the wall has no git. "": it has, and nobody serves it. */
+static const char *gate_answer;
+
 static int run_canary(const char *answer, bool is_dead, struct err *e)
 {
 	struct wall w;
-	pid_t pid = 0;
+	pid_t pid = 0, gate = 0;
 	int ret;
 
-	assert_int_equal(wall_make(&w, "10.209.0.2", NULL, e), 0);
+	assert_int_equal(wall_make(&w, "10.209.0.2", NULL, gate_answer != NULL, e), 0);
+	assert_true((w.gitgate_fd >= 0) == (gate_answer != NULL));
+	if (gate_answer && gate_answer[0])
+		gate = fake_pipelock(w.gitgate_fd, gate_answer);
+	else
+		close_fd(&w.gitgate_fd);
 	if (answer)
 		pid = fake_pipelock(w.pipelock_fd, answer);
 	if (is_dead)
@@ -53,6 +61,10 @@ static int run_canary(const char *answer, bool is_dead, struct err *e)
 	if (pid > 0) {
 		(void)kill(pid, SIGKILL);
 		(void)waitpid(pid, NULL, 0);
+	}
+	if (gate > 0) {
+		(void)kill(gate, SIGKILL);
+		(void)waitpid(gate, NULL, 0);
 	}
 	wall_free(&w);
 	return ret;
@@ -68,6 +80,26 @@ static void test_canary(void **state)
 	assert_true(run_canary("SSH-2.0-nonsense\r\n", false, &e) < 0);
 	assert_int_equal(run_canary(NULL, false, &e), -ETIMEDOUT); /* nobody accepts */
 	assert_int_equal(run_canary(NULL, true, &e), -ECONNREFUSED);
+}
+
+static void test_canary_git(void **state)
+{
+	static const char refused[] = "HTTP/1.1 403 Forbidden\r\n\r\n";
+	static const char *const wrong[] = {"", refused, "HTTP/1.1 404 Not Found\r\n\r\n{}",
+					    "HTTP/1.1 200 OK\r\n\r\n{\"scanner\":\"git-gate\"}"};
+	struct err e = ERR_INIT;
+
+	(void)state;
+	gate_answer = "HTTP/1.1 404 Not Found\r\n\r\n{\"blocked\":true,\"scanner\":\"git-gate\"}";
+	if (run_canary(refused, false, &e) < 0)
+		fail_msg("%s", e.text);
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+		gate_answer = wrong[i];
+		e = ERR_INIT;
+		assert_true(run_canary(refused, false, &e) < 0);
+		assert_non_null(strstr(e.text, ":9418"));
+	}
+	gate_answer = NULL;
 }
 
 /* The same canary in the host's own network must raise the alarm, for the right reason. */
@@ -86,6 +118,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_canary),
+		cmocka_unit_test(test_canary_git),
 		cmocka_unit_test(test_canary_control),
 	};
 

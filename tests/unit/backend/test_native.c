@@ -52,7 +52,7 @@ static void test_wall_listens(void **state)
 	pid_t pid;
 
 	(void)state;
-	if (wall_make(&w, "10.209.0.2", NULL, &e) < 0)
+	if (wall_make(&w, "10.209.0.2", NULL, false, &e) < 0)
 		fail_msg("%s", e.text);
 	print_message("wall_make: %llu us\n",
 		      (unsigned long long)((time_monotonic_ns() - begin_ns) / 1000));
@@ -82,9 +82,11 @@ static void test_wall_refuses_address(void **state)
 	struct err e = ERR_INIT;
 
 	(void)state;
-	assert_int_equal(wall_make(&w, "nonsense", NULL, &e), -EINVAL);
+	assert_int_equal(wall_make(&w, "nonsense", NULL, false, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "nonsense"));
 }
+
+static bool refuses_setid;
 
 /* Runs fn in a child that has the filter; its status. */
 static int filtered(int (*fn)(void))
@@ -94,6 +96,8 @@ static int filtered(int (*fn)(void))
 	pid_t pid;
 
 	assert_int_equal(agent_filter_build(&f, NULL), 0);
+	if (refuses_setid)
+		assert_int_equal(agent_filter_refuse_setid(&f, NULL), 0);
 	pid = fork();
 	if (pid == 0) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || agent_filter_apply(&f, NULL) < 0)
@@ -192,6 +196,60 @@ static void test_filter_calls(void **state)
 	assert_int_equal(filtered(refused_calls), 0);
 	assert_int_equal(filtered(refused_arguments), 0);
 	assert_int_equal(filtered(refused_sockets), 0);
+}
+
+/* Exists in no folder: whoever gets as far as that is told so. */
+#define NOWHERE "/nonexistent/x"
+
+static int setid_calls(void)
+{
+	struct {
+		uint64_t flags, mode, resolve;
+	} how = {.flags = O_CREAT | O_WRONLY, .mode = 04755};
+
+#if defined(__x86_64__)
+	REFUSED(EPERM, syscall(SYS_chmod, NOWHERE, 04755));
+	REFUSED(EPERM, syscall(SYS_chmod, NOWHERE, 02755));
+	REFUSED(ENOENT, syscall(SYS_chmod, NOWHERE, 01755));
+	REFUSED(EPERM, syscall(SYS_creat, NOWHERE, 04755));
+	REFUSED(EPERM, syscall(SYS_open, NOWHERE, O_CREAT | O_WRONLY, 04755));
+	REFUSED(ENOENT, syscall(SYS_open, NOWHERE, O_RDONLY, 04755));
+	REFUSED(EPERM, syscall(SYS_mknod, NOWHERE, S_IFREG | 04755, 0));
+#endif
+	REFUSED(EPERM, syscall(SYS_fchmod, -1, 04755));
+	REFUSED(EPERM, syscall(SYS_fchmod, -1, HIGH(02755)));
+	REFUSED(EBADF, syscall(SYS_fchmod, -1, 0755));
+	REFUSED(EPERM, syscall(SYS_fchmodat, AT_FDCWD, NOWHERE, 06755));
+	REFUSED(ENOENT, syscall(SYS_fchmodat, AT_FDCWD, NOWHERE, 0777));
+	REFUSED(ENOSYS, syscall(452, AT_FDCWD, NOWHERE, 04755, 0));
+	REFUSED(EPERM, syscall(SYS_openat, AT_FDCWD, NOWHERE, O_CREAT | O_WRONLY, 04755));
+	REFUSED(EPERM, syscall(SYS_openat, AT_FDCWD, "/nonexistent", O_TMPFILE | O_RDWR, 04755));
+	REFUSED(ENOENT, syscall(SYS_openat, AT_FDCWD, NOWHERE, O_CREAT | O_WRONLY, 0755));
+	REFUSED(ENOENT, syscall(SYS_openat, AT_FDCWD, NOWHERE, O_RDONLY, 04755));
+	REFUSED(ENOSYS, syscall(SYS_openat2, AT_FDCWD, NOWHERE, &how, sizeof(how)));
+	REFUSED(EPERM, syscall(SYS_mknodat, AT_FDCWD, NOWHERE, S_IFREG | 02755, 0));
+	return 0;
+}
+
+static int setid_calls_without(void)
+{
+	REFUSED(EBADF, syscall(SYS_fchmod, -1, 04755));
+	REFUSED(ENOENT, syscall(SYS_openat, AT_FDCWD, NOWHERE, O_CREAT | O_WRONLY, 04755));
+	return 0;
+}
+
+static void test_filter_setid(void **state)
+{
+	(void)state;
+	/* The control: it is this that refuses them. */
+	assert_int_equal(filtered(setid_calls_without), 0);
+	refuses_setid = true;
+	assert_int_equal(filtered(setid_calls), 0);
+	/* What is refused to every agent still is. */
+	assert_int_equal(filtered(refused_calls), 0);
+	assert_int_equal(filtered(refused_arguments), 0);
+	assert_int_equal(filtered(refused_sockets), 0);
+	refuses_setid = false;
 }
 
 #if defined(__x86_64__)
@@ -476,6 +534,7 @@ int main(void)
 		cmocka_unit_test(test_wall_listens),
 		cmocka_unit_test(test_wall_refuses_address),
 		cmocka_unit_test(test_filter_calls),
+		cmocka_unit_test(test_filter_setid),
 #if defined(__x86_64__)
 		cmocka_unit_test(test_filter_foreign_abi),
 #endif

@@ -22,6 +22,8 @@ struct fixture {
 	struct policy policy;
 	struct policy_route routes[1];
 	struct policy_resolve resolve[3];
+	struct git_policy git;
+	struct git_remote remotes[2];
 	struct sockaddr_storage dns[1];
 };
 
@@ -80,9 +82,17 @@ static int setup(void **state)
 				    .n_resolve = 3,
 				    .dns = f->dns,
 				    .n_dns = 1};
+	/* To places where nobody listens: its own, and what is no network at all. */
+	f->remotes[0] = (struct git_remote){.transport = GIT_TRANSPORT_SSH,
+					    .host = (char *)"any-port.test",
+					    .port = f->udp_port};
+	f->remotes[1] = (struct git_remote){
+		.transport = GIT_TRANSPORT_WORKSPACE, .host = (char *)"any-port.test", .port = 23};
+	f->git = (struct git_policy){.remotes = f->remotes, .n_remotes = 2};
 	f->stop.fn = on_stop;
 	f->loop = loop_new(&e);
-	if (!f->loop || keeper_reach_open(&f->reach, f->loop, &f->policy, &f->theirs, &e) < 0)
+	if (!f->loop ||
+	    keeper_reach_open(&f->reach, f->loop, &f->policy, &f->git, &f->theirs, &e) < 0)
 		return -1;
 	*state = f;
 	return 0;
@@ -193,6 +203,10 @@ static void test_says_why_not(void **state)
 	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n), 0);
 	assert_int_equal(error, ECONNREFUSED);
 	close_fd(&fd);
+	/* What only git-gate may reach is tried as well. */
+	assert_int_equal(ask(f, request(f, REACH_RESOLVE, REACH_STREAM, 2, f->udp_port), &fd), 0);
+	assert_int_equal(io_wait(fd, POLLOUT, 1000), 1);
+	close_fd(&fd);
 	/* It goes on. */
 	assert_int_equal(ask(f, request(f, REACH_RESOLVE, REACH_STREAM, 0, f->tcp_port), &fd), 0);
 	close_fd(&fd);
@@ -211,6 +225,7 @@ static const struct {
 	{"another port than the name server has", REACH_DNS, REACH_DATAGRAM, 0, 22, 0},
 	{"a port that no route allows", REACH_RESOLVE, REACH_STREAM, 2, 22, 0},
 	{"no port", REACH_RESOLVE, REACH_STREAM, 2, 0, 0},
+	{"the port of what is not dialled", REACH_RESOLVE, REACH_STREAM, 2, 23, 0},
 	{"no port, where the address has one", REACH_RESOLVE, REACH_STREAM, 0, 0, 0},
 	{"a datagram to a service", REACH_RESOLVE, REACH_DATAGRAM, 0, -1, 0},
 	{"no list", 0, REACH_STREAM, 0, -1, 0},

@@ -10,6 +10,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "keyd/keyd_proto.h"
+#include "keyd/sshwire.h"
 #include "priv/priv.h"
 #include "record/record.h"
 
@@ -18,6 +19,7 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -162,10 +164,121 @@ int pipelock_role_main(struct bundle_role_env *env)
 	}
 }
 
+static struct bundle_role_env *own_env;
+
+/* Asks for what neither may have. */
+static void fake_overstep(int signo)
+{
+	struct keyd_request q = {.op = own_env->role == BUNDLE_ROLE_GITSSH ? KEYD_OP_HEADER
+									   : KEYD_OP_SSH_SIGN};
+	struct keyd_reply r;
+	struct err e = ERR_INIT;
+
+	(void)signo;
+	if (keyd_ask(own_env->keyd_fd, &q, &r, KEYD_TIMEOUT_MS, &e) < 0 ||
+	    r.status != KEYD_DENIED || r.data_n != 0)
+		_exit(1);
+}
+
+/* Says one word to gitssh, and has a child that never ends by itself. */
+int gitgate_role_main(struct bundle_role_env *env)
+{
+	struct priv_limits limits = {.files = 64, .processes = 16};
+	struct err e = ERR_INIT;
+
+	own_env = env;
+	(void)signal(SIGUSR1, fake_overstep);
+	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_EXEC, &e) < 0)
+		die("%s", e.text);
+	if (send(env->ssh_fd, "1", 1, 0) != 1)
+		die("gitssh cannot be told");
+	if (fork() == 0) {
+		for (;;)
+			(void)poll(NULL, 0, -1);
+	}
+	bundle_role_ready(env);
+	for (;;)
+		(void)poll(NULL, 0, -1);
+}
+
+static void fake_expect(struct bundle_role_env *env, const struct keyd_request *asked,
+			enum keyd_status status)
+{
+	struct keyd_request q = *asked;
+	struct keyd_reply r;
+	struct record record;
+	struct err e = ERR_INIT;
+	bool is_so = keyd_ask(env->keyd_fd, &q, &r, KEYD_TIMEOUT_MS, &e) == 0 &&
+		     r.status == status && (r.data_n > 0) == (status == KEYD_OK);
+
+	record_init(&record, "gitssh", RECORD_NOTE, is_so ? "as-expected" : "unexpected");
+	if (record_send(env->record_fd, &record) < 0)
+		die("cannot record");
+}
+
+/* Of the login as `user` with the key of the remote. */
+static void fake_sign(struct bundle_role_env *env, const char *user, enum keyd_status status)
+{
+	struct keyd_request q = {.op = KEYD_OP_SSH_KEY};
+	struct keyd_reply key;
+	struct err e = ERR_INIT;
+	struct sshwire_writer w = {.p = q.data, .cap = sizeof(q.data)};
+
+	if (keyd_ask(env->keyd_fd, &q, &key, KEYD_TIMEOUT_MS, &e) < 0)
+		die("%s", e.text);
+	sshwire_write_string(&w, STR_LIT("an identifier made of 32 bytes.."));
+	sshwire_write_byte(&w, 50);
+	sshwire_write_string(&w, str_of(user));
+	sshwire_write_string(&w, STR_LIT("ssh-connection"));
+	sshwire_write_string(&w, STR_LIT("publickey"));
+	sshwire_write_byte(&w, 1);
+	sshwire_write_string(&w, STR_LIT("ssh-ed25519"));
+	sshwire_write_string(&w, str_slice(key.data, key.data_n));
+	q.op = KEYD_OP_SSH_SIGN;
+	q.data_n = (uint16_t)w.n;
+	fake_expect(env, &q, status);
+}
+
+static void fake_ask_ssh(struct bundle_role_env *env)
+{
+	struct keyd_request q = {.op = KEYD_OP_SSH_KEY};
+
+	fake_expect(env, &q, KEYD_OK);
+	q.index = 1; /* no such remote */
+	fake_expect(env, &q, KEYD_DENIED);
+	q.op = KEYD_OP_SSH_SIGN;
+	fake_expect(env, &q, KEYD_DENIED);
+	fake_sign(env, "git", KEYD_OK);
+	fake_sign(env, "root", KEYD_BAD_REQUEST);
+}
+
+int gitssh_role_main(struct bundle_role_env *env)
+{
+	struct priv_limits limits = {.files = 64, .processes = 16};
+	struct record r;
+	struct err e = ERR_INIT;
+	char byte;
+
+	own_env = env;
+	(void)signal(SIGUSR1, fake_overstep);
+	if (env->life == 1)
+		fake_ask_ssh(env);
+	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_FORK, &e) < 0)
+		die("%s", e.text);
+	bundle_role_ready(env);
+	while (recv(env->stream_fd, &byte, 1, 0) > 0) {
+		record_init(&r, "gitgate", RECORD_NOTE, "heard");
+		if (record_send(env->record_fd, &r) < 0)
+			die("cannot record");
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static int (*const mains[])(struct bundle_role_env * env) = {
-		record_role_main, keyd_role_main, egress_role_main, pipelock_role_main};
+		record_role_main,   keyd_role_main,   egress_role_main,
+		pipelock_role_main, gitssh_role_main, gitgate_role_main};
 	struct bundle_role_env env;
 	struct err e = ERR_INIT;
 	enum bundle_role role;

@@ -19,6 +19,8 @@
 #include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -28,6 +30,8 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+
+#define ROLES 4 /* of a bottle without git: the first ones */
 
 static const char *fake_bundle;
 
@@ -41,7 +45,7 @@ struct bundle {
 /* One bound route: credential 0 goes to /api/ of bound.example.com and nowhere else. */
 static const char config[] =
 	"{\"version\":1,\"slug\":\"t-1\",\"pinned\":\"10.209.0.2\",\"supervised\":false,"
-	"\"uid_base\":%u,\"policy\":{\"version\":1,\"resolve\":[],\"routes\":["
+	"\"uid_base\":%u,%s\"policy\":{\"version\":1,\"resolve\":[],\"routes\":["
 	"{\"host\":\"bound.example.com\",\"ports\":[443],\"methods\":[\"GET\"],"
 	"\"paths\":[\"/api/**\"],\"auth\":{\"scheme\":\"bearer\",\"credential\":0,"
 	"\"header\":\"authorization\",\"placeholder\":\"cbph-0123456789abcdef0123456789abcdef\"},"
@@ -62,23 +66,52 @@ static int listen_on(struct bundle *b)
 	return fd;
 }
 
+static const char git_config[] =
+	"\"git_folder\":\"/nowhere/git\",\"git\":{\"version\":1,\"enforce_identity\":false,"
+	"\"remotes\":[{\"name\":\"origin\",\"transport\":\"ssh\",\"host\":\"git.example.com\","
+	"\"port\":22,\"user\":\"git\",\"path\":\"team/app.git\",\"credential\":3,\"host_key\":"
+	"\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\","
+	"\"branches\":[],\"protected\":[],\"tags\":[],\"protect_head\":true,\"force\":false,"
+	"\"delete\":false,\"stale\":false,\"oversize\":false,\"max_object\":1,\"max_pack\":1,"
+	"\"allow\":[]}]},";
+
 struct given {
 	int config, secrets, records, control;
 };
 
-static struct given bundle_given(struct bundle *b)
+/* A fresh one, of credential 3. */
+static size_t put_ssh_key(char *out, size_t size)
 {
-	char text[1024], secrets[256];
+	struct bundle_secret_head head = {.kind = BUNDLE_SECRET_SSH_KEY, .index = 3};
+	EVP_PKEY *pkey = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *text;
+
+	assert_int_equal(PEM_write_bio_PKCS8PrivateKey(bio, pkey, NULL, NULL, 0, NULL, NULL), 1);
+	head.length = (uint32_t)BIO_get_mem_data(bio, &text);
+	assert_true(sizeof(head) + head.length <= size);
+	memcpy(out, &head, sizeof(head));
+	memcpy(out + sizeof(head), text, head.length);
+	BIO_free(bio);
+	EVP_PKEY_free(pkey);
+	return sizeof(head) + head.length;
+}
+
+static struct given bundle_given(struct bundle *b, const char *git)
+{
+	char text[2048], secrets[1024];
 	struct bundle_secret_head head = {1 /* SCAN_KIND_SECRET */, 0, 0, 24};
+	size_t n = sizeof(head) + 24;
 	struct err e = ERR_INIT;
 	struct given g;
 	int pair[2];
 
-	(void)snprintf(text, sizeof(text), config, geteuid() == 0 ? 61900u : 0u);
+	(void)snprintf(text, sizeof(text), config, geteuid() == 0 ? 61900u : 0u, git);
 	g.config = io_memfd_sealed("config", str_of(text), &e);
 	memcpy(secrets, &head, sizeof(head));
 	memcpy(secrets + sizeof(head), "s3cr3t-value-of-the-test", 24);
-	g.secrets = io_memfd_sealed("secrets", str_slice(secrets, sizeof(head) + 24), &e);
+	n += put_ssh_key(secrets + n, sizeof(secrets) - n);
+	g.secrets = io_memfd_sealed("secrets", str_slice(secrets, n), &e);
 	(void)snprintf(b->records, sizeof(b->records), "/tmp/cb-bundle-%d.jsonl", (int)getpid());
 	(void)unlink(b->records);
 	g.records = open(b->records, O_RDWR | O_CREAT | O_APPEND, 0600);
@@ -96,10 +129,10 @@ static void given_close(struct given *g)
 	close(g->control);
 }
 
-static void bundle_start(struct bundle *b)
+static void bundle_start_with(struct bundle *b, const char *git)
 {
-	struct given g = bundle_given(b);
-	char args[5][32];
+	struct given g = bundle_given(b, git);
+	char args[6][32];
 
 	b->listen_fd = listen_on(b);
 	(void)snprintf(args[0], 32, "config=%d", g.config);
@@ -107,16 +140,23 @@ static void bundle_start(struct bundle *b)
 	(void)snprintf(args[2], 32, "control=%d", g.control);
 	(void)snprintf(args[3], 32, "records=%d", g.records);
 	(void)snprintf(args[4], 32, "pipelock=%d", b->listen_fd);
+	/* One socket for both: pipelock's stand-in takes the commands. */
+	(void)snprintf(args[5], 32, "gitgate=%d", b->listen_fd);
 	b->init = fork();
 	if (b->init == 0) {
 		close(b->control);
 		(void)fcntl(g.config, F_SETFD, 0);
 		(void)fcntl(g.secrets, F_SETFD, 0);
 		(void)execl(fake_bundle, fake_bundle, "init", args[0], args[1], args[2], args[3],
-			    args[4], (char *)NULL);
+			    args[4], *git ? args[5] : NULL, (char *)NULL);
 		_exit(127);
 	}
 	given_close(&g);
+}
+
+static void bundle_start(struct bundle *b)
+{
+	bundle_start_with(b, "");
 }
 
 /* The next control message that contains text; fails the test if none comes. */
@@ -203,6 +243,13 @@ static char command(struct bundle *b, char what)
 	return answer;
 }
 
+static void expect_gone(pid_t pid)
+{
+	for (int tries = 0; tries < 500 && kill(pid, 0) == 0; tries++)
+		(void)usleep(10000);
+	assert_int_equal(kill(pid, 0), -1);
+}
+
 /* init is gone, with this status, and so is everything that it started. */
 static void expect_end(struct bundle *b, int want_status, const pid_t *roles, size_t n)
 {
@@ -211,19 +258,16 @@ static void expect_end(struct bundle *b, int want_status, const pid_t *roles, si
 	for (int i = 0; i < 800 && waitpid(b->init, &status, WNOHANG) == 0; i++)
 		(void)usleep(10000);
 	assert_int_equal(status, want_status);
-	for (size_t i = 0; i < n; i++) {
-		for (int tries = 0; tries < 200 && kill(roles[i], 0) == 0; tries++)
-			(void)usleep(10000);
-		assert_int_equal(kill(roles[i], 0), -1);
-	}
+	for (size_t i = 0; i < n; i++)
+		expect_gone(roles[i]);
 	close(b->control);
 	close(b->listen_fd);
 	(void)unlink(b->address.sun_path);
 }
 
-static void all_roles(struct bundle *b, pid_t pids[BUNDLE_ROLE_COUNT])
+static void all_roles(struct bundle *b, pid_t pids[ROLES])
 {
-	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++)
+	for (int r = 0; r < ROLES; r++)
 		pids[r] = role_pid(b, bundle_role_name((enum bundle_role)r));
 }
 
@@ -248,9 +292,25 @@ static int records_with(struct bundle *b, const char *text)
 	return found;
 }
 
+/* While the bundle runs: a line may be half written, so only its being there counts. */
+static void wait_for_record(struct bundle *b, const char *text)
+{
+	char line[RECORD_LINE_MAX + 2];
+	bool is_there = false;
+
+	for (int tries = 0; tries < 500 && !is_there; tries++) {
+		_cleanup_fclose_ FILE *f = fopen(b->records, "re");
+
+		while (f && !is_there && fgets(line, sizeof(line), f))
+			is_there = strstr(line, text) != NULL;
+		(void)usleep(10000);
+	}
+	assert_true(is_there);
+}
+
 static void test_ready_and_stop(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
@@ -260,7 +320,7 @@ static void test_ready_and_stop(void **state)
 	assert_int_equal(command(&b, 'm'), '+');
 	assert_int_equal(command(&b, 'r'), '+');
 	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, ROLES);
 	assert_int_equal(records_with(&b, "\"bundle-ready\""), 1);
 	/* The channel says who sent it, whatever the sender claims. */
 	assert_int_equal(records_with(&b, "\"role\":\"pipelock\",\"verdict\":\"allow\""), 1);
@@ -274,7 +334,7 @@ static void test_ready_and_stop(void **state)
 
 static void test_host_goes_away(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
@@ -282,12 +342,12 @@ static void test_host_goes_away(void **state)
 	expect_event(&b, "\"ready\"");
 	all_roles(&b, pids);
 	(void)shutdown(b.control, SHUT_RDWR);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, ROLES);
 }
 
 static void test_init_killed(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
@@ -295,20 +355,20 @@ static void test_init_killed(void **state)
 	expect_event(&b, "\"ready\"");
 	all_roles(&b, pids);
 	(void)kill(b.init, SIGKILL);
-	expect_end(&b, SIGKILL, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, SIGKILL, pids, ROLES);
 }
 
 /* Each role in turn dies, comes back, and everything still works: same CA, same channels. */
 static void test_each_role_restarts(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
 	bundle_start(&b);
 	expect_event(&b, "\"ready\"");
 	all_roles(&b, pids);
-	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {
+	for (int r = 0; r < ROLES; r++) {
 		char text[64];
 
 		(void)kill(pids[r], SIGKILL);
@@ -320,13 +380,13 @@ static void test_each_role_restarts(void **state)
 	}
 	all_roles(&b, pids);
 	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
-	assert_int_equal(records_with(&b, "\"role-restarted\""), BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, ROLES);
+	assert_int_equal(records_with(&b, "\"role-restarted\""), ROLES);
 }
 
 static void test_restart_limit(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
@@ -339,13 +399,13 @@ static void test_restart_limit(void **state)
 	all_roles(&b, pids);
 	(void)kill(pids[BUNDLE_ROLE_EGRESS], SIGKILL);
 	expect_event(&b, "\"failed\"");
-	expect_end(&b, 1 << 8, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 1 << 8, pids, ROLES);
 }
 
 /* pipelock asks for a credential: it gets none, and does not live to ask again. */
 static void test_overstepping_role_is_killed(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
@@ -358,13 +418,13 @@ static void test_overstepping_role_is_killed(void **state)
 	assert_int_not_equal(role_pid(&b, "pipelock"), pids[BUNDLE_ROLE_PIPELOCK]);
 	all_roles(&b, pids);
 	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, ROLES);
 	assert_int_equal(records_with(&b, "\"keyd-request-refused\""), 1);
 }
 
 static void test_filter_kill_is_named(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
@@ -379,7 +439,7 @@ static void test_filter_kill_is_named(void **state)
 	expect_event(&b, "system call filter");
 	all_roles(&b, pids);
 	(void)shutdown(b.control, SHUT_RDWR);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, ROLES);
 }
 
 /* --- as process 1 of a container --- */
@@ -417,7 +477,7 @@ static bool apart_start(struct bundle *b)
 
 	if (!apart_spawn(b))
 		return false;
-	g = bundle_given(b);
+	g = bundle_given(b, "");
 	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(listener, (struct sockaddr *)&b->address, sizeof(b->address)), 0);
 	assert_int_equal(listen(listener, 1), 0);
@@ -513,7 +573,7 @@ static int children_count(const struct bundle *b)
 
 static void test_apart(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 	int n = 0;
 
@@ -525,22 +585,22 @@ static void test_apart(void **state)
 	assert_int_equal(apart_command(&b, 'm'), '+');
 	for (int i = 0; i < 3; i++)
 		apart_leave_stray(&b);
-	for (int tries = 0; tries < 300 && (n = children_count(&b)) != BUNDLE_ROLE_COUNT; tries++)
+	for (int tries = 0; tries < 300 && (n = children_count(&b)) != ROLES; tries++)
 		(void)usleep(10000);
-	assert_int_equal(n, BUNDLE_ROLE_COUNT);
+	assert_int_equal(n, ROLES);
 	/* A role that ends is no stray. */
 	(void)kill(pids[BUNDLE_ROLE_EGRESS], SIGKILL);
 	expect_event(&b, "\"role\":\"egress\"");
 	all_roles(&b, pids);
 	(void)kill(b.init, SIGTERM);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, ROLES);
 	assert_int_equal(records_with(&b, "\"role-restarted\""), 1);
 }
 
 /* The way to the host's network is for egress alone, whichever of its lives. */
 static void test_apart_reach(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
@@ -548,19 +608,19 @@ static void test_apart_reach(void **state)
 		skip();
 	expect_event(&b, "\"ready\"");
 	all_roles(&b, pids);
-	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++)
+	for (int r = 0; r < ROLES; r++)
 		assert_int_equal(role_has(pids[r], "reach"), r == BUNDLE_ROLE_EGRESS);
 	(void)kill(pids[BUNDLE_ROLE_EGRESS], SIGKILL);
 	expect_event(&b, "\"role\":\"egress\"");
 	all_roles(&b, pids);
 	assert_true(role_has(pids[BUNDLE_ROLE_EGRESS], "reach"));
 	(void)kill(b.init, SIGTERM);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, ROLES);
 }
 
 static void test_apart_killed(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[ROLES];
 	struct bundle b;
 
 	(void)state;
@@ -569,7 +629,7 @@ static void test_apart_killed(void **state)
 	expect_event(&b, "\"ready\"");
 	all_roles(&b, pids);
 	(void)kill(b.init, SIGKILL);
-	expect_end(&b, SIGKILL, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, SIGKILL, pids, ROLES);
 }
 
 /* Process 1 hears no signal that it has no handler for. */
@@ -589,6 +649,115 @@ static void test_apart_ends_while_it_waits(void **state)
 			break;
 	}
 	expect_end(&b, (128 + SIGTERM) << 8, NULL, 0);
+}
+
+/* --- with git --- */
+
+static pid_t child_of(pid_t parent)
+{
+	char path[64];
+	int pid = 0;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)parent, (int)parent);
+	for (int tries = 0; tries < 500 && pid == 0; tries++) {
+		_cleanup_fclose_ FILE *f = fopen(path, "re");
+
+		if (f && fscanf(f, "%d", &pid) != 1)
+			pid = 0;
+		(void)usleep(10000);
+	}
+	assert_true(pid > 0);
+	return pid;
+}
+
+static void git_roles(struct bundle *b, pid_t pids[BUNDLE_ROLE_COUNT])
+{
+	all_roles(b, pids);
+	pids[BUNDLE_ROLE_GITSSH] = role_pid(b, "gitssh");
+	pids[BUNDLE_ROLE_GITGATE] = role_pid(b, "gitgate");
+}
+
+/* Each has what it is for, and nothing of what the others have. */
+static void test_git_roles(void **state)
+{
+	static const struct {
+		const char *name;
+		unsigned roles;
+	} expected[] = {
+		{"stream", 1u << BUNDLE_ROLE_GITSSH},
+		{"dial", 1u << BUNDLE_ROLE_GITSSH | 1u << BUNDLE_ROLE_EGRESS},
+		{"ssh", 1u << BUNDLE_ROLE_GITGATE},
+		{"git_egress", 1u << BUNDLE_ROLE_EGRESS},
+		{"egress",
+		 1u << BUNDLE_ROLE_EGRESS | 1u << BUNDLE_ROLE_PIPELOCK | 1u << BUNDLE_ROLE_GITGATE},
+		{"listen", 1u << BUNDLE_ROLE_PIPELOCK | 1u << BUNDLE_ROLE_GITGATE},
+		{"secrets", 1u << BUNDLE_ROLE_KEYD},
+	};
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start_with(&b, git_config);
+	expect_event(&b, "\"ready\"");
+	git_roles(&b, pids);
+	for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
+		for (unsigned r = 0; r < BUNDLE_ROLE_COUNT; r++)
+			assert_int_equal(role_has(pids[r], expected[i].name),
+					 (expected[i].roles >> r) & 1);
+	}
+	wait_for_record(&b, "\"heard\"");
+	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	/* What one wrote to the other over the channel between them. */
+	assert_int_equal(records_with(&b, "\"role\":\"gitssh\",\"verdict\":\"note\""), 6);
+	assert_int_equal(records_with(&b, "\"heard\""), 1);
+	/* keyd gives gitssh what it needs to log in, and nothing besides. */
+	assert_int_equal(records_with(&b, "\"as-expected\""), 5);
+}
+
+/* gitssh asks for a credential: as with pipelock. */
+static void test_git_oversteps(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT];
+	struct bundle b;
+
+	(void)state;
+	bundle_start_with(&b, git_config);
+	expect_event(&b, "\"ready\"");
+	git_roles(&b, pids);
+	(void)kill(pids[BUNDLE_ROLE_GITSSH], SIGUSR1);
+	expect_event(&b, "\"role\":\"gitssh\"");
+	(void)kill(pids[BUNDLE_ROLE_GITGATE], SIGUSR1);
+	expect_event(&b, "\"role\":\"gitgate\"");
+	git_roles(&b, pids);
+	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	assert_int_equal(records_with(&b, "\"keyd-request-refused\""), 2);
+}
+
+/* Killed, whatever it had started is gone before it is there again; the others did not notice. */
+static void test_git_restarts(void **state)
+{
+	pid_t pids[BUNDLE_ROLE_COUNT], child;
+	struct bundle b;
+
+	(void)state;
+	bundle_start_with(&b, git_config);
+	expect_event(&b, "\"ready\"");
+	git_roles(&b, pids);
+	child = child_of(pids[BUNDLE_ROLE_GITGATE]);
+	(void)kill(pids[BUNDLE_ROLE_GITGATE], SIGKILL);
+	expect_event(&b, "\"role\":\"gitgate\"");
+	expect_gone(child);
+	(void)kill(pids[BUNDLE_ROLE_GITSSH], SIGKILL);
+	expect_event(&b, "\"role\":\"gitssh\"");
+	assert_int_equal(command(&b, 'm'), '+');
+	assert_int_equal(role_pid(&b, "pipelock"), pids[BUNDLE_ROLE_PIPELOCK]);
+	git_roles(&b, pids);
+	child = child_of(pids[BUNDLE_ROLE_GITGATE]);
+	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
+	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_gone(child);
 }
 
 static int remove_files(void **state)
@@ -611,6 +780,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_restart_limit),
 		cmocka_unit_test(test_overstepping_role_is_killed),
 		cmocka_unit_test(test_filter_kill_is_named),
+		cmocka_unit_test(test_git_roles),
+		cmocka_unit_test(test_git_oversteps),
+		cmocka_unit_test(test_git_restarts),
 		cmocka_unit_test(test_apart),
 		cmocka_unit_test(test_apart_reach),
 		cmocka_unit_test(test_apart_killed),

@@ -111,11 +111,66 @@ static void test_config_inside(void **state)
 	assert_true(load_inside(&c, many) < 0);
 }
 
+#define SSH_REMOTE                                                                                 \
+	"{\"name\":\"origin\",\"transport\":\"ssh\",\"host\":\"git.example.com\",\"port\":22,"     \
+	"\"user\":\"git\",\"path\":\"team/app.git\",\"credential\":3,\"host_key\":\"ssh-ed25519 "  \
+	"AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\"," REFS
+#define WORKSPACE "{\"name\":\"workspace\",\"transport\":\"workspace\"," REFS
+#define REFS                                                                                       \
+	"\"branches\":[],\"protected\":[],\"tags\":[],\"protect_head\":true,\"force\":false,"      \
+	"\"delete\":false,\"stale\":false,\"oversize\":false,\"max_object\":1,\"max_pack\":1,"     \
+	"\"allow\":[]}"
+#define GIT(remotes) "\"git\":{\"version\":1,\"enforce_identity\":false,\"remotes\":[" remotes "]},"
+#define FOLDER	     "\"git_folder\":\"/srv/git\","
+
+static void test_config_git(void **state)
+{
+	static const char *const refused[] = {
+		FOLDER,
+		GIT(WORKSPACE),
+		"\"git\":null," FOLDER,
+		"\"git\":[]," FOLDER,
+		"\"git\":{}," FOLDER,
+		GIT("{}") FOLDER,
+		GIT(WORKSPACE "," WORKSPACE) FOLDER,
+		GIT(WORKSPACE) "\"git_folder\":\"srv/git\",",
+		GIT(WORKSPACE) "\"git_folder\":\"/\",",
+		GIT(WORKSPACE) "\"git_folder\":\"\",",
+		GIT(WORKSPACE) "\"git_folder\":7,",
+		GIT(WORKSPACE) "\"git_folder\":\"/srv\\u0000/git\",",
+	};
+	const unsigned always = 1u << BUNDLE_ROLE_RECORD | 1u << BUNDLE_ROLE_KEYD |
+				1u << BUNDLE_ROLE_EGRESS | 1u << BUNDLE_ROLE_PIPELOCK;
+	struct bundle_config c;
+
+	(void)state;
+	assert_int_equal(load_inside(&c, ""), 0);
+	assert_null(c.git);
+	assert_int_equal(bundle_config_roles(&c), always);
+	bundle_config_free(&c);
+	assert_int_equal(load_inside(&c, GIT(WORKSPACE) FOLDER), 0);
+	assert_int_equal(c.git->n_remotes, 1);
+	assert_string_equal(c.git_folder, "/srv/git");
+	assert_int_equal(bundle_config_roles(&c), always | 1u << BUNDLE_ROLE_GITGATE);
+	bundle_config_free(&c);
+	assert_int_equal(load_inside(&c, GIT(WORKSPACE "," SSH_REMOTE) FOLDER), 0);
+	assert_int_equal(bundle_config_roles(&c),
+			 always | 1u << BUNDLE_ROLE_GITGATE | 1u << BUNDLE_ROLE_GITSSH);
+	bundle_config_free(&c);
+	for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
+		if (load_inside(&c, refused[i]) == 0)
+			fail_msg("%s was taken", refused[i]);
+		assert_null(c.git);
+		assert_null(c.git_folder);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_config_needs_no_offset),
 		cmocka_unit_test(test_config_inside),
+		cmocka_unit_test(test_config_git),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -95,8 +95,8 @@ static int take_over_socket(struct init_fds *f, const struct message *messages, 
 
 static void close_all(struct init_fds *f)
 {
-	int *all[] = {&f->config, &f->secrets,	&f->control, &f->records, &f->rules,
-		      &f->reach,  &f->pipelock, &f->dns_udp, &f->dns_tcp};
+	int *all[] = {&f->config, &f->secrets,	&f->control, &f->records, &f->rules,  &f->reach,
+		      &f->door,	  &f->pipelock, &f->gitgate, &f->dns_udp, &f->dns_tcp};
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		close_fd(all[i]);
@@ -311,7 +311,7 @@ static void expect_socket(int fd, uint16_t port, int type)
 
 static void test_listen(void **state)
 {
-	struct init_fds f = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
+	struct init_fds f = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 	struct err e = ERR_INIT;
 
 	(void)state;
@@ -320,12 +320,18 @@ static void test_listen(void **state)
 		print_message("skipped: no network namespace can be made here\n");
 		skip();
 	}
-	if (init_fds_listen(&f, "10.209.0.2", &e) < 0)
-		fail_msg("%s", e.text);
-	expect_socket(f.pipelock, 8888, SOCK_STREAM);
-	expect_socket(f.dns_udp, 53, SOCK_DGRAM);
-	expect_socket(f.dns_tcp, 53, SOCK_STREAM);
-	close_all(&f);
+	for (int has_git = 0; has_git < 2; has_git++) {
+		if (init_fds_listen(&f, "10.209.0.2", has_git, &e) < 0)
+			fail_msg("%s", e.text);
+		expect_socket(f.pipelock, 8888, SOCK_STREAM);
+		expect_socket(f.dns_udp, 53, SOCK_DGRAM);
+		expect_socket(f.dns_tcp, 53, SOCK_STREAM);
+		if (has_git)
+			expect_socket(f.gitgate, 9418, SOCK_STREAM);
+		else
+			assert_int_equal(f.gitgate, -1);
+		close_all(&f);
+	}
 }
 
 static void test_listen_refused(void **state)
@@ -353,12 +359,33 @@ static void test_listen_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		struct init_fds f = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
+		struct init_fds f = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
 		struct err e = ERR_INIT;
 
-		if (init_fds_listen(&f, texts[i], &e) != -EINVAL || f.pipelock >= 0)
+		if (init_fds_listen(&f, texts[i], true, &e) != -EINVAL || f.pipelock >= 0)
 			fail_msg("\"%s\" was taken", texts[i]);
 	}
+}
+
+/* A port that nobody serves, or a configuration without its port, is a mistake on one side. */
+static void test_git_belongs_together(void **state)
+{
+	struct git_remote remotes[] = {{.transport = GIT_TRANSPORT_HTTPS},
+				       {.transport = GIT_TRANSPORT_WORKSPACE}};
+	struct git_policy git = {.remotes = remotes, .n_remotes = 1};
+	struct init_fds f = {.gitgate = -1, .door = -1};
+	struct err e = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(init_fds_check_git(&f, NULL, &e), 0);
+	assert_int_equal(init_fds_check_git(&f, &git, &e), -EINVAL);
+	f.gitgate = 7;
+	assert_int_equal(init_fds_check_git(&f, &git, &e), 0);
+	assert_int_equal(init_fds_check_git(&f, NULL, &e), -EINVAL);
+	git.n_remotes = 2;
+	assert_int_equal(init_fds_check_git(&f, &git, &e), -ENOENT);
+	f.door = 8;
+	assert_int_equal(init_fds_check_git(&f, &git, &e), 0);
 }
 
 int main(void)
@@ -371,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_path),
 		cmocka_unit_test(test_listen_refused),
+		cmocka_unit_test(test_git_belongs_together),
 		cmocka_unit_test(test_listen),
 	};
 

@@ -567,7 +567,7 @@ static void test_reference(void **state)
 			break;
 		rest = str_sub(rest, at + 9, rest.n);
 		example = str_dup(str_sub(rest, 0, str_find(rest, STR_LIT("\n```")) + 1));
-		if (strstr(example, "egress:")) {
+		if (strstr(example, "egress:") || strstr(example, "git:")) {
 			struct manifest_bottle b = {0};
 
 			home_write(home.path, ".claude-bottle/bottles/x.md", example);
@@ -585,7 +585,7 @@ static void test_reference(void **state)
 		if (ret < 0)
 			fail_msg("%u:%u: %s\n%s", e.line, e.column, e.text, example);
 	}
-	assert_int_equal(n_bottles, 2);
+	assert_int_equal(n_bottles, 3);
 	assert_int_equal(n_agents, 1);
 }
 

@@ -310,7 +310,7 @@ static void test_remotes(void **state)
 	r = p.git.remotes;
 	assert_string_equal(r[0].name, "workspace");
 	assert_string_equal(r[0].branches[0], "fix/*");
-	assert_true(r[0].may_force && r[0].may_delete);
+	assert_true(r[0].may_force && !r[0].may_delete);
 	/* one secret for a route and two remotes, and the same place again as a key */
 	assert_int_equal(p.n_secrets, 2);
 	assert_false(p.secrets[0].is_key);
@@ -371,6 +371,43 @@ static void test_too_many_remotes(void **state)
 	refused(&o, "more than 16 remotes, of which the workspace is one");
 }
 
+/* 25 credentials with a placeholder each, and remotes with one more each. */
+static void test_too_many_prints(void **state)
+{
+	struct plan_options o = options();
+
+	(void)state;
+	for (int n = 13; n <= 14; n++) {
+		_cleanup_(buf_free) struct buf b;
+
+		buf_init(&b, 65536);
+		assert_int_equal(buf_printf(&b, "egress:\n  routes:\n"), 0);
+		for (int i = 0; i < 25; i++)
+			assert_int_equal(buf_printf(&b,
+						    "    - {host: h%d.example, auth: {scheme: "
+						    "bearer, env: E%d, token_ref: 'env:S%d'}}\n",
+						    i, i, i),
+					 0);
+		assert_int_equal(buf_printf(&b, "git:\n  remotes:\n"), 0);
+		for (int i = 0; i < n; i++)
+			assert_int_equal(
+				buf_printf(&b,
+					   "    - {name: r%d, upstream: "
+					   "\"https://a.example/x%d\", token_ref: 'env:S0'}\n",
+					   i, i),
+				0);
+		assert_int_equal(buf_append(&b, "", 1), 0);
+		home_bottle(&home, "b", buf_str(&b).p);
+		if (n == 13) {
+			_cleanup_(plan_free) struct plan p = {0};
+
+			make(&p, &o);
+		} else {
+			refused(&o, "are 64, more than 63 in all");
+		}
+	}
+}
+
 static void test_prints(void **state)
 {
 	_cleanup_(plan_free) struct plan p = {0};
@@ -400,7 +437,7 @@ static void test_prints(void **state)
 	assert_non_null(strstr(shown, "  four  git@c.example:four\n"));
 	assert_non_null(strstr(shown, "key env:TOK as user \"git\""));
 	assert_non_null(strstr(shown, "host key " KEY));
-	assert_non_null(strstr(shown, "may rewrite and delete them"));
+	assert_non_null(strstr(shown, "may rewrite them"));
 	assert_non_null(strstr(shown, "Commits must be by Bot <bot@example.org>\n"));
 	assert_int_equal(plan_print_json(&p, &json), 0);
 	root = json_loadb(buf_str(&json).p, buf_len(&json), JSON_REJECT_DUPLICATES, NULL);
@@ -488,6 +525,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_remotes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_warnings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_too_many_remotes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_too_many_prints, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_prints, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
 	};

@@ -71,12 +71,14 @@ static int close_it(const struct scene *s, const char *pinned, struct err *e)
 	return look(s->agent_ns, &(struct look){.close = pinned}, e);
 }
 
+static size_t n_answers = 1; /* 2: with git */
+
 static int canary(const struct scene *s, const struct guest_target *closed, struct err *e)
 {
-	static const unsigned answers[] = {8888};
+	static const unsigned answers[] = {8888, GUEST_PORT_GIT};
 	struct look l = {.canary = {.pinned = SCENE_PINNED,
 				    .answers = answers,
-				    .n_answers = 1,
+				    .n_answers = n_answers,
 				    .closed = closed,
 				    .n_closed = closed ? 1 : 0}};
 
@@ -424,6 +426,24 @@ static void test_answers(void **state)
 			3 * GUEST_ANSWER_MS);
 }
 
+/* Who has git finds git-gate on its port and nobody else; who has not finds it closed. */
+static void test_git(void **state)
+{
+	struct scene *s = need(state);
+	static const char gate[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 24\r\n\r\n"
+				   "{\"scanner\":\"git-gate\"}\r\n";
+
+	scene_listen(s, s->bundle_ns, SCENE_PINNED, GUEST_PORT_GIT, gate, 0);
+	expect_open(s, NULL, "git-gate (" SCENE_PINNED ":9418) can be reached");
+	n_answers = 2;
+	expect_closed(s, NULL);
+	scene_silence(s);
+	scene_listen(s, s->bundle_ns, SCENE_PINNED, 8888, REFUSED, 0);
+	scene_listen(s, s->bundle_ns, SCENE_PINNED, GUEST_PORT_GIT, REFUSED, 0);
+	expect_open(s, NULL, ":9418 ");
+	n_answers = 1;
+}
+
 /* --- from the host --- */
 
 /* guest init, connected and waiting. */
@@ -620,6 +640,7 @@ int main(int argc, char **argv)
 		TEST_CLOSED_(not_itself),
 		TEST_CLOSED_(resolver),
 		TEST_CLOSED_(answers),
+		TEST_CLOSED_(git),
 		TEST_(host),
 		TEST_(host_own),
 		TEST_(host_machine),

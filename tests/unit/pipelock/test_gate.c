@@ -95,6 +95,91 @@ static void test_policy_first(void **state)
 	assert_int_equal(fake_texts, 0);
 }
 
+/* No route can allow a push; a fetch, and reading about it, goes its way. */
+static void test_git_push(void **state)
+{
+	static const struct {
+		const char *line, *fields;
+		bool is_push;
+	} rows[] = {
+		{"GET /v1/r.git/info/refs?service=git-receive-pack", "", true},
+		{"POST /v1/r.git/git-receive-pack", "", true},
+		{"POST /v1/r/git-receive-pack",
+		 "Content-Type: application/x-git-receive-pack-request\r\n", true},
+		/* spellings */
+		{"GET /v1/r/info/refs?service=Git-Receive-Pack", "", true},
+		{"GET /v1/r/info/refs?service=git%2Dreceive%2dpack", "", true},
+		{"GET /v1/r/info/refs?service=%67it-receive-pack", "", true},
+		{"GET /v1/r/info/refs?%73ervice=git-receive-pack", "", true},
+		{"GET /v1/r/info/refs?service%3Dgit-receive-pack", "", true},
+		{"GET /v1/r/info/refs?service=git%252dreceive%252dpack", "", true},
+		{"GET /v1/r/info/refs?a=b&service=git-receive-pack", "", true},
+		{"GET /v1/r/info/refs?service=git-receive-pack&a=b", "", true},
+		{"GET /v1/r/info/refs?service=git-upload-pack&service=git-receive-pack", "", true},
+		{"GET /v1/r/info/refs?service=git-receive-pack&service=git-upload-pack", "", true},
+		{"GET /v1/r/info/refs?a;service=git-receive-pack", "", true},
+		{"GET /v1/r/info/refs?service[]=git-receive-pack", "", true},
+		{"GET /v1/r/info/refs?%20service=git-receive-pack", "", true},
+		{"GET /v1/r/info/refs?service=+git-receive-pack", "", true},
+		{"GET /v1/r/info/refs?service=git-receive-pack%00", "", true},
+		{"GET /v1/r/info/refs?service=receive-pack", "", true},
+		{"HEAD /v1/r/info/refs?service=git-receive-pack", "", true},
+		{"POST /v1/r/info/refs?service=git-receive-pack", "", true},
+		{"GET /v1/elsewhere?service=git-receive-pack", "", true},
+		{"POST /v1/r/Git-Receive-Pack", "", true},
+		{"POST /v1/r/git%2Dreceive-pack", "", true},
+		{"POST /v1/r/git%252Dreceive-pack", "", true},
+		{"POST /v1/r%2fgit-receive-pack", "", true},
+		{"POST /v1/r%5cgit-receive-pack", "", true},
+		{"POST /v1/r/git-receive-pack/", "", true},
+		{"POST /v1/r/git-receive-pack;x=y", "", true},
+		{"POST /v1/r/git-receive-pack%20", "", true},
+		{"POST /v1/r/git-receive-pack%00x", "", true},
+		{"POST /v1/r/git-receive-pack?x", "", true},
+		{"PUT /v1/r/git-receive-pack", "", true},
+		{"OPTIONS /v1/r/git-receive-pack", "", true},
+		{"POST /v1/other", "Content-Type: application/X-Git-Receive-Pack-Request\r\n",
+		 true},
+		{"POST /v1/other", "accept: application/x-git-receive-pack-result\r\n", true},
+		/* a host, a port and a path that no route allows: the same */
+		{"POST /v2/git-receive-pack", "", true},
+		/* innocent */
+		{"GET /v1/r.git/info/refs?service=git-upload-pack", "", false},
+		{"POST /v1/r.git/git-upload-pack",
+		 "Content-Type: application/x-git-upload-pack-request\r\n", false},
+		{"GET /v1/r.git/info/refs", "", false},
+		{"GET /v1/docs/git-receive-pack", "", false},
+		{"GET /v1/docs/git-receive-pack.html", "", false},
+		{"POST /v1/docs/git-receive-pack.html", "", false},
+		{"POST /v1/docs/git-receive-packs", "", false},
+		{"POST /v1/my-git-receive-pack", "", false},
+		{"GET /v1/search?q=git-receive-pack", "", false},
+		{"GET /v1/search?q=service+git-receive-pack", "", false},
+		{"GET /v1/search?services=git-receive-pack", "", false},
+		{"GET /v1/search?service=git-receive", "", false},
+		{"GET /v1/search?service=%", "", false},
+		{"GET /v1/a", "X-Note: application/x-git-receive-pack-request\r\n", false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		char raw[512];
+		const char *reason;
+
+		(void)snprintf(raw, sizeof(raw), "%s HTTP/1.1\r\nHost: open.example.com\r\n%s\r\n",
+			       rows[i].line, rows[i].fields);
+		reason = judge("open.example.com", raw);
+		if ((strcmp(reason, "git-push") == 0) != rows[i].is_push)
+			fail_msg("%s: %s", rows[i].line, reason);
+		if (rows[i].is_push)
+			assert_string_equal(verdict.scanner, "policy");
+	}
+	/* Before the policy: the hint says where to push instead. */
+	assert_string_equal(
+		judge("evil.example.org", HEAD("evil.example.org", "POST /r/git-receive-pack", "")),
+		"git-push");
+}
+
 static void test_places(void **state)
 {
 	static const struct {
@@ -405,13 +490,21 @@ static void test_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_policy_first),  cmocka_unit_test(test_places),
-		cmocka_unit_test(test_placeholders),  cmocka_unit_test(test_placeholder_shape),
-		cmocka_unit_test(test_wildcard_host), cmocka_unit_test(test_plain_http),
-		cmocka_unit_test(test_redact),	      cmocka_unit_test(test_coded_body),
-		cmocka_unit_test(test_responses),     cmocka_unit_test(test_body_stream),
-		cmocka_unit_test(test_worn_stream),   cmocka_unit_test(test_names),
-		cmocka_unit_test(test_known),	      cmocka_unit_test(test_known_names),
+		cmocka_unit_test(test_policy_first),
+		cmocka_unit_test(test_git_push),
+		cmocka_unit_test(test_places),
+		cmocka_unit_test(test_placeholders),
+		cmocka_unit_test(test_placeholder_shape),
+		cmocka_unit_test(test_wildcard_host),
+		cmocka_unit_test(test_plain_http),
+		cmocka_unit_test(test_redact),
+		cmocka_unit_test(test_coded_body),
+		cmocka_unit_test(test_responses),
+		cmocka_unit_test(test_body_stream),
+		cmocka_unit_test(test_worn_stream),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_known),
+		cmocka_unit_test(test_known_names),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

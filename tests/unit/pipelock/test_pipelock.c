@@ -318,6 +318,37 @@ static void test_gzip(void **state)
 		403, "body-coding-corrupt");
 }
 
+/* Refused and recorded, before anything is dialled; fetches pass. */
+static void test_git_push(void **state)
+{
+	char *before, *after;
+	size_t n;
+
+	(void)state;
+	assert_int_equal(ask("open.example.com",
+			     REQUEST("GET /v1/r.git/info/refs?service=git-upload-pack", "")),
+			 200);
+	assert_int_equal(
+		ask("open.example.com",
+		    REQUEST("POST /v1/r.git/git-upload-pack", "Content-Length: 4\r\n") "%s",
+		    "0000"),
+		200);
+	before = world_last(w, &n);
+	world_records_drop(w);
+	assert_refused(ask("open.example.com",
+			   REQUEST("GET /v1/r.git/info/refs?service=git-receive-pack", "")),
+		       403, "git-push");
+	assert_non_null(strstr(answer, "git-gate forwards it after its scan"));
+	assert_refused(ask("open.example.com",
+			   REQUEST("POST /v1/r.git/git-receive-pack", "Content-Length: 4\r\n") "%s",
+			   "0000"),
+		       403, "git-push");
+	after = world_last(w, &n);
+	assert_string_equal(before, after);
+	free(before);
+	free(after);
+}
+
 static void test_placeholder(void **state)
 {
 	static const char api[] = "GET / HTTP/1.1\r\nHost: api.example.com\r\n"
@@ -628,6 +659,7 @@ int main(void)
 		cmocka_unit_test_setup(test_secret_places, each),
 		cmocka_unit_test_setup(test_secret_encoded, each),
 		cmocka_unit_test_setup(test_gzip, each),
+		cmocka_unit_test_setup(test_git_push, each),
 		cmocka_unit_test_setup(test_placeholder, each),
 		cmocka_unit_test_setup(test_redact, each),
 		cmocka_unit_test_setup(test_identity, each),
