@@ -52,8 +52,11 @@ struct check_finding {
 	char path[512]; /* control characters made visible; "" for a message; cut with "…" */
 	char what[48];	/* "blob", "commit message", "author", "tag", "path", "ref name", … */
 	uint64_t line;	/* from 1; 0: none */
-	char fingerprint[GIT_FINGERPRINT_SIZE]; /* SECRET and OVERSIZE: for the remote's `allow` */
-	char decoders[32];			/* as in struct scan_finding */
+	/* For the remote's `allow`: of SECRET told by a rule, of a blob's OVERSIZE, of LIMIT that
+	 * is one file's (the engine's limits, archives). Empty: not to be allowed, as the bottle's
+	 * own. */
+	char fingerprint[GIT_FINGERPRINT_SIZE];
+	char decoders[32]; /* as in struct scan_finding, behind the containers: "gzip>tar>base64" */
 };
 
 struct check_report {

@@ -235,8 +235,7 @@ int check_report_make(struct check *c)
 		c->out->n_more += c->n_unkept;
 		if (c->out->n_findings == 0) {
 			/* Everything that was kept is allowed; the rest was not looked at. */
-			c->n_pending--;
-			free(c->pending[c->n_pending].path);
+			check_find_cut(c, c->n_pending - 1);
 			(void)check_found(c, CHECK_LIMIT, "limit-findings", "object");
 			tell(c, &c->pending[c->n_pending - 1], "");
 		}

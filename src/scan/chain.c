@@ -2,12 +2,13 @@
 #include "scan/decode.h"
 #include "base/text.h"
 
-#define SQUEEZE_MAX   8192
-#define JOIN_MAX      (256u << 10)
-#define SINGLES_MAX   (64u << 10)
-#define OVER_LAYERS   3
-#define BARE_MIN      64
-#define PRINTABLE_RUN 16
+#define SQUEEZE_MAX	 8192
+#define JOIN_MAX	 (256u << 10)
+#define SINGLES_MAX	 (64u << 10)
+#define OVER_LAYERS	 3
+#define BARE_MIN	 64
+#define PRINTABLE_RUN	 16
+#define PRINTABLE_VARIED 6
 
 static uint64_t view_hash(const uint8_t *p, size_t n, uint64_t key)
 {
@@ -270,6 +271,17 @@ static void decode_parts(struct scan_pass *ps, const struct scan_view *v)
 			child(ps, v, DEC_SQUEEZE, v->layers);
 }
 
+/* The last PRINTABLE_RUN bytes of text: of few different ones it is a repetition, which broken
+ * compressed data is full of, and no secret. */
+static bool is_varied(const uint8_t *end)
+{
+	uint64_t has[2] = {0, 0};
+
+	for (size_t i = 1; i <= PRINTABLE_RUN; i++)
+		has[end[-i] >> 6 & 1] |= UINT64_C(1) << (end[-i] & 63);
+	return __builtin_popcountll(has[0]) + __builtin_popcountll(has[1]) >= PRINTABLE_VARIED;
+}
+
 /* At the last depth: what could still be undone is not looked into, so its presence is a finding.
  */
 static void check_depth(struct scan_pass *ps, const struct scan_view *v, const struct scan_class *c)
@@ -286,10 +298,13 @@ static void check_depth(struct scan_pass *ps, const struct scan_view *v, const s
 	}
 	if (!v->is_below_binary || c->token.n == 0 || !scan_base64(o, v, c, 0))
 		return;
-	for (size_t i = 0; i < o->n && run < PRINTABLE_RUN; i++)
+	for (size_t i = 0; i < o->n; i++) {
 		run = o->p[i] > ' ' && o->p[i] < 0x7f ? run + 1 : 0;
-	if (run >= PRINTABLE_RUN)
-		scan_limit(ps, v, "limit-depth");
+		if (run >= PRINTABLE_RUN && is_varied(o->p + i + 1)) {
+			scan_limit(ps, v, "limit-depth");
+			return;
+		}
+	}
 }
 
 /* Bytes without which there is no compressed data and no UTF-16. Undoing what looks like an escape

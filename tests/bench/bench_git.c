@@ -162,8 +162,10 @@ static int measure(struct git_run_env *git, const char *tip, struct err *e)
 	if (r != 0)
 		return r;
 	if (report.n_findings)
-		return err_set(e, -1, "a finding in clean text: %s %s", report.findings[0].rule,
-			       report.findings[0].path);
+		return err_set(e, -1, "a finding in clean text: %s %s:%llu (%s)",
+			       report.findings[0].rule, report.findings[0].path,
+			       (unsigned long long)report.findings[0].line,
+			       report.findings[0].decoders);
 	mb = (double)report.n_bytes / 1e6;
 	ours = (double)report.duration_us / 1e6;
 	emit("git_check_bytes", mb / ours, "MB/s", mb / peer);

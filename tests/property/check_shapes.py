@@ -318,9 +318,7 @@ class Shape:
 # Not found, and why; (secret's kind or "*", words of the shape).
 EXCUSED = (
     ("assigned", {"path-split"}, "a password without its name's segment is a word among others"),
-    ("assigned", {"author"}, "a name and its value are apart in an identity's own syntax"),
     ("assigned", {"submodule"}, "quotation marks belong to the file's own syntax"),
-    ("assigned", {"branch"}, "without quotation marks and equal signs"),
 )
 
 

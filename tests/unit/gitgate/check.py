@@ -249,6 +249,11 @@ class Encodings(Case):
                 text = self.TEXT + what.decode() + self.TEXT
                 self.one(self.with_file(text.encode(codec)), line=301, decoders="utf16")
 
+    def test_wide_among_other_bytes(self):
+        for codec in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+            for before in ("x\0", "\0", "xy\0\0", "\xe9\0x\0"):
+                self.one(self.with_file((before + AWS.decode() + "\0\xe9x").encode(codec)), decoders="utf16")
+
     def test_forms(self):
         inner = b'{"key":"' + AWS + b'"}'
         for data in (base64.b64encode(inner), inner.hex().encode(), base64.b32encode(inner), base64.encodebytes(b"#" * 200 + inner),
