@@ -43,7 +43,6 @@ void manifest_git_init(struct manifest_git *g)
 					   .branches = strings_one("**"),
 					   .n_branches = 1,
 					   .may_force = true,
-					   .may_delete = true,
 					   .object_max_bytes = GIT_OBJECT_MAX_BYTES,
 					   .pack_max_bytes = GIT_PACK_MAX_BYTES,
 				   }};
@@ -516,19 +515,14 @@ static int read_remotes(struct schema_ctx *c, const struct yaml_node *n, void *o
 	return schema_list(c, n, "remotes", GIT_REMOTES_MAX, read_remote, out);
 }
 
+/* As the keeper's door takes neither tags nor deletions, there is no key for them. */
 static int read_workspace(struct schema_ctx *c, const struct yaml_node *n, void *out)
 {
 	static const struct schema_field fields[] = {
-		{"branches", read_branches},
-		{"protected", read_protected},
-		{"tags", read_tags},
-		{"protect_head", read_protect_head},
-		{"force", read_force},
-		{"delete", read_delete},
-		{"max_object", read_max_object},
-		{"oversize", read_oversize},
-		{"max_pack", read_max_pack},
-		{"allow", read_allow},
+		{"branches", read_branches},	     {"protected", read_protected},
+		{"protect_head", read_protect_head}, {"force", read_force},
+		{"max_object", read_max_object},     {"oversize", read_oversize},
+		{"max_pack", read_max_pack},	     {"allow", read_allow},
 	};
 	struct manifest_git *g = out;
 	int ret = schema_mapping(c, n, "git.workspace", fields, ARRAY_LEN(fields), &g->workspace);

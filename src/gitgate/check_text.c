@@ -135,7 +135,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 	if (!*t->chain && t->place != SCAN_PLACE_PATH && !c->path)
 		p->line = t->newlines + count_newlines(t, s, to > t->unit ? to - t->unit : 0) + 1;
 	if (is_told(c, p))
-		c->n_pending--;
+		check_find_cut(c, c->n_pending - 1);
 	return true;
 }
 
@@ -272,7 +272,7 @@ int check_archive_event(void *ctx, enum archive_event event, unsigned level, str
 			p->is_allowable = true;
 			memcpy(p->digest, c->oid, sizeof(c->oid));
 			if (is_told(c, p))
-				c->n_pending--;
+				check_find_cut(c, c->n_pending - 1);
 		}
 		return 0;
 	}

@@ -292,6 +292,22 @@ static int records_with(struct bundle *b, const char *text)
 	return found;
 }
 
+/* While the bundle runs: a line may be half written, so only its being there counts. */
+static void wait_for_record(struct bundle *b, const char *text)
+{
+	char line[RECORD_LINE_MAX + 2];
+	bool is_there = false;
+
+	for (int tries = 0; tries < 500 && !is_there; tries++) {
+		_cleanup_fclose_ FILE *f = fopen(b->records, "re");
+
+		while (f && !is_there && fgets(line, sizeof(line), f))
+			is_there = strstr(line, text) != NULL;
+		(void)usleep(10000);
+	}
+	assert_true(is_there);
+}
+
 static void test_ready_and_stop(void **state)
 {
 	pid_t pids[ROLES];
@@ -689,6 +705,7 @@ static void test_git_roles(void **state)
 			assert_int_equal(role_has(pids[r], expected[i].name),
 					 (expected[i].roles >> r) & 1);
 	}
+	wait_for_record(&b, "\"heard\"");
 	assert_true(send(b.control, "{\"command\":\"stop\"}", 18, 0) == 18);
 	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
 	/* What one wrote to the other over the channel between them. */

@@ -183,7 +183,7 @@ static void test_all_keys_and_extends(void **state)
 	home_bottle(&home, "base",
 		    "workspace: none\n"
 		    "git:\n  user: {name: Bot, email: old@example.org}\n"
-		    "  workspace: {tags: ['x/*'], delete: false}\n"
+		    "  workspace: {protected: ['x/*'], force: false}\n"
 		    "  remotes:\n"
 		    "    - {name: lib, upstream: \"https://a.example/lib\"}\n"
 		    "    - {name: origin, upstream: \"https://a.example/x\", token_ref: 'env:OLD', "
@@ -201,7 +201,7 @@ static void test_all_keys_and_extends(void **state)
 	assert_string_equal(r->name, "workspace");
 	assert_int_equal(r->n_branches, 1);
 	assert_string_equal(r->branches[0], "fix/*");
-	assert_string_equal(r->tags[0], "x/*");
+	assert_string_equal(r->protected_branches[0], "x/*");
 	assert_false(r->may_force);
 	assert_false(r->may_delete);
 	assert_int_equal(r->object_max_bytes, 1u << 20);
@@ -253,7 +253,7 @@ static void test_defaults(void **state)
 	assert_int_equal(b.git.n_remotes, 0);
 	assert_int_equal(r->n_branches, 1);
 	assert_string_equal(r->branches[0], "**");
-	assert_true(r->may_force && r->may_delete);
+	assert_true(r->may_force && !r->may_delete);
 	assert_false(r->is_head_protected);
 	home_bottle(&home, "c", "git: {user: {name: A, email: a@b, enforce: false}}\n");
 	load(&c, "c");

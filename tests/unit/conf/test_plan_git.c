@@ -310,7 +310,7 @@ static void test_remotes(void **state)
 	r = p.git.remotes;
 	assert_string_equal(r[0].name, "workspace");
 	assert_string_equal(r[0].branches[0], "fix/*");
-	assert_true(r[0].may_force && r[0].may_delete);
+	assert_true(r[0].may_force && !r[0].may_delete);
 	/* one secret for a route and two remotes, and the same place again as a key */
 	assert_int_equal(p.n_secrets, 2);
 	assert_false(p.secrets[0].is_key);
@@ -437,7 +437,7 @@ static void test_prints(void **state)
 	assert_non_null(strstr(shown, "  four  git@c.example:four\n"));
 	assert_non_null(strstr(shown, "key env:TOK as user \"git\""));
 	assert_non_null(strstr(shown, "host key " KEY));
-	assert_non_null(strstr(shown, "may rewrite and delete them"));
+	assert_non_null(strstr(shown, "may rewrite them"));
 	assert_non_null(strstr(shown, "Commits must be by Bot <bot@example.org>\n"));
 	assert_int_equal(plan_print_json(&p, &json), 0);
 	root = json_loadb(buf_str(&json).p, buf_len(&json), JSON_REJECT_DUPLICATES, NULL);
