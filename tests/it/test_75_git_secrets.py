@@ -236,12 +236,13 @@ def test_identity(make_world, https_git):
         with w.nothing_pushed(bare):
             r = push(w, f"echo x > x\ngit add .\n{script}", url=url)
         assert r.returncode != 0 and "identity" in r.stderr, r.stderr
-        assert "user.email" in r.stderr, "it does not say what to do"
+        assert "agent@example.test" in r.stderr, "it does not say who the agent should be"
     r = push(w, "echo x > x\ncommit", url=url)
     assert r.returncode == 0, r.stderr
 
 
 def test_refusal_is_recorded(world):
+    assert push(world, CARRIERS["readme"][0], "HEAD:refs/heads/recorded").returncode != 0
     time.sleep(0.3)
     records = [x for x in world.records() if x.get("role") == "gitgate" or "git" in str(x.get("host"))]
     assert any(SECRET_RULE in str(x) for x in records), records[-3:]
