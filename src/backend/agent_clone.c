@@ -1,9 +1,9 @@
 #include "backend/agent_clone.h"
 
 #include "backend/host_repo.h"
-#include "backend/native/wall.h"
 #include "base/clean.h"
 #include "base/mem.h"
+#include "base/ports.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -89,7 +89,7 @@ char **agent_command_make(const struct plan *p, const char *pinned)
 		argv[n++] = mem_strdup("-c");
 		argv[n++] = mem_strdup(clone_script);
 		argv[n++] = mem_strdup("claude-bottle");
-		argv[n++] = mem_printf("http://%s:%d/workspace", pinned, WALL_PORT_GITGATE);
+		argv[n++] = mem_printf("http://%s:%d/workspace", pinned, SERVICE_PORT_GITGATE);
 		argv[n++] = mem_strdup(folder);
 		argv[n++] = mem_strdup(p->slug);
 	}

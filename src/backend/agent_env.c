@@ -1,10 +1,10 @@
 #include "backend/agent_env.h"
 
 #include "backend/agent_clone.h"
-#include "backend/native/wall.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/ports.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -48,7 +48,7 @@ static void env_put(struct env_list *l, const char *name, const char *value)
 char **agent_env_make(const struct plan *p, const char *pinned)
 {
 	const char *user = p->agent_uid == 0 ? "root" : "agent";
-	_cleanup_free_ char *proxy = mem_printf("http://%s:%d", pinned, WALL_PORT_PIPELOCK);
+	_cleanup_free_ char *proxy = mem_printf("http://%s:%d", pinned, SERVICE_PORT_PIPELOCK);
 	_cleanup_free_ char *direct = mem_printf("localhost,127.0.0.1,::1,%s", pinned);
 	_cleanup_free_ char *clone = agent_clone_folder(p);
 	_cleanup_free_ char *folder = clone ? mem_printf(AGENT_HOME "/%s", clone) : NULL;

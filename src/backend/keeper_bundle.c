@@ -36,8 +36,7 @@
 enum bundle_secret_kind {
 	BUNDLE_KIND_SECRET = 1,
 	BUNDLE_KIND_CANARY = 2,
-	BUNDLE_KIND_PLACEHOLDER = 3,
-	BUNDLE_KIND_SSH_KEY = 4 /* of the secrets' file alone: nothing is scanned for it */
+	BUNDLE_KIND_PLACEHOLDER = 3
 };
 
 /* --- secrets --- */
@@ -58,9 +57,10 @@ static int secret_put_values(struct buf *b, const struct plan *p, struct err *e)
 		int ret = plan_secret_fetch(&p->secrets[i], &value, e);
 
 		if (ret == 0)
-			ret = secret_put(
-				b, p->secrets[i].is_key ? BUNDLE_KIND_SSH_KEY : BUNDLE_KIND_SECRET,
-				(unsigned)i, value, e);
+			ret = secret_put(b,
+					 p->secrets[i].is_key ? BUNDLE_SECRET_SSH_KEY
+							      : BUNDLE_KIND_SECRET,
+					 (unsigned)i, value, e);
 		if (value.p) {
 			mem_wipe((void *)(uintptr_t)value.p, value.n);
 			free((void *)(uintptr_t)value.p);

@@ -241,3 +241,28 @@ bool text_unhex(void *out, size_t n, struct str hex)
 	}
 	return true;
 }
+
+/* One step back per byte, to the last star. */
+bool text_star_match(struct str pattern, struct str text, bool lowers)
+{
+	size_t pi = 0, ti = 0, star = SIZE_MAX, star_ti = 0;
+
+	while (ti < text.n) {
+		if (pi < pattern.n && pattern.p[pi] == '*') {
+			star = pi++;
+			star_ti = ti;
+		} else if (pi < pattern.n &&
+			   (lowers ? ascii_lower(pattern.p[pi]) : pattern.p[pi]) == text.p[ti]) {
+			pi++;
+			ti++;
+		} else if (star != SIZE_MAX) {
+			pi = star + 1;
+			ti = ++star_ti;
+		} else {
+			return false;
+		}
+	}
+	while (pi < pattern.n && pattern.p[pi] == '*')
+		pi++;
+	return pi == pattern.n;
+}

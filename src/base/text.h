@@ -29,3 +29,7 @@ const char *text_nearest(struct str word, const char *const *candidates, size_t 
 void text_hex(char *out, const void *data, size_t n);
 /* n bytes from hex. False unless hex.n == 2 * n and all are hex digits. */
 bool text_unhex(void *out, size_t n, struct str hex) __attribute__((warn_unused_result));
+/* Does the whole text match, "*" in the pattern being any run of bytes? lowers: the pattern's ASCII
+ * letters count as lower case, the text's are that already. Takes pattern times text steps at most:
+ * the caller caps both. */
+bool text_star_match(struct str pattern, struct str text, bool lowers);

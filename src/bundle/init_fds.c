@@ -11,6 +11,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/ports.h"
 #include "base/timeutil.h"
 #include "bundle/role.h"
 
@@ -24,9 +25,6 @@
 #include <sys/un.h>
 
 #define INIT_FDS_RETRY_MS 10
-#define INIT_PORT_PROXY	  8888
-#define INIT_PORT_GIT	  9418
-#define INIT_PORT_DNS	  53
 #define INIT_BACKLOG	  1024
 
 enum init_fds_source {
@@ -253,7 +251,8 @@ static int open_socket(const struct sockaddr_in *sa, int type, int *out, struct 
 
 int init_fds_listen(struct init_fds *f, const char *address, bool has_git, struct err *e)
 {
-	struct sockaddr_in proxy = {.sin_family = AF_INET, .sin_port = htons(INIT_PORT_PROXY)};
+	struct sockaddr_in proxy = {.sin_family = AF_INET,
+				    .sin_port = htons(SERVICE_PORT_PIPELOCK)};
 	struct sockaddr_in dns, git;
 	uint32_t host;
 	int ret;
@@ -265,8 +264,8 @@ int init_fds_listen(struct init_fds *f, const char *address, bool has_git, struc
 	if (host >> 24 == 0 || host >> 29 == 7)
 		return err_set(e, -EINVAL, "listen=%s is not the address of one host", address);
 	dns = git = proxy;
-	dns.sin_port = htons(INIT_PORT_DNS);
-	git.sin_port = htons(INIT_PORT_GIT);
+	dns.sin_port = htons(SERVICE_PORT_DNS);
+	git.sin_port = htons(SERVICE_PORT_GITGATE);
 	ret = open_socket(&proxy, SOCK_STREAM, &f->pipelock, e);
 	if (ret == 0 && has_git)
 		ret = open_socket(&git, SOCK_STREAM, &f->gitgate, e);

@@ -4,10 +4,11 @@
  */
 #include "conf/git_policy.h"
 
+#include "base/ports.h"
+
 #include <errno.h>
 #include <stdio.h>
 
-#define GATE_PORT  9418
 #define PORT_HTTPS 443
 #define PORT_SSH   22
 
@@ -120,7 +121,7 @@ int git_agent_config(const struct git_policy *g, const char *pinned, struct buf 
 	if (!is_address(str_of(pinned)))
 		return err_set(e, -EINVAL, "git-gate has no address");
 	(void)snprintf(gate, sizeof(gate), strchr(pinned, ':') ? "http://[%s]:%d" : "http://%s:%d",
-		       pinned, GATE_PORT);
+		       pinned, SERVICE_PORT_GITGATE);
 	if (g->user_name || g->user_email)
 		put(&o, STR_LIT("[user]\n"));
 	if (g->user_name) {

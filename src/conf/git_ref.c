@@ -113,31 +113,6 @@ int git_ref_pattern_check(struct str pattern, struct err *e)
 	return 0;
 }
 
-/* "*" is any run of bytes. One step back per byte to the last star at most: pattern times segment,
- * both capped. */
-static bool segment_match(struct str pattern, struct str seg)
-{
-	size_t pi = 0, si = 0, star = SIZE_MAX, star_si = 0;
-
-	while (si < seg.n) {
-		if (pi < pattern.n && pattern.p[pi] == '*') {
-			star = pi++;
-			star_si = si;
-		} else if (pi < pattern.n && pattern.p[pi] == seg.p[si]) {
-			pi++;
-			si++;
-		} else if (star != SIZE_MAX) {
-			pi = star + 1;
-			si = ++star_si;
-		} else {
-			return false;
-		}
-	}
-	while (pi < pattern.n && pattern.p[pi] == '*')
-		pi++;
-	return pi == pattern.n;
-}
-
 static bool pattern_match(struct str pattern, struct str name)
 {
 	bool more_pattern = true, more_name = true;
@@ -149,7 +124,7 @@ static bool pattern_match(struct str pattern, struct str name)
 		if (str_eq(want, STR_LIT("**")) && !more_pattern)
 			return true;
 		name = str_cut(name, '/', &have, &more_name);
-		if (!segment_match(want, have))
+		if (!text_star_match(want, have, false))
 			return false;
 	}
 	return !more_pattern && !more_name;

@@ -356,29 +356,12 @@ static void path_form(struct risky_path *p, struct str path)
 
 static bool segment_match(struct str pattern, struct str seg)
 {
-	size_t pi = 0, si = 0, star = SIZE_MAX, star_si = 0;
 	char last = pattern.n ? pattern.p[pattern.n - 1] : '\0';
 
 	/* Nearly all of "*.gradle" ends here. */
 	if (last != '*' && (seg.n == 0 || ascii_lower(last) != seg.p[seg.n - 1]))
 		return false;
-	while (si < seg.n) {
-		if (pi < pattern.n && pattern.p[pi] == '*') {
-			star = pi++;
-			star_si = si;
-		} else if (pi < pattern.n && ascii_lower(pattern.p[pi]) == seg.p[si]) {
-			pi++;
-			si++;
-		} else if (star != SIZE_MAX) {
-			pi = star + 1;
-			si = ++star_si;
-		} else {
-			return false;
-		}
-	}
-	while (pi < pattern.n && pattern.p[pi] == '*')
-		pi++;
-	return pi == pattern.n;
+	return text_star_match(pattern, seg, true);
 }
 
 /* What Windows makes of a long name when it also keeps a short one: the first six characters

@@ -10,6 +10,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/ports.h"
 #include "base/timeutil.h"
 #include "net/rtnl.h"
 #include "net/sock.h"
@@ -25,7 +26,6 @@
 #define CANARY_RETRY_MS 20
 #define CANARY_TRIES	8
 #define CANARY_ATTEMPTS (GUEST_CLOSED_MAX + 3)
-#define CANARY_DNS_PORT 53
 
 /* --- what must be closed --- */
 
@@ -155,7 +155,7 @@ static int attempts_watch(struct attempt *all, size_t n, struct err *e)
 static bool canary_has_git(const struct guest_canary *c)
 {
 	for (size_t i = 0; i < c->n_answers; i++) {
-		if (c->answers[i] == GUEST_PORT_GIT)
+		if (c->answers[i] == SERVICE_PORT_GITGATE)
 			return true;
 	}
 	return false;
@@ -164,11 +164,11 @@ static bool canary_has_git(const struct guest_canary *c)
 static int canary_closed(const struct guest_canary *c, struct err *e)
 {
 	const struct guest_target own[] = {
-		{.address = c->pinned, .port = GUEST_PORT_EGRESS, .what = "egress"},
+		{.address = c->pinned, .port = SERVICE_PORT_EGRESS, .what = "egress"},
 		{.address = GUEST_RESOLVER,
-		 .port = CANARY_DNS_PORT,
+		 .port = SERVICE_PORT_DNS,
 		 .what = "the engine's resolver"},
-		{.address = c->pinned, .port = GUEST_PORT_GIT, .what = "git-gate"},
+		{.address = c->pinned, .port = SERVICE_PORT_GITGATE, .what = "git-gate"},
 	};
 	size_t n_own = ARRAY_LEN(own) - (canary_has_git(c) ? 1 : 0);
 	struct attempt all[CANARY_ATTEMPTS];
@@ -199,7 +199,7 @@ static int canary_answers(const struct guest_canary *c, struct err *e)
 	for (size_t i = 0; i < c->n_answers; i++) {
 		for (;;) {
 			uint16_t port = (uint16_t)c->answers[i];
-			int ret = port == GUEST_PORT_GIT
+			int ret = port == SERVICE_PORT_GITGATE
 					  ? sock_ask_gitgate(c->pinned, port, until, e)
 					  : sock_ask_http(c->pinned, port, until, e);
 

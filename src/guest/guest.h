@@ -71,13 +71,11 @@
  * process group or N for that of guest exec id=N. Nothing comes back; no such group: nothing
  * happens. Anything else that the keeper says after "go" ends guest init.
  */
-#define GUEST_PASS_BYTES  6
-#define GUEST_JSON_MAX	  (4u << 20)
-#define GUEST_TEXT_MAX	  640
-#define GUEST_CLOSED_MS	  300
-#define GUEST_ANSWER_MS	  5000
-#define GUEST_PORT_EGRESS 9099
-#define GUEST_PORT_GIT	  9418
+#define GUEST_PASS_BYTES 6
+#define GUEST_JSON_MAX	 (4u << 20)
+#define GUEST_TEXT_MAX	 640
+#define GUEST_CLOSED_MS	 300
+#define GUEST_ANSWER_MS	 5000
 /* In the agent's environment: where it begins, if that is there; else at $HOME. */
 #define GUEST_FOLDER_ENV  "CLAUDE_BOTTLE_WORKSPACE"
 #define GUEST_ANSWERS_MAX 16

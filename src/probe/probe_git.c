@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/ports.h"
 #include "base/text.h"
 #include "base/timeutil.h"
 
@@ -12,7 +13,6 @@
 #include <sys/socket.h>
 #include <zlib.h>
 
-#define GATE_PORT	 9418
 #define GIT_CONNECT_MS	 2000
 #define GIT_ANSWER_MS	 30000 /* a push: scanned here, then forwarded */
 #define PACK_MAX	 (1u << 20)
@@ -191,7 +191,7 @@ void probe_git_ask(const struct probe_env *env, const char *method, const char *
 		   const char *headers, struct str body, struct probe_reply *r)
 {
 	const char *host = env->is_control ? "127.0.0.1" : env->pinned;
-	uint16_t port = env->is_control ? env->plain : GATE_PORT;
+	uint16_t port = env->is_control ? env->plain : SERVICE_PORT_GITGATE;
 	_cleanup_(buf_free) struct buf out;
 	_cleanup_close_ int fd = -1;
 

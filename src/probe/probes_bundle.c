@@ -8,6 +8,7 @@
 
 #include "base/clean.h"
 #include "base/mem.h"
+#include "base/ports.h"
 #include "base/timeutil.h"
 #include "net/sock.h"
 
@@ -20,7 +21,8 @@
 #define SCAN_AT_ONCE PROBE_TARGETS_MAX
 #define SCAN_MS	     50
 
-static const uint16_t services[] = {8888, 53, 9418, 9100};
+static const uint16_t services[] = {SERVICE_PORT_PIPELOCK, SERVICE_PORT_DNS, SERVICE_PORT_GITGATE,
+				    SERVICE_PORT_SUPERVISE};
 
 static bool is_service(unsigned port)
 {

@@ -19,20 +19,6 @@
 static const char *const ids[] = {"A5",	 "F11", "G01", "G02", "G03", "G04", "G05",
 				  "G06", "G07", "G08", "G09", "G10", "G11", "G12"};
 
-static bool is_wanted(const struct suite *s)
-{
-	for (size_t i = 0; i < ARRAY_LEN(ids); i++)
-		if (suite_wants(s, ids[i]))
-			return true;
-	return false;
-}
-
-static void skip_all(struct suite *s, const char *why)
-{
-	for (size_t i = 0; i < ARRAY_LEN(ids); i++)
-		suite_skip(s, ids[i], "git", why);
-}
-
 /* git in the scratch repository; words: separated by one space. */
 static int call_git(struct suite *s, const char *words, struct buf *out, struct err *e)
 {
@@ -145,10 +131,11 @@ int git_run(struct suite *s, struct err *e)
 	char has_git[8];
 	int ret;
 
-	if (!is_wanted(s))
+	if (!suite_wants_any(s, ids, ARRAY_LEN(ids)))
 		return 0;
 	if (!scratch_target(&s->scratch, "git", has_git, sizeof(has_git))) {
-		skip_all(s, "this host has no git for the witness");
+		suite_skip_all(s, ids, ARRAY_LEN(ids), "git",
+			       "this host has no git for the witness");
 		return 0;
 	}
 	ret = make_workspace(s, e);

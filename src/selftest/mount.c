@@ -22,20 +22,6 @@
 
 static const char *const ids[] = {"F01", "F02", "F03", "F07", "F08", "F09"};
 
-static bool is_wanted(const struct suite *s)
-{
-	for (size_t i = 0; i < ARRAY_LEN(ids); i++)
-		if (suite_wants(s, ids[i]))
-			return true;
-	return false;
-}
-
-static void skip_all(struct suite *s, const char *why)
-{
-	for (size_t i = 0; i < ARRAY_LEN(ids); i++)
-		suite_skip(s, ids[i], "mount", why);
-}
-
 /* --- what is on the host afterwards --- */
 
 struct look {
@@ -225,7 +211,7 @@ int mount_run(struct suite *s, struct err *e)
 {
 	int ret;
 
-	if (!is_wanted(s))
+	if (!suite_wants_any(s, ids, ARRAY_LEN(ids)))
 		return 0;
 	/* The hard links lie in the folder when a bottle first has it. */
 	ret = make_folders(s, e);
@@ -237,7 +223,7 @@ int mount_run(struct suite *s, struct err *e)
 		scratch_last_words(&s->scratch, "mount-try", last_words, sizeof(last_words));
 		for (char *next = line; (next = strstr(next, "claude-bottle: ")); line = next)
 			next += strlen("claude-bottle: ");
-		skip_all(s, line);
+		suite_skip_all(s, ids, ARRAY_LEN(ids), "mount", line);
 		return 0;
 	}
 	if (ret == 0)

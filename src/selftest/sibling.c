@@ -16,11 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-static bool is_wanted(const struct suite *s)
-{
-	return suite_wants(s, "N10") || suite_wants(s, "N15") || suite_wants(s, "N16") ||
-	       suite_wants(s, "C11") || suite_wants(s, "C12");
-}
+static const char *const ids[] = {"N10", "N15", "N16", "C11", "C12"};
 
 /* A value of the line "hello <TAB> KEY=VALUE …". */
 static bool hello_value(struct str text, const char *key, char *out, size_t size)
@@ -62,7 +58,7 @@ int sibling_start(struct suite *s, struct err *e)
 	struct str text;
 	int ret;
 
-	if (!is_wanted(s))
+	if (!suite_wants_any(s, ids, ARRAY_LEN(ids)))
 		return 0;
 	suite_progress("starting a sibling");
 	suite_add_start(s, "sibling", false);

@@ -23,6 +23,14 @@ bool suite_wants(const struct suite *s, const char *id)
 	return probe_is_wanted(s->options->only, id);
 }
 
+bool suite_wants_any(const struct suite *s, const char *const *ids, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (suite_wants(s, ids[i]))
+			return true;
+	return false;
+}
+
 void suite_progress(const char *text)
 {
 	if (isatty(STDERR_FILENO))
@@ -261,6 +269,13 @@ void suite_skip(struct suite *s, const char *id, const char *label, const char *
 		t->is_skipped = true;
 		(void)snprintf(t->detail, sizeof(t->detail), "%s", why);
 	}
+}
+
+void suite_skip_all(struct suite *s, const char *const *ids, size_t n, const char *label,
+		    const char *why)
+{
+	for (size_t i = 0; i < n; i++)
+		suite_skip(s, ids[i], label, why);
 }
 
 void suite_make_token(char out[SUITE_TOKEN_MAX])

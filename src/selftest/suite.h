@@ -33,6 +33,8 @@ struct suite {
 };
 
 bool suite_wants(const struct suite *s, const char *id);
+/* One of them at least. */
+bool suite_wants_any(const struct suite *s, const char *const *ids, size_t n);
 void suite_progress(const char *text);
 
 /* --- a command line in the making --- */
@@ -68,6 +70,8 @@ struct selftest_try *suite_try(struct suite *s, enum selftest_run run, const cha
 			       const char *label);
 /* The same skip inside and outside. */
 void suite_skip(struct suite *s, const char *id, const char *label, const char *why);
+void suite_skip_all(struct suite *s, const char *const *ids, size_t n, const char *label,
+		    const char *why);
 void suite_make_token(char out[SUITE_TOKEN_MAX]);
 /* Tries from index on go by id, with the control that they have. */
 void suite_rename(struct suite *s, size_t from, const char *id);

@@ -9,6 +9,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/ports.h"
 #include "base/text.h"
 #include "guest/guest_host.h"
 #include "net/sock.h"
@@ -28,7 +29,6 @@
 #define WALL_CLOSER_MS	  30000
 #define WALL_CANARY_MS	  12000
 #define WALL_SIBLINGS_MAX 8
-#define WALL_PORT_PROXY	  8888
 #define WALL_TARGET_SIZE  48
 
 /* --- closing --- */
@@ -162,7 +162,8 @@ static int add_siblings(struct bottle *b, struct targets *t, struct err *e)
 				json_string_value(json_object_get(network, "IPAddress"));
 
 			if (address && address[0] && n++ < WALL_SIBLINGS_MAX)
-				target_add(t, address, WALL_PORT_PROXY, "another bottle's bundle");
+				target_add(t, address, SERVICE_PORT_PIPELOCK,
+					   "another bottle's bundle");
 		}
 	}
 	json_decref(list);
@@ -178,7 +179,7 @@ static int gather_targets(struct bottle *b, struct targets *t, unsigned port, st
 	target_add(t, "127.0.0.1", port, "this host's loopback");
 	target_add(t, b->wall.gateway, port, "the wall's gateway");
 	target_add(t, b->outer.gateway, port, "the bundle's gateway");
-	target_add(t, b->outer.bundle, WALL_PORT_PROXY, "the bundle's outer address");
+	target_add(t, b->outer.bundle, SERVICE_PORT_PIPELOCK, "the bundle's outer address");
 	target_add(t, "1.1.1.1", 443, "the outside");
 	target_add(t, "1.1.1.1", 53, "the outside");
 	target_add(t, "169.254.169.254", 80, "metadata");
@@ -187,7 +188,8 @@ static int gather_targets(struct bottle *b, struct targets *t, unsigned port, st
 
 int docker_canary(struct bottle *b, struct err *e)
 {
-	static const unsigned answers[] = {WALL_PORT_PROXY, GUEST_PORT_GIT}; /* with git */
+	static const unsigned answers[] = {SERVICE_PORT_PIPELOCK,
+					   SERVICE_PORT_GITGATE}; /* with git */
 	struct targets *t = mem_zalloc(sizeof(*t));
 	_cleanup_close_ int listener = -1, visitor = -1;
 	uint16_t port = 0;

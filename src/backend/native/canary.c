@@ -6,6 +6,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/ports.h"
 #include "base/timeutil.h"
 #include "net/sock.h"
 
@@ -45,13 +46,14 @@ static int canary_look(const struct wall *w, uint16_t live_port, int timeout_ms,
 	if (ret == 0)
 		ret = canary_closed("10.209.0.1", 80, e);
 	if (ret == 0)
-		ret = canary_closed(w->pinned, WALL_PORT_EGRESS, e);
+		ret = canary_closed(w->pinned, SERVICE_PORT_EGRESS, e);
 	if (ret == 0 && !w->has_git)
-		ret = canary_closed(w->pinned, WALL_PORT_GITGATE, e);
+		ret = canary_closed(w->pinned, SERVICE_PORT_GITGATE, e);
 	if (ret == 0)
-		ret = sock_ask_http(w->pinned, WALL_PORT_PIPELOCK, until_ns, e);
-	return ret == 0 && w->has_git ? sock_ask_gitgate(w->pinned, WALL_PORT_GITGATE, until_ns, e)
-				      : ret;
+		ret = sock_ask_http(w->pinned, SERVICE_PORT_PIPELOCK, until_ns, e);
+	return ret == 0 && w->has_git
+		       ? sock_ask_gitgate(w->pinned, SERVICE_PORT_GITGATE, until_ns, e)
+		       : ret;
 }
 
 int wall_canary(const struct wall *w, int timeout_ms, struct err *e)

@@ -10,6 +10,7 @@
 #include "backend/agent_id.h"
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/ports.h"
 #include "net/rtnl.h"
 
 #include <arpa/inet.h>
@@ -152,17 +153,18 @@ static int wall_furnish(const struct wall *w, int fds[WALL_FD_COUNT], struct err
 		ret = wall_verify_no_ping(e);
 	if (ret < 0)
 		return ret;
-	fds[WALL_FD_PIPELOCK] = wall_open_socket(pinned, WALL_PORT_PIPELOCK, SOCK_STREAM, e);
+	fds[WALL_FD_PIPELOCK] = wall_open_socket(pinned, SERVICE_PORT_PIPELOCK, SOCK_STREAM, e);
 	if (fds[WALL_FD_PIPELOCK] < 0)
 		return fds[WALL_FD_PIPELOCK];
-	fds[WALL_FD_DNS_UDP] = wall_open_socket(pinned, WALL_PORT_DNS, SOCK_DGRAM, e);
+	fds[WALL_FD_DNS_UDP] = wall_open_socket(pinned, SERVICE_PORT_DNS, SOCK_DGRAM, e);
 	if (fds[WALL_FD_DNS_UDP] < 0)
 		return fds[WALL_FD_DNS_UDP];
-	fds[WALL_FD_DNS_TCP] = wall_open_socket(pinned, WALL_PORT_DNS, SOCK_STREAM, e);
+	fds[WALL_FD_DNS_TCP] = wall_open_socket(pinned, SERVICE_PORT_DNS, SOCK_STREAM, e);
 	if (fds[WALL_FD_DNS_TCP] < 0)
 		return fds[WALL_FD_DNS_TCP];
 	if (w->has_git)
-		fds[WALL_FD_GITGATE] = wall_open_socket(pinned, WALL_PORT_GITGATE, SOCK_STREAM, e);
+		fds[WALL_FD_GITGATE] =
+			wall_open_socket(pinned, SERVICE_PORT_GITGATE, SOCK_STREAM, e);
 	if (w->has_git && fds[WALL_FD_GITGATE] < 0)
 		return fds[WALL_FD_GITGATE];
 	ret = rtnl_verify_sealed(e);

@@ -11,10 +11,6 @@
 #include <sys/types.h>
 
 #define WALL_PINNED_DEFAULT "10.209.0.2"
-#define WALL_PORT_PIPELOCK  8888
-#define WALL_PORT_GITGATE   9418
-#define WALL_PORT_EGRESS    9099 /* must not answer; the catalogue's seventh attack */
-#define WALL_PORT_DNS	    53
 
 /* The one id that the wall's user namespace maps. Not 0: whoever is that user in the network
  * namespace's owner may write /proc/sys/net without a capability (net_ctl_permissions). */

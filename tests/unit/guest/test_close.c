@@ -8,6 +8,7 @@
 #include "scene.h"
 
 #include "base/clean.h"
+#include "base/ports.h"
 #include "base/timeutil.h"
 #include "guest/guest_host.h"
 #include "guest/guest_int.h"
@@ -75,7 +76,7 @@ static size_t n_answers = 1; /* 2: with git */
 
 static int canary(const struct scene *s, const struct guest_target *closed, struct err *e)
 {
-	static const unsigned answers[] = {8888, GUEST_PORT_GIT};
+	static const unsigned answers[] = {8888, SERVICE_PORT_GITGATE};
 	struct look l = {.canary = {.pinned = SCENE_PINNED,
 				    .answers = answers,
 				    .n_answers = n_answers,
@@ -359,7 +360,7 @@ static void test_ports(void **state)
 	scene_listen(s, s->bundle_ns, SCENE_PINNED, 7779, NULL, 0);
 	expect_open(s, &full, SCENE_PINNED ":7779 is not refused at once");
 	expect_closed(s, NULL);
-	scene_listen(s, s->bundle_ns, SCENE_PINNED, GUEST_PORT_EGRESS, "", 0);
+	scene_listen(s, s->bundle_ns, SCENE_PINNED, SERVICE_PORT_EGRESS, "", 0);
 	expect_open(s, NULL, "egress (" SCENE_PINNED ":9099) can be reached");
 }
 
@@ -433,13 +434,13 @@ static void test_git(void **state)
 	static const char gate[] = "HTTP/1.1 404 Not Found\r\nContent-Length: 24\r\n\r\n"
 				   "{\"scanner\":\"git-gate\"}\r\n";
 
-	scene_listen(s, s->bundle_ns, SCENE_PINNED, GUEST_PORT_GIT, gate, 0);
+	scene_listen(s, s->bundle_ns, SCENE_PINNED, SERVICE_PORT_GITGATE, gate, 0);
 	expect_open(s, NULL, "git-gate (" SCENE_PINNED ":9418) can be reached");
 	n_answers = 2;
 	expect_closed(s, NULL);
 	scene_silence(s);
 	scene_listen(s, s->bundle_ns, SCENE_PINNED, 8888, REFUSED, 0);
-	scene_listen(s, s->bundle_ns, SCENE_PINNED, GUEST_PORT_GIT, REFUSED, 0);
+	scene_listen(s, s->bundle_ns, SCENE_PINNED, SERVICE_PORT_GITGATE, REFUSED, 0);
 	expect_open(s, NULL, ":9418 ");
 	n_answers = 1;
 }
