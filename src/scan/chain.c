@@ -278,7 +278,7 @@ static bool is_varied(const uint8_t *end)
 	uint64_t has[2] = {0, 0};
 
 	for (size_t i = 1; i <= PRINTABLE_RUN; i++)
-		has[end[-i] >> 6 & 1] |= UINT64_C(1) << (end[-i] & 63);
+		has[*(end - i) >> 6 & 1] |= UINT64_C(1) << (*(end - i) & 63);
 	return __builtin_popcountll(has[0]) + __builtin_popcountll(has[1]) >= PRINTABLE_VARIED;
 }
 
