@@ -26,6 +26,19 @@ for _signal in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(_signal, signal.default_int_handler if _signal == signal.SIGINT else signal.SIG_DFL)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "engine: starts a Docker engine, or uses the one that tests share")
+
+
+def pytest_collection_modifyitems(items):
+    """Marks what needs an engine. Two engines' starts and ends disturb each other's firewall rules, so
+    only one run of the tests at a time may have those; the others may run beside it."""
+    for item in items:
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "docker" in values or {"engine", "make_engine", "image_of"} & set(item.fixturenames):
+            item.add_marker("engine")
+
+
 def pytest_sessionstart(session):
     if "npm_config_registry" not in os.environ and shutil.which("npm"):
         r = subprocess.run(["npm", "config", "get", "registry"], capture_output=True, text=True,

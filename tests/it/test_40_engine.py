@@ -9,6 +9,8 @@ import bottle
 import engine as engine_module
 import pytest
 
+pytestmark = pytest.mark.engine
+
 
 def of(e):
     """What leftovers() says of this engine, or would after its end."""

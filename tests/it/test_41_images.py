@@ -19,6 +19,8 @@ import engine as engine_module
 import images
 import pytest
 
+pytestmark = pytest.mark.engine
+
 KINDS = ("base", "tools", "bundle", "shell")
 SENTINEL = "http://sentinel.invalid:9"  # a proxy for what no build here asks for
 

@@ -18,6 +18,8 @@ import images
 import pytest
 from engine_proxy import Proxy
 
+pytestmark = pytest.mark.engine
+
 ORDINARY = engine_module.ordinary_user()
 
 

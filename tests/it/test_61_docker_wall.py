@@ -20,6 +20,8 @@ import pytest
 import standin
 from engine_proxy import Proxy
 
+pytestmark = pytest.mark.engine
+
 CLONE_NEWNET = 0x40000000
 
 # [[kind, address, port, token], …] as its argument; prints {"kind address port": what came of it}.
