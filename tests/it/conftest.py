@@ -204,14 +204,14 @@ def git_backend(request):
 
 
 @pytest.fixture(scope="module")
-def https_git(authority, scratch):
-    """An upstream over https; it knows one token."""
+def https_git(git_backend, authority, scratch):
+    """An upstream over https, of one backend's tests; it knows one token."""
     with git_world.HttpsGit(authority, tempfile.mkdtemp(prefix="u", dir=scratch)) as u:
         yield u
 
 
 @pytest.fixture(scope="module")
-def ssh_git(scratch):
+def ssh_git(git_backend, scratch):
     why = git_world.SshGit.missing()
     if why:
         pytest.skip(why)
