@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "collect.h"
 #include "repo_fixture.h"
 
 #include "backend/host_git.h"
@@ -281,28 +282,16 @@ static bool has_landlock(void)
 /* What a program in its place could do, one "WHAT yes" or "WHAT no" a line. */
 static void run_attack(const struct host_git *g, const char *const *argv, char *out, size_t size)
 {
-	int pair[2], status;
 	struct err e = ERR_INIT;
-	size_t n = 0;
-	ssize_t got;
-	pid_t pid;
+	struct collect c;
 
-	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
-	pid = fork();
-	if (pid == 0) {
-		if (dup2(pair[1], 1) < 0)
-			_exit(98);
+	if (collect_fork(&c)) {
 		(void)!host_git_become(g, argv, &e);
-		(void)fprintf(stderr, "%s\n", e.text);
+		(void)dprintf(2, "%s\n", e.text);
 		_exit(97);
 	}
-	(void)close(pair[1]);
-	while (n < size - 1 && (got = read(pair[0], out + n, size - 1 - n)) > 0)
-		n += (size_t)got;
-	out[n] = '\0';
-	(void)close(pair[0]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	if (collect_end(&c, out, size) != 0)
+		fail_msg("%s", out);
 }
 
 static void box_holds(struct repo_fixture *r)
