@@ -17,6 +17,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -239,6 +241,33 @@ static void attack_open(const char *what, const char *path, int flags)
 	(void)printf("%s %s\n", what, fd >= 0 ? "yes" : "no");
 }
 
+static void attack_say(const char *what, bool could)
+{
+	(void)printf("%s %s\n", what, could ? "yes" : "no");
+}
+
+/* What the user's other processes are and have. */
+static void attack_others(void)
+{
+	struct sockaddr_un peer = {.sun_family = AF_UNIX, .sun_path = "/nonexistent"};
+	struct rlimit limit;
+	int id, pair[2] = {-1, -1};
+
+	(void)socketpair(AF_UNIX, SOCK_DGRAM, 0, pair);
+	/* Nobody is there; EPERM and EBADF say that it was not even looked. */
+	attack_say("datagram",
+		   sendto(pair[0], "x", 1, 0, (struct sockaddr *)&peer, sizeof(peer)) == 1 ||
+			   errno == ENOENT);
+	attack_say("owner", fcntl(1, F_SETOWN, getppid()) == 0);
+	attack_say("limit", prlimit(getppid(), RLIMIT_CORE, NULL, &limit) == 0);
+	attack_say("own-limit", getrlimit(RLIMIT_CORE, &limit) == 0);
+	attack_say("priority", setpriority(PRIO_PROCESS, (id_t)getppid(), 0) == 0);
+	id = shmget(IPC_PRIVATE, 4096, 0600);
+	attack_say("shared", id >= 0);
+	if (id >= 0)
+		(void)shmctl(id, IPC_RMID, NULL);
+}
+
 static int attack(char **words)
 {
 	static char *const none[] = {NULL};
@@ -264,6 +293,7 @@ static int attack(char **words)
 			     ? "yes"
 			     : "no");
 	(void)printf("signal %s\n", kill(getppid(), 0) == 0 ? "yes" : "no");
+	attack_others();
 	(void)printf("chdir-git %s\n", chdir("/usr/lib/git-core") == 0 ? "yes" : "no");
 	if (fork() == 0) {
 		(void)execve("/bin/sh", none, none);
@@ -378,6 +408,8 @@ static void box_holds(struct repo_fixture *r)
 		assert_non_null(strstr(out, "unix no\n"));
 		assert_non_null(strstr(out, "pair no\n"));
 		assert_non_null(strstr(out, "signal no\n"));
+		assert_non_null(strstr(out, "datagram no\nowner no\nlimit no\nown-limit yes\n"
+					    "priority no\nshared no\n"));
 		assert_non_null(strstr(out, "shell no\n"));
 		host_repo_free(&repo);
 	}
@@ -409,6 +441,8 @@ static void test_attacks_work_outside(void **state)
 	assert_non_null(
 		strstr(out, "passwd yes\nhead yes\nhook yes\nuntracked yes\ninet yes\nunix yes\n"));
 	assert_non_null(strstr(out, "signal yes\n"));
+	assert_non_null(strstr(out, "datagram yes\nowner yes\nlimit yes\nown-limit yes\n"
+				    "priority yes\nshared yes\n"));
 	assert_non_null(strstr(out, "shell yes\n"));
 }
 
