@@ -524,9 +524,9 @@ static void test_flood_is_held_back(void **state)
 		if (i % 10 == 9)
 			turn(f, 5);
 	}
-	before = f->door.left;
+	before = f->door.may_read.left;
 	turn(f, 300);
-	assert_true(before <= 1 && f->door.left <= 1);
+	assert_true(before <= 1 && f->door.may_read.left <= 1);
 	assert_true(f->door.fd >= 0);
 	close_fd(&f->theirs);
 	/* What was sent before is still to be read, then it has ended. */
@@ -570,6 +570,24 @@ static void test_failure_is_told(void **state)
 	talk(f, GIT_UPLOAD_PACK, STR_LIT("0000"), &out, why);
 	assert_true(why[0] != '\0');
 	assert_null(strstr(why, f->repo.top));
+}
+
+/* Nor one of those from which it borrows, nor the beginning of one. */
+static void test_path_is_not_told(void **state)
+{
+	struct fixture *f = *state;
+	char *borrowed = (char *)(uintptr_t) "/srv/pool/objects";
+	struct door_child *c = &f->door.children[0];
+	struct str line;
+
+	f->door.repo.alternates[f->door.repo.n_alternates++] = borrowed;
+	assert_false(tells_path(c, STR_LIT("fatal: the remote end hung up")));
+	assert_true(tells_path(c, STR_LIT("error: /srv/pool/objects/ab/cd is empty")));
+	f->door.repo.n_alternates--;
+	memset(c->said, 'x', sizeof(c->said));
+	line = str_slice(c->said, sizeof(c->said));
+	assert_true(tells_path(c, line));
+	assert_false(tells_path(c, str_sub(line, 0, line.n - 1)));
 }
 
 static void test_prepare_fails(void **state)
@@ -643,6 +661,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_flood_is_held_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_time_is_limited, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failure_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_path_is_not_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_prepare_fails, setup, teardown),
 	};
 
