@@ -9,6 +9,7 @@
 #include "base/allowance.h"
 #include "base/buf.h"
 #include "base/io.h"
+#include "base/siphash.h"
 #include "base/text.h"
 #include "base/timeutil.h"
 #include "net/loop.h"
@@ -226,6 +227,20 @@ static void test_has_deceptive(void **state)
 	assert_true(text_has_deceptive(STR_LIT("a\x1b")));
 }
 
+/* Of the paper's appendix: fifteen bytes 0, 1, 2 … under the key 0, 1, 2 … */
+static void test_siphash(void **state)
+{
+	uint8_t bytes[16];
+	uint64_t key[2], first;
+
+	(void)state;
+	for (uint8_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = i;
+	memcpy(key, bytes, sizeof(key));
+	memcpy(&first, bytes, sizeof(first));
+	assert_true(siphash(key, first, str_slice(bytes + 8, 7)) == UINT64_C(0xa129ca6149be45e5));
+}
+
 static void test_time_format(void **state)
 {
 	char out[TIME_RFC3339_SIZE];
@@ -323,6 +338,7 @@ int main(void)
 		cmocka_unit_test(test_io_remove_deep_tree),
 		cmocka_unit_test(test_allowance),
 		cmocka_unit_test(test_has_deceptive),
+		cmocka_unit_test(test_siphash),
 		cmocka_unit_test(test_time_format),
 		cmocka_unit_test(test_loop_timers),
 		cmocka_unit_test(test_loop_delete_in_batch),
