@@ -7,8 +7,8 @@
  * configuration of ours, the refs that it may see, and the real objects. The real configuration is
  * not read, and cannot be.
  *
- *   box        Landlock: what is listed in host_git.c and no more; no new privileges; the agents'
- *              system call filter, no sockets, no signals to others; limits. A kernel without
+ *   box        Landlock: what is listed in host_git_box.c and no more; no new privileges; the
+ *              agents' system call filter; no sockets, nothing of other processes; limits. A kernel without
  *              Landlock: the rest (`doctor` says so).
  */
 #pragma once
@@ -46,6 +46,8 @@ void host_git_probe(struct backend_check *c);
 /* In a child, for good: into the box, then git with argv (NULL-terminated, without "git"). Standard
  * descriptors are the caller's doing; all others are closed. Returns only with an error. */
 int host_git_become(const struct host_git *g, const char *const *argv, struct err *e) _fallible_;
+/* The box's last step: the filters. */
+int host_git_filter(struct err *e) _fallible_;
 /* A child, with nobody to speak to: its whole output (-EFBIG past out's cap) if its status is 0. */
 int host_git_look(const struct host_git *g, const char *const *argv, struct buf *out,
 		  struct err *e) _fallible_;

@@ -16,14 +16,12 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "base/timeutil.h"
-#include "priv/agent_filter.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
 #include <linux/landlock.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -206,35 +204,6 @@ static int box_landlock(const struct host_git *g, const char *program, struct er
 	return ret < 0 ? ret : 0;
 }
 
-/* --- the filter --- */
-
-/* Over the agents' own, which has looked at the architecture: no socket but those that are there,
- * so neither a network nor the user's ssh agent or engine; no signal to another process. */
-static int box_filter(struct err *e)
-{
-	static const unsigned refused[] = {
-		SYS_socket,	SYS_connect,	     SYS_bind,
-		SYS_listen,	SYS_sendmsg,	     SYS_sendmmsg,
-		SYS_recvmsg,	SYS_recvmmsg,	     SYS_kill,
-		SYS_tkill,	SYS_tgkill,	     SYS_pidfd_send_signal,
-		SYS_pidfd_open, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo};
-	struct agent_filter base, more = {.n = 0};
-	int ret = agent_filter_build(&base, e);
-
-	more.code[more.n++] = (struct sock_filter){BPF_LD | BPF_W | BPF_ABS, 0, 0,
-						   offsetof(struct seccomp_data, nr)};
-	for (size_t i = 0; i < ARRAY_LEN(refused); i++) {
-		more.code[more.n++] =
-			(struct sock_filter){BPF_JMP | BPF_JEQ | BPF_K, 0, 1, refused[i]};
-		more.code[more.n++] =
-			(struct sock_filter){BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | EPERM};
-	}
-	more.code[more.n++] = (struct sock_filter){BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
-	if (ret == 0)
-		ret = agent_filter_apply(&base, e);
-	return ret == 0 ? agent_filter_apply(&more, e) : ret;
-}
-
 /* --- into it --- */
 
 static int box_limit(const struct host_git *g, struct err *e)
@@ -310,7 +279,7 @@ int host_git_become(const struct host_git *g, const char *const *argv, struct er
 		return ret;
 	if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		return err_errno(e, "close_range");
-	ret = box_filter(e);
+	ret = host_git_filter(e);
 	if (ret < 0)
 		return ret;
 	(void)execve(program, (char *const *)(uintptr_t)words, env);

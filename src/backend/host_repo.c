@@ -116,11 +116,12 @@ static int add_alternates(struct host_repo *r, const char *objects, unsigned dep
 	_cleanup_free_ char *path = mem_printf("%s/info/alternates", objects), *text = NULL;
 	struct str rest = STR_NULL, line;
 	bool found = true;
+	int ret = 0;
 
 	if (io_read_file(AT_FDCWD, path, REPO_LINE_MAX * HOST_REPO_ALTERNATES_MAX, &rest, NULL) < 0)
 		return 0;
 	text = (char *)(uintptr_t)rest.p;
-	while (found) {
+	while (ret == 0 && found) {
 		_cleanup_free_ char *name = NULL, *folder = NULL;
 		bool is_known = false;
 
@@ -137,10 +138,9 @@ static int add_alternates(struct host_repo *r, const char *objects, unsigned dep
 			return err_set(e, -E2BIG,
 				       "\"%s\": the repository borrows from too many others", path);
 		r->alternates[r->n_alternates++] = mem_strdup(folder);
-		if (add_alternates(r, folder, depth + 1, e) < 0)
-			return e ? e->code : -E2BIG;
+		ret = add_alternates(r, folder, depth + 1, e);
 	}
-	return 0;
+	return ret;
 }
 
 /* extensions.objectFormat, in whatever case, without its section: nothing else has that name. */

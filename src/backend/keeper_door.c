@@ -87,21 +87,28 @@ static struct str said_line(const struct door_child *c)
 	return first;
 }
 
-static bool tells_path(const struct keeper_door *d, struct str line)
+static bool has_text(struct str line, const char *text)
 {
-	const char *const paths[] = {d->folder, d->repo.top, d->repo.git_dir, d->repo.common_dir,
-				     d->repo.objects};
+	return str_find(line, str_of(text)) < line.n;
+}
 
-	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
-		if (str_find(line, str_of(paths[i])) < line.n)
-			return true;
-	}
-	return false;
+/* What is cut may be cut within a path. */
+static bool tells_path(const struct door_child *c, struct str line)
+{
+	const struct keeper_door *d = c->door;
+	const struct host_repo *r = &d->repo;
+	const char *const paths[] = {d->folder, r->top, r->git_dir, r->common_dir, r->objects};
+	bool tells = line.p + line.n == c->said + sizeof(c->said);
+
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
+		tells |= has_text(line, paths[i]);
+	for (size_t i = 0; i < r->n_alternates; i++)
+		tells |= has_text(line, r->alternates[i]);
+	return tells;
 }
 
 static void child_report(struct door_child *c, int status)
 {
-	struct keeper_door *d = c->door;
 	struct str line = said_line(c);
 	char shown[HOST_GIT_SAID_MAX];
 
@@ -113,7 +120,7 @@ static void child_report(struct door_child *c, int status)
 		line = STR_LIT("git failed on the host without a word");
 	text_visible_cstr(shown, sizeof(shown), line);
 	log_warn("the workspace's repository: %s", shown);
-	if (tells_path(d, line))
+	if (tells_path(c, line))
 		line = STR_LIT("git failed on the host: see the bottle's log there");
 	if (line.n > GIT_STREAM_WHY_MAX)
 		line.n = GIT_STREAM_WHY_MAX;
@@ -312,16 +319,6 @@ static void serve(struct keeper_door *d, struct door_child *c, const struct git_
 	close_fd(&fds[0]);
 }
 
-static bool may_read(struct keeper_door *d)
-{
-	const uint64_t each_ns = TIME_NS_PER_SEC / DOOR_PER_SECOND;
-	uint64_t earned = (time_monotonic_ns() - d->earned_ns) / each_ns;
-
-	d->earned_ns += earned * each_ns;
-	d->left = earned + d->left > DOOR_BURST ? DOOR_BURST : d->left + (unsigned)earned;
-	return d->left > 0;
-}
-
 static void door_end(struct keeper_door *d)
 {
 	loop_del(d->loop, &d->watch);
@@ -339,7 +336,7 @@ static void door_on_request(struct loop_watch *w, uint32_t events)
 	ssize_t got;
 
 	(void)events;
-	if (!c || !may_read(d)) {
+	if (!c || !allowance_has(&d->may_read, time_monotonic_ns())) {
 		loop_del(d->loop, w);
 		if (c)
 			loop_timer_set(d->loop, &d->timer, DOOR_PAUSE_MS);
@@ -348,7 +345,7 @@ static void door_on_request(struct loop_watch *w, uint32_t events)
 	got = io_recv_fds(d->fd, &q, sizeof(q), fds, &n_fds, MSG_DONTWAIT);
 	if (got == -EAGAIN)
 		return;
-	d->left--;
+	d->may_read.left--;
 	if ((got == 0 && n_fds == 0) || (got < 0 && got != -EMSGSIZE && got != -EPROTO)) {
 		door_end(d);
 		return;
@@ -434,8 +431,8 @@ int keeper_door_open(struct keeper_door *d, struct loop *l, int *theirs, struct 
 	if (!d->folder)
 		return 0;
 	d->loop = l;
-	d->left = DOOR_BURST;
-	d->earned_ns = time_monotonic_ns();
+	d->may_read =
+		(struct allowance){DOOR_BURST, DOOR_PER_SECOND, DOOR_BURST, time_monotonic_ns()};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(e, "socketpair");
 	d->fd = pair[0];

@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "backend/host_git.h"
 #include "backend/keeper.h"
+#include "base/allowance.h"
 #include "base/buf.h"
 #include "bundle/bundle.h"
 #include "net/loop.h"
@@ -57,8 +58,7 @@ struct keeper_reach {
 	struct loop_watch watch;
 	struct loop_timer timer; /* armed while nothing is read */
 	int fd;			 /* -1: not apart, or ended */
-	unsigned left;		 /* requests that may be read at once */
-	uint64_t earned_ns;	 /* when left was last added to */
+	struct allowance may_read;
 };
 
 /* *theirs is for init, as reach=. Served from the loop until the other end is closed, or oversteps.
@@ -99,9 +99,9 @@ struct keeper_door {
 	struct host_git git;
 	struct host_repo repo;
 	char *folder; /* of what is made for requests */
-	unsigned n_served, left;
+	unsigned n_served;
 	bool has_complained;
-	uint64_t earned_ns;
+	struct allowance may_read;
 	struct door_child children[KEEPER_DOOR_CHILDREN];
 };
 

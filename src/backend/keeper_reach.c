@@ -130,16 +130,6 @@ static void reach_answer(struct keeper_reach *r, const struct reach_request *q)
 		reach_end(r, NULL);
 }
 
-static bool reach_may_read(struct keeper_reach *r)
-{
-	const uint64_t each_ns = TIME_NS_PER_SEC / REACH_PER_SECOND;
-	uint64_t earned = (time_monotonic_ns() - r->earned_ns) / each_ns;
-
-	r->earned_ns += earned * each_ns;
-	r->left = earned + r->left > REACH_BURST ? REACH_BURST : r->left + (unsigned)earned;
-	return r->left > 0;
-}
-
 static void reach_on_request(struct loop_watch *w, uint32_t events)
 {
 	struct keeper_reach *r = REACH_OF(w, watch);
@@ -149,7 +139,7 @@ static void reach_on_request(struct loop_watch *w, uint32_t events)
 		struct reach_request q;
 		ssize_t got;
 
-		if (!reach_may_read(r)) {
+		if (!allowance_has(&r->may_read, time_monotonic_ns())) {
 			loop_del(r->loop, w);
 			loop_timer_set(r->loop, &r->timer, REACH_PAUSE_MS);
 			return;
@@ -157,7 +147,7 @@ static void reach_on_request(struct loop_watch *w, uint32_t events)
 		got = io_recv_fds(r->fd, &q, sizeof(q), NULL, NULL, MSG_DONTWAIT);
 		if (got == -EAGAIN)
 			return;
-		r->left--;
+		r->may_read.left--;
 		if (got == (ssize_t)sizeof(q))
 			reach_answer(r, &q);
 		else
@@ -182,14 +172,14 @@ int keeper_reach_open(struct keeper_reach *r, struct loop *l, const struct polic
 	int pair[2], ret;
 
 	*theirs = -1;
-	*r = (struct keeper_reach){.loop = l,
-				   .policy = p,
-				   .git = git,
-				   .watch = {.fd = -1, .fn = reach_on_request},
-				   .timer = {.fn = reach_on_timer},
-				   .fd = -1,
-				   .left = REACH_BURST,
-				   .earned_ns = time_monotonic_ns()};
+	*r = (struct keeper_reach){
+		.loop = l,
+		.policy = p,
+		.git = git,
+		.watch = {.fd = -1, .fn = reach_on_request},
+		.timer = {.fn = reach_on_timer},
+		.fd = -1,
+		.may_read = {REACH_BURST, REACH_PER_SECOND, REACH_BURST, time_monotonic_ns()}};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(e, "socketpair");
 	r->fd = pair[0];

@@ -53,6 +53,19 @@ bool text_is_deceptive(uint32_t cp)
 	       (cp >= 0xe0000 && cp <= 0xe0fff) || (cp & 0xfffe) == 0xfffe;
 }
 
+bool text_has_deceptive(struct str s)
+{
+	while (s.n > 0) {
+		uint32_t cp;
+		size_t n = text_utf8_next(s, &cp);
+
+		if (n == 0 || text_is_deceptive(cp))
+			return true;
+		s = str_sub(s, n, s.n);
+	}
+	return false;
+}
+
 /* One character of s as it may be shown; its source length is returned. */
 static size_t text_show_one(struct str s, char out[16])
 {

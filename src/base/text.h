@@ -20,6 +20,8 @@ int text_json(struct buf *out, struct str s) _fallible_;
 size_t text_utf8_next(struct str s, uint32_t *codepoint);
 /* Characters that a human would not see, or that would move what is seen. */
 bool text_is_deceptive(uint32_t codepoint);
+/* One of these, or a byte that is not of UTF-8, is in s. */
+bool text_has_deceptive(struct str s);
 /* Damerau-Levenshtein (optimal string alignment) distance of short ASCII words, for "did you mean";
  * words past 64 bytes count as SIZE_MAX. */
 size_t text_distance(struct str a, struct str b);

@@ -178,19 +178,6 @@ static bool link_leaves(const struct branches *b, const char *object, const char
 	       status != 0 || target_leaves(buf_str(&target), str_of(path));
 }
 
-static bool name_deceives(struct str s)
-{
-	while (s.n > 0) {
-		uint32_t c;
-		size_t n = text_utf8_next(s, &c);
-
-		if (n == 0 || text_is_deceptive(c))
-			return true;
-		s = str_sub(s, n, s.n);
-	}
-	return false;
-}
-
 static void judge(const struct branches *b, struct branches_file *f, const char *object,
 		  size_t *n_links)
 {
@@ -202,7 +189,7 @@ static void judge(const struct branches *b, struct branches_file *f, const char 
 		what = "a submodule";
 	else if (f->mode == 0120000 && (++*n_links > LINKS_MAX || link_leaves(b, object, f->path)))
 		what = "a symbolic link that leads out of the tree";
-	else if (name_deceives(str_of(f->path)))
+	else if (text_has_deceptive(str_of(f->path)))
 		what = "its name does not show what it is";
 	else
 		goto named;

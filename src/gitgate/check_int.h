@@ -95,7 +95,7 @@ struct check {
 	struct check_text text[ARCHIVE_DEPTH + 1];
 	struct check_text small; /* for texts in memory */
 	struct archive *archive;
-	uint64_t *seen; /* CHECK_SEEN_SLOTS hashes of paths that have been scanned */
+	uint64_t *seen; /* CHECK_SEEN_SLOTS paths and identities that have been scanned */
 	uint64_t seen_key[2];
 	/* delta chains: the object and its base, by the first bytes of their ids */
 	struct check_delta {

@@ -126,19 +126,7 @@ static bool link_leaves(const struct walk *w, int dir, const char *name,
 
 static bool name_deceives(const char *name)
 {
-	struct str s = str_of(name);
-
-	if (name[0] == '-' || name[strlen(name) - 1] == ' ')
-		return true;
-	while (s.n > 0) {
-		uint32_t c;
-		size_t n = text_utf8_next(s, &c);
-
-		if (n == 0 || text_is_deceptive(c))
-			return true;
-		s = str_sub(s, n, s.n);
-	}
-	return false;
+	return name[0] == '-' || name[strlen(name) - 1] == ' ' || text_has_deceptive(str_of(name));
 }
 
 static bool has_folder(int dir, const char *name)

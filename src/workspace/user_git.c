@@ -120,6 +120,8 @@ static int git_become(const struct user_git *g, struct err *e)
 	return 0;
 }
 
+/* Whoever becomes another user is not told any more when its parent dies: first the one, then the
+ * other. */
 static _Noreturn void git_exec(const struct git_child *c)
 {
 	const char *argv[ARRAY_LEN(git_options) + GIT_ARGS_MAX + 1];
@@ -139,7 +141,7 @@ static _Noreturn void git_exec(const struct git_child *c)
 	(void)setenv("LC_ALL", "C", 1);
 	signals_reset();
 	if (null < 0 || dup2(null, 0) < 0 || dup2(c->out, 1) < 0 || dup2(c->err, 2) < 0 ||
-	    prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || git_become(c->g, &e) < 0 ||
+	    git_become(c->g, &e) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 ||
 	    chdir(c->g->folder) < 0 || close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
 		_exit(126);
 	(void)execvp("git", (char *const *)(uintptr_t)argv);

@@ -143,10 +143,18 @@ static int check_alone(const char *path, const char *state_dir, struct err *e)
 	struct dirent *entry;
 	size_t n = 0;
 
-	while (dir && own && (entry = readdir(dir)) && n++ < WORKSPACE_BOTTLES_MAX) {
+	if (!dir)
+		return err_errno(e, "look for other bottles in \"%s\"", up);
+	while ((entry = readdir(dir))) {
 		_cleanup_free_ char *its = NULL;
 
-		if (entry->d_name[0] == '.' || strcmp(entry->d_name, own + 1) == 0)
+		if (n++ == WORKSPACE_BOTTLES_MAX)
+			return err_set(e, -E2BIG,
+				       "more than %d bottles: claude-bottle cleanup removes those "
+				       "that have ended",
+				       WORKSPACE_BOTTLES_MAX);
+		if (entry->d_name[0] == '.' ||
+		    strcmp(entry->d_name, own ? own + 1 : state_dir) == 0)
 			continue;
 		its = workspace_of(dirfd(dir), entry->d_name);
 		if (its && (is_within(its, path) || is_within(path, its)))
@@ -372,62 +380,74 @@ int workspace_give(const struct workspace *w, uid_t uid, gid_t gid, struct err *
 
 /* --- the end --- */
 
-static int make_report(const char *path, const struct inventory *before, struct buf *out,
-		       struct err *e)
+/* What is known of a workspace whose bottle has not been ended. */
+struct before {
+	int dir; /* the workspace's folder in the state folder */
+	struct workspace_journal journal;
+	struct inventory inventory;
+	bool has_inventory; /* the start came that far */
+};
+
+static void before_free(struct before *b)
 {
+	close_fd(&b->dir);
+	journal_free(&b->journal);
+	inventory_free(&b->inventory);
+}
+
+/* -ENOENT without an error: nothing is known. Where the inventory is damaged the journal is there
+ * all the same. */
+static int before_load(struct before *b, int state_fd, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	struct str s = STR_NULL;
+	int ret;
+
+	*b = (struct before){.dir = openat(state_fd, WORKSPACE_STATE,
+					   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+	if (b->dir < 0)
+		return errno == ENOENT ? -ENOENT : err_errno(e, "open the workspace's state");
+	ret = journal_load(b->dir, &b->journal, e);
+	if (ret < 0)
+		return ret;
+	ret = io_read_file(b->dir, "before.json", WORKSPACE_JSON_MAX, &s, NULL);
+	text = (char *)(uintptr_t)s.p;
+	if (ret == -ENOENT)
+		return 0;
+	ret = ret < 0 ? err_set(e, ret, "the workspace's inventory cannot be read")
+		      : inventory_from_json(&b->inventory, s, e);
+	b->has_inventory = ret == 0;
+	return ret;
+}
+
+static int before_report(const struct before *b, struct buf *out, struct err *e)
+{
+	const char *path = b->journal.path;
 	_cleanup_close_ int root = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	_cleanup_(inventory_free) struct inventory after = {0};
 	int ret;
 
 	if (root < 0)
 		return err_errno(e, "open the workspace \"%s\"", path);
-	ret = inventory_take(&after, root, path, before->taken_ns, WORKSPACE_END_MS, e);
+	ret = inventory_take(&after, root, path, b->inventory.taken_ns, WORKSPACE_END_MS, e);
 	if (ret < 0)
 		return ret;
-	ret = report_to_json(path, before, &after, out);
+	ret = report_to_json(path, &b->inventory, &after, out);
 	return ret < 0 ? err_set(e, ret, "the workspace's report is too long") : 0;
-}
-
-/* Journal, and inventory where the start came that far: *has_before. */
-static int load_before(int dir, struct workspace_journal *j, struct inventory *before,
-		       bool *has_before, struct err *e)
-{
-	_cleanup_free_ char *text = NULL;
-	struct str s = STR_NULL;
-	int ret = journal_load(dir, j, e);
-
-	*has_before = false;
-	if (ret < 0)
-		return ret;
-	ret = io_read_file(dir, "before.json", WORKSPACE_JSON_MAX, &s, NULL);
-	text = (char *)(uintptr_t)s.p;
-	if (ret == -ENOENT)
-		return 0;
-	if (ret == 0)
-		ret = inventory_from_json(before, s, e);
-	*has_before = ret == 0;
-	return ret;
 }
 
 int workspace_look(int state_fd, struct str *json, struct err *e)
 {
-	_cleanup_close_ int dir =
-		openat(state_fd, WORKSPACE_STATE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	_cleanup_(inventory_free) struct inventory before = {0};
-	_cleanup_(journal_free) struct workspace_journal j = {0};
+	_cleanup_(before_free) struct before b;
 	_cleanup_(buf_free) struct buf out;
-	bool has_before;
-	int ret;
+	int ret = before_load(&b, state_fd, e);
 
 	*json = STR_NULL;
 	buf_init(&out, WORKSPACE_JSON_MAX);
-	if (dir < 0)
-		return errno == ENOENT ? -ENOENT : err_errno(e, "open the workspace's state");
-	ret = load_before(dir, &j, &before, &has_before, e);
-	if (ret == 0 && !has_before)
+	if (ret == 0 && !b.has_inventory)
 		return -ENOENT;
 	if (ret == 0)
-		ret = make_report(j.path, &before, &out, e);
+		ret = before_report(&b, &out, e);
 	if (ret == 0)
 		*json = str_slice(str_dup(buf_str(&out)), buf_len(&out));
 	return ret;
@@ -435,28 +455,21 @@ int workspace_look(int state_fd, struct str *json, struct err *e)
 
 int workspace_end(int state_fd, struct err *e)
 {
-	_cleanup_close_ int dir =
-		openat(state_fd, WORKSPACE_STATE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	_cleanup_(inventory_free) struct inventory before = {0};
-	_cleanup_(journal_free) struct workspace_journal j = {0};
+	_cleanup_(before_free) struct before b;
 	_cleanup_(buf_free) struct buf out;
-	bool has_before;
-	int ret;
+	int ret = before_load(&b, state_fd, e);
 
 	buf_init(&out, WORKSPACE_JSON_MAX);
-	if (dir < 0)
-		return errno == ENOENT ? 0 : err_errno(e, "open the workspace's state");
-	ret = load_before(dir, &j, &before, &has_before, e);
-	if (!j.path)
+	if (!b.journal.path)
 		return ret == -ENOENT ? 0 : ret;
-	journal_undo(&j);
-	if (ret == 0 && has_before)
-		ret = make_report(j.path, &before, &out, e);
-	if (ret == 0 && has_before)
-		ret = io_write_file_atomic(dir, "report.json", buf_str(&out), 0600, e);
+	journal_undo(&b.journal);
+	if (ret == 0 && b.has_inventory)
+		ret = before_report(&b, &out, e);
+	if (ret == 0 && b.has_inventory)
+		ret = io_write_file_atomic(b.dir, "report.json", buf_str(&out), 0600, e);
 	/* What cannot be looked at is not looked at again: the folder is gone, or the state is
 	 * damaged. What was made to mount on is taken away in any case. */
-	(void)unlinkat(dir, "before.json", 0);
-	(void)unlinkat(dir, "journal.json", 0);
+	(void)unlinkat(b.dir, "before.json", 0);
+	(void)unlinkat(b.dir, "journal.json", 0);
 	return ret;
 }

@@ -5,7 +5,7 @@ import subprocess
 
 import bottle
 import pytest
-from test_71_git_mount import git, make_repository, write
+from folder_world import git, make_repository, write
 
 SLUG = "worker-abc123"
 

@@ -1,59 +1,35 @@
 #include "repo_fixture.h"
 
+#include "collect.h"
+
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
 static int sh(const char *folder, char *out, size_t size, const char *script)
 {
-	_cleanup_close_ int ours = -1, theirs = -1;
+	char *env[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
+		       (char *)(uintptr_t) "HOME=/nonexistent",
+		       (char *)(uintptr_t) "GIT_CONFIG_NOSYSTEM=1",
+		       (char *)(uintptr_t) "GIT_AUTHOR_NAME=a",
+		       (char *)(uintptr_t) "GIT_AUTHOR_EMAIL=a@example.test",
+		       (char *)(uintptr_t) "GIT_COMMITTER_NAME=a",
+		       (char *)(uintptr_t) "GIT_COMMITTER_EMAIL=a@example.test",
+		       NULL};
 	char ignored[65536];
-	size_t n = 0;
-	int pair[2], status;
-	pid_t pid;
+	struct collect c;
 
-	if (pipe2(pair, O_CLOEXEC) < 0)
-		abort();
-	ours = pair[0];
-	theirs = pair[1];
-	pid = fork();
-	if (pid == 0) {
-		char *env[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
-			       (char *)(uintptr_t) "HOME=/nonexistent",
-			       (char *)(uintptr_t) "GIT_CONFIG_NOSYSTEM=1",
-			       (char *)(uintptr_t) "GIT_AUTHOR_NAME=a",
-			       (char *)(uintptr_t) "GIT_AUTHOR_EMAIL=a@example.test",
-			       (char *)(uintptr_t) "GIT_COMMITTER_NAME=a",
-			       (char *)(uintptr_t) "GIT_COMMITTER_EMAIL=a@example.test",
-			       NULL};
-
-		if (chdir(folder) < 0 || dup2(theirs, 1) < 0 || dup2(theirs, 2) < 0)
-			_exit(99);
-		(void)execle("/bin/sh", "sh", "-c", script, NULL, env);
+	if (collect_fork(&c)) {
+		if (chdir(folder) == 0)
+			(void)execle("/bin/sh", "sh", "-c", script, NULL, env);
 		_exit(99);
 	}
-	close_fd(&theirs);
-	if (!out) {
-		out = ignored;
-		size = sizeof(ignored);
-	}
-	while (n < size - 1) {
-		ssize_t got = read(ours, out + n, size - 1 - n);
-
-		if (got <= 0)
-			break;
-		n += (size_t)got;
-	}
-	out[n] = '\0';
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return collect_end(&c, out ? out : ignored, out ? size : sizeof(ignored));
 }
 
 __attribute__((format(printf, 1, 0))) static char *format(const char *fmt, va_list ap)

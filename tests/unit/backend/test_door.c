@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "collect.h"
 #include "repo_fixture.h"
 
 #include "backend/keeper_door.c" /* NOLINT: the unit under test */
@@ -158,13 +159,11 @@ static int client(struct fixture *f, unsigned service, char *out, size_t size, c
 {
 	uint64_t until_ns = time_monotonic_ns() + RUN_MS * TIME_NS_PER_MS;
 	struct stream s = ask(f, request(service));
-	int pair[2], status = -1;
-	ssize_t n;
-	pid_t pid;
+	struct collect c;
+	size_t at = 0;
+	ssize_t n = -1;
 
-	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
-	pid = fork();
-	if (pid == 0) {
+	if (collect_fork(&c)) {
 		char number[16];
 
 		(void)snprintf(number, sizeof(number), "%d", s.fd);
@@ -173,28 +172,23 @@ static int client(struct fixture *f, unsigned service, char *out, size_t size, c
 		(void)setenv("JOIN_FD", number, 1);
 		(void)setenv("CLONE", f->clone, 1);
 		(void)setenv("URL", "ext::%s", 1);
-		if (dup2(pair[1], 1) < 0 || dup2(pair[1], 2) < 0 || chdir(f->repo.top) < 0)
-			_exit(99);
-		(void)execl("/bin/sh", "sh", "-c", script, NULL);
+		if (chdir(f->repo.top) == 0)
+			(void)execl("/bin/sh", "sh", "-c", script, NULL);
 		_exit(99);
 	}
-	(void)close(pair[1]);
 	close_fd(&s.fd);
-	(void)io_set_nonblock(pair[0], true);
-	for (size_t at = 0; time_monotonic_ns() < until_ns && status < 0;) {
-		int wait_status;
-
+	(void)io_set_nonblock(c.fd, true);
+	while (time_monotonic_ns() < until_ns && n != 0) {
 		turn(f, 5);
-		n = read(pair[0], out + at, size - 1 - at);
+		n = read(c.fd, out + at, size - 1 - at);
 		at += n > 0 ? (size_t)n : 0;
 		out[at] = '\0';
-		if (n == 0 && waitpid(pid, &wait_status, 0) == pid)
-			status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128;
 	}
 	turn(f, 50);
-	(void)close(pair[0]);
 	close_fd(&s.why_fd);
-	return status;
+	if (n != 0)
+		(void)kill(c.pid, SIGKILL);
+	return collect_wait(&c);
 }
 
 #define GIT                                                                                        \
@@ -530,9 +524,9 @@ static void test_flood_is_held_back(void **state)
 		if (i % 10 == 9)
 			turn(f, 5);
 	}
-	before = f->door.left;
+	before = f->door.may_read.left;
 	turn(f, 300);
-	assert_true(before <= 1 && f->door.left <= 1);
+	assert_true(before <= 1 && f->door.may_read.left <= 1);
 	assert_true(f->door.fd >= 0);
 	close_fd(&f->theirs);
 	/* What was sent before is still to be read, then it has ended. */
@@ -576,6 +570,24 @@ static void test_failure_is_told(void **state)
 	talk(f, GIT_UPLOAD_PACK, STR_LIT("0000"), &out, why);
 	assert_true(why[0] != '\0');
 	assert_null(strstr(why, f->repo.top));
+}
+
+/* Nor one of those from which it borrows, nor the beginning of one. */
+static void test_path_is_not_told(void **state)
+{
+	struct fixture *f = *state;
+	char *borrowed = (char *)(uintptr_t) "/srv/pool/objects";
+	struct door_child *c = &f->door.children[0];
+	struct str line;
+
+	f->door.repo.alternates[f->door.repo.n_alternates++] = borrowed;
+	assert_false(tells_path(c, STR_LIT("fatal: the remote end hung up")));
+	assert_true(tells_path(c, STR_LIT("error: /srv/pool/objects/ab/cd is empty")));
+	f->door.repo.n_alternates--;
+	memset(c->said, 'x', sizeof(c->said));
+	line = str_slice(c->said, sizeof(c->said));
+	assert_true(tells_path(c, line));
+	assert_false(tells_path(c, str_sub(line, 0, line.n - 1)));
 }
 
 static void test_prepare_fails(void **state)
@@ -649,6 +661,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_flood_is_held_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_time_is_limited, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failure_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_path_is_not_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_prepare_fails, setup, teardown),
 	};
 

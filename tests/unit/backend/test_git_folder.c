@@ -9,6 +9,7 @@
 #define GIT_FOLDER_TOP "/tmp/claude-bottle-git-folder-test"
 #include "backend/git_folder.c" /* NOLINT: the unit under test */
 
+#include "collect.h"
 #include "repo_fixture.h"
 
 #include "backend/agent_clone.h"
@@ -207,32 +208,21 @@ static int run_clone(const char *where, const char *path, char *out, size_t size
 	_cleanup_free_ char *env_path = mem_printf("PATH=%s", path);
 	char *env[] = {(char *)"HOME=" ALL "/home", env_path, (char *)"GIT_CONFIG_NOSYSTEM=1",
 		       NULL};
-	size_t n = 0;
-	ssize_t got;
-	int pair[2], status;
-	pid_t pid;
+	struct collect c;
+	int status;
 
 	assert_string_equal(argv[4], "http://10.209.0.2:9418/workspace");
 	assert_string_equal(argv[5], "pro-ject");
 	assert_string_equal(argv[6], "slug");
 	free(argv[4]);
 	argv[4] = mem_strdup(where);
-	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
-	pid = fork();
-	if (pid == 0) {
-		if (dup2(pair[1], 1) < 0 || dup2(pair[1], 2) < 0)
-			_exit(99);
+	if (collect_fork(&c)) {
 		(void)execve(argv[0], argv, env);
 		_exit(99);
 	}
-	(void)close(pair[1]);
-	while (n < size - 1 && (got = read(pair[0], out + n, size - 1 - n)) > 0)
-		n += (size_t)got;
-	out[n] = '\0';
-	(void)close(pair[0]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	status = collect_end(&c, out, size);
 	agent_command_free(argv);
-	return WEXITSTATUS(status);
+	return status;
 }
 
 static void test_clone_script(void **state)
@@ -282,24 +272,19 @@ static void test_exec_waits(void **state)
 	const struct repo_fixture at = {.path = ALL};
 	struct plan p = clone_plan((char *)(uintptr_t) "/nowhere/pro ject");
 	char out[4096], **argv;
-	int status;
-	pid_t pid;
+	struct collect c;
 
 	(void)state;
 	assert_int_equal(io_mkdir_p(ALL "/home", 0700, NULL), 0);
 	argv = agent_exec_make(&p, ALL "/home", command);
 	assert_non_null(argv);
-	pid = fork();
-	if (pid == 0) {
+	if (collect_fork(&c)) {
 		(void)setenv("HOME", ALL "/home", 1);
-		if (freopen(ALL "/out", "w", stdout))
-			(void)execv(argv[0], argv);
+		(void)execv(argv[0], argv);
 		_exit(99);
 	}
 	assert_int_equal(repo_sh(&at, NULL, 0, "sleep 0.3; mkdir home/pro-ject"), 0);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_int_equal(repo_sh(&at, out, sizeof(out), "cat out"), 0);
+	assert_int_equal(collect_end(&c, out, sizeof(out)), 0);
 	assert_string_equal(out, ALL "/home/pro-ject\n");
 	agent_command_free(argv);
 	/* From then on nobody stands between. */

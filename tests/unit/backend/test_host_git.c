@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "collect.h"
 #include "repo_fixture.h"
 
 #include "backend/host_git.h"
@@ -16,6 +17,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -238,6 +241,33 @@ static void attack_open(const char *what, const char *path, int flags)
 	(void)printf("%s %s\n", what, fd >= 0 ? "yes" : "no");
 }
 
+static void attack_say(const char *what, bool could)
+{
+	(void)printf("%s %s\n", what, could ? "yes" : "no");
+}
+
+/* What the user's other processes are and have. */
+static void attack_others(void)
+{
+	struct sockaddr_un peer = {.sun_family = AF_UNIX, .sun_path = "/nonexistent"};
+	struct rlimit limit;
+	int id, pair[2] = {-1, -1};
+
+	(void)socketpair(AF_UNIX, SOCK_DGRAM, 0, pair);
+	/* Nobody is there; EPERM and EBADF say that it was not even looked. */
+	attack_say("datagram",
+		   sendto(pair[0], "x", 1, 0, (struct sockaddr *)&peer, sizeof(peer)) == 1 ||
+			   errno == ENOENT);
+	attack_say("owner", fcntl(1, F_SETOWN, getppid()) == 0);
+	attack_say("limit", prlimit(getppid(), RLIMIT_CORE, NULL, &limit) == 0);
+	attack_say("own-limit", getrlimit(RLIMIT_CORE, &limit) == 0);
+	attack_say("priority", setpriority(PRIO_PROCESS, (id_t)getppid(), 0) == 0);
+	id = shmget(IPC_PRIVATE, 4096, 0600);
+	attack_say("shared", id >= 0);
+	if (id >= 0)
+		(void)shmctl(id, IPC_RMID, NULL);
+}
+
 static int attack(char **words)
 {
 	static char *const none[] = {NULL};
@@ -263,6 +293,7 @@ static int attack(char **words)
 			     ? "yes"
 			     : "no");
 	(void)printf("signal %s\n", kill(getppid(), 0) == 0 ? "yes" : "no");
+	attack_others();
 	(void)printf("chdir-git %s\n", chdir("/usr/lib/git-core") == 0 ? "yes" : "no");
 	if (fork() == 0) {
 		(void)execve("/bin/sh", none, none);
@@ -281,28 +312,16 @@ static bool has_landlock(void)
 /* What a program in its place could do, one "WHAT yes" or "WHAT no" a line. */
 static void run_attack(const struct host_git *g, const char *const *argv, char *out, size_t size)
 {
-	int pair[2], status;
 	struct err e = ERR_INIT;
-	size_t n = 0;
-	ssize_t got;
-	pid_t pid;
+	struct collect c;
 
-	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
-	pid = fork();
-	if (pid == 0) {
-		if (dup2(pair[1], 1) < 0)
-			_exit(98);
+	if (collect_fork(&c)) {
 		(void)!host_git_become(g, argv, &e);
-		(void)fprintf(stderr, "%s\n", e.text);
+		(void)dprintf(2, "%s\n", e.text);
 		_exit(97);
 	}
-	(void)close(pair[1]);
-	while (n < size - 1 && (got = read(pair[0], out + n, size - 1 - n)) > 0)
-		n += (size_t)got;
-	out[n] = '\0';
-	(void)close(pair[0]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	if (collect_end(&c, out, size) != 0)
+		fail_msg("%s", out);
 }
 
 static void box_holds(struct repo_fixture *r)
@@ -389,6 +408,8 @@ static void box_holds(struct repo_fixture *r)
 		assert_non_null(strstr(out, "unix no\n"));
 		assert_non_null(strstr(out, "pair no\n"));
 		assert_non_null(strstr(out, "signal no\n"));
+		assert_non_null(strstr(out, "datagram no\nowner no\nlimit no\nown-limit yes\n"
+					    "priority no\nshared no\n"));
 		assert_non_null(strstr(out, "shell no\n"));
 		host_repo_free(&repo);
 	}
@@ -420,6 +441,8 @@ static void test_attacks_work_outside(void **state)
 	assert_non_null(
 		strstr(out, "passwd yes\nhead yes\nhook yes\nuntracked yes\ninet yes\nunix yes\n"));
 	assert_non_null(strstr(out, "signal yes\n"));
+	assert_non_null(strstr(out, "datagram yes\nowner yes\nlimit yes\nown-limit yes\n"
+				    "priority yes\nshared yes\n"));
 	assert_non_null(strstr(out, "shell yes\n"));
 }
 

@@ -6,8 +6,10 @@
 #include <cmocka.h>
 
 #include "base/clean.h"
+#include "base/allowance.h"
 #include "base/buf.h"
 #include "base/io.h"
+#include "base/siphash.h"
 #include "base/text.h"
 #include "base/timeutil.h"
 #include "net/loop.h"
@@ -195,6 +197,50 @@ static void test_io_remove_deep_tree(void **state)
 	assert_int_equal(access(dir, F_OK), -1);
 }
 
+static void test_allowance(void **state)
+{
+	struct allowance a = {.burst = 3, .per_second = 10, .left = 3, .earned_ns = 1000};
+	uint64_t now_ns = 1000;
+
+	(void)state;
+	for (; allowance_has(&a, now_ns); a.left--)
+		;
+	assert_int_equal(a.left, 0);
+	/* A tenth of a second is one, and what is over is not lost. */
+	assert_false(allowance_has(&a, now_ns += 99 * TIME_NS_PER_MS));
+	assert_true(allowance_has(&a, now_ns += 71 * TIME_NS_PER_MS));
+	a.left--;
+	assert_true(allowance_has(&a, now_ns += 30 * TIME_NS_PER_MS));
+	assert_int_equal(a.left, 1);
+	/* Never more than at once, however long nobody asked. */
+	assert_true(allowance_has(&a, now_ns += 3600 * TIME_NS_PER_SEC));
+	assert_int_equal(a.left, 3);
+}
+
+static void test_has_deceptive(void **state)
+{
+	(void)state;
+	assert_false(text_has_deceptive(STR_LIT("")));
+	assert_false(text_has_deceptive(STR_LIT("caf\xc3\xa9 x")));
+	assert_true(text_has_deceptive(STR_LIT("a\xe2\x80\xae")));
+	assert_true(text_has_deceptive(STR_LIT("a\xc3")));
+	assert_true(text_has_deceptive(STR_LIT("a\x1b")));
+}
+
+/* Of the paper's appendix: fifteen bytes 0, 1, 2 … under the key 0, 1, 2 … */
+static void test_siphash(void **state)
+{
+	uint8_t bytes[16];
+	uint64_t key[2], first;
+
+	(void)state;
+	for (uint8_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = i;
+	memcpy(key, bytes, sizeof(key));
+	memcpy(&first, bytes, sizeof(first));
+	assert_true(siphash(key, first, str_slice(bytes + 8, 7)) == UINT64_C(0xa129ca6149be45e5));
+}
+
 static void test_time_format(void **state)
 {
 	char out[TIME_RFC3339_SIZE];
@@ -290,6 +336,9 @@ int main(void)
 		cmocka_unit_test(test_io_pass_fds),
 		cmocka_unit_test(test_io_remove_tree),
 		cmocka_unit_test(test_io_remove_deep_tree),
+		cmocka_unit_test(test_allowance),
+		cmocka_unit_test(test_has_deceptive),
+		cmocka_unit_test(test_siphash),
 		cmocka_unit_test(test_time_format),
 		cmocka_unit_test(test_loop_timers),
 		cmocka_unit_test(test_loop_delete_in_batch),

@@ -1,65 +1,36 @@
-/* A scratch home with manifests, for the tests of this folder. */
+/* A scratch home with manifests, for the tests of this folder, and what is made of them. What
+ * cannot be made fails the test, with the reason. */
 #pragma once
 
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
-
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/stat.h>
+#include "conf/manifest.h"
+#include "conf/plan.h"
 
 struct home {
 	char path[64], cwd[96];
 };
 
-static inline void home_make(struct home *h)
-{
-	static const char *const folders[] = {"home/.claude-bottle/bottles",
-					      "home/.claude-bottle/agents",
-					      "work/.claude-bottle/agents", "home/src"};
-	char root[] = "/tmp/conf-test-XXXXXX";
+extern struct home home; /* of the test at hand, or of its group */
 
-	assert_non_null(mkdtemp(root));
-	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
-		_cleanup_free_ char *path = mem_printf("%s/%s", root, folders[i]);
-
-		assert_int_equal(io_mkdir_p(path, 0700, NULL), 0);
-	}
-	(void)snprintf(h->path, sizeof(h->path), "%s/home", root);
-	(void)snprintf(h->cwd, sizeof(h->cwd), "%s/work", root);
-}
-
-static inline void home_remove(struct home *h)
-{
-	h->path[strlen(h->path) - 5] = '\0';
-	assert_int_equal(io_remove_tree(AT_FDCWD, h->path, NULL), 0);
-}
+int home_setup(void **state);
+int home_teardown(void **state);
 
 /* path is under the home's or the work folder's root. */
-static inline void home_write(const char *root, const char *path, const char *text)
-{
-	_cleanup_free_ char *full = mem_printf("%s/%s", root, path);
-	_cleanup_close_ int fd = open(full, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+void home_write(const char *root, const char *path, const char *text);
+void home_bottle(const struct home *h, const char *name, const char *head);
+void home_agent(const char *root, const char *name, const char *head, const char *body);
 
-	assert_true(fd >= 0);
-	assert_int_equal(io_write_all(fd, text, strlen(text)), 0);
-	assert_int_equal(fchmod(fd, 0600), 0);
-}
+/* One bottle's head that is refused, where and with what. */
+struct home_refused {
+	const char *head;
+	unsigned line, column;
+	const char *why;
+};
 
-static inline void home_bottle(const struct home *h, const char *name, const char *head)
-{
-	_cleanup_free_ char *path = mem_printf(".claude-bottle/bottles/%s.md", name);
-	_cleanup_free_ char *text = mem_printf("---\n%s---\n", head);
-
-	home_write(h->path, path, text);
-}
-
-static inline void home_agent(const char *root, const char *name, const char *head,
-			      const char *body)
-{
-	_cleanup_free_ char *path = mem_printf(".claude-bottle/agents/%s.md", name);
-	_cleanup_free_ char *text = mem_printf("---\n%s---\n%s", head, body);
-
-	home_write(root, path, text);
-}
+/* All of them are; says which are not. */
+void home_refuses(const struct home_refused *rows, size_t n);
+void home_load(struct manifest_bottle *b, const char *name);
+void home_plan(struct plan *p, const struct plan_options *o);
+bool home_warns(const struct plan *p, const char *part);

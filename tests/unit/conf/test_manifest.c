@@ -9,33 +9,15 @@
 #include "home.h"
 
 #include <errno.h>
-
-static struct home home;
-
-static int setup(void **state)
-{
-	(void)state;
-	home_make(&home);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	home_remove(&home);
-	return 0;
-}
+#include <fcntl.h>
+#include <sys/stat.h>
 
 #define ROUTE(rest) "egress:\n  routes:\n    - host: a.example\n" rest
 #define AUTH(rest)  ROUTE("      auth: {" rest "}\n")
 
 static void test_refused(void **state)
 {
-	static const struct {
-		const char *head;
-		unsigned line, column;
-		const char *why;
-	} rows[] = {
+	static const struct home_refused rows[] = {
 		/* keys */
 		{"egres: {}\n", 2, 1,
 		 "unknown key \"egres\" in a bottle; did you mean \"egress\"?"},
@@ -204,8 +186,6 @@ static void test_refused(void **state)
 		{"extends: nune\n", 2, 10, "there is no bottle \"nune\""},
 		{"extends: b\n", 2, 10, "in a circle: b -> b"},
 	};
-	struct manifest_bottle b;
-	unsigned n_failed = 0;
 
 	(void)state;
 	home_write(home.path, "file", "x\n");
@@ -218,20 +198,7 @@ static void test_refused(void **state)
 
 		assert_int_equal(symlink("/etc", link_path), 0);
 	}
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct err e = ERR_INIT;
-		int ret;
-
-		home_bottle(&home, "b", rows[i].head);
-		ret = manifest_load_bottle(&b, home.path, "b", &e);
-		if (ret >= 0 || e.line != rows[i].line || e.column != rows[i].column ||
-		    !strstr(e.text, rows[i].why) || !strstr(e.file, "/bottles/b.md"))
-			n_failed++, print_error("%s -> %d %s:%u:%u \"%s\"\n", rows[i].head, ret,
-						e.file, e.line, e.column, e.text);
-		assert_int_equal(b.n_routes, 0);
-		manifest_bottle_free(&b);
-	}
-	assert_int_equal(n_failed, 0);
+	home_refuses(rows, ARRAY_LEN(rows));
 }
 
 static void test_secret_is_not_echoed(void **state)
@@ -288,7 +255,6 @@ static void test_all_keys_and_extends(void **state)
 {
 	_cleanup_(manifest_bottle_free) struct manifest_bottle b;
 	const struct policy_route *r;
-	struct err e = ERR_INIT;
 
 	(void)state;
 	write_ca();
@@ -300,8 +266,7 @@ static void test_all_keys_and_extends(void **state)
 		    "[/v1/**]}\n"
 		    "  resolve: {b.example: 127.0.0.2}\n");
 	home_bottle(&home, "b", all_keys);
-	if (manifest_load_bottle(&b, home.path, "b", &e) < 0)
-		fail_msg("%s:%u:%u: %s", e.file, e.line, e.column, e.text);
+	home_load(&b, "b");
 	assert_int_equal(b.backend, PLAN_BACKEND_DOCKER);
 	assert_string_equal(b.provider, "shell");
 	assert_string_equal(b.image, "registry.example:5000/tools/agent:1.2");
@@ -364,7 +329,6 @@ static void test_empty(void **state)
 static void test_same_credential_may_overlap(void **state)
 {
 	struct manifest_bottle b;
-	struct err e = ERR_INIT;
 
 	(void)state;
 	home_bottle(&home, "b",
@@ -384,8 +348,7 @@ static void test_same_credential_may_overlap(void **state)
 		    "token_ref: 'env:T'}}\n"
 		    "    - {host: d.example, ports: [444], auth: {scheme: bearer, env: B, "
 		    "token_ref: 'env:U'}}\n");
-	if (manifest_load_bottle(&b, home.path, "b", &e) < 0)
-		fail_msg("%u: %s", e.line, e.text);
+	home_load(&b, "b");
 	assert_int_equal(b.n_routes, 8);
 	manifest_bottle_free(&b);
 }
@@ -605,5 +568,5 @@ int main(void)
 		cmocka_unit_test(test_reference),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, home_setup, home_teardown);
 }

@@ -15,37 +15,9 @@
 #define REMOTE(rest) "git: {remotes: [{name: r, upstream: \"https://a.example/x\"" rest "}]}\n"
 #define SSH(rest)    "git: {remotes: [{name: r, upstream: \"git@a.example:x\"" rest "}]}\n"
 
-static struct home home;
-
-static int setup(void **state)
-{
-	(void)state;
-	home_make(&home);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	home_remove(&home);
-	return 0;
-}
-
-static void load(struct manifest_bottle *b, const char *name)
-{
-	struct err e = ERR_INIT;
-
-	if (manifest_load_bottle(b, home.path, name, &e) < 0)
-		fail_msg("%s:%u:%u: %s", e.file, e.line, e.column, e.text);
-}
-
 static void test_refused(void **state)
 {
-	static const struct {
-		const char *head;
-		unsigned line, column;
-		const char *why;
-	} rows[] = {
+	static const struct home_refused rows[] = {
 		/* shapes and keys */
 		{"git: []\n", 2, 6, "git must be \"key: value\" lines, not a list"},
 		{"git: {remote: []}\n", 2, 7, "did you mean \"remotes\"?"},
@@ -124,25 +96,9 @@ static void test_refused(void **state)
 		{"git: {workspace: {upstream: x}}\n", 2, 19, "unknown key \"upstream\""},
 		{"git: {workspace: {branches: [a b]}}\n", 2, 30, "cannot be the name"},
 	};
-	unsigned n_failed = 0;
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-		struct manifest_bottle b;
-		struct err e = ERR_INIT;
-		int ret;
-
-		home_bottle(&home, "b", rows[i].head);
-		ret = manifest_load_bottle(&b, home.path, "b", &e);
-		if (ret >= 0 || e.line != rows[i].line || e.column != rows[i].column ||
-		    !strstr(e.text, rows[i].why))
-			n_failed++, print_error("%s -> %d %u:%u \"%s\"\n", rows[i].head, ret,
-						e.line, e.column, e.text);
-		assert_null(strstr(e.text, "u:p"));
-		assert_int_equal(b.git.n_remotes, 0);
-		manifest_bottle_free(&b);
-	}
-	assert_int_equal(n_failed, 0);
+	home_refuses(rows, ARRAY_LEN(rows));
 }
 
 static const char all_keys[] = "extends: base\n"
@@ -189,7 +145,7 @@ static void test_all_keys_and_extends(void **state)
 		    "    - {name: origin, upstream: \"https://a.example/x\", token_ref: 'env:OLD', "
 		    "protected: [old]}\n");
 	home_bottle(&home, "b", all_keys);
-	load(&b, "b");
+	home_load(&b, "b");
 	assert_true(b.says_workspace);
 	assert_int_equal(b.workspace, PLAN_WORKSPACE_CLONE);
 	/* each key of git.user and git.workspace for itself */
@@ -246,7 +202,7 @@ static void test_defaults(void **state)
 
 	(void)state;
 	home_bottle(&home, "b", "git:\n");
-	load(&b, "b");
+	home_load(&b, "b");
 	assert_false(b.says_workspace);
 	assert_false(b.git.says_workspace);
 	assert_false(b.git.enforces_identity);
@@ -256,16 +212,17 @@ static void test_defaults(void **state)
 	assert_true(r->may_force && !r->may_delete);
 	assert_false(r->is_head_protected);
 	home_bottle(&home, "c", "git: {user: {name: A, email: a@b, enforce: false}}\n");
-	load(&c, "c");
+	home_load(&c, "c");
 	assert_false(c.git.enforces_identity);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_all_keys_and_extends, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_defaults, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refused, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_all_keys_and_extends, home_setup,
+						home_teardown),
+		cmocka_unit_test_setup_teardown(test_defaults, home_setup, home_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -11,35 +11,13 @@
 #include "home.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <jansson.h>
-
-static struct home home;
-
-static int setup(void **state)
-{
-	(void)state;
-	home_make(&home);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	home_remove(&home);
-	return 0;
-}
 
 static struct plan_options options_for(const char *agent)
 {
 	return (struct plan_options){.home = home.path, .cwd = home.cwd, .agent = agent};
-}
-
-static void make(struct plan *p, const struct plan_options *o)
-{
-	struct err e = ERR_INIT;
-
-	if (plan_make(p, o, &e) < 0)
-		fail_msg("%s:%u:%u: %s", e.file, e.line, e.column, e.text);
 }
 
 static const char *env_of(const struct plan *p, const char *name)
@@ -69,7 +47,7 @@ static void test_credentials(void **state)
 		"'file:/t'}}\n"
 		"    - {host: c.example, auth: {scheme: bearer, env: K2, token_ref: 'env:K'}}\n");
 	home_agent(home.path, "a", "bottle: b\n", "do it");
-	make(&p, &o);
+	home_plan(&p, &o);
 	r = p.policy.routes;
 	assert_int_equal(p.policy.n_routes, 4);
 	/* the provider's variable, the header in lower case */
@@ -93,7 +71,7 @@ static void test_credentials(void **state)
 	assert_int_equal(p.agent_uid, 1000);
 	assert_int_equal(p.n_sources, 2);
 	/* everything random is another one the next time */
-	make(&again, &o);
+	home_plan(&again, &o);
 	assert_string_not_equal(again.slug, p.slug);
 	assert_string_not_equal(again.canary, p.canary);
 	assert_string_not_equal(again.policy.routes[0].auth.placeholder, r[0].auth.placeholder);
@@ -163,7 +141,7 @@ static void test_too_many_credentials(void **state)
 		home_bottle(&home, "b", buf_str(&b).p);
 		buf_free(&b);
 		if (n == POLICY_CREDENTIALS_MAX) {
-			make(&p, &o);
+			home_plan(&p, &o);
 			plan_free(&p);
 		} else {
 			assert_true(plan_make(&p, &o, &e) < 0);
@@ -185,7 +163,7 @@ static void check_command(const char *provider, const char *agent_head, const ch
 	home_agent(home.path, "a", agent_head, body);
 	o.prompt = prompt;
 	o.is_headless = is_headless;
-	make(&p, &o);
+	home_plan(&p, &o);
 	for (size_t i = 0; i < p.n_command; i++)
 		assert_int_equal(buf_printf(&got, "%s[%s]", i ? " " : "", p.command[i]), 0);
 	assert_null(p.command[p.n_command]);
@@ -228,7 +206,7 @@ static void test_own_command_and_slug(void **state)
 	o.bottle = "b";
 	o.command = command;
 	o.slug = "my-slug";
-	make(&p, &o);
+	home_plan(&p, &o);
 	assert_string_equal(p.agent, "b");
 	assert_string_equal(p.slug, "my-slug");
 	assert_int_equal(p.n_command, 2);
@@ -247,16 +225,8 @@ static void test_own_command_and_slug(void **state)
 	assert_true(plan_make(&p, &o, &e) < 0);
 	assert_non_null(strstr(e.text, "names no bottle"));
 	o.bottle = "b";
-	make(&p, &o);
+	home_plan(&p, &o);
 	assert_string_equal(p.bottle, "b");
-}
-
-static bool has_warning(const struct plan *p, const char *part)
-{
-	for (size_t i = 0; i < p->n_warnings; i++)
-		if (strstr(p->warnings[i], part))
-			return true;
-	return false;
 }
 
 static void test_warnings(void **state)
@@ -267,17 +237,17 @@ static void test_warnings(void **state)
 	(void)state;
 	o.bottle = "b";
 	home_bottle(&home, "b", "canary: false\negress: {resolve: {z.example: 127.0.0.1}}\n");
-	make(&p, &o);
-	assert_true(has_warning(&p, "allowlist is empty"));
-	assert_true(has_warning(&p, "z.example"));
+	home_plan(&p, &o);
+	assert_true(home_warns(&p, "allowlist is empty"));
+	assert_true(home_warns(&p, "z.example"));
 	assert_null(p.canary);
 	home_bottle(
 		&home, "b",
 		"egress:\n  routes:\n    - {host: x.example, methods: [GET]}\n"
 		"    - {host: x.example, auth: {scheme: bearer, env: K, token_ref: 'env:K'}}\n");
-	make(&q, &o);
+	home_plan(&q, &o);
 	assert_int_equal(q.n_warnings, 1);
-	assert_true(has_warning(&q, "without the credential of line 5"));
+	assert_true(home_warns(&q, "without the credential of line 5"));
 }
 
 static void test_prints(void **state)
@@ -296,7 +266,7 @@ static void test_prints(void **state)
 		    "    - {host: x.example, auth: {scheme: bearer, env: K, token_ref: "
 		    "'command:pass show k'}}\n");
 	home_agent(home.path, "a", "bottle: b\ndescription: \"d\"\n", "prompt with \033[2J");
-	make(&p, &o);
+	home_plan(&p, &o);
 	buf_init(&text, 1u << 20);
 	buf_init(&json, 1u << 20);
 	assert_int_equal(plan_print_text(&p, &text), 0);
@@ -341,11 +311,11 @@ static void test_image(void **state)
 	home_bottle(&home, "base", "image: debian:12\n");
 	home_bottle(&home, "b", "extends: base\n");
 	o.bottle = "b";
-	make(&p, &o);
+	home_plan(&p, &o);
 	assert_string_equal(p.image, "debian:12");
 	assert_null(p.agent_file);
 	home_bottle(&home, "b", "extends: base\nimage: claude-bottle/snapshot:worker-abcdef\n");
-	make(&q, &o);
+	home_plan(&q, &o);
 	assert_string_equal(q.image, "claude-bottle/snapshot:worker-abcdef");
 	buf_init(&text, 1u << 20);
 	buf_init(&json, 1u << 20);
@@ -526,5 +496,5 @@ int main(void)
 		cmocka_unit_test(test_backends),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, home_setup, home_teardown);
 }

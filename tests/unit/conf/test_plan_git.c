@@ -10,6 +10,8 @@
 #include "home.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <jansson.h>
 
 #define KEY "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMmU8yM+uuBXAyfm3ocI9cptRnR8lyOdEZ3jfSEhHDZt"
@@ -34,33 +36,9 @@ static const char encrypted_key[] =
 	"CidVJottPoDH8aPg==\n"
 	"-----END OPENSSH PRIVATE KEY-----\n";
 
-static struct home home;
-
-static int setup(void **state)
-{
-	(void)state;
-	home_make(&home);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	home_remove(&home);
-	return 0;
-}
-
 static struct plan_options options(void)
 {
 	return (struct plan_options){.home = home.path, .cwd = home.cwd, .bottle = "b"};
-}
-
-static void make(struct plan *p, const struct plan_options *o)
-{
-	struct err e = ERR_INIT;
-
-	if (plan_make(p, o, &e) < 0)
-		fail_msg("%s:%u:%u: %s", e.file, e.line, e.column, e.text);
 }
 
 static void refused(const struct plan_options *o, const char *why)
@@ -100,7 +78,7 @@ static void expect_default(const char *folder, const char *top)
 	struct plan_options o = options();
 
 	o.cwd = cwd;
-	make(&p, &o);
+	home_plan(&p, &o);
 	if (top) {
 		_cleanup_free_ char *full = mem_printf("%s%s%s", home.cwd, top[0] ? "/" : "", top);
 
@@ -201,10 +179,10 @@ static void test_home_is_none(void **state)
 	home_bottle(&home, "b", "");
 	make_repository(home.path, "");
 	o.cwd = home.path;
-	make(&p, &o);
+	home_plan(&p, &o);
 	assert_int_equal(p.workspace, PLAN_WORKSPACE_NONE);
 	o.cwd = src; /* a folder of the home, in no repository but the home's */
-	make(&q, &o);
+	home_plan(&q, &o);
 	assert_int_equal(q.workspace, PLAN_WORKSPACE_NONE);
 	o.workspace = "clone";
 	refused(&o, "the home and what lies above it are never one");
@@ -229,7 +207,7 @@ static void test_asked_for(void **state)
 	refused(&o, "is no git repository");
 	refused(&o, "--workspace none");
 	o.workspace = "none";
-	make(&p, &o);
+	home_plan(&p, &o);
 	assert_int_equal(p.workspace, PLAN_WORKSPACE_NONE);
 	o.workspace = "cloen";
 	refused(&o, "unknown workspace \"cloen\"");
@@ -238,10 +216,10 @@ static void test_asked_for(void **state)
 	home_bottle(&home, "b", "workspace: none\n");
 	o.workspace = NULL;
 	o.cwd = repo;
-	make(&q, &o);
+	home_plan(&q, &o);
 	assert_int_equal(q.workspace, PLAN_WORKSPACE_NONE);
 	o.workspace = "mount";
-	make(&m, &o);
+	home_plan(&m, &o);
 	assert_int_equal(m.workspace, PLAN_WORKSPACE_MOUNT);
 	assert_string_equal(m.workspace_path, repo);
 	assert_int_equal(m.git.n_remotes, 0);
@@ -263,10 +241,10 @@ static void test_of_a_former_run(void **state)
 	o.workspace_folder = repo;
 	o.workspace_default = "mount";
 	home_bottle(&home, "b", "");
-	make(&p, &o);
+	home_plan(&p, &o);
 	assert_int_equal(p.workspace, PLAN_WORKSPACE_MOUNT);
 	home_bottle(&home, "b", "workspace: clone\n");
-	make(&q, &o);
+	home_plan(&q, &o);
 	assert_int_equal(q.workspace, PLAN_WORKSPACE_CLONE);
 	o.workspace_folder = "/nonexistent";
 	refused(&o, "is not there: /nonexistent");
@@ -286,14 +264,6 @@ static const char remotes[] =
 	"    - {name: four, upstream: \"git@c.example:four\", key: 'env:TOK', known_host_key: '" KEY
 	"'}\n";
 
-static bool has_warning(const struct plan *p, const char *part)
-{
-	for (size_t i = 0; i < p->n_warnings; i++)
-		if (strstr(p->warnings[i], part))
-			return true;
-	return false;
-}
-
 static void test_remotes(void **state)
 {
 	_cleanup_(plan_free) struct plan p = {0};
@@ -305,7 +275,7 @@ static void test_remotes(void **state)
 	make_repository(home.cwd, "repo");
 	o.cwd = repo;
 	home_bottle(&home, "b", remotes);
-	make(&p, &o);
+	home_plan(&p, &o);
 	assert_int_equal(p.git.n_remotes, 5);
 	r = p.git.remotes;
 	assert_string_equal(r[0].name, "workspace");
@@ -329,7 +299,7 @@ static void test_remotes(void **state)
 		assert_string_not_equal(p.env[i].value, r[1].placeholder);
 	assert_true(p.git.enforces_identity);
 	/* resolve names an upstream: no warning */
-	assert_false(has_warning(&p, "a.example"));
+	assert_false(home_warns(&p, "a.example"));
 }
 
 static void test_warnings(void **state)
@@ -341,9 +311,9 @@ static void test_warnings(void **state)
 	home_bottle(&home, "b",
 		    "git:\n  workspace: {force: false}\n  remotes: [{name: r, upstream: "
 		    "\"https://a.example/x\"}]\n");
-	make(&p, &o);
-	assert_true(has_warning(&p, "git.workspace"));
-	assert_true(has_warning(&p, "nothing but its git remotes"));
+	home_plan(&p, &o);
+	assert_true(home_warns(&p, "git.workspace"));
+	assert_true(home_warns(&p, "nothing but its git remotes"));
 }
 
 static void test_too_many_remotes(void **state)
@@ -364,7 +334,7 @@ static void test_too_many_remotes(void **state)
 				 0);
 	assert_int_equal(buf_append(&b, "", 1), 0);
 	home_bottle(&home, "b", buf_str(&b).p);
-	make(&p, &o);
+	home_plan(&p, &o);
 	assert_int_equal(p.git.n_remotes, GIT_REMOTES_MAX);
 	make_repository(home.cwd, "repo");
 	o.cwd = repo;
@@ -401,7 +371,7 @@ static void test_too_many_prints(void **state)
 		if (n == 13) {
 			_cleanup_(plan_free) struct plan p = {0};
 
-			make(&p, &o);
+			home_plan(&p, &o);
 		} else {
 			refused(&o, "are 64, more than 63 in all");
 		}
@@ -422,7 +392,7 @@ static void test_prints(void **state)
 	make_repository(home.cwd, "repo");
 	o.cwd = repo;
 	home_bottle(&home, "b", remotes);
-	make(&p, &o);
+	home_plan(&p, &o);
 	buf_init(&text, 1u << 20);
 	buf_init(&json, 1u << 20);
 	assert_int_equal(plan_print_text(&p, &text), 0);
@@ -517,17 +487,17 @@ static void test_keys(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_default, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_git_files, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_home_is_none, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_asked_for, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_of_a_former_run, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_remotes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_warnings, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_too_many_remotes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_too_many_prints, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_prints, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_keys, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_default, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_git_files, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_home_is_none, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_asked_for, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_of_a_former_run, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_remotes, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_warnings, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_too_many_remotes, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_too_many_prints, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_prints, home_setup, home_teardown),
+		cmocka_unit_test_setup_teardown(test_keys, home_setup, home_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

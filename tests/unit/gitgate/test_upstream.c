@@ -1,5 +1,5 @@
 /* What git-gate reads of upstreams, line by line, and how long it waits. The whole with git at the
- * other end is in tests/it/test_71 and test_72. */
+ * other end is in tests/it/test_27 and test_28. */
 #include "gitgate/advert.h"
 #include "gitgate/pump.h"
 #include "gitgate/push_report.h"

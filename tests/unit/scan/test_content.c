@@ -5,11 +5,12 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "pack.h"
+
 #include "base/clean.h"
 #include "scan/content.h"
 
 #include <errno.h>
-#include <zlib.h>
 #include <zstd.h>
 
 #define TEXT_BYTES 100000
@@ -19,22 +20,6 @@ static char text[TEXT_BYTES];
 static void free_p(struct content_decoder **d)
 {
 	content_decoder_free(*d);
-}
-
-static size_t pack_zlib(uint8_t *out, size_t size, const void *p, size_t n, int bits)
-{
-	z_stream z = {0};
-	size_t k;
-
-	assert_int_equal(deflateInit2(&z, 6, Z_DEFLATED, bits, 8, Z_DEFAULT_STRATEGY), Z_OK);
-	z.next_in = (uint8_t *)(uintptr_t)p;
-	z.avail_in = (unsigned)n;
-	z.next_out = out;
-	z.avail_out = (unsigned)size;
-	assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-	k = z.total_out;
-	(void)deflateEnd(&z);
-	return k;
 }
 
 /* Decodes in pieces of this size. 0 with out filled, or the error. */

@@ -14,8 +14,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 static char folder[64]; /* of the test at hand, canonical */
 static int root = -1;
@@ -533,6 +537,63 @@ static void test_user_git(void **state)
 	assert_int_equal(fstatat(root, "ran", &st, 0), -1);
 }
 
+static pid_t child_of(pid_t parent)
+{
+	_cleanup_free_ char *path =
+		mem_printf("/proc/%d/task/%d/children", (int)parent, (int)parent);
+	int pid = 0;
+
+	for (int tries = 0; tries < 500 && pid == 0; tries++) {
+		_cleanup_fclose_ FILE *f = fopen(path, "re");
+
+		if (!f || fscanf(f, "%d", &pid) != 1)
+			pid = 0;
+		(void)usleep(10000);
+	}
+	assert_true(pid > 0);
+	return pid;
+}
+
+/* As another user too git ends with whoever wanted it. */
+static void test_user_git_dies_along(void **state)
+{
+	struct user_git g = {.folder = folder, .uid = 65534, .gid = 65534};
+	_cleanup_free_ char *pipe_path = mem_printf("%s/pipe", folder);
+	_cleanup_free_ char *comm = NULL;
+	_cleanup_close_ int pidfd = -1;
+	char name[16] = "";
+	pid_t pid, git;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(chmod(folder, 0711), 0);
+	assert_int_equal(mkfifo(pipe_path, 0644), 0);
+	pid = fork();
+	if (pid == 0) {
+		/* It waits for somebody to write. */
+		(void)!USER_GIT(&g, NULL, NULL, NULL, "config", "--file", pipe_path, "--list");
+		_exit(0);
+	}
+	git = child_of(pid);
+	comm = mem_printf("/proc/%d/comm", (int)git);
+	for (int tries = 0; tries < 500 && strcmp(name, "git\n") != 0; tries++) {
+		_cleanup_fclose_ FILE *f = fopen(comm, "re");
+
+		(void)usleep(10000);
+		if (!f || !fgets(name, sizeof(name), f))
+			break;
+	}
+	pidfd = (int)syscall(SYS_pidfd_open, git, 0);
+	assert_true(pidfd >= 0);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	if (io_wait(pidfd, POLLIN, 5000) != 1) {
+		(void)kill(git, SIGKILL);
+		fail_msg("git lives on");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -550,6 +611,7 @@ int main(void)
 		cmocka_unit_test(test_inventory_damaged),
 		cmocka_unit_test_setup_teardown(test_report, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_user_git, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_user_git_dies_along, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
