@@ -79,3 +79,8 @@ struct check_input {
 /* 0 with *out filled: clean when n_findings is 0. Negative: something failed, which refuses the
  * push. out is large: not on a small stack. */
 int check_push(const struct check_input *in, struct check_report *out, struct err *e) _fallible_;
+
+/* A path or a ref's name, to be told or recorded: made visible, cut with "…", and masked, since it
+ * may itself be the secret: each segment that has one is "***"; of one that is split over several
+ * nothing is left. */
+void check_name_show(struct scan_engine *engine, char *out, size_t size, struct str name);

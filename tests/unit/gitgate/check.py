@@ -198,6 +198,14 @@ class WhereItStands(Case):
         self.one(("refs/heads/%s/%s" % (AWS[:9].decode(), AWS[9:].decode()), NONE, self.base), what="ref name")
         self.one(("refs/heads/" + SECRET.decode(), self.base, NONE), what="ref name")
 
+    def test_refs_are_shown_masked(self):
+        for name, shown in (("heads/x/" + AWS.decode(), "refs/heads/x/***"), ("tags/v-%s/1" % AWS.decode(), "refs/tags/***/1"),
+                            ("heads/" + SECRET.decode(), "refs/heads/***"),
+                            ("heads/%s/%s" % (AWS[:9].decode(), AWS[9:].decode()), "***"),
+                            ("heads/fix/JIRA-123_a.b", "refs/heads/fix/JIRA-123_a.b"), ("heads/ab\x1b[31m", "refs/heads/ab\\x1b[31m")):
+            self.push(("refs/" + name, NONE, self.base))
+            self.assertEqual(self.checker.last["ref"], shown)
+
     def test_links(self):
         self.one(self.with_file((b"120000", b"../" + AWS)), what="blob")
         self.one(self.with_file((b"120000", b"../" + AWS[:9] + b"/" + AWS[9:])), what="symlink target")

@@ -1,7 +1,8 @@
 /*
  * Reads lines "REPO<tab>OPTIONS<tab>REF<tab>OLD<tab>NEW…" and answers each with what check_push()
- * found, one JSON object a line, then one with the figures. For the tests that are written in
- * Python; the bottle's secret, canary and placeholder that it looks for are below.
+ * found, one JSON object a line, then one with the figures and the first REF as it is shown. For
+ * the tests that are written in Python; the bottle's secret, canary and placeholder that it looks
+ * for are below.
  *
  * OPTIONS, separated by ";": workspace, identity=NAME <EMAIL>, object_max=BYTES, may_oversize,
  * allow=FINGERPRINT (several), deadline_ms=N.
@@ -158,6 +159,7 @@ int main(void)
 		struct check_input in = {
 			.policy = &o->policy, .remote = &o->remote, .git = &env, .engine = en};
 		struct rusage use;
+		char ref[300];
 		int r;
 
 		order_read(o, str_slice(line, (size_t)n - 1));
@@ -175,6 +177,8 @@ int main(void)
 		       (unsigned long long)report.n_bytes, (unsigned long long)report.duration_us,
 		       use.ru_maxrss);
 		print_str("error", r < 0 ? e.text : "");
+		check_name_show(en, ref, sizeof(ref), str_of(o->updates[0].ref));
+		print_str("ref", ref);
 		printf("}\n");
 		(void)fflush(stdout);
 		order_free(o);
