@@ -31,7 +31,7 @@ struct check_update {
 	X(SECRET, "secret")	  /* the scan engine found one: rule says which */                 \
 	X(OVERSIZE, "oversize")	  /* larger than the remote's object_max_bytes */                  \
 	X(LIMIT, "limit")	  /* a cap was reached: objects, depth, ratio, time */             \
-	X(IDENTITY, "identity")	  /* author or committer is not git.user */                        \
+	X(IDENTITY, "identity")	  /* author, committer or tagger: not git.user */                  \
 	X(SENSITIVE, "sensitive") /* a path that CI or the host would execute: needs approval */   \
 	X(TREE, "tree-entry")	  /* a name no tree may have: .git, "..", look-alikes */           \
 	X(SUBMODULE, "submodule") /* a URL git must not be given: ext::, file:, leading dash */    \

@@ -146,6 +146,12 @@ static bool is_user(const struct git_policy *g, const struct object_ident *i)
 	       str_eq(i->email, str_of(g->user_email));
 }
 
+static void identity_look(struct check *c, const struct object_ident *i, const char *what)
+{
+	if (c->in->policy->enforces_identity && !is_user(c->in->policy, i))
+		(void)check_found(c, CHECK_IDENTITY, "identity", what);
+}
+
 static int commit_look(struct check *c, struct str object)
 {
 	struct object_commit k;
@@ -157,12 +163,8 @@ static int commit_look(struct check *c, struct str object)
 		(void)check_found(c, CHECK_MALFORMED, "commit", "commit");
 		return check_scan(c, SCAN_PLACE_HEADER, "commit", object);
 	}
-	if (c->in->policy->enforces_identity) {
-		if (!is_user(c->in->policy, &k.author_ident))
-			(void)check_found(c, CHECK_IDENTITY, "identity", "author");
-		if (!is_user(c->in->policy, &k.committer_ident))
-			(void)check_found(c, CHECK_IDENTITY, "identity", "committer");
-	}
+	identity_look(c, &k.author_ident, "author");
+	identity_look(c, &k.committer_ident, "committer");
 	if ((r = ident_scan(c, &k.author_ident, "author")) < 0 ||
 	    (r = ident_scan(c, &k.committer_ident, "committer")) < 0)
 		return r;
@@ -195,6 +197,7 @@ static int tag_look(struct check *c, struct str object)
 	}
 	if (str_eq(t.type, STR_LIT("tree")))
 		tree_note(c, t.object);
+	identity_look(c, &t.tagger_ident, "tagger"); /* none is nobody */
 	return check_scan(c, SCAN_PLACE_HEADER, "tag", t.rest);
 }
 

@@ -245,6 +245,11 @@ def test_identity(make_world, https_git):
             r = push(w, f"echo x > x\ngit add .\n{script}", url=url)
         assert r.returncode != 0 and "identity" in r.stderr, r.stderr
         assert "agent@example.test" in r.stderr, "it does not say who the agent should be"
+    with w.nothing_pushed(bare):
+        r = push(w, "GIT_COMMITTER_NAME=Linus git tag -a -m release v1", "v1", url=url)
+    assert r.returncode != 0 and "identity" in r.stderr and "tagger" in r.stderr, r.stderr
+    r = push(w, "git tag -a -m release v1", "v1", url=url)
+    assert r.returncode == 0, r.stderr
     r = push(w, "echo x > x\ncommit", url=url)
     assert r.returncode == 0, r.stderr
 

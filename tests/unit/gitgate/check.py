@@ -471,8 +471,11 @@ class Structure(Case):
                      b"author %s\ncommitter %s\n\nx" % (WHO, WHO), b"", b"tree " + b"0" * 40):
             found = self.push(self.repo.put("commit", text))
             self.assertIn("malformed", [f["kind"] for f in found], text)
-        found = self.push(("refs/tags/x", NONE, self.repo.put("tag", b"object %s\ntype thing\ntag x\n\n" % tree)))
-        self.assertEqual([f["kind"] for f in found], ["malformed"])
+        head = b"object %s\ntype tree\ntag x\n" % tree
+        for text in (b"object %s\ntype thing\ntag x\n\n" % tree, head + b"tagger A 1 +0000\n\n", head + b"tagger %s" % WHO,
+                     head + b"tagger %s\ntagger %s\n\n" % (WHO, WHO), head + b"note x\ntagger %s\n\n" % WHO):
+            found = self.push(("refs/tags/x", NONE, self.repo.put("tag", text)))
+            self.assertEqual([f["kind"] for f in found], ["malformed"], text)
 
     def test_missing(self):
         self.assertEqual([f["kind"] for f in self.push("1" * 40)], ["malformed"])
@@ -507,6 +510,14 @@ class Structure(Case):
                                         (me.replace(b"Jane", b"jane"), me, "author"), (me.replace(b"jane@", b"Jane@"), me, "author"),
                                         (me.replace(b"Doe <", b"Doe  <"), me, "author"), (me.replace(b"Jane", b" Jane"), me, "author")):
             self.one(self.with_file(b"1", author=author, committer=committer), kind="identity", what=what, options=options)
+        ref = "refs/tags/v1"
+        self.clean((ref, NONE, self.repo.tag(self.base, tagger=me)), options=options)
+        # also that of a tag which only another tag reaches; and nobody is not the user
+        inner = self.repo.tag(self.base, name=b"inner")
+        for tag in (self.repo.tag(self.base), self.repo.tag(self.base, tagger=None),
+                    self.repo.tag(self.base, tagger=me.replace(b"Jane", b"jane")), self.repo.tag(inner, kind="tag", tagger=me)):
+            self.one((ref, NONE, tag), kind="identity", what="tagger", commit="", options=options)
+            self.clean((ref, NONE, tag))
 
     def test_depth(self):
         deep = self.with_file(b"1", path=b"d/" * 140 + b"f")

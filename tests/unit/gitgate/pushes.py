@@ -68,8 +68,9 @@ class Repo:
                         b"author %s\ncommitter %s\n" % (author, committer) + headers + b"\n" + message)
 
     def tag(self, oid, kind="commit", name=b"v1", message=b"A tag\n", tagger=WHO, headers=b""):
-        return self.put("tag", b"object %s\ntype %s\ntag %s\ntagger %s\n" %
-                        (oid.encode(), kind.encode(), name, tagger) + headers + b"\n" + message)
+        """tagger: None leaves the line out."""
+        return self.put("tag", b"object %s\ntype %s\ntag %s\n" % (oid.encode(), kind.encode(), name) +
+                        (b"tagger %s\n" % tagger if tagger else b"") + headers + b"\n" + message)
 
     def ref(self, name, oid):
         path = f"{self.folder}/refs/{name}"
