@@ -79,7 +79,7 @@ static int check_all(struct check *c, struct str tips)
 		return r;
 	(void)check_delta_chains(c);
 	/* What git cannot read, or what is too much, is refused without its paths. */
-	if (c->has_failed || c->out->n_objects > CHECK_OBJECTS_MAX)
+	if (c->has_failed || c->out->n_objects > c->in->objects_max)
 		return 0;
 	if ((r = check_paths(c, tips)) < 0 || c->has_failed)
 		return r;

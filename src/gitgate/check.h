@@ -73,6 +73,7 @@ struct check_input {
 	struct scan_engine *engine;
 	const struct check_update *updates;
 	size_t n_updates;
+	uint64_t objects_max; /* CHECK_OBJECTS_MAX */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
 };
 

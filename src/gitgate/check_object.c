@@ -297,7 +297,7 @@ static int objects_read(struct check_flow *f, struct check *c)
 	int r;
 
 	while ((r = check_flow_line(f, c, '\n', HEAD_MAX, &line)) == 0) {
-		if (++c->out->n_objects > CHECK_OBJECTS_MAX) {
+		if (++c->out->n_objects > c->in->objects_max) {
 			(void)check_found(c, CHECK_LIMIT, "limit-objects", "object");
 			return -ECANCELED;
 		}

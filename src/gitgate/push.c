@@ -228,6 +228,7 @@ static int push_check(struct push *p)
 		.engine = g->config.engine,
 		.updates = p->in->updates,
 		.n_updates = p->in->n,
+		.objects_max = CHECK_OBJECTS_MAX,
 		.deadline_ns = p->deadline_ns,
 	};
 	struct err e = ERR_INIT;
