@@ -113,7 +113,9 @@ int check_push(const struct check_input *in, struct check_report *out, struct er
 	if (r < 0) {
 		memset(out, 0, sizeof(*out));
 		if (e && e->code == 0) /* the engine gives a number alone */
-			return err_set(e, r, "the scan of the push failed");
+			return err_set(e, r,
+				       r == -ENOMEM ? "there is no memory to look at the push"
+						    : "the scan of the push failed");
 		return r;
 	}
 	r = check_report_make(c);

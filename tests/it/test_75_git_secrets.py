@@ -1,11 +1,17 @@
 """A secret in every place that a push can carry one: refused with the rule, the commit and the path,
 before the upstream's push service hears of it. And what suspects are let through again by the operator."""
+import base64
+import os
 import re
+import sys
 import time
 
 import bottle
 import pytest
 from git_world import HTTPS_HOST, SECRET, SECRET_RULE, git, https_remote, make_bare, refs
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "unit", "gitgate"))
+from pushes import xz_file, zstd_frame  # noqa: E402
 
 URL = f"https://{HTTPS_HOST}/team/project.git"
 MIB = 1 << 20
@@ -99,6 +105,29 @@ def test_secret_in(world, project, name):
     with world.nothing_pushed(project):
         r = push(world, script, f"HEAD:refs/heads/case-{name}")
     assert_secret_refusal(r, path)
+
+
+# What a file may ask of its decompressor, at each of three levels, and one step more.
+WINDOWS = {"zstd": (zstd_frame, 0x88), "xz": (xz_file, 28)}
+
+
+@pytest.mark.parametrize("name", sorted(WINDOWS))
+def test_windows_have_room(world, project, name):
+    """A worker's limits leave room for the largest windows that are opened, and what is larger is said to be."""
+    pack, most = WINDOWS[name]
+
+    def try_it(text, sizes, ref):
+        data = text.encode() * 9
+        for size in sizes:
+            data = pack(data, size)
+        return push(world, f"base64 -d > packed.{name} <<'END'\n{base64.encodebytes(data).decode()}END\ncommit",
+                    f"HEAD:refs/heads/{ref}")
+    with world.nothing_pushed(project):
+        assert_secret_refusal(try_it(f"the key is {SECRET}\n", [most] * 3, "window"), f"packed.{name}")
+        r = try_it("harmless words\n", [most + 1], "window")
+    assert r.returncode != 0 and f"unreadable-archive in packed.{name}" in r.stderr, r.stderr
+    r = try_it("harmless words\n", [most] * 3, f"window-{name}")
+    assert r.returncode == 0, r.stderr
 
 
 # What is refused by its place in the names is told before anything was scanned.

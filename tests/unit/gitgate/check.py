@@ -17,7 +17,8 @@ import zipfile
 import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from pushes import AWS, CANARY, NONE, PLACEHOLDER, SECRET, TOKEN, WHO, Checker, Repo  # noqa: E402
+from pushes import (AWS, CANARY, NONE, PLACEHOLDER, SECRET, TOKEN, WHO, Checker, Repo, xz_file,  # noqa: E402
+                    zstd_frame)
 
 PROGRAM = sys.argv.pop(1)
 FILES = {b"a.txt": b"hello\n", b"d/b.c": b"int main(void)\n{\n\treturn 0;\n}\n"}
@@ -739,6 +740,27 @@ class Caps(Case):
         air = gzip.compress(bytes(64 << 20), 9)
         c = self.with_file(gzip.compress(noise(5 << 20), 1) + 16 * air)
         self.one(c, kind="limit", rule="limit-archive-size")
+
+    def test_archive_windows(self):
+        """What a decompressor is to keep, also three deep."""
+        for pack, most in ((zstd_frame, 0x88), (xz_file, 28)):
+            name = "zstd" if pack is zstd_frame else "xz"
+            data = b"key = " + AWS + b"\n" + b"words " * 99
+            for chain in (name, f"{name}>{name}", f"{name}>{name}>{name}"):
+                data = pack(data, most)
+                self.one(self.with_file(data), rule="aws-access-key", decoders=chain)
+            self.one(self.with_file(pack(b"words " * 99, most + 1)), kind="limit", rule="unreadable-archive")
+
+    @unittest.skipIf("ASAN_OPTIONS" in os.environ, "AddressSanitizer has an address space of its own")
+    def test_no_memory(self):
+        """A decompressor that does not get its memory has not shown what is packed."""
+        checker = Checker(PROGRAM, memory=64 << 20)
+        self.addCleanup(checker.close)
+        text = b"harmless words\n" * 9
+        self.assertEqual(checker.push(self.repo, self.with_file(gzip.compress(text))), [])
+        for data in (zstd_frame(text, 0x88), xz_file(text, 28), gzip.compress(zstd_frame(text, 0x88))):
+            with self.assertRaisesRegex(RuntimeError, "no memory"):
+                checker.push(self.repo, self.with_file(data))
 
     def test_archive_names(self):
         head = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 1, 1, 65535, 65535)
