@@ -71,7 +71,7 @@ struct git_policy {
 	struct git_remote *remotes;
 	size_t n_remotes;
 	char *user_name, *user_email; /* git.user; NULL: not said */
-	bool enforces_identity;	      /* every pushed commit's author and committer are git.user */
+	bool enforces_identity;	      /* pushed commits and tags are by git.user alone */
 };
 
 void git_policy_free(struct git_policy *g); /* leaves an empty one, which allows nothing */

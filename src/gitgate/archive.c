@@ -139,6 +139,8 @@ int archive_unpack(struct archive *a, unsigned level, struct str in, size_t *use
 		*step = archive_codec_step(n, (const uint8_t *)in.p + *used, in.n - *used, &took,
 					   &made);
 		*used += took;
+		if (*step == STEP_NO_MEMORY)
+			return -ENOMEM;
 		if ((r = gz_tell(a, level)) < 0)
 			return r;
 		if (made) {
@@ -284,6 +286,8 @@ static int is_stream(struct archive_node *n, bool *is)
 	if ((r = archive_codec_begin(n, codec)) < 0)
 		return r;
 	step = archive_codec_step(n, n->head, n->head_n, &used, &made);
+	if (step == STEP_NO_MEMORY)
+		return -ENOMEM;
 	*is = step != STEP_BROKEN;
 	return archive_codec_begin(n, codec);
 }

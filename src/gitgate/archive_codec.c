@@ -90,6 +90,8 @@ static enum archive_step z_step(struct archive_node *n, const uint8_t *in, size_
 	*made = sizeof(n->out) - n->z.avail_out;
 	if (r == Z_STREAM_END)
 		return STEP_END;
+	if (r == Z_MEM_ERROR)
+		return STEP_NO_MEMORY;
 	return r == Z_OK || r == Z_BUF_ERROR ? STEP_MORE : STEP_BROKEN;
 }
 
@@ -102,10 +104,12 @@ static enum archive_step zstd_step(struct archive_node *n, const uint8_t *in, si
 
 	*used = i.pos;
 	*made = o.pos;
+	if (ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation)
+		return STEP_NO_MEMORY;
+	if (ZSTD_getErrorCode(r) == ZSTD_error_frameParameter_windowTooLarge)
+		return STEP_TOO_LARGE;
 	if (ZSTD_isError(r))
-		return ZSTD_getErrorCode(r) == ZSTD_error_frameParameter_windowTooLarge
-			       ? STEP_TOO_LARGE
-			       : STEP_BROKEN;
+		return STEP_BROKEN;
 	return r == 0 ? STEP_END : STEP_MORE;
 }
 
@@ -123,6 +127,8 @@ static enum archive_step bz_step(struct archive_node *n, const uint8_t *in, size
 	*made = sizeof(n->out) - n->bz.avail_out;
 	if (r == BZ_STREAM_END)
 		return STEP_END;
+	if (r == BZ_MEM_ERROR)
+		return STEP_NO_MEMORY;
 	return r == BZ_OK ? STEP_MORE : STEP_BROKEN;
 }
 
@@ -140,8 +146,10 @@ static enum archive_step xz_step(struct archive_node *n, const uint8_t *in, size
 	*made = sizeof(n->out) - n->xz.avail_out;
 	if (r == LZMA_STREAM_END)
 		return STEP_END;
-	if (r == LZMA_MEMLIMIT_ERROR || r == LZMA_MEM_ERROR)
+	if (r == LZMA_MEMLIMIT_ERROR)
 		return STEP_TOO_LARGE;
+	if (r == LZMA_MEM_ERROR)
+		return STEP_NO_MEMORY;
 	return r == LZMA_OK || r == LZMA_BUF_ERROR ? STEP_MORE : STEP_BROKEN;
 }
 

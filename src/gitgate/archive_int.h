@@ -34,7 +34,10 @@ enum archive_codec {
 	CODEC_BZIP2,
 	CODEC_XZ
 };
-enum archive_step { STEP_MORE, STEP_END, STEP_BROKEN, STEP_TOO_LARGE };
+/* BROKEN: no data of this format, so what stands there is a text. That must never be said of what
+ * others would open: TOO_LARGE is what wants more memory than it may, NO_MEMORY what did not get
+ * what it may have. */
+enum archive_step { STEP_MORE, STEP_END, STEP_BROKEN, STEP_TOO_LARGE, STEP_NO_MEMORY };
 
 #define ARCHIVE_PIECE	 32768
 #define ARCHIVE_NAME_MAX (128u << 10) /* a zip entry's name and extra field; tar's long names */
@@ -81,7 +84,7 @@ int archive_child_begin(struct archive *a, unsigned level, const char *label);
 int archive_child_feed(struct archive *a, unsigned level, struct str bytes);
 int archive_child_end(struct archive *a, unsigned level);
 /* Runs the codec over in until it ends, breaks or wants more; what comes out goes to the child.
- * *used: how much of in was taken. */
+ * *used: how much of in was taken. -ENOMEM for STEP_NO_MEMORY, which *step is never. */
 int archive_unpack(struct archive *a, unsigned level, struct str in, size_t *used,
 		   enum archive_step *step);
 uint8_t *archive_name_room(struct archive_node *n);

@@ -79,7 +79,7 @@ static int check_all(struct check *c, struct str tips)
 		return r;
 	(void)check_delta_chains(c);
 	/* What git cannot read, or what is too much, is refused without its paths. */
-	if (c->has_failed || c->out->n_objects > CHECK_OBJECTS_MAX)
+	if (c->has_failed || c->out->n_objects > c->in->objects_max)
 		return 0;
 	if ((r = check_paths(c, tips)) < 0 || c->has_failed)
 		return r;
@@ -113,7 +113,9 @@ int check_push(const struct check_input *in, struct check_report *out, struct er
 	if (r < 0) {
 		memset(out, 0, sizeof(*out));
 		if (e && e->code == 0) /* the engine gives a number alone */
-			return err_set(e, r, "the scan of the push failed");
+			return err_set(e, r,
+				       r == -ENOMEM ? "there is no memory to look at the push"
+						    : "the scan of the push failed");
 		return r;
 	}
 	r = check_report_make(c);

@@ -31,7 +31,7 @@ struct check_update {
 	X(SECRET, "secret")	  /* the scan engine found one: rule says which */                 \
 	X(OVERSIZE, "oversize")	  /* larger than the remote's object_max_bytes */                  \
 	X(LIMIT, "limit")	  /* a cap was reached: objects, depth, ratio, time */             \
-	X(IDENTITY, "identity")	  /* author or committer is not git.user */                        \
+	X(IDENTITY, "identity")	  /* author, committer or tagger: not git.user */                  \
 	X(SENSITIVE, "sensitive") /* a path that CI or the host would execute: needs approval */   \
 	X(TREE, "tree-entry")	  /* a name no tree may have: .git, "..", look-alikes */           \
 	X(SUBMODULE, "submodule") /* a URL git must not be given: ext::, file:, leading dash */    \
@@ -73,9 +73,15 @@ struct check_input {
 	struct scan_engine *engine;
 	const struct check_update *updates;
 	size_t n_updates;
+	uint64_t objects_max; /* CHECK_OBJECTS_MAX */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
 };
 
 /* 0 with *out filled: clean when n_findings is 0. Negative: something failed, which refuses the
  * push. out is large: not on a small stack. */
 int check_push(const struct check_input *in, struct check_report *out, struct err *e) _fallible_;
+
+/* A path or a ref's name, to be told or recorded: made visible, cut with "…", and masked, since it
+ * may itself be the secret: each segment that has one is "***"; of one that is split over several
+ * nothing is left. */
+void check_name_show(struct scan_engine *engine, char *out, size_t size, struct str name);

@@ -134,7 +134,7 @@ static bool is_allowed(const struct git_remote *r, const struct check_pending *p
 	return false;
 }
 
-static bool on_path_finding(const struct scan_finding *f, void *ctx)
+static bool on_name_finding(const struct scan_finding *f, void *ctx)
 {
 	bool *has = ctx;
 
@@ -142,36 +142,34 @@ static bool on_path_finding(const struct scan_finding *f, void *ctx)
 	return true;
 }
 
-static bool path_has_secret(struct check *c, struct str path)
+static bool name_has_secret(struct scan_engine *engine, struct str name)
 {
 	bool has = false;
 
 	/* In doubt it is not shown. */
-	return scan_text(c->in->engine, SCAN_PLACE_PATH, path, on_path_finding, &has) < 0 ||
-	       scan_text(c->in->engine, SCAN_PLACE_BODY, path, on_path_finding, &has) < 0 || has;
+	return scan_text(engine, SCAN_PLACE_PATH, name, on_name_finding, &has) < 0 ||
+	       scan_text(engine, SCAN_PLACE_BODY, name, on_name_finding, &has) < 0 || has;
 }
 
-/* A path may itself be the secret: segments with one are masked; what is split over several, all.
- */
-static void path_show(struct check *c, char *out, size_t size, const char *path)
+void check_name_show(struct scan_engine *engine, char *out, size_t size, struct str name)
 {
-	struct str rest = str_of(path), segment;
+	struct str rest = name, segment;
 	_cleanup_(buf_free) struct buf b;
 	bool more = true;
 	int r = 0;
 
 	buf_init(&b, CHECK_PATH_MAX + 1024);
-	if (!path_has_secret(c, rest)) {
+	if (!name_has_secret(engine, rest)) {
 		text_visible_cstr(out, size, rest);
 		return;
 	}
 	while (more && r == 0) {
 		rest = str_cut(rest, '/', &segment, &more);
-		r = buf_append_str(&b, path_has_secret(c, segment) ? STR_LIT(MASK) : segment);
+		r = buf_append_str(&b, name_has_secret(engine, segment) ? STR_LIT(MASK) : segment);
 		if (r == 0 && more)
 			r = buf_append_str(&b, STR_LIT("/"));
 	}
-	if (r < 0 || path_has_secret(c, buf_str(&b)))
+	if (r < 0 || name_has_secret(engine, buf_str(&b)))
 		text_visible_cstr(out, size, STR_LIT(MASK));
 	else
 		text_visible_cstr(out, size, buf_str(&b));
@@ -195,7 +193,7 @@ static void tell(struct check *c, const struct check_pending *p, const char *fin
 	memcpy(f->what, p->what, strnlen(p->what, sizeof(f->what) - 1));
 	f->line = p->line;
 	if (p->path)
-		path_show(c, f->path, sizeof(f->path), p->path);
+		check_name_show(c->in->engine, f->path, sizeof(f->path), str_of(p->path));
 	if (p->is_allowable)
 		memcpy(f->fingerprint, fingerprint, sizeof(f->fingerprint));
 }

@@ -139,6 +139,12 @@ static bool is_user(const struct git_policy *g, const struct object_ident *i)
 	       str_eq(i->email, str_of(g->user_email));
 }
 
+static void identity_look(struct check *c, const struct object_ident *i, const char *what)
+{
+	if (c->in->policy->enforces_identity && !is_user(c->in->policy, i))
+		(void)check_found(c, CHECK_IDENTITY, "identity", what);
+}
+
 static int commit_look(struct check *c, struct str object)
 {
 	struct object_commit k;
@@ -150,12 +156,8 @@ static int commit_look(struct check *c, struct str object)
 		(void)check_found(c, CHECK_MALFORMED, "commit", "commit");
 		return check_scan(c, SCAN_PLACE_HEADER, "commit", object);
 	}
-	if (c->in->policy->enforces_identity) {
-		if (!is_user(c->in->policy, &k.author_ident))
-			(void)check_found(c, CHECK_IDENTITY, "identity", "author");
-		if (!is_user(c->in->policy, &k.committer_ident))
-			(void)check_found(c, CHECK_IDENTITY, "identity", "committer");
-	}
+	identity_look(c, &k.author_ident, "author");
+	identity_look(c, &k.committer_ident, "committer");
 	if ((r = ident_scan(c, &k.author_ident, "author")) < 0 ||
 	    (r = ident_scan(c, &k.committer_ident, "committer")) < 0)
 		return r;
@@ -188,6 +190,7 @@ static int tag_look(struct check *c, struct str object)
 	}
 	if (str_eq(t.type, STR_LIT("tree")))
 		tree_note(c, t.object);
+	identity_look(c, &t.tagger_ident, "tagger"); /* none is nobody */
 	return check_scan(c, SCAN_PLACE_HEADER, "tag", t.rest);
 }
 
@@ -287,7 +290,7 @@ static int objects_read(struct check_flow *f, struct check *c)
 	int r;
 
 	while ((r = check_flow_line(f, c, '\n', HEAD_MAX, &line)) == 0) {
-		if (++c->out->n_objects > CHECK_OBJECTS_MAX) {
+		if (++c->out->n_objects > c->in->objects_max) {
 			(void)check_found(c, CHECK_LIMIT, "limit-objects", "object");
 			return -ECANCELED;
 		}

@@ -64,7 +64,7 @@ static int headers_skip(struct str *rest, struct str *message, struct err *e)
 			return err_set(e, -EBADMSG, "a header without a value");
 		if (str_starts(line, STR_LIT("author ")) ||
 		    str_starts(line, STR_LIT("committer ")) || str_starts(line, STR_LIT("tree ")) ||
-		    str_starts(line, STR_LIT("parent ")))
+		    str_starts(line, STR_LIT("parent ")) || str_starts(line, STR_LIT("tagger ")))
 			return err_set(e, -EBADMSG, "a header out of its place");
 		*rest = str_sub(*rest, end + 1, rest->n);
 	}
@@ -103,7 +103,7 @@ int object_commit_parse(struct object_commit *out, struct str object, struct err
 int object_tag_parse(struct object_tag *out, struct str object, struct err *e)
 {
 	static const char *const types[] = {"commit", "tag", "tree", "blob"};
-	struct str rest = object;
+	struct str rest = object, tagger;
 	bool is_known = false;
 
 	*out = (struct object_tag){.object = STR_NULL};
@@ -119,6 +119,12 @@ int object_tag_parse(struct object_tag *out, struct str object, struct err *e)
 	if (!line_take(&rest, STR_LIT("tag"), &out->name) || out->name.n == 0 ||
 	    memchr(out->name.p, '\0', out->name.n))
 		return err_set(e, -EBADMSG, "a tag without a name");
+	if (str_starts(rest, STR_LIT("tagger "))) {
+		out->has_tagger = true;
+		if (!line_take(&rest, STR_LIT("tagger"), &tagger) ||
+		    !ident_parse(&out->tagger_ident, tagger) || memchr(tagger.p, '\0', tagger.n))
+			return err_set(e, -EBADMSG, "a tag with a malformed tagger");
+	}
 	return headers_skip(&rest, &out->message, e);
 }
 

@@ -25,6 +25,8 @@ struct object_commit {
 
 struct object_tag {
 	struct str object, type, name;
+	bool has_tagger; /* the first tags had none */
+	struct object_ident tagger_ident;
 	struct str rest; /* everything from the tag's name on */
 	struct str message;
 };

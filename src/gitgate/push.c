@@ -10,7 +10,8 @@
  *
  * and only then git may move the mirror's refs. Until upstream_push nothing of the push is known to
  * anybody outside. Names of refs and paths are the agent's, the upstream's words a stranger's: both
- * are shown visible.
+ * are shown visible. A name may be the very secret that the push is refused for, or would have been
+ * had it come so far: it is told and recorded masked.
  */
 #include "gitgate/push.h"
 
@@ -26,6 +27,7 @@
 #define PUSH_LIST_MAX  (64u << 20) /* of git's list of refs */
 #define PUSH_STEP_MS   60000	   /* of a small git command */
 #define PUSH_REPORT_NS (TIME_NS_PER_SEC * 2)
+#define PUSH_SHOWN_REF 300
 
 struct push {
 	const struct push_input *in;
@@ -39,6 +41,11 @@ struct push {
 };
 
 /* --- verdicts --- */
+
+static void push_show_ref(const struct push *p, size_t i, char *shown, size_t size)
+{
+	check_name_show(p->in->job->g->config.engine, shown, size, str_of(p->in->updates[i].ref));
+}
 
 static bool push_record(const struct push *p, enum record_verdict v, const char *reason,
 			const char *rule, const char *detail)
@@ -193,13 +200,13 @@ static int push_refs(struct push *p)
 		.ctx = p,
 	};
 	enum refs_reason why;
-	char shown[300];
+	char shown[PUSH_SHOWN_REF];
 	size_t which;
 
 	why = refs_decide(&in, &which);
 	if (why == REFS_OK)
 		return 0;
-	text_visible_cstr(shown, sizeof(shown), str_of(p->in->updates[which].ref));
+	push_show_ref(p, which, shown, sizeof(shown));
 	hook_say(p->in->hook_fd, "git-gate: refused: %s: %s: %s", refs_reason_name(why), shown,
 		 refs_reason_text(why));
 	if (why == REFS_BRANCH || why == REFS_PROTECTED || why == REFS_HEAD)
@@ -221,6 +228,7 @@ static int push_check(struct push *p)
 		.engine = g->config.engine,
 		.updates = p->in->updates,
 		.n_updates = p->in->n,
+		.objects_max = CHECK_OBJECTS_MAX,
 		.deadline_ns = p->deadline_ns,
 	};
 	struct err e = ERR_INIT;
@@ -255,12 +263,12 @@ static int push_forward(struct push *p)
 	const struct push_input *in = p->in;
 	struct err e = ERR_INIT;
 	struct buf said;
-	char detail[160];
+	char detail[160], first[100], shown[PUSH_SHOWN_REF];
 	int ret;
 
-	(void)snprintf(detail, sizeof(detail), "%zu ref%s, first %.100s, %llu objects scanned",
-		       in->n, in->n == 1 ? "" : "s", in->updates[0].ref,
-		       (unsigned long long)p->report.n_objects);
+	push_show_ref(p, 0, first, sizeof(first));
+	(void)snprintf(detail, sizeof(detail), "%zu ref%s, first %s, %llu objects scanned", in->n,
+		       in->n == 1 ? "" : "s", first, (unsigned long long)p->report.n_objects);
 	if (!push_record(p, RECORD_ALLOW, "push-forwarded", "", detail))
 		return hook_say(in->hook_fd, "git-gate: refused: the push could not be recorded"),
 		       1;
@@ -272,11 +280,9 @@ static int push_forward(struct push *p)
 	if (ret == 0)
 		return 0;
 	for (size_t i = 0; ret == -EPERM && i < in->n; i++) {
-		char shown[300];
-
 		if (p->results[i].is_ok)
 			continue;
-		text_visible_cstr(shown, sizeof(shown), str_of(in->updates[i].ref));
+		push_show_ref(p, i, shown, sizeof(shown));
 		hook_say(in->hook_fd, "git-gate: the upstream refused %s: %s", shown,
 			 p->results[i].reason);
 	}

@@ -27,7 +27,8 @@ static const struct {
 	{CHECK_IDENTITY, "push-identity",
 	 "Commit with the user.name and user.email that git's configuration has already; rewrite "
 	 "the "
-	 "commits with git rebase --exec 'git commit --amend --no-edit --reset-author'."},
+	 "commits with git rebase --exec 'git commit --amend --no-edit --reset-author', and make "
+	 "annotated tags again."},
 	{CHECK_SENSITIVE, "push-needs-approval",
 	 "The change would run code where this repository is checked out or built. It needs the "
 	 "approval of the person who runs this bottle, who cannot be asked from here yet; leave it "

@@ -146,6 +146,7 @@ static int measure(struct git_run_env *git, const char *tip, struct err *e)
 				 .git = git,
 				 .updates = &update,
 				 .n_updates = 1,
+				 .objects_max = CHECK_OBJECTS_MAX,
 				 .deadline_ns = time_monotonic_ns() + DEADLINE_S * TIME_NS_PER_SEC};
 	struct rusage self, children;
 	double peer, ours, mb;

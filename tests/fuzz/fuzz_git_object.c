@@ -55,6 +55,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 			abort();
 	} else if (data[0] % 3 == 1 && object_tag_parse(&t, s, &e) == 0) {
 		within(t.name, t.rest);
+		if (t.has_tagger) {
+			within(t.tagger_ident.name, t.rest);
+			within(t.tagger_ident.email, t.rest);
+			within(t.tagger_ident.when, t.rest);
+		}
 		if (t.object.n != 40 || t.rest.p + t.rest.n != s.p + s.n)
 			abort();
 	} else if (data[0] % 3 == 2) {

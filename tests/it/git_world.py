@@ -94,7 +94,6 @@ class HttpsGit(standin.GitUpstream):
 
     def __init__(self, authority, folder, hosts=(HTTPS_HOST,), token=TOKEN, **kw):
         self.token, self.mode, self.echo = token, None, False
-        self.slow_push_s = 0
         os.makedirs(folder, exist_ok=True)
         super().__init__(authority, list(hosts), folder, stem="gitworld", **kw)
 
@@ -116,8 +115,6 @@ class HttpsGit(standin.GitUpstream):
             # Everything that it was sent, where a client would show it.
             said = f"you sent {seen.header('authorization')} and the token {self.token}\n"
             return h.reply(403, said, "text/plain", [("X-Echo", seen.header("authorization") or "")])
-        if self.slow_push_s and seen.method == "POST" and seen.path.endswith("/git-receive-pack"):
-            time.sleep(self.slow_push_s)
         return super().answer(h, seen)
 
     def receives(self):

@@ -1,10 +1,17 @@
 """A secret in every place that a push can carry one: refused with the rule, the commit and the path,
 before the upstream's push service hears of it. And what suspects are let through again by the operator."""
+import base64
+import os
 import re
+import sys
 import time
 
+import bottle
 import pytest
 from git_world import HTTPS_HOST, SECRET, SECRET_RULE, git, https_remote, make_bare, refs
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "unit", "gitgate"))
+from pushes import xz_file, zstd_frame  # noqa: E402
 
 URL = f"https://{HTTPS_HOST}/team/project.git"
 MIB = 1 << 20
@@ -100,16 +107,46 @@ def test_secret_in(world, project, name):
     assert_secret_refusal(r, path)
 
 
-NAMES = {"branch-name": "HEAD:refs/heads/fix-$SECRET", "tag-name": "HEAD:refs/tags/v-$SECRET"}
+# What a file may ask of its decompressor, at each of three levels, and one step more.
+WINDOWS = {"zstd": (zstd_frame, 0x88), "xz": (xz_file, 28)}
+
+
+@pytest.mark.parametrize("name", sorted(WINDOWS))
+def test_windows_have_room(world, project, name):
+    """A worker's limits leave room for the largest windows that are opened, and what is larger is said to be."""
+    pack, most = WINDOWS[name]
+
+    def try_it(text, sizes, ref):
+        data = text.encode() * 9
+        for size in sizes:
+            data = pack(data, size)
+        return push(world, f"base64 -d > packed.{name} <<'END'\n{base64.encodebytes(data).decode()}END\ncommit",
+                    f"HEAD:refs/heads/{ref}")
+    with world.nothing_pushed(project):
+        assert_secret_refusal(try_it(f"the key is {SECRET}\n", [most] * 3, "window"), f"packed.{name}")
+        r = try_it("harmless words\n", [most + 1], "window")
+    assert r.returncode != 0 and f"unreadable-archive in packed.{name}" in r.stderr, r.stderr
+    r = try_it("harmless words\n", [most] * 3, f"window-{name}")
+    assert r.returncode == 0, r.stderr
+
+
+# What is refused by its place in the names is told before anything was scanned.
+NAMES = {"branch-name": ("HEAD:refs/heads/fix-$SECRET", SECRET_RULE), "tag-name": ("HEAD:refs/tags/v-$SECRET", SECRET_RULE),
+         "protected": ("HEAD:refs/heads/release/$SECRET", "branch-protected"),
+         "object-like": ("HEAD:refs/tags/tags/$SECRET", "ref-ambiguous")}
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_secret_in_a_ref_name(world, project, name):
+    target, why = NAMES[name]
     with world.nothing_pushed(project):
-        r = push(world, "echo x > x\ncommit", NAMES[name])
-    assert r.returncode != 0 and SECRET_RULE in r.stderr, r.stderr
-    assert world.records(), "no record"
+        r = push(world, "echo x > x\ncommit", target)
+    assert r.returncode != 0 and why in r.stderr, r.stderr
+    # git repeats the name that it was given; the gate's own words do not.
+    assert SECRET not in "".join(x for x in r.stderr.splitlines() if x.startswith("remote: ")), r.stderr
+    assert bottle.wait_until(lambda: any(why in str(x) for x in world.records()), 5), "no record"
     assert not any(SECRET in str(x) for x in world.records())
+    assert SECRET not in world.home.logs_of_all()
 
 
 TAGS = {"tag-message": 'git tag -a -m "sign with $SECRET" vx\n',
@@ -237,6 +274,11 @@ def test_identity(make_world, https_git):
             r = push(w, f"echo x > x\ngit add .\n{script}", url=url)
         assert r.returncode != 0 and "identity" in r.stderr, r.stderr
         assert "agent@example.test" in r.stderr, "it does not say who the agent should be"
+    with w.nothing_pushed(bare):
+        r = push(w, "GIT_COMMITTER_NAME=Linus git tag -a -m release v1", "v1", url=url)
+    assert r.returncode != 0 and "identity" in r.stderr and "tagger" in r.stderr, r.stderr
+    r = push(w, "git tag -a -m release v1", "v1", url=url)
+    assert r.returncode == 0, r.stderr
     r = push(w, "echo x > x\ncommit", url=url)
     assert r.returncode == 0, r.stderr
 

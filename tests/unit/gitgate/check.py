@@ -17,7 +17,8 @@ import zipfile
 import zlib
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from pushes import AWS, CANARY, NONE, PLACEHOLDER, SECRET, TOKEN, WHO, Checker, Repo  # noqa: E402
+from pushes import (AWS, CANARY, NONE, PLACEHOLDER, SECRET, TOKEN, WHO, Checker, Repo, xz_file,  # noqa: E402
+                    zstd_frame)
 
 PROGRAM = sys.argv.pop(1)
 FILES = {b"a.txt": b"hello\n", b"d/b.c": b"int main(void)\n{\n\treturn 0;\n}\n"}
@@ -208,6 +209,14 @@ class WhereItStands(Case):
         self.one(("refs/tags/" + AWS.decode(), NONE, self.base), what="ref name")
         self.one(("refs/heads/%s/%s" % (AWS[:9].decode(), AWS[9:].decode()), NONE, self.base), what="ref name")
         self.one(("refs/heads/" + SECRET.decode(), self.base, NONE), what="ref name")
+
+    def test_refs_are_shown_masked(self):
+        for name, shown in (("heads/x/" + AWS.decode(), "refs/heads/x/***"), ("tags/v-%s/1" % AWS.decode(), "refs/tags/***/1"),
+                            ("heads/" + SECRET.decode(), "refs/heads/***"),
+                            ("heads/%s/%s" % (AWS[:9].decode(), AWS[9:].decode()), "***"),
+                            ("heads/fix/JIRA-123_a.b", "refs/heads/fix/JIRA-123_a.b"), ("heads/ab\x1b[31m", "refs/heads/ab\\x1b[31m")):
+            self.push(("refs/" + name, NONE, self.base))
+            self.assertEqual(self.checker.last["ref"], shown)
 
     def test_links(self):
         self.one(self.with_file((b"120000", b"../" + AWS)), what="blob")
@@ -474,8 +483,11 @@ class Structure(Case):
                      b"author %s\ncommitter %s\n\nx" % (WHO, WHO), b"", b"tree " + b"0" * 40):
             found = self.push(self.repo.put("commit", text))
             self.assertIn("malformed", [f["kind"] for f in found], text)
-        found = self.push(("refs/tags/x", NONE, self.repo.put("tag", b"object %s\ntype thing\ntag x\n\n" % tree)))
-        self.assertEqual([f["kind"] for f in found], ["malformed"])
+        head = b"object %s\ntype tree\ntag x\n" % tree
+        for text in (b"object %s\ntype thing\ntag x\n\n" % tree, head + b"tagger A 1 +0000\n\n", head + b"tagger %s" % WHO,
+                     head + b"tagger %s\ntagger %s\n\n" % (WHO, WHO), head + b"note x\ntagger %s\n\n" % WHO):
+            found = self.push(("refs/tags/x", NONE, self.repo.put("tag", text)))
+            self.assertEqual([f["kind"] for f in found], ["malformed"], text)
 
     def test_missing(self):
         self.assertEqual([f["kind"] for f in self.push("1" * 40)], ["malformed"])
@@ -510,6 +522,14 @@ class Structure(Case):
                                         (me.replace(b"Jane", b"jane"), me, "author"), (me.replace(b"jane@", b"Jane@"), me, "author"),
                                         (me.replace(b"Doe <", b"Doe  <"), me, "author"), (me.replace(b"Jane", b" Jane"), me, "author")):
             self.one(self.with_file(b"1", author=author, committer=committer), kind="identity", what=what, options=options)
+        ref = "refs/tags/v1"
+        self.clean((ref, NONE, self.repo.tag(self.base, tagger=me)), options=options)
+        # also that of a tag which only another tag reaches; and nobody is not the user
+        inner = self.repo.tag(self.base, name=b"inner")
+        for tag in (self.repo.tag(self.base), self.repo.tag(self.base, tagger=None),
+                    self.repo.tag(self.base, tagger=me.replace(b"Jane", b"jane")), self.repo.tag(inner, kind="tag", tagger=me)):
+            self.one((ref, NONE, tag), kind="identity", what="tagger", commit="", options=options)
+            self.clean((ref, NONE, tag))
 
     def test_depth(self):
         deep = self.with_file(b"1", path=b"d/" * 140 + b"f")
@@ -519,17 +539,6 @@ class Structure(Case):
     def test_deadline(self):
         with self.assertRaisesRegex(RuntimeError, "too long"):
             self.push(self.with_file(b"some words\n" * 500000), options="deadline_ms=0")
-
-    def test_many_findings(self):
-        files = {b"f%03d" % i: b"key=AK" + b"IA" + b"QZ7PWLM4XDT2B%03d" % i for i in range(100)}
-        found = self.push(self.repo.commit({**FILES, **files}, [self.base]))
-        self.assertEqual(len(found), 64)
-        self.assertEqual(self.checker.last["more"], 36)
-        # more than are kept, all of them allowed: still refused
-        lines = b"".join(b"key=AK" + b"IA" + b"QZ7PWLM4XDT2%04d\n" % i for i in range(600))
-        found = self.push(self.with_file(lines))
-        self.assertIn("limit-findings", [f["rule"] for f in found] + ["limit-findings"] * (self.checker.last["more"] > 64))
-
 
 class Sensitive(Case):
     FLOW = b".github/workflows/ci.yml"
@@ -630,6 +639,148 @@ class Deltas(Case):
             c = repo.commit({b"%d" % i: (b"100644", o) for i, o in enumerate(oids)})
             self.assertEqual([f["rule"] for f in self.checker.push(repo, c)], want)
             self.assertEqual(self.checker.last["objects"], depth + 3)
+
+
+def fingerprint(rule, path, matched):
+    parts = b"".join(hashlib.sha256(x).digest() for x in (rule, path, matched))
+    return hashlib.sha256(parts).hexdigest()[:32]
+
+
+class Caps(Case):
+    """Each bound of check.h, check_int.h and archive.h, hit; what may be as much as the bound is, passes."""
+
+    def rules(self, *updates, **kw):
+        return {f["rule"] for f in self.push(*updates, **kw)}
+
+    def test_objects(self):
+        c = self.repo.commit({**FILES, b"n": b"one more\n"}, [self.base])
+        for most, want in ((3, set()), (2, {"limit-objects"}), (0, {"limit-objects"})):
+            self.assertEqual(self.rules(c, options=f"objects_max={most}"), want)
+        # what was found before that is told, too
+        c = self.repo.commit({**FILES, b"n": b"1"}, [self.base], message=b"use " + AWS)
+        self.assertEqual(self.rules(c, options="objects_max=1"), {"limit-objects", "aws-access-key"})
+
+    def test_findings(self):
+        keys = [b"AK" + b"IA" + b"QZ7PWLM4XDT2%04d" % i for i in range(4200)]
+        found = self.push(self.repo.commit({**FILES, **{b"f%03d" % i: b"key=" + keys[i] for i in range(100)}}, [self.base]))
+        self.assertEqual((len(found), self.checker.last["more"]), (64, 36))
+
+        def allow(files):
+            return "allow=" + ";allow=".join(fingerprint(b"aws-access-key", p, k) for p, ks in files.items() for k in ks)
+        # more than are kept, of one text and of all; everything that is kept is allowed: still refused
+        for files in ({b"f": keys[:300]}, {b"f%02d" % i: keys[i * 200:(i + 1) * 200] for i in range(21)}):
+            c = self.repo.commit({**FILES, **{p: b"\n".join(ks) + b"\n" for p, ks in files.items()}}, [self.base])
+            self.one(c, kind="limit", rule="limit-findings", options=allow(files))
+        files = {b"f%02d" % i: keys[i * 200:(i + 1) * 200] for i in range(20)}
+        self.clean(self.repo.commit({**FILES, **{p: b"\n".join(ks) for p, ks in files.items()}}, [self.base]), options=allow(files))
+
+    def test_large_objects(self):
+        blob, words = self.repo.blob(b"1"), b"word-and-more-" * 280
+        tree = self.repo.raw_tree([(b"100644", b"%05d-" % i + words, blob) for i in range(8600)])
+        self.one(self.repo.commit(tree, [self.base]), kind="oversize", what="tree")
+        tag = self.repo.tag(self.base, message=b"words and more\n" * 300000)
+        self.one(("refs/tags/v1", NONE, tag), kind="oversize", what="tag", options="may_oversize")
+
+    def test_paths(self):
+        self.clean(self.with_file(b"1", path=b"/".join([b"some-words-" * 20] * 18)))
+        self.one(self.with_file(b"1", path=b"/".join([b"some-words-" * 20] * 19)), kind="limit", rule="limit-path")
+
+    def test_names_that_begin_alike(self):
+        for n, want in ((64, []), (65, ["malformed"])):
+            c = self.repo.commit({b"a" * i: b"1" for i in range(1, n + 1)}, [self.base])
+            self.assertEqual([f["kind"] for f in self.push(c)], want)
+
+    def test_submodules(self):
+        for n, want in ((3276, set()), (3277, {"limit-submodules"})):
+            links = {b"m%04d" % i: (b"160000", "12" * 20) for i in range(n)}
+            self.assertEqual(self.rules(self.repo.commit({**FILES, **links}, [self.base])), want)
+
+    def test_gitmodules(self):
+        def module(i):
+            return b'[submodule "m"]\n\tpath = m\n\turl = https://example.com/a/%d\n' % i
+        for n, want in ((1024, set()), (1025, {"limit-gitmodules"})):
+            files = {b"d%d/.gitmodules" % i: module(i) for i in range(n)}
+            self.assertEqual(self.rules(self.repo.commit(files, [self.base]), options="workspace"), want)
+        for text in (module(1) + b"# a comment\n" * 100000, module(1) + b"\tbranch = " + b"words " * 800 + b"\n"):
+            self.assertEqual(self.rules(self.with_file(text, path=b".gitmodules"), options="workspace"), {"gitmodules-unreadable"})
+
+    def test_sensitive_of_a_commit(self):
+        c = self.repo.commit({**FILES, **{b".github/workflows/%d.yml" % i: b"1" for i in range(1025)}}, [self.base])
+        self.assertEqual(self.rules(c), {"limit-sensitive", "sensitive"})
+
+    def test_merges(self):
+        """Past those that are looked into, a path that a merge took from one side is not taken on trust."""
+        def flows(n, version):
+            return {b".github/workflows/%d.yml" % i: b"v%d" % (version if i < n else 1) for i in range(257)}
+        old = self.repo.commit({**FILES, **flows(0, 1)}, [self.base])
+        for n, want in ((256, 0), (257, 1)):
+            new = self.repo.commit({**FILES, **flows(n, 2)}, [old])
+            self.repo.ref("heads/merged", new)
+            mine = self.repo.commit({**FILES, **flows(0, 1), b"work": b"1"}, [old])
+            found = self.push(self.repo.commit({**FILES, **flows(n, 2), b"work": b"1"}, [mine, new]))
+            self.assertEqual([f["rule"] for f in found], ["sensitive"] * want)
+
+    def upstream(self, n, files):
+        """So many commits of the upstream, each with the files that `files` says of its number."""
+        out = []
+        for i in range(n):
+            when = b"A U Thor <author@example.com> %d +0000" % (1700000000 + i)
+            out.append(self.repo.commit({**FILES, b"n": b"%d" % i, **files(i)}, author=when, committer=when))
+            self.repo.ref(f"heads/up/{i}", out[-1])
+        return out
+
+    def test_what_the_upstream_has(self):
+        def more(files):
+            return {path: b"more\n" + text for path, text in files.items()}
+        # of 65 commits that the push stands on, one is not asked for what it has
+        key = {b"k": b"key = " + AWS}
+        for n, want in ((64, [0, 0]), (65, [0, 1])):
+            found = []
+            for who in (0, n - 1):
+                parents = self.upstream(n, lambda i, who=who: key if i == who else {})
+                found.append(len(self.push(self.repo.commit({**FILES, **more(key)}, parents))))
+            self.assertEqual(sorted(found), want)
+        # of 33 files in 64 commits, those of one commit's worth
+        keys = {b"k%02d" % i: b"key = AK" + b"IA" + b"QZ7PWLM4XDT2B0%02d" % i for i in range(33)}
+        parents = self.upstream(64, lambda i: keys)
+        self.clean(self.repo.commit({**FILES, **more(dict(list(keys.items())[:32]))}, parents))
+        self.one(self.repo.commit({**FILES, **more(keys)}, parents), rule="aws-access-key")
+
+    def test_archive_size(self):
+        """Noise in front, so that it is not the ratio that ends it."""
+        air = gzip.compress(bytes(64 << 20), 9)
+        c = self.with_file(gzip.compress(noise(5 << 20), 1) + 16 * air)
+        self.one(c, kind="limit", rule="limit-archive-size")
+
+    def test_archive_windows(self):
+        """What a decompressor is to keep, also three deep."""
+        for pack, most in ((zstd_frame, 0x88), (xz_file, 28)):
+            name = "zstd" if pack is zstd_frame else "xz"
+            data = b"key = " + AWS + b"\n" + b"words " * 99
+            for chain in (name, f"{name}>{name}", f"{name}>{name}>{name}"):
+                data = pack(data, most)
+                self.one(self.with_file(data), rule="aws-access-key", decoders=chain)
+            self.one(self.with_file(pack(b"words " * 99, most + 1)), kind="limit", rule="unreadable-archive")
+
+    @unittest.skipIf("ASAN_OPTIONS" in os.environ, "AddressSanitizer has an address space of its own")
+    def test_no_memory(self):
+        """A decompressor that does not get its memory has not shown what is packed."""
+        checker = Checker(PROGRAM, memory=64 << 20)
+        self.addCleanup(checker.close)
+        text = b"harmless words\n" * 9
+        self.assertEqual(checker.push(self.repo, self.with_file(gzip.compress(text))), [])
+        for data in (zstd_frame(text, 0x88), xz_file(text, 28), gzip.compress(zstd_frame(text, 0x88))):
+            with self.assertRaisesRegex(RuntimeError, "no memory"):
+                checker.push(self.repo, self.with_file(data))
+
+    def test_archive_names(self):
+        head = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 1, 1, 65535, 65535)
+        self.one(self.with_file(head + b"n" * 65535 + bytes(65535) + b"1"), kind="limit", rule="unreadable-archive")
+        for n, want in ((4000, []), (4200, ["unreadable-archive"])):
+            out = io.BytesIO()
+            with gzip.GzipFile(filename="word-" * (n // 5), mode="wb", fileobj=out) as g:
+                g.write(b"x")
+            self.assertEqual([f["rule"] for f in self.push(self.with_file(out.getvalue()))], want)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 /*
  * Reads lines "REPO<tab>OPTIONS<tab>REF<tab>OLD<tab>NEW…" and answers each with what check_push()
- * found, one JSON object a line, then one with the figures. For the tests that are written in
- * Python; the bottle's secret, canary and placeholder that it looks for are below.
+ * found, one JSON object a line, then one with the figures and the first REF as it is shown. For
+ * the tests that are written in Python; the bottle's secret, canary and placeholder that it looks
+ * for are below.
  *
  * OPTIONS, separated by ";": workspace, identity=NAME <EMAIL>, object_max=BYTES, may_oversize,
- * allow=FINGERPRINT (several), deadline_ms=N.
+ * allow=FINGERPRINT (several), objects_max=N, deadline_ms=N.
  */
 #include "base/log.h"
 #include "base/mem.h"
@@ -48,7 +49,7 @@ struct order {
 	struct git_policy policy;
 	struct check_update updates[CHECK_UPDATES_MAX];
 	size_t n_updates;
-	uint64_t deadline_ms;
+	uint64_t objects_max, deadline_ms;
 };
 
 static void option_read(struct order *o, struct str s)
@@ -75,6 +76,8 @@ static void option_read(struct order *o, struct str s)
 	} else if (str_to_u64(s, UINT64_MAX, &n) == 0) {
 		if (str_eq(name, STR_LIT("object_max")))
 			o->remote.object_max_bytes = n;
+		else if (str_eq(name, STR_LIT("objects_max")))
+			o->objects_max = n;
 		else if (str_eq(name, STR_LIT("deadline_ms")))
 			o->deadline_ms = n;
 	} else if (name.n) {
@@ -89,6 +92,7 @@ static void order_read(struct order *o, struct str line)
 	o->remote.transport = GIT_TRANSPORT_HTTPS;
 	o->remote.path = (char *)(uintptr_t) "team/project.git";
 	o->remote.object_max_bytes = GIT_OBJECT_MAX_BYTES;
+	o->objects_max = CHECK_OBJECTS_MAX;
 	o->deadline_ms = 600000;
 	o->repo = str_dup(cut(&line, '\t'));
 	options = cut(&line, '\t');
@@ -158,12 +162,14 @@ int main(void)
 		struct check_input in = {
 			.policy = &o->policy, .remote = &o->remote, .git = &env, .engine = en};
 		struct rusage use;
+		char ref[300];
 		int r;
 
 		order_read(o, str_slice(line, (size_t)n - 1));
 		env.repo = o->repo;
 		in.updates = o->updates;
 		in.n_updates = o->n_updates;
+		in.objects_max = o->objects_max;
 		in.deadline_ns = time_monotonic_ns() + o->deadline_ms * TIME_NS_PER_MS;
 		e = ERR_INIT;
 		r = check_push(&in, &report, &e);
@@ -175,6 +181,8 @@ int main(void)
 		       (unsigned long long)report.n_bytes, (unsigned long long)report.duration_us,
 		       use.ru_maxrss);
 		print_str("error", r < 0 ? e.text : "");
+		check_name_show(en, ref, sizeof(ref), str_of(o->updates[0].ref));
+		print_str("ref", ref);
 		printf("}\n");
 		(void)fflush(stdout);
 		order_free(o);

@@ -1,7 +1,9 @@
 """Repositories made object by object, well formed or not, and check_push() asked about them."""
 import hashlib
 import json
+import lzma
 import os
+import struct
 import subprocess
 import zlib
 
@@ -16,6 +18,23 @@ TOKEN = b"gh" + b"p_8Kd2mQ9vR4sL7nW1bY6cT3fA0jH5dEx2Zq"[:38]
 AWS = b"AK" + b"IAQZ7PWLM4XDT2BNKF"
 ENV = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1",
        "GIT_CONFIG_GLOBAL": "/dev/null"}
+
+
+def zstd_frame(data, descriptor):
+    """A frame (RFC 8878, 3.1.1) of one raw block, and the window that its decompressor must have room for:
+    0x88 is 128 MiB, the largest that zstd's tools open unasked."""
+    assert len(data) < 1 << 17
+    return b"\x28\xb5\x2f\xfd\0" + bytes([descriptor]) + struct.pack("<I", 1 | len(data) << 3)[:3] + data
+
+
+def xz_file(data, dictionary):
+    """An xz file (The .xz File Format, 5.3.1) that says it has this dictionary: 28 is 64 MiB, as `xz -9`."""
+    whole = bytearray(lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "preset": 0}]))
+    end = 12 + (whole[12] + 1) * 4
+    assert whole[13:16] == b"\0\x21\x01"
+    whole[16] = dictionary
+    whole[end - 4:end] = struct.pack("<I", zlib.crc32(whole[12:end - 4]))
+    return bytes(whole)
 
 
 class Repo:
@@ -68,8 +87,9 @@ class Repo:
                         b"author %s\ncommitter %s\n" % (author, committer) + headers + b"\n" + message)
 
     def tag(self, oid, kind="commit", name=b"v1", message=b"A tag\n", tagger=WHO, headers=b""):
-        return self.put("tag", b"object %s\ntype %s\ntag %s\ntagger %s\n" %
-                        (oid.encode(), kind.encode(), name, tagger) + headers + b"\n" + message)
+        """tagger: None leaves the line out."""
+        return self.put("tag", b"object %s\ntype %s\ntag %s\n" % (oid.encode(), kind.encode(), name) +
+                        (b"tagger %s\n" % tagger if tagger else b"") + headers + b"\n" + message)
 
     def ref(self, name, oid):
         path = f"{self.folder}/refs/{name}"
@@ -79,8 +99,10 @@ class Repo:
 
 
 class Checker:
-    def __init__(self, program):
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, program, memory=None):
+        """memory: bytes of address space, of the program alone and of each git."""
+        bounded = ["prlimit", f"--as={memory}"] if memory else []
+        self.process = subprocess.Popen([*bounded, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.last = None
 
     def push(self, repo, *updates, options=""):

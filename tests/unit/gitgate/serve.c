@@ -3,8 +3,9 @@
  * prints its port and serves until its standard input ends; with SERVE_SEALED in
  * the environment with the powers of the role alone. The upstream of a remote is the
  * repository UPSTREAMS/NAME.git; a file UPSTREAMS/NAME.down keeps it from being reached, and
- * UPSTREAMS/NAME.slow holds a push up. Records are printed, one line each. What check.c does is
- * played too: a commit message with "FAKE-SECRET" has a finding.
+ * UPSTREAMS/NAME.slow holds a push up, UPSTREAMS/NAME.refuse has each of its refs refused. Records
+ * are printed, one line each. What check.c does is played too: a commit message with "FAKE-SECRET"
+ * has a finding, a name with it is masked.
  */
 #include "gitgate/gitgate.h"
 #include "gitgate/seal.h"
@@ -13,6 +14,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "base/timeutil.h"
 #include "record/record.h"
 
@@ -122,6 +124,10 @@ int upstream_push(const struct upstream_place *p, const struct git_remote *r,
 		(void)nanosleep(&(struct timespec){.tv_sec = 30}, NULL);
 	if (serve_has(r, "down"))
 		return err_set(e, -ECONNREFUSED, "connection refused");
+	for (size_t i = 0; i < n && serve_has(r, "refuse"); i++)
+		(void)snprintf(results[i].reason, sizeof(results[i].reason), "as it pleases");
+	if (serve_has(r, "refuse"))
+		return err_set(e, -EPERM, "the upstream did not take it");
 	for (size_t i = 0; i < n; i++) {
 		bool is_delete = strspn(updates[i].new_oid, "0") == 40;
 
@@ -173,6 +179,14 @@ int check_push(const struct check_input *in, struct check_report *out, struct er
 	}
 	buf_free(&text);
 	return ret;
+}
+
+void check_name_show(struct scan_engine *engine, char *out, size_t size, struct str name)
+{
+	bool is_secret = str_find(name, STR_LIT("FAKE-SECRET")) < name.n;
+
+	(void)engine;
+	text_visible_cstr(out, size, is_secret ? STR_LIT("refs/***") : name);
 }
 
 /* As upstream.c and check.c have them. */

@@ -415,6 +415,25 @@ class Pushes(Case):
         g.git("commit", "-q", "--amend", "-m", "clean", cwd=work)
         g.git("push", "-q", "origin", "HEAD:refs/heads/fix/a", cwd=work)
 
+    def test_secret_in_a_ref_name(self):
+        """git shows the name that it was given; we neither say it nor write it down."""
+        g = self.gate([remote("origin", branches=["fix/*"], tags=["v*"])])
+        work = g.clone("named")
+        g.commit(work, "a")
+        for ref, why in (("heads/x-FAKE-SECRET", "branch-not-allowed"), ("tags/x-FAKE-SECRET", "tag-not-allowed"),
+                         ("heads/fix/FAKE-SECRET", None), ("tags/v-FAKE-SECRET", None)):
+            with self.subTest(ref):
+                p = g.git("push", "origin", f"HEAD:refs/{ref}", cwd=work, check=False)
+                ours = [line for line in p.stderr.splitlines() if line.startswith("remote: ")]
+                self.assertTrue(ours)
+                self.assertNotIn("FAKE-SECRET", "".join(ours))
+                reason = why or "push-forwarded"
+                self.assertTrue(wait_for(lambda: any(reason in r and "refs/***" in r for r in g.records)), g.records)
+        g.mark("refuse")
+        p = g.git("push", "origin", "HEAD:refs/heads/fix/a-FAKE-SECRET", cwd=work, check=False)
+        self.assertIn("the upstream refused refs/***: as it pleases", p.stderr)
+        self.assertFalse([r for r in g.records if "FAKE-SECRET" in r])
+
     def test_upstream_refuses(self):
         g, work = self.g, self.work
         g.commit(work, "a")
