@@ -331,6 +331,7 @@ class Upstream:
 
 class GitUpstream(Upstream):
     """Serves repositories below a folder over smart HTTP, through git's own http-backend."""
+    backend_timeout_s = 60
 
     def __init__(self, authority, hosts, folder, **kw):
         self.folder = str(folder)
@@ -354,7 +355,7 @@ class GitUpstream(Upstream):
                "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory",
                "GIT_CONFIG_VALUE_0": "*"}
         out = subprocess.run([self.backend()], input=body, env=env, capture_output=True,
-                             timeout=60).stdout
+                             timeout=self.backend_timeout_s).stdout
         head, _, rest = out.partition(b"\r\n\r\n")
         status, extra, kind = 200, [], "text/plain"
         for line in head.decode().split("\r\n"):
