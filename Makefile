@@ -17,7 +17,7 @@ help:
 	@echo '                BACKEND=docker: in containers (as root, with an engine of its own if none runs)'
 	@echo 'make check      every test; the last line is "N passed, N failed, N skipped"'
 	@echo 'make quick      unit and wire tests of the plain build only'
-	@echo 'make bench      figures as JSON lines, side by side with squid, mitmproxy, docker run'
+	@echo 'make bench      figures as JSON lines, side by side with squid, mitmproxy, docker run, git push'
 	@echo 'make lint       layout, banned functions, cppcheck, what the host CLI links'
 	@echo 'make fuzz       every fuzz harness for FUZZ_SECONDS (60) each'
 	@echo 'make bootstrap  install the Debian packages that all of this needs (as root)'
