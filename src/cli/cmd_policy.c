@@ -219,13 +219,13 @@ const struct cli_verb cmd_policy = {
 	.name = "policy",
 	.fn = run,
 	.summary = "say what a bottle may reach, and why something was refused",
-	.synopsis = "check URL [METHOD | fetch | push [REF]] | show AGENT|SLUG | why RECORD",
+	.synopsis = "check URL [METHOD|fetch|push [REF]] | show NAME | why RECORD",
 	.description =
 		"check: may this request be made? Status 0 when it is allowed, 1 when refused.\n"
 		"With fetch or push: may git do that? URL is then any spelling of an upstream, or "
 		"a\n"
 		"remote's name.\n"
-		"show: everything that an agent's bottle, or a bottle that was started, may "
+		"show: everything that the bottle of agent NAME, or a bottle that was started, may "
 		"reach.\n"
 		"why: explains one record; RECORD is what a refusal and the logs call \"record\"\n"
 		"or \"id\", or its first digits.",
