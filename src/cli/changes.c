@@ -5,8 +5,9 @@
 
 #include <stdio.h>
 
-#define PATHS_SHOWN 2
-#define ITEM_BYTES  120
+#define PATHS_SHOWN  2
+#define ITEM_BYTES   120
+#define REMOTE_BYTES (64u << 10)
 
 /* A route with where its credential comes from. */
 struct entry {
@@ -119,6 +120,7 @@ static void add_route(struct line *l, const char *sign, const struct entry *x)
 
 struct side {
 	const struct policy *policy;
+	const struct git_policy *git;
 	char *const *token_refs;
 	size_t n_token_refs;
 };
@@ -153,7 +155,178 @@ static void add_folders(struct line *l, const char *sign, char *const *a, size_t
 	}
 }
 
+/* --- git --- */
+
+static const char *remote_ref(const struct side *s, const struct git_remote *r)
+{
+	return r->has_credential && r->credential < s->n_token_refs ? s->token_refs[r->credential]
+								    : NULL;
+}
+
+static bool same_list(char *const *a, size_t n_a, char *const *b, size_t n_b)
+{
+	return has_all(a, n_a, b, n_b) && has_all(b, n_b, a, n_a);
+}
+
+static bool has_all_findings(const struct git_remote *a, const struct git_remote *b)
+{
+	for (size_t i = 0; i < b->n_allow; i++) {
+		bool is_there = false;
+
+		for (size_t k = 0; k < a->n_allow && !is_there; k++)
+			is_there = strcmp(a->allow[k], b->allow[i]) == 0;
+		if (!is_there)
+			return false;
+	}
+	return true;
+}
+
+/* All of it but the placeholder and the place in the manifest. */
+static bool same_remote(const struct git_remote *a, const struct git_remote *b)
+{
+	return strcmp(a->name, b->name) == 0 && a->transport == b->transport &&
+	       strcmp(a->host, b->host) == 0 && a->port == b->port &&
+	       strcmp(a->path, b->path) == 0 && same_text(a->user, b->user) &&
+	       same_text(a->host_key, b->host_key) && a->has_credential == b->has_credential &&
+	       same_list(a->branches, a->n_branches, b->branches, b->n_branches) &&
+	       same_list(a->protected_branches, a->n_protected_branches, b->protected_branches,
+			 b->n_protected_branches) &&
+	       same_list(a->tags, a->n_tags, b->tags, b->n_tags) &&
+	       a->is_head_protected == b->is_head_protected && a->may_force == b->may_force &&
+	       a->may_delete == b->may_delete && a->may_serve_stale == b->may_serve_stale &&
+	       a->may_oversize == b->may_oversize && a->object_max_bytes == b->object_max_bytes &&
+	       a->pack_max_bytes == b->pack_max_bytes && has_all_findings(a, b) &&
+	       has_all_findings(b, a);
+}
+
+static int put_patterns(struct buf *b, const char *before, char *const *list, size_t n)
+{
+	int ret = n ? buf_printf(b, " %s", before) : 0;
+
+	for (size_t i = 0; ret == 0 && i < n && i < PATHS_SHOWN; i++)
+		ret = buf_printf(b, " %s", list[i]);
+	if (ret == 0 && n > PATHS_SHOWN)
+		ret = buf_printf(b, " and %zu more", n - PATHS_SHOWN);
+	return ret;
+}
+
+/* What widens it comes first: an item is cut where it is long. */
+static int put_remote(struct buf *b, const struct git_remote *r, const char *token_ref)
+{
+	int ret = buf_printf(b, "git %s", r->name);
+
+	if (ret == 0 && r->transport != GIT_TRANSPORT_WORKSPACE)
+		ret = buf_printf(b, " %s %s%s%s", git_transport_name(r->transport), r->host,
+				 r->path[0] == '/' ? "" : ":", r->path);
+	if (ret == 0 && !git_remote_may_push(r))
+		ret = buf_printf(b, " fetch only");
+	if (ret == 0)
+		ret = put_patterns(b, "push", r->branches, r->n_branches);
+	if (ret == 0)
+		ret = put_patterns(b, "tags", r->tags, r->n_tags);
+	if (ret == 0)
+		ret = buf_printf(b, "%s%s%s%s", r->may_force ? " (force)" : "",
+				 r->may_delete ? " (delete)" : "",
+				 r->may_oversize ? " (oversize)" : "",
+				 r->is_head_protected || r->transport == GIT_TRANSPORT_WORKSPACE
+					 ? ""
+					 : " (default branch)");
+	if (ret == 0)
+		ret = put_patterns(b, "never", r->protected_branches, r->n_protected_branches);
+	if (ret == 0 && r->has_credential)
+		ret = buf_printf(b, " with %s", token_ref ? token_ref : "a credential");
+	return ret;
+}
+
+static const struct git_remote *remote_named(const struct git_policy *g, const char *name)
+{
+	for (size_t i = 0; i < g->n_remotes; i++)
+		if (strcmp(g->remotes[i].name, name) == 0)
+			return &g->remotes[i];
+	return NULL;
+}
+
+/* A remote that is on both sides: there twice, or, where it would read the same, what it does not
+ * show. */
+static int add_changed(struct line *l, const struct side *then, const struct side *next,
+		       const struct git_remote *was, const struct git_remote *now)
+{
+	_cleanup_(buf_free) struct buf before;
+	_cleanup_(buf_free) struct buf after;
+	char text[ITEM_BYTES];
+	int ret;
+
+	buf_init(&before, REMOTE_BYTES);
+	buf_init(&after, REMOTE_BYTES);
+	if (same_remote(was, now) && same_text(remote_ref(then, was), remote_ref(next, now)))
+		return 0;
+	ret = put_remote(&before, was, remote_ref(then, was));
+	if (ret == 0)
+		ret = put_remote(&after, now, remote_ref(next, now));
+	if (ret < 0)
+		return ret;
+	if (str_eq(buf_str(&before), buf_str(&after))) {
+		(void)snprintf(text, sizeof(text),
+			       "git %s differs in a port, limit, finding or key", now->name);
+		add_item(l, "", str_of(text));
+		return 0;
+	}
+	add_item(l, "+ ", buf_str(&after));
+	add_item(l, "- ", buf_str(&before));
+	return 0;
+}
+
+static int add_one_side(struct line *l, const char *sign, const struct side *s,
+			const struct git_remote *r)
+{
+	_cleanup_(buf_free) struct buf b;
+	int ret;
+
+	buf_init(&b, REMOTE_BYTES);
+	ret = put_remote(&b, r, remote_ref(s, r));
+	if (ret == 0)
+		add_item(l, sign, buf_str(&b));
+	return ret;
+}
+
+static void add_remotes(struct line *l, const struct side *then, const struct side *next)
+{
+	for (size_t i = 0; l->ret == 0 && i < next->git->n_remotes; i++) {
+		const struct git_remote *now = &next->git->remotes[i];
+		const struct git_remote *was = remote_named(then->git, now->name);
+		int ret = was ? add_changed(l, then, next, was, now)
+			      : add_one_side(l, "+ ", next, now);
+
+		if (ret < 0)
+			l->ret = ret;
+	}
+	for (size_t i = 0; l->ret == 0 && i < then->git->n_remotes; i++) {
+		const struct git_remote *was = &then->git->remotes[i];
+		int ret = remote_named(next->git, was->name) ? 0 : add_one_side(l, "- ", then, was);
+
+		if (ret < 0)
+			l->ret = ret;
+	}
+}
+
 /* --- what else the policy holds --- */
+
+static bool same_identity(const struct git_policy *a, const struct git_policy *b)
+{
+	return same_text(a->user_name, b->user_name) && same_text(a->user_email, b->user_email) &&
+	       a->enforces_identity == b->enforces_identity;
+}
+
+static void add_workspace(struct line *l, enum plan_workspace was, enum plan_workspace now)
+{
+	char text[ITEM_BYTES];
+
+	if (was == now)
+		return;
+	(void)snprintf(text, sizeof(text), "workspace: %s, was %s", plan_workspace_name(now),
+		       plan_workspace_name(was));
+	add_item(l, "", str_of(text));
+}
 
 static bool same_address(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
 {
@@ -189,14 +362,16 @@ int changes_print(const struct resume_was *was, const struct plan *now, struct b
 {
 	char *refs[POLICY_CREDENTIALS_MAX] = {NULL};
 	const struct policy *before = &was->policy, *after = &now->policy;
-	struct side then = {before, was->token_refs, was->n_token_refs};
-	struct side next = {after, refs, now->n_secrets};
+	struct side then = {before, &was->git, was->token_refs, was->n_token_refs};
+	struct side next = {after, &now->git, refs, now->n_secrets};
 	struct line l = {.out = out};
 
 	for (size_t i = 0; i < now->n_secrets; i++)
 		refs[i] = plan_secret_describe(&now->secrets[i]);
 	add_routes(&l, "+ ", &next, &then);
 	add_routes(&l, "- ", &then, &next);
+	add_remotes(&l, &then, &next);
+	add_workspace(&l, was->workspace, now->workspace);
 	add_folders(&l, "+ ", now->expose, now->n_expose, was->expose, was->n_expose);
 	add_folders(&l, "- ", was->expose, was->n_expose, now->expose, now->n_expose);
 	if (!same_resolve(before, after))
@@ -205,6 +380,8 @@ int changes_print(const struct resume_was *was, const struct plan *now, struct b
 		add_item(&l, "", STR_LIT("egress.dns differs"));
 	if (!same_text(before->ca_pem, after->ca_pem))
 		add_item(&l, "", STR_LIT("egress.ca differs"));
+	if (!same_identity(&was->git, &now->git))
+		add_item(&l, "", STR_LIT("git.user differs"));
 	if (l.ret == 0 && l.n > CHANGES_SHOWN)
 		l.ret = buf_printf(out, "; and %zu more", l.n - CHANGES_SHOWN);
 	for (size_t i = 0; i < now->n_secrets; i++)

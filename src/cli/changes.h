@@ -7,5 +7,6 @@
 #define CHANGES_BYTES 900
 
 /* "+ ROUTE; - ROUTE; …" on one line, CHANGES_SHOWN of them and the number of the rest; nothing is
- * appended when nothing has changed. A route that says something else now is there twice. */
+ * appended when nothing has changed. A route or git remote that says something else now is there
+ * twice. */
 int changes_print(const struct resume_was *was, const struct plan *now, struct buf *out) _fallible_;

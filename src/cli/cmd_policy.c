@@ -2,17 +2,19 @@
  * pipelock and egress decide with. */
 #include "cli/verbs.h"
 
+#include "cli/policy_git.h"
 #include "cli/policy_show.h"
 #include "cli/policy_why.h"
 #include "conf/url.h"
 
 #include <errno.h>
 
-enum { OPT_AGENT, OPT_BOTTLE, OPT_JSON };
+enum { OPT_AGENT, OPT_BOTTLE, OPT_PATH, OPT_JSON };
 static const struct cli_option options[] = {
 	[OPT_AGENT] = {"agent", 'a', "AGENT", "check: with this agent's bottle",
 		       CLI_COMPLETE_AGENT},
 	[OPT_BOTTLE] = {"bottle", 0, "NAME", "check: with this bottle of the home", 0},
+	[OPT_PATH] = {"path", 0, "PATH", "check push: of commits that change this file", 0},
 	[OPT_JSON] = {"json", 0, NULL, "as JSON", 0},
 };
 
@@ -42,30 +44,75 @@ static int make_plan(struct plan *out, const char *agent, const char *bottle, st
 	return r;
 }
 
-static int check(const struct cli_args *args)
+/* The status of an answer that out holds. */
+static int answer(const struct cli_args *args, struct buf *out, int bad, bool is_allowed)
+{
+	if (cli_has(args, OPT_JSON))
+		bad |= buf_append(out, "}\n", 2);
+	if (bad || cli_print(out) != CLI_OK)
+		return CLI_FAILED;
+	return is_allowed ? CLI_OK : CLI_FAILED;
+}
+
+static int check_plan(const struct cli_args *args, struct plan *plan)
+{
+	struct err e = ERR_INIT;
+
+	if (make_plan(plan, args->values[OPT_AGENT], args->values[OPT_BOTTLE], &e) == 0)
+		return CLI_OK;
+	return e.line == 0 && e.code == -EINVAL ? cli_misuse(args, "%s", e.text) : cli_fail(&e);
+}
+
+static int check_git(const struct cli_args *args, const char *method)
+{
+	const char *ref = args->n_positionals > 3 ? args->positionals[3] : NULL;
+	_cleanup_(plan_free) struct plan plan = {0};
+	_cleanup_(buf_free) struct buf out;
+	struct policy_git_question q;
+	struct err e = ERR_INIT;
+	int status, bad = 0;
+
+	buf_init(&out, 1u << 20);
+	if ((ref || args->values[OPT_PATH]) && strcmp(method, "push") != 0)
+		return cli_misuse(args, "a ref and --path belong to push");
+	status = check_plan(args, &plan);
+	if (status != CLI_OK)
+		return status;
+	if (policy_git_decide(&plan.git, method, str_of(args->positionals[1]), ref,
+			      args->values[OPT_PATH], &q, &e) < 0)
+		return cli_misuse(args, "%s", e.text);
+	if (cli_has(args, OPT_JSON)) {
+		bad |= buf_append(&out, "{", 1);
+		bad |= policy_git_json(&out, &plan, &q);
+	} else {
+		bad |= policy_git_text(&out, &plan, &q);
+	}
+	return answer(args, &out, bad, policy_git_is_ok(&q));
+}
+
+static int check_request(const struct cli_args *args, const char *name)
 {
 	_cleanup_(plan_free) struct plan plan = {0};
 	_cleanup_(buf_free) struct buf out;
-	const char *name = args->n_positionals > 2 ? args->positionals[2] : "GET";
 	struct policy_question q = {.method = name};
 	char canonical[POLICY_HOST_MAX + 1];
 	enum policy_method method;
 	enum policy_reason reason;
 	struct err e = ERR_INIT;
 	struct url url;
-	int bad = 0;
+	int status, bad = 0;
 
 	buf_init(&out, 1u << 20);
-	if (args->n_positionals < 2)
-		return cli_misuse(args, "missing argument: policy check URL [METHOD]");
+	if (args->n_positionals > 3 || args->values[OPT_PATH])
+		return cli_misuse(args, "a ref and --path belong to push");
 	if (!policy_method_parse(str_of(name), &method))
 		return cli_misuse(args, "the method must be GET, HEAD, POST, PUT, PATCH, DELETE or "
-					"OPTIONS; no other can be allowed");
+					"OPTIONS, or git's fetch or push; no other can be allowed");
 	if (url_parse(str_of(args->positionals[1]), &url, &e) < 0)
 		return cli_misuse(args, "%s", e.text);
-	if (make_plan(&plan, args->values[OPT_AGENT], args->values[OPT_BOTTLE], &e) < 0)
-		return e.line == 0 && e.code == -EINVAL ? cli_misuse(args, "%s", e.text)
-							: cli_fail(&e);
+	status = check_plan(args, &plan);
+	if (status != CLI_OK)
+		return status;
 	reason = policy_host_canonical(url.host, canonical);
 	q.host = reason == POLICY_OK ? str_of(canonical) : url.host;
 	q.port = url.port;
@@ -76,13 +123,28 @@ static int check(const struct cli_args *args)
 	if (cli_has(args, OPT_JSON)) {
 		bad |= buf_append(&out, "{", 1);
 		bad |= policy_show_json(&out, &plan, &q);
-		bad |= buf_append(&out, "}\n", 2);
 	} else {
 		bad |= policy_show_text(&out, &plan.policy, &plan, &q);
+		if (git_agent_remote(&plan.git, str_of(args->positionals[1])))
+			bad |= buf_printf(&out,
+					  "  it is a git remote: policy check URL fetch | push "
+					  "[REF] says what git may do\n");
 	}
-	if (bad || cli_print(&out) != CLI_OK)
-		return CLI_FAILED;
-	return q.decision.reason == POLICY_OK ? CLI_OK : CLI_FAILED;
+	return answer(args, &out, bad, q.decision.reason == POLICY_OK);
+}
+
+/* "fetch" and "push" are git's; an address that only git has is fetched from. */
+static int check(const struct cli_args *args)
+{
+	const char *method = args->n_positionals > 2 ? args->positionals[2] : NULL;
+
+	if (args->n_positionals < 2)
+		return cli_misuse(args, "missing argument: policy check URL [METHOD]");
+	if (!method && policy_git_is_address(str_of(args->positionals[1])))
+		method = "fetch";
+	if (method && policy_git_is_method(method))
+		return check_git(args, method);
+	return check_request(args, method ? method : "GET");
 }
 
 /* A bottle that runs or has run; -ENOENT when there is none of that name. */
@@ -157,17 +219,20 @@ const struct cli_verb cmd_policy = {
 	.name = "policy",
 	.fn = run,
 	.summary = "say what a bottle may reach, and why something was refused",
-	.synopsis = "check URL [METHOD] | show AGENT|SLUG | why RECORD",
+	.synopsis = "check URL [METHOD|fetch|push [REF]] | show NAME | why RECORD",
 	.description =
 		"check: may this request be made? Status 0 when it is allowed, 1 when refused.\n"
-		"show: everything that an agent's bottle, or a bottle that was started, may "
+		"With fetch or push: may git do that? URL is then any spelling of an upstream, or "
+		"a\n"
+		"remote's name.\n"
+		"show: everything that the bottle of agent NAME, or a bottle that was started, may "
 		"reach.\n"
 		"why: explains one record; RECORD is what a refusal and the logs call \"record\"\n"
 		"or \"id\", or its first digits.",
 	.options = options,
 	.n_options = ARRAY_LEN(options),
 	.min_positionals = 1,
-	.max_positionals = 3,
+	.max_positionals = 4,
 	.complete = CLI_COMPLETE_WORDS,
 	.words = "check show why",
 };

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "cli/policy_git.h"
 #include "cli/policy_show.h"
 #include "cli/runs.h"
 
@@ -108,6 +109,12 @@ static int search_all(struct found *f, int bottles, const char *id, struct err *
 	return f->record ? 0 : err_set(e, -ENOENT, "no bottle has a record %s", id);
 }
 
+/* What the record asked for, with today's answer. At most one of the two. */
+struct asked {
+	const struct policy_question *request;
+	const struct policy_git_question *git;
+};
+
 /* The policy's own answer to the same request. False where the record is not about one. */
 static bool decide_again(const struct policy *p, const json_t *record, struct policy_question *q,
 			 char canonical[POLICY_HOST_MAX + 1])
@@ -151,11 +158,55 @@ static int show_member(struct buf *out, const json_t *record, const char *key, c
 	return bad | buf_append(out, "\n", 1);
 }
 
-static int show_text(struct buf *out, const struct found *f, const struct policy_question *q)
+static int show_request(struct buf *out, const struct policy_question *q)
 {
-	const struct policy_route *r = q ? q->decision.route : NULL;
+	const struct policy_route *r = q->decision.route;
+	int bad = buf_printf(out, "  %-8s ", "request");
+
+	bad |= text_visible(out, str_of(q->method), 20);
+	bad |= buf_append(out, " ", *q->method ? 1 : 0);
+	bad |= text_visible(out, q->host, 300);
+	bad |= buf_printf(out, ":%u", (unsigned)q->port);
+	bad |= text_visible(out, q->path, 300);
+	bad |= buf_append(out, "\n", 1);
+	if (r && r->origin_file)
+		bad |= buf_printf(out, "  %-8s %s:%u (%s)\n", "route", r->origin_file,
+				  r->origin_line, r->host);
+	return bad;
+}
+
+static int show_git(struct buf *out, const struct policy_git_question *q)
+{
+	const struct git_remote *r = q->remote;
+	int bad = buf_printf(out, "  %-8s %s", "git", q->method);
+
+	if (q->ref[0]) {
+		bad |= buf_append(out, " ", 1);
+		bad |= text_visible(out, str_of(q->ref), 300);
+	}
+	bad |= buf_append(out, "\n", 1);
+	return bad | (r->origin_file ? buf_printf(out, "  %-8s %s:%u (%s)\n", "remote",
+						  r->origin_file, r->origin_line, r->name)
+				     : buf_printf(out, "  %-8s %s\n", "remote", r->name));
+}
+
+/* What the human could do, by the record's own reason. */
+static const char *hint_of(const struct found *f, const struct asked *a)
+{
 	const char *reason = member(f->record, "reason");
-	bool is_policy = is_policy_reason(reason);
+
+	if (strcmp(member(f->record, "role"), "gitgate") == 0)
+		return policy_git_hint(reason);
+	if (a->request && is_policy_reason(reason) && policy_show_hint(a->request->decision.reason))
+		return policy_show_hint(a->request->decision.reason);
+	return *member(f->record, "rule")
+		       ? "the destination is allowed; what was in the request was not"
+		       : NULL;
+}
+
+static int show_text(struct buf *out, const struct found *f, const struct asked *a)
+{
+	const char *hint = hint_of(f, a);
 	int bad = buf_printf(out, "record %s of bottle %s\n", member(f->record, "id"), f->slug);
 
 	bad |= show_member(out, f->record, "time", "time");
@@ -165,40 +216,28 @@ static int show_text(struct buf *out, const struct found *f, const struct policy
 	bad |= show_member(out, f->record, "scanner", "scanner");
 	bad |= show_member(out, f->record, "rule", "rule");
 	bad |= show_member(out, f->record, "detail", "detail");
-	if (q) {
-		bad |= buf_printf(out, "  %-8s ", "request");
-		bad |= text_visible(out, str_of(q->method), 20);
-		bad |= buf_append(out, " ", *q->method ? 1 : 0);
-		bad |= text_visible(out, q->host, 300);
-		bad |= buf_printf(out, ":%u", (unsigned)q->port);
-		bad |= text_visible(out, q->path, 300);
-		bad |= buf_append(out, "\n", 1);
-	}
-	if (r && r->origin_file)
-		bad |= buf_printf(out, "  %-8s %s:%u (%s)\n", "route", r->origin_file,
-				  r->origin_line, r->host);
-	if (is_policy && q && policy_show_hint(q->decision.reason))
-		bad |= buf_printf(out, "  %-8s %s\n", "hint", policy_show_hint(q->decision.reason));
-	else if (*member(f->record, "rule"))
-		bad |= buf_printf(out, "  %-8s %s\n", "hint",
-				  "the destination is allowed; what was in the request was not");
+	if (a->request)
+		bad |= show_request(out, a->request);
+	if (a->git)
+		bad |= show_git(out, a->git);
+	if (hint)
+		bad |= buf_printf(out, "  %-8s %s\n", "hint", hint);
 	return bad;
 }
 
-static int show_json(struct buf *out, const struct found *f, const struct policy_question *q)
+static int show_json(struct buf *out, const struct found *f, const struct asked *a)
 {
 	int bad = buf_printf(out, "{\"bottle\":\"%s\",\"record\":", f->slug);
 
 	/* The line was parsed above and is one JSON object. */
 	bad |= buf_append_str(out, str_of(f->line));
-	bad |= buf_printf(out, ",\"policy\":");
-	if (q) {
-		bad |= buf_append(out, "{", 1);
-		bad |= policy_show_json(out, NULL, q);
+	bad |= buf_printf(out, ",\"policy\":%s", a->request || a->git ? "{" : "null");
+	if (a->request)
+		bad |= policy_show_json(out, NULL, a->request);
+	else if (a->git)
+		bad |= policy_git_json(out, NULL, a->git);
+	if (a->request || a->git)
 		bad |= buf_append(out, "}", 1);
-	} else {
-		bad |= buf_printf(out, "null");
-	}
 	return bad | buf_append(out, "}\n", 2);
 }
 
@@ -222,12 +261,14 @@ int policy_why(const char *id, bool is_json)
 {
 	_cleanup_(found_free) struct found f = {.line = NULL};
 	_cleanup_(policy_free) struct policy p = {0};
+	_cleanup_(git_policy_free) struct git_policy g = {0};
 	_cleanup_(buf_free) struct buf out;
 	_cleanup_close_ int bottles = -1;
 	struct policy_question q = {0};
+	struct policy_git_question git;
 	char canonical[POLICY_HOST_MAX + 1];
+	struct asked asked = {NULL, NULL};
 	struct err e = ERR_INIT;
-	bool has_question;
 	int r;
 
 	buf_init(&out, 1u << 20);
@@ -239,14 +280,18 @@ int policy_why(const char *id, bool is_json)
 	if (r < 0)
 		return cli_fail(&e);
 	/* Without its policy a record can still be shown. */
-	if (policy_load_slug(bottles, f.slug, &p, &e) < 0)
+	if (policy_load_slug(bottles, f.slug, &p, &e) < 0 ||
+	    policy_load_git(bottles, f.slug, &g, &e) < 0)
 		cli_note("the policy of bottle %s cannot be read", f.slug);
 	else if (is_of_earlier_run(&f, bottles))
-		cli_note("bottle %s was resumed since: what is said of routes is about its policy "
-			 "of now",
+		cli_note("bottle %s was resumed since: what is said of routes and remotes is about "
+			 "its policy of now",
 			 f.slug);
-	has_question = decide_again(&p, f.record, &q, canonical);
-	if ((is_json ? show_json : show_text)(&out, &f, has_question ? &q : NULL) != 0) {
+	if (strcmp(member(f.record, "role"), "gitgate") == 0)
+		asked.git = policy_git_of_record(&g, f.record, &git) ? &git : NULL;
+	else
+		asked.request = decide_again(&p, f.record, &q, canonical) ? &q : NULL;
+	if ((is_json ? show_json : show_text)(&out, &f, &asked) != 0) {
 		(void)err_set(&e, -ENOBUFS, "the record is too long to show");
 		return cli_fail(&e);
 	}

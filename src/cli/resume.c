@@ -199,6 +199,20 @@ static int read_plan(int dir, const char *slug, struct resume_was *w, struct err
 	return read_workspace(root, w, e);
 }
 
+/* Absent from bottles that were made before there was one. */
+static int read_git(int dir, struct resume_was *w, struct err *e)
+{
+	_cleanup_free_ char *text = NULL;
+	struct str s;
+	int r;
+
+	if (faccessat(dir, "git.json", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		return 0;
+	r = read_own(dir, "git.json", GIT_JSON_MAX_BYTES, &s, e);
+	text = (char *)s.p;
+	return r < 0 ? r : git_policy_from_json(&w->git, s, e);
+}
+
 static void read_policy(int dir, struct resume_was *w)
 {
 	_cleanup_free_ char *text = NULL;
@@ -209,6 +223,8 @@ static void read_policy(int dir, struct resume_was *w)
 	text = (char *)s.p;
 	if (r == 0)
 		r = policy_from_json(&w->policy, s, &e);
+	if (r == 0)
+		r = read_git(dir, w, &e);
 	if (r < 0)
 		text_visible_cstr(w->policy_error, sizeof(w->policy_error), str_of(e.text));
 }
@@ -243,6 +259,7 @@ void resume_free(struct resume_was *w)
 	texts_free(w->expose, w->n_expose);
 	texts_free(w->token_refs, w->n_token_refs);
 	policy_free(&w->policy);
+	git_policy_free(&w->git);
 	free(w->agent);
 	free(w->agent_file);
 	free(w->bottle);

@@ -3,7 +3,7 @@
 
 #include "cli/cli.h"
 
-/* Of bottle.json, plan.json and policy.json, as the last run left them. */
+/* Of bottle.json, plan.json, policy.json and git.json, as the last run left them. */
 struct resume_was {
 	char *agent, *bottle;
 	char *agent_file; /* NULL: the bottle was started without an agent */
@@ -16,12 +16,13 @@ struct resume_was {
 	enum plan_workspace workspace;
 	char *workspace_path; /* NULL with NONE */
 	struct policy policy;
+	struct git_policy git;		 /* empty where there was none */
 	char policy_error[ERR_TEXT_MAX]; /* why there is no policy; else empty */
 };
 
 /* dir: the state folder, whose lock is held. Refuses a folder, a file or a home that is not as a
- * keeper makes it. The policy is there for people to compare, so that only policy_error says that
- * it cannot be read. */
+ * keeper makes it. The policies are there for people to compare, so that only policy_error says
+ * that it cannot be read. */
 int resume_read(int dir, const char *slug, struct resume_was *out, struct err *e) _fallible_;
 void resume_free(struct resume_was *w);
 /* From the manifests as they are now: the same agent (of the same file), bottle, slug and backend,

@@ -4,6 +4,8 @@
  */
 #include "conf/git_policy.h"
 
+#include "base/clean.h"
+#include "base/mem.h"
 #include "base/ports.h"
 
 #include <errno.h>
@@ -36,9 +38,15 @@ static void put_quoted(struct out *o, struct str text)
 	put(o, STR_LIT("\""));
 }
 
+/* Who is told each spelling of a remote. */
+struct speller {
+	void (*take)(struct str spelling, void *ctx);
+	void *ctx;
+};
+
 /* One spelling; user may be NULL, port 0 is none, separator ":" or "/". */
-static void put_spelling(struct out *o, const char *scheme, const char *user,
-			 const struct git_remote *r, unsigned port, const char *separator)
+static void spell(const struct speller *s, const char *scheme, const char *user,
+		  const struct git_remote *r, unsigned port, const char *separator)
 {
 	char text[GIT_PATH_MAX + POLICY_HOST_MAX + POLICY_USER_MAX + 64];
 	struct str path = str_of(r->path);
@@ -52,9 +60,7 @@ static void put_spelling(struct out *o, const char *scheme, const char *user,
 		(void)snprintf(port_text, sizeof(port_text), ":%u", port & 0xffff);
 	(void)snprintf(text, sizeof(text), "%s%s%s%s%s%s" STR_FMT, scheme, user ? user : "",
 		       user ? "@" : "", r->host, port_text, separator, STR_ARG(path));
-	put(o, STR_LIT("\tinsteadOf = "));
-	put_quoted(o, str_of(text));
-	put(o, STR_LIT("\n"));
+	s->take(str_of(text), s->ctx);
 }
 
 /* A user that could stand in a URL. */
@@ -63,33 +69,52 @@ static const char *url_user(const struct git_remote *r)
 	return r->user && git_ssh_user_check(str_of(r->user), NULL) == 0 ? r->user : NULL;
 }
 
-static void put_https(struct out *o, const struct git_remote *r)
+static void spell_https(const struct speller *s, const struct git_remote *r)
 {
 	const char *user = r->transport == GIT_TRANSPORT_HTTPS ? url_user(r) : NULL;
 	unsigned port = r->transport == GIT_TRANSPORT_HTTPS ? r->port : PORT_HTTPS;
 
-	put_spelling(o, "https://", NULL, r, port, "/");
+	spell(s, "https://", NULL, r, port, "/");
 	if (port == PORT_HTTPS)
-		put_spelling(o, "https://", NULL, r, 0, "/");
+		spell(s, "https://", NULL, r, 0, "/");
 	if (user)
-		put_spelling(o, "https://", user, r, port == PORT_HTTPS ? 0 : port, "/");
+		spell(s, "https://", user, r, port == PORT_HTTPS ? 0 : port, "/");
 }
 
-static void put_ssh(struct out *o, const struct git_remote *r)
+static void spell_ssh(const struct speller *s, const struct git_remote *r)
 {
 	unsigned port = r->transport == GIT_TRANSPORT_SSH ? r->port : PORT_SSH;
 	const char *user = r->transport == GIT_TRANSPORT_SSH ? url_user(r) : "git";
 	const char *const users[] = {user, NULL};
 
 	for (size_t i = 0; i < 2; i++) {
-		put_spelling(o, "ssh://", users[i], r, port, "/");
+		spell(s, "ssh://", users[i], r, port, "/");
 		if (port != PORT_SSH)
 			continue;
-		put_spelling(o, "ssh://", users[i], r, 0, "/");
+		spell(s, "ssh://", users[i], r, 0, "/");
 		/* The spelling without a scheme has no place for a port. */
-		put_spelling(o, "", users[i], r, 0, ":");
-		put_spelling(o, "", users[i], r, 0, ":/");
+		spell(s, "", users[i], r, 0, ":");
+		spell(s, "", users[i], r, 0, ":/");
 	}
+}
+
+static void spell_all(const struct speller *s, const struct git_remote *r)
+{
+	if (r->transport == GIT_TRANSPORT_WORKSPACE)
+		return;
+	spell_https(s, r);
+	spell_ssh(s, r);
+}
+
+/* --- the configuration --- */
+
+static void put_instead(struct str spelling, void *ctx)
+{
+	struct out *o = ctx;
+
+	put(o, STR_LIT("\tinsteadOf = "));
+	put_quoted(o, spelling);
+	put(o, STR_LIT("\n"));
 }
 
 static bool is_address(struct str s)
@@ -109,8 +134,7 @@ static void put_remote(struct out *o, const struct git_remote *r, const char *ga
 	put(o, STR_LIT("[url "));
 	put_quoted(o, str_of(url));
 	put(o, STR_LIT("]\n"));
-	put_https(o, r);
-	put_ssh(o, r);
+	spell_all(&(struct speller){put_instead, o}, r);
 }
 
 int git_agent_config(const struct git_policy *g, const char *pinned, struct buf *out, struct err *e)
@@ -145,4 +169,63 @@ int git_agent_config(const struct git_policy *g, const char *pinned, struct buf 
 	return o.ret < 0 ? err_set(e, o.ret, "the git configuration does not fit into %zu bytes",
 				   out->cap)
 			 : 0;
+}
+
+/* --- the other way round --- */
+
+struct longest {
+	struct str url;
+	const struct git_remote *remote, *of;
+	size_t n;
+};
+
+/* Of several that begin the URL git takes the longest. */
+static void take_longest(struct str spelling, void *ctx)
+{
+	struct longest *l = ctx;
+
+	if (!str_starts(l->url, spelling) || spelling.n <= l->n)
+		return;
+	l->n = spelling.n;
+	l->of = l->remote;
+}
+
+/* The path of a URL that has git-gate's port; none: "". */
+static struct str path_at_gate(struct str url)
+{
+	static const char scheme[] = "http://";
+	struct str rest = str_sub(url, sizeof(scheme) - 1, url.n), authority;
+	char port[8];
+
+	(void)snprintf(port, sizeof(port), ":%d", SERVICE_PORT_GITGATE);
+	authority = str_sub(rest, 0, str_chr(rest, '/'));
+	if (!str_starts(url, str_of(scheme)) || !str_ends(authority, str_of(port)))
+		return STR_NULL;
+	return str_sub(rest, authority.n, rest.n);
+}
+
+const struct git_remote *git_agent_remote(const struct git_policy *g, struct str url)
+{
+	struct longest l = {.url = url};
+	_cleanup_free_ char *whole = NULL;
+	const struct git_remote *r;
+	struct str path, rest;
+
+	for (size_t i = 0; i < g->n_remotes; i++) {
+		l.remote = &g->remotes[i];
+		spell_all(&(struct speller){take_longest, &l}, l.remote);
+	}
+	path = path_at_gate(url);
+	if (l.of) {
+		char own[GIT_GATE_PATH_SIZE];
+
+		git_gate_path(l.of, own);
+		rest = str_sub(url, l.n, url.n);
+		whole = mem_printf("%s" STR_FMT, own, STR_ARG(rest));
+		path = str_of(whole);
+	}
+	if (str_ends(path, STR_LIT("/")))
+		path.n--;
+	r = git_gate_find(g, path, &rest);
+	return r && rest.n == 0 ? r : NULL;
 }

@@ -103,6 +103,36 @@ int git_ref_pattern_check(struct str pattern, struct err *e) _fallible_;
 bool git_ref_is_valid(struct str ref);
 bool git_ref_matches(struct str short_name, char *const *patterns, size_t n);
 
+/* Why a ref may not be pushed whatever is there and whatever comes. X(constant, name, what the
+ * agent is told); the names stand in records. */
+#define GIT_REF_REASONS(X)                                                                         \
+	X(OK, "ok", "")                                                                            \
+	X(NAME, "ref-name", "this name is not accepted here")                                      \
+	X(AMBIGUOUS, "ref-ambiguous", "git would take this name for something else")               \
+	X(NAMESPACE, "ref-namespace", "only branches and tags can be pushed")                      \
+	X(READ_ONLY, "remote-read-only", "this remote can be fetched from only")                   \
+	X(BRANCH, "branch-not-allowed", "no pattern of `branches` allows this branch")             \
+	X(PROTECTED, "branch-protected", "this branch is protected")                               \
+	X(HEAD, "branch-is-head", "the upstream's default branch is protected")                    \
+	X(TAG, "tag-not-allowed", "no pattern of `tags` allows this tag")                          \
+	X(UNKNOWN, "ref-unknown", "the refs of this remote could not be read")
+
+enum git_ref_reason {
+#define X(constant, name, text) GIT_REF_##constant,
+	GIT_REF_REASONS(X)
+#undef X
+		GIT_REF_REASON_COUNT
+};
+const char *git_ref_reason_name(enum git_ref_reason r);
+const char *git_ref_reason_text(enum git_ref_reason r);
+/* ref is a whole name. head: what the upstream's HEAD points to, a whole name; "" where that could
+ * not be found out, which a protected one refuses; NULL: not asked about. */
+enum git_ref_reason git_ref_decide(const struct git_remote *r, struct str ref, bool is_deletion,
+				   const char *head);
+/* A push that changes this path is refused until a human approves it. *what: as of
+ * risky_path_find(). */
+bool git_path_needs_approval(const struct git_remote *r, struct str path, const char **what);
+
 /* Where the agent finds a remote at git-gate: "/<host>/<path without .git>"; the workspace:
  * "/workspace". at least GIT_PATH_MAX + POLICY_HOST_MAX + 8 bytes. */
 #define GIT_GATE_PATH_SIZE (GIT_PATH_MAX + POLICY_HOST_MAX + 8)
@@ -118,6 +148,9 @@ const struct git_remote *git_gate_find(const struct git_policy *g, struct str pa
  * name begins with it, which git-gate then does not know. */
 int git_agent_config(const struct git_policy *g, const char *pinned, struct buf *out,
 		     struct err *e) _fallible_;
+/* The remote that the agent's git, configured so, comes to when it is given this URL, or one of
+ * git-gate's own ("http://ADDRESS:9418/…"). NULL: no declared one. */
+const struct git_remote *git_agent_remote(const struct git_policy *g, struct str url);
 /* What egress may dial and send for git-gate and gitssh: a route for each https remote (GET, POST,
  * its three paths, of which the pushing one only where something may be pushed; Basic
  * authentication) and one for each ssh remote's port, which no HTTP request meets (no method), with

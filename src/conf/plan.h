@@ -110,6 +110,8 @@ int plan_print_json(const struct plan *p, struct buf *out) _fallible_;
 /* Only what the bottle may reach, git included; needs no more than slug, policies, workspace and
  * secrets. */
 int plan_print_network(const struct plan *p, struct buf *out) _fallible_;
+/* One remote of that, indented; r need not be of p's own git policy. */
+int plan_print_remote(const struct plan *p, const struct git_remote *r, struct buf *out) _fallible_;
 /* Agents that can be started from here: names with their description, for the picker. */
 struct plan_agent_info {
 	char *name, *bottle, *description, *file;

@@ -119,6 +119,14 @@ static void put_remote(struct printer *p, const struct plan *plan, const struct 
 	}
 }
 
+int plan_print_remote(const struct plan *plan, const struct git_remote *r, struct buf *out)
+{
+	struct printer p = {.out = out};
+
+	put_remote(&p, plan, r);
+	return p.ret;
+}
+
 static void put_identity(struct printer *p, const struct git_policy *g)
 {
 	if (!g->user_name && !g->user_email)

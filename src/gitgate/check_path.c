@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "base/timeutil.h"
-#include "conf/risky_path.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -227,8 +226,7 @@ static int entry_look(struct path_pass *ps, const struct path_entry *x)
 	int r = 0;
 
 	if (x->mode != OBJECT_MODE_TREE && x->old_mode != OBJECT_MODE_TREE &&
-	    c->in->remote->transport != GIT_TRANSPORT_WORKSPACE &&
-	    risky_path_find(x->path, &what) & RISKY_CI)
+	    git_path_needs_approval(c->in->remote, x->path, &what))
 		risky_note(ps, x);
 	if (x->mode == 0) /* gone */
 		return 0;

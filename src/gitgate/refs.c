@@ -16,6 +16,7 @@ static const struct {
 #undef X
 };
 _Static_assert(ARRAY_LEN(refs_reasons) == REFS_REASON_COUNT, "a name and a text per reason");
+_Static_assert((int)REFS_UNKNOWN + 1 == (int)GIT_REF_REASON_COUNT, "the policy's come first");
 
 const char *refs_reason_name(enum refs_reason r)
 {
@@ -148,28 +149,12 @@ static enum refs_reason new_name_beside(const struct refs_input *in, const char 
 	return REFS_OK;
 }
 
-/* A short name that git looks up as another thing first: "HEAD" and its like (gitrevisions(7)), an
- * object's name, a whole ref name. */
-static bool name_is_ambiguous(struct str name)
-{
-	size_t n_hex = 0;
-
-	while (n_hex < name.n && ascii_hex_value(name.p[n_hex]) >= 0)
-		n_hex++;
-	return (n_hex == name.n && name.n >= REFS_OID_HEX) || str_istarts(name, STR_LIT("refs/")) ||
-	       str_istarts(name, STR_LIT("heads/")) || str_istarts(name, STR_LIT("tags/")) ||
-	       str_istarts(name, STR_LIT("remotes/")) || str_ieq(name, STR_LIT("HEAD")) ||
-	       str_eq(name, STR_LIT("@")) || str_ends(name, STR_LIT("_HEAD"));
-}
-
 /* --- one update --- */
 
-static enum refs_reason decide_tag(const struct refs_input *in, size_t i, struct str name)
+static enum refs_reason decide_tag(const struct refs_input *in, size_t i)
 {
 	const struct check_update *u = &in->updates[i];
 
-	if (!git_ref_matches(name, in->remote->tags, in->remote->n_tags))
-		return REFS_TAG;
 	if (commands_is_zero(u->new_oid))
 		return REFS_TAG_DELETE;
 	if (!commands_is_zero(u->old_oid) || facts_find(in->facts, u->ref))
@@ -179,31 +164,11 @@ static enum refs_reason decide_tag(const struct refs_input *in, size_t i, struct
 	return REFS_OK;
 }
 
-static enum refs_reason decide_branch_name(const struct refs_input *in, const char *ref,
-					   struct str name)
-{
-	const struct git_remote *r = in->remote;
-
-	if (r->n_branches == 0)
-		return REFS_READ_ONLY;
-	if (git_ref_matches(name, r->protected_branches, r->n_protected_branches))
-		return REFS_PROTECTED;
-	if (r->is_head_protected && !in->facts->head[0])
-		return REFS_UNKNOWN;
-	/* Not by its letters alone: "Main" is the same branch to some. */
-	if (r->is_head_protected && str_ieq(str_of(in->facts->head), str_of(ref)))
-		return REFS_HEAD;
-	return git_ref_matches(name, r->branches, r->n_branches) ? REFS_OK : REFS_BRANCH;
-}
-
-static enum refs_reason decide_branch(const struct refs_input *in, size_t i, struct str name)
+static enum refs_reason decide_branch(const struct refs_input *in, size_t i)
 {
 	const struct check_update *u = &in->updates[i];
-	enum refs_reason r = decide_branch_name(in, u->ref, name);
 	const struct refs_existing *was = facts_find(in->facts, u->ref);
 
-	if (r != REFS_OK)
-		return r;
 	if (strcmp(was ? was->oid : COMMANDS_ZERO_OID, u->old_oid) != 0)
 		return REFS_STALE;
 	if (commands_is_zero(u->new_oid))
@@ -215,34 +180,20 @@ static enum refs_reason decide_branch(const struct refs_input *in, size_t i, str
 	return REFS_OK;
 }
 
-static enum refs_reason decide_name(const struct refs_input *in, size_t i, struct str ref)
-{
-	bool is_branch = str_starts(ref, STR_LIT("refs/heads/"));
-	struct str name = str_sub(ref, is_branch ? 11 : 10, ref.n);
-
-	if (!is_branch && !str_starts(ref, STR_LIT("refs/tags/")))
-		return REFS_NAMESPACE;
-	/* One that is there may be removed. */
-	if (name_is_ambiguous(name) && !commands_is_zero(in->updates[i].new_oid))
-		return REFS_AMBIGUOUS;
-	return is_branch ? decide_branch(in, i, name) : decide_tag(in, i, name);
-}
-
 static enum refs_reason decide_one(const struct refs_input *in, size_t i)
 {
 	const struct check_update *u = &in->updates[i];
-	struct str ref = str_of(u->ref);
 	enum refs_reason r;
 
-	if (!git_ref_is_valid(ref))
-		return REFS_NAME;
 	for (size_t k = 0; k < i; k++) {
 		if (strcmp(in->updates[k].ref, u->ref) == 0)
 			return REFS_DUPLICATE;
 	}
-	if (in->remote->n_branches == 0 && in->remote->n_tags == 0)
-		return REFS_READ_ONLY;
-	r = decide_name(in, i, ref);
+	r = (enum refs_reason)git_ref_decide(in->remote, str_of(u->ref),
+					     commands_is_zero(u->new_oid), in->facts->head);
+	if (r == REFS_OK)
+		r = str_starts(str_of(u->ref), STR_LIT("refs/tags/")) ? decide_tag(in, i)
+								      : decide_branch(in, i);
 	if (r == REFS_OK && !facts_find(in->facts, u->ref))
 		r = new_name_beside(in, u->ref);
 	return r;

@@ -8,17 +8,9 @@
 
 #define REFS_EXISTING_MAX 200000
 
-/* X(constant, name, what the agent is told) */
+/* Those that the policy alone gives, then those of what is there and what comes. */
 #define REFS_REASONS(X)                                                                            \
-	X(OK, "ok", "")                                                                            \
-	X(NAME, "ref-name", "this name is not accepted here")                                      \
-	X(AMBIGUOUS, "ref-ambiguous", "git would take this name for something else")               \
-	X(NAMESPACE, "ref-namespace", "only branches and tags can be pushed")                      \
-	X(READ_ONLY, "remote-read-only", "this remote can be fetched from only")                   \
-	X(BRANCH, "branch-not-allowed", "no pattern of `branches` allows this branch")             \
-	X(PROTECTED, "branch-protected", "this branch is protected")                               \
-	X(HEAD, "branch-is-head", "the upstream's default branch is protected")                    \
-	X(TAG, "tag-not-allowed", "no pattern of `tags` allows this tag")                          \
+	GIT_REF_REASONS(X)                                                                         \
 	X(TAG_MOVE, "tag-exists", "a tag is created once and never moved")                         \
 	X(TAG_DELETE, "tag-delete", "tags are never deleted")                                      \
 	X(DELETE, "branch-delete", "branches cannot be deleted")                                   \
@@ -27,8 +19,7 @@
 	X(STALE, "ref-stale", "the ref has moved since you fetched; fetch and try again")          \
 	X(DUPLICATE, "ref-duplicate", "the push names a ref twice")                                \
 	X(CASE, "ref-case", "it differs from another ref in letter case only")                     \
-	X(CONFLICT, "ref-conflict", "one ref's name is the folder of another's")                   \
-	X(UNKNOWN, "ref-unknown", "the refs of this remote could not be read")
+	X(CONFLICT, "ref-conflict", "one ref's name is the folder of another's")
 
 enum refs_reason {
 #define X(constant, name, text) REFS_##constant,

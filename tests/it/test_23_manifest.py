@@ -1,4 +1,5 @@
 """init, policy and the plan of a start, through the real executable. No bottle is started here."""
+import base64
 import json
 import os
 import re
@@ -178,6 +179,128 @@ def test_workspace_is_the_repository(home):
     assert r.returncode == 1 and "is no git repository" in r.stderr
     r = home.run("start", "worker", "--dry-run", "--headless", "--workspace", "copy")
     assert r.returncode == 2 and "clone, mount or none" in r.stderr
+
+
+HOST_KEY = "ssh-ed25519 " + base64.b64encode(
+    b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))).decode()
+
+
+@pytest.fixture
+def git_home(make_home):
+    """A bottle with an https remote, an ssh one on a port of its own, and one that is fetched from only."""
+    h = make_home()
+    h.write_bottle("box", git={"remotes": [
+        {"name": "origin", "upstream": "https://github.com/me/x.git", "token_ref": "env:CB_GIT",
+         "branches": ["agent/**"], "protected": ["agent/main"], "tags": ["v*"]},
+        {"name": "deploy", "upstream": "ssh://git@git.example.test:2222/me/deploy.git", "key": "file:/dev/null",
+         "known_host_key": HOST_KEY, "branches": ["**"], "protect_head": False},
+        {"name": "library", "upstream": "https://github.com/me/x-library"}]})
+    h.write_agent("worker", "box")
+    return h
+
+
+@pytest.mark.parametrize("words, remote, reason", [
+    (["https://github.com/me/x.git", "fetch"], "origin", None),
+    (["https://github.com/me/x", "fetch"], "origin", None),
+    (["git@github.com:me/x.git"], "origin", None),
+    (["ssh://git@github.com/me/x"], "origin", None),
+    (["ssh://github.com:22/me/x.git/"], "origin", None),
+    (["origin", "push"], "origin", None),
+    (["http://10.209.0.2:9418/github.com/me/x", "push", "agent/a"], "origin", None),
+    (["https://github.com/me/x", "push", "agent/a/b"], "origin", None),
+    (["https://github.com/me/x", "push", "refs/heads/agent/a"], "origin", None),
+    (["https://github.com/me/x", "push", "refs/tags/v1"], "origin", None),
+    (["https://github.com/me/x", "push", "agent/a", "--path", "src/main.c"], "origin", None),
+    (["https://github.com/me/x", "push", "main"], "origin", "branch-not-allowed"),
+    (["https://github.com/me/x", "push", "agent/main"], "origin", "branch-protected"),
+    (["https://github.com/me/x", "push", "refs/tags/w1"], "origin", "tag-not-allowed"),
+    (["https://github.com/me/x", "push", "refs/notes/a"], "origin", "ref-namespace"),
+    (["https://github.com/me/x", "push", "agent/a..b"], "origin", "ref-name"),
+    (["https://github.com/me/x", "push", "heads/agent"], "origin", "ref-ambiguous"),
+    (["origin", "push", "agent/a", "--path", ".github/workflows/x.yml"], "origin", "push-needs-approval"),
+    (["origin", "push", "main", "--path", ".github/workflows/x.yml"], "origin", "branch-not-allowed"),
+    (["ssh://git@git.example.test:2222/me/deploy", "push", "main"], "deploy", None),
+    (["https://git.example.test/me/deploy", "fetch"], "deploy", None),
+    (["git@git.example.test:me/deploy"], None, "git-not-declared"),  # that is port 22
+    (["https://github.com/me/x-library", "fetch"], "library", None),
+    (["https://github.com/me/x-library", "push", "main"], "library", "git-read-only"),
+    (["https://github.com/me/x-other", "fetch"], None, "git-not-declared"),
+    (["https://github.com/me/x/info/refs", "fetch"], None, "git-not-declared"),
+    (["git@evil.example.test:me/x.git", "push", "main"], None, "git-not-declared"),
+])
+def test_policy_check_git(git_home, words, remote, reason):
+    r = git_home.run("policy", "check", "--agent", "worker", "--json", *words)
+    answer = json.loads(r.stdout)
+    assert r.returncode == (0 if reason is None else 1), r.stdout
+    assert (answer["allowed"], answer["reason"]) == (reason is None, reason or "ok")
+    assert (answer["remote"] or {}).get("name") == remote
+    text = git_home.run("policy", "check", "--bottle", "box", *words)
+    assert text.returncode == r.returncode
+    assert text.stdout.startswith("allowed: " if reason is None else f"refused: {answer['method']} ")
+    assert (f"reason {reason}" in text.stdout) == (reason is not None)
+    assert "hint" in answer or reason is None
+    if remote:
+        assert f'from {answer["remote"]["file"]}:{answer["remote"]["line"]}' in text.stdout
+
+
+def test_policy_check_git_of_a_workspace(home):
+    repo = f"{home.cwd}/repo"
+    git("init", "-q", "-b", "main", repo)
+    git("-C", repo, "commit", "-q", "--allow-empty", "-m", "first")
+    home.cwd = repo
+    for url in ("workspace", "http://10.209.0.2:9418/workspace"):
+        # Nothing runs here before a human has looked.
+        r = home.run("policy", "check", url, "push", "x", "--path", ".github/workflows/x.yml", check=True)
+        assert re.search(r"your repository, as bottle/worker-[a-z0-9]+/", r.stdout), r.stdout
+    assert home.run("policy", "check", "workspace", "push", "refs/tags/v1").returncode == 1
+
+
+def test_policy_check_git_wrong_use(git_home):
+    for words in (["origin", "fetch", "main"], ["origin", "fetch", "--path", "x"], ["origin", "pull"],
+                  ["https://a.example/", "GET", "main"], ["https://a.example/", "--path", "x"],
+                  ["origin", "push", "x" * 300]):
+        r = git_home.run("policy", "check", "--agent", "worker", *words)
+        assert r.returncode == 2 and r.stdout == "" and r.stderr.count("\n") == 1, (words, r)
+    # Asked as a request, a remote's URL is refused; it is said that git has another way.
+    r = git_home.run("policy", "check", "--agent", "worker", "https://github.com/me/x.git")
+    assert r.returncode == 1 and "host-not-allowed" in r.stdout and "git remote" in r.stdout
+    assert "git remote" not in git_home.run("policy", "check", "--agent", "worker", "https://github.com/").stdout
+    r = git_home.run("policy", "check", "--agent", "worker", "a\x1b[2J@b:c\u202e")
+    assert r.returncode == 1 and "\x1b" not in r.stdout and "\u202e" not in r.stdout
+
+
+def test_why_of_git(git_home):
+    at = {"role": "gitgate", "host": "github.com", "port": 443, "path": "/me/x.git"}
+    state_of(git_home, "worker-abc234", [
+        {"seq": 1, "id": "a1112233445566aa", "verdict": "block", "reason": "branch-not-allowed", "method": "push",
+         "detail": "refs/heads/main", **at},
+        {"seq": 2, "id": "a2112233445566aa", "verdict": "block", "reason": "push-secret", "rule": "github-token",
+         "method": "push", "detail": "1 finding; first: blob 1234567890 README.md", **at},
+        {"seq": 3, "id": "a3112233445566aa", "verdict": "allow", "reason": "ok", "method": "POST",
+         "detail": "fetch", **at},
+        {"seq": 4, "id": "a4112233445566aa", "verdict": "block", "reason": "git-not-declared", "method": "GET",
+         "role": "gitgate"}])
+    policy = json.loads(git_home.run("policy", "show", "worker", "--json", check=True).stdout)
+    with open(f"{git_home.state}/worker-abc234/policy.json", "w") as f:
+        json.dump({k: v for k, v in policy.items() if k != "git"}, f)
+    with open(f"{git_home.state}/worker-abc234/git.json", "w") as f:
+        json.dump(policy["git"], f)
+
+    def why(id):
+        return (git_home.run("policy", "why", id, check=True).stdout,
+                json.loads(git_home.run("policy", "why", id, "--json", check=True).stdout)["policy"])
+
+    text, answer = why("a111")
+    assert "git      push refs/heads/main\n" in text and "add the branch" in text
+    assert f'{answer["remote"]["file"]}:{answer["remote"]["line"]} (origin)' in text
+    assert (answer["allowed"], answer["reason"], answer["ref"]) == \
+        (False, "branch-not-allowed", "refs/heads/main")
+    text, answer = why("a211")
+    assert "must leave every commit" in text and answer["allowed"], text  # the push was, its content not
+    text, answer = why("a311")
+    assert "git      fetch\n" in text and "hint" not in text and answer["remote"]["name"] == "origin"
+    text, answer = why("a411")
+    assert "add it to git.remotes" in text and answer is None
 
 
 def test_git_remotes_are_shown(home):

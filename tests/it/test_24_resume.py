@@ -73,6 +73,22 @@ def test_home_canary_state_and_policy(home, upstream):
     assert r.returncode == 0 and r.stdout == "kept\n" and "changed" not in r.stderr
 
 
+def test_git_that_has_changed_is_told(home):
+    def remote(name, **more):
+        return {"name": name, "upstream": f"https://git.example.test/{name}.git", **more}
+
+    home.allow("api.example.test", git={"remotes": [remote("a", branches=["x"]), remote("b")]})
+    slug = ended(home)
+    assert "changed" not in resume(home, slug, "true").stderr
+    home.allow("api.example.test", git={"remotes": [remote("a", branches=["x", "y"], force=True), remote("c")]})
+    r = resume(home, slug, "true")
+    assert r.returncode == 0, r.stderr
+    a = "git a https git.example.test/a.git push x"
+    assert r.stderr.splitlines()[1] == \
+        f"claude-bottle: the policy has changed since: + {a} y (force); - {a}; " \
+        "+ git c https git.example.test/c.git fetch only; - git b https git.example.test/b.git fetch only"
+
+
 def test_the_canary_is_another_one_and_works(home):
     show = "cat ~/.config/deploy/credentials"
     r = home.start("sh", "-c", show)

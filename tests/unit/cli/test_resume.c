@@ -147,6 +147,12 @@ static void test_read(void **s)
 	assert_int_equal(resume_read(dir, SLUG, &w, &e), 0);
 	assert_string_equal(w.policy_error, "policy.json is missing");
 	resume_free(&w);
+	write_state("policy.json", policy_json);
+	write_state("git.json", "{");
+	assert_int_equal(resume_read(dir, SLUG, &w, &e), 0);
+	assert_string_not_equal(w.policy_error, "");
+	resume_free(&w);
+	write_state("git.json", NULL);
 }
 
 static void test_damaged_files(void **s)
@@ -632,6 +638,105 @@ static void test_changes_around_routes(void **s)
 	buf_free(&b);
 }
 
+#define TEXT(literal) ((char *)(uintptr_t)(literal))
+
+/* Compares one git remote with another, NULL being none; *text is what is said. */
+static void compare_git(struct git_remote *was, struct git_remote *now, const char *token_was,
+			const char *token_now, char text[CHANGES_BYTES])
+{
+	char *refs[] = {TEXT(token_was)};
+	struct plan_secret secret = {.env = TEXT(token_now)};
+	struct resume_was w = {.git = {.remotes = was, .n_remotes = was != NULL},
+			       .token_refs = refs,
+			       .n_token_refs = token_was != NULL};
+	struct plan p = {.git = {.remotes = now, .n_remotes = now != NULL},
+			 .secrets = &secret,
+			 .n_secrets = token_now != NULL};
+	struct buf b;
+
+	buf_init(&b, CHANGES_BYTES);
+	assert_int_equal(changes_print(&w, &p, &b), 0);
+	assert_true(str_to_cstr(text, CHANGES_BYTES, buf_str(&b)));
+	buf_free(&b);
+}
+
+static void test_changes_of_a_remote(void **s)
+{
+	static char *one[] = {TEXT("agent/**")}, *two[] = {TEXT("main"), TEXT("agent/**")},
+		    *again[] = {TEXT("agent/**"), TEXT("main")};
+	static char allow[1][GIT_FINGERPRINT_SIZE] = {"00112233445566778899aabbccddeeff"};
+	const struct git_remote base = {.name = TEXT("origin"),
+					.transport = GIT_TRANSPORT_HTTPS,
+					.host = TEXT("a.example"),
+					.port = 443,
+					.path = TEXT("/me/x.git"),
+					.placeholder = TEXT("one"),
+					.branches = two,
+					.n_branches = 2,
+					.is_head_protected = true};
+	struct git_remote was = base, now = base;
+	char text[CHANGES_BYTES];
+
+	(void)s;
+	/* Another placeholder, another order, another place in the manifest: nothing. */
+	now.placeholder = TEXT("two");
+	now.branches = again;
+	now.origin_line = 7;
+	compare_git(&was, &now, NULL, NULL, text);
+	assert_string_equal(text, "");
+	compare_git(NULL, &now, NULL, NULL, text);
+	assert_string_equal(text, "+ git origin https a.example/me/x.git push agent/** main");
+	now.branches = one;
+	now.n_branches = 1;
+	now.may_force = true;
+	now.is_head_protected = false;
+	compare_git(&was, &now, NULL, NULL, text);
+	assert_string_equal(text, "+ git origin https a.example/me/x.git push agent/** (force) "
+				  "(default branch); - git origin https a.example/me/x.git push "
+				  "main agent/**");
+	now = base;
+	now.n_branches = 0;
+	compare_git(&now, NULL, NULL, NULL, text);
+	assert_string_equal(text, "- git origin https a.example/me/x.git fetch only");
+	/* What the line does not show is not kept back. */
+	now = base;
+	now.allow = allow;
+	now.n_allow = 1;
+	compare_git(&was, &now, NULL, NULL, text);
+	assert_string_equal(text, "git origin differs in a port, limit, finding or key");
+	now = base;
+	now.pack_max_bytes = 1;
+	compare_git(&was, &now, NULL, NULL, text);
+	assert_string_equal(text, "git origin differs in a port, limit, finding or key");
+	now = was = base;
+	now.has_credential = was.has_credential = true;
+	compare_git(&was, &now, "env:T", "T", text);
+	assert_string_equal(text, "");
+	compare_git(&was, &now, "env:T", "U", text);
+	assert_string_equal(text, "+ git origin https a.example/me/x.git push main agent/** with "
+				  "env:U; - git origin https a.example/me/x.git push main agent/** "
+				  "with env:T");
+}
+
+static void test_changes_around_remotes(void **s)
+{
+	struct resume_was w = {.workspace = PLAN_WORKSPACE_CLONE, .git = {.user_name = TEXT("a")}};
+	struct plan p = {.workspace = PLAN_WORKSPACE_MOUNT, .git = {.user_name = TEXT("b")}};
+	struct buf b;
+
+	(void)s;
+	buf_init(&b, CHANGES_BYTES);
+	assert_int_equal(changes_print(&w, &p, &b), 0);
+	assert_int_equal(buf_append(&b, "", 1), 0);
+	assert_string_equal(buf_str(&b).p, "workspace: mount, was clone; git.user differs");
+	buf_reset(&b);
+	p.workspace = w.workspace;
+	p.git = w.git;
+	assert_int_equal(changes_print(&w, &p, &b), 0);
+	assert_int_equal(buf_len(&b), 0);
+	buf_free(&b);
+}
+
 /* However much has changed, and however long it is: one line. */
 static void test_changes_cap(void **s)
 {
@@ -672,6 +777,8 @@ int main(void)
 		cmocka_unit_test(test_mark),
 		cmocka_unit_test(test_changes_of_a_route),
 		cmocka_unit_test(test_changes_around_routes),
+		cmocka_unit_test(test_changes_of_a_remote),
+		cmocka_unit_test(test_changes_around_remotes),
 		cmocka_unit_test(test_changes_cap),
 	};
 
