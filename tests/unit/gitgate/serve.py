@@ -1,6 +1,7 @@
 """A real git client against git-gate's core: tests/unit/gitgate/serve.c, whose upstreams and scan
 are played. Run by meson with the program's path: serve.py SERVE [unittest's arguments]."""
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -675,15 +676,38 @@ class Requests(Case):
             r, text = g.http("GET", path)
             self.assertEqual(r.status, 404, path)
 
-    def test_slow_push_is_cut_off_when_the_client_goes(self):
-        g = self.gate()
-        before = set(g.git_children())
+    @contextlib.contextmanager
+    def slow_push(self, g):
+        """One that has a worker, and goes no further."""
         with socket.create_connection(("127.0.0.1", g.port), timeout=WAIT) as s:
             line = f"{'0' * 40} {'1' * 40} refs/heads/fix/a\0 report-status"
             s.sendall((f"POST /{HOST}/org/origin/git-receive-pack HTTP/1.1\r\nHost: x\r\n"
                        "Content-Type: application/x-git-receive-pack-request\r\n"
                        "Content-Length: 100000\r\n\r\n"
                        f"{len(line) + 4:04x}{line}0000").encode() + b"PACK\0\0\0\2\0\0\0\1")
+            yield s
+
+    def test_sixty_four_wait_and_no_more(self):
+        g = self.gate(workers=1)
+        path = f"/{HOST}/org/origin/info/refs?service=git-upload-pack"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.slow_push(g))
+            self.assertTrue(wait_for(g.git_children))
+            waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", g.port), timeout=WAIT))
+                       for _ in range(64)]
+            for s in waiting:
+                s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            # A request is recorded before it waits.
+            self.assertTrue(wait_for(lambda: len([r for r in g.records if r.startswith("record allow ok")]) == 65))
+            r, text = g.http("GET", path)
+            self.assertEqual((r.status, json.loads(text)["reason"]), (503, "git-busy"))
+        # They are gone, and so is the push that they waited for.
+        g.clone("still")
+
+    def test_slow_push_is_cut_off_when_the_client_goes(self):
+        g = self.gate()
+        before = set(g.git_children())
+        with self.slow_push(g):
             self.assertTrue(wait_for(lambda: set(g.git_children()) - before))
         self.assertTrue(wait_for(lambda: not g.git_children()), g.git_children())
         g.clone("a")
