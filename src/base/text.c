@@ -116,7 +116,7 @@ int text_visible(struct buf *out, struct str s, size_t max)
 	return 0;
 }
 
-void text_visible_cstr(char *out, size_t size, struct str s)
+static void text_show_cstr(char *out, size_t size, struct str s, bool keeps_backslash)
 {
 	size_t used = 0;
 
@@ -125,7 +125,7 @@ void text_visible_cstr(char *out, size_t size, struct str s)
 	while (s.n > 0) {
 		char one[16];
 		size_t step = text_show_one(s, one);
-		size_t n = strlen(one);
+		size_t n = keeps_backslash && *s.p == '\\' ? 1 : strlen(one);
 
 		/* Room for this one and for a later "…" of three bytes, and the terminator. */
 		if (used + n + 3 + 1 > size) {
@@ -140,6 +140,29 @@ void text_visible_cstr(char *out, size_t size, struct str s)
 		s = str_sub(s, step, s.n);
 	}
 	out[used] = '\0';
+}
+
+void text_visible_cstr(char *out, size_t size, struct str s)
+{
+	text_show_cstr(out, size, s, false);
+}
+
+static bool text_is_visible(struct str s)
+{
+	while (s.n > 0) {
+		char one[16];
+		size_t step = text_show_one(s, one);
+
+		if (*s.p != '\\' && (strlen(one) != step || memcmp(one, s.p, step) != 0))
+			return false;
+		s = str_sub(s, step, s.n);
+	}
+	return true;
+}
+
+void text_visible_once_cstr(char *out, size_t size, struct str s)
+{
+	text_show_cstr(out, size, s, text_is_visible(s));
 }
 
 int text_json(struct buf *out, struct str s)

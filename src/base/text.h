@@ -12,6 +12,9 @@
 int text_visible(struct buf *out, struct str s, size_t max) _fallible_;
 /* The same into a fixed buffer, always NUL-terminated, cut with "…" when it does not fit. */
 void text_visible_cstr(char *out, size_t size, struct str s);
+/* The same of a text that somebody on its way may have made visible before: where nothing is left
+ * to be shown otherwise it is copied, and no backslash doubled. */
+void text_visible_once_cstr(char *out, size_t size, struct str s);
 /* Appends s as a JSON string with its quotes (RFC 8259). Bytes that are not UTF-8 become U+FFFD;
  * control, bidirectional and zero-width characters are written as \uXXXX. 0 or -ENOBUFS. */
 int text_json(struct buf *out, struct str s) _fallible_;

@@ -102,7 +102,8 @@ void connect_raw_why(int why_fd, char *out, size_t size)
 	}
 	while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r'))
 		n--;
-	text_visible_cstr(out, size, str_slice(text, n));
+	/* gitssh has made it visible, if it is still itself. */
+	text_visible_once_cstr(out, size, str_slice(text, n));
 }
 
 void connect_clock_refs(struct wire_clock *c)

@@ -27,7 +27,7 @@
 #define PUSH_LIST_MAX  (64u << 20) /* of git's list of refs */
 #define PUSH_STEP_MS   60000	   /* of a small git command */
 #define PUSH_REPORT_NS (TIME_NS_PER_SEC * 2)
-#define PUSH_SHOWN_REF 300
+#define PUSH_SHOWN     400 /* of a ref's name, or of what failed */
 
 struct push {
 	const struct push_input *in;
@@ -66,9 +66,9 @@ static int push_refuse(const struct push *p, const char *reason, const char *rul
 
 static int push_fail(const struct push *p, const struct err *e)
 {
-	char shown[400];
+	char shown[PUSH_SHOWN];
 
-	text_visible_cstr(shown, sizeof(shown), str_of(e->text));
+	text_visible_once_cstr(shown, sizeof(shown), str_of(e->text));
 	log_warn("a push was refused: %s", shown);
 	hook_say(p->in->hook_fd, "git-gate: refused: %s; nothing was forwarded", shown);
 	return push_refuse(p, "push-failed", "", shown);
@@ -200,7 +200,7 @@ static int push_refs(struct push *p)
 		.ctx = p,
 	};
 	enum refs_reason why;
-	char shown[PUSH_SHOWN_REF];
+	char shown[PUSH_SHOWN];
 	size_t which;
 
 	why = refs_decide(&in, &which);
@@ -263,7 +263,7 @@ static int push_forward(struct push *p)
 	const struct push_input *in = p->in;
 	struct err e = ERR_INIT;
 	struct buf said;
-	char detail[160], first[100], shown[PUSH_SHOWN_REF];
+	char detail[160], first[100], shown[PUSH_SHOWN];
 	int ret;
 
 	push_show_ref(p, 0, first, sizeof(first));
@@ -286,8 +286,10 @@ static int push_forward(struct push *p)
 		hook_say(in->hook_fd, "git-gate: the upstream refused %s: %s", shown,
 			 p->results[i].reason);
 	}
-	if (ret != -EPERM)
-		hook_say(in->hook_fd, "git-gate: the upstream did not take the push: %s", e.text);
+	if (ret != -EPERM) {
+		text_visible_once_cstr(shown, sizeof(shown), str_of(e.text));
+		hook_say(in->hook_fd, "git-gate: the upstream did not take the push: %s", shown);
+	}
 	(void)push_record(p, RECORD_NOTE, "upstream-refused", "", detail);
 	return 1;
 }

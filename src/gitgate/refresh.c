@@ -88,7 +88,7 @@ static void refresh_fetch(const struct gitgate_job *job, struct store_stamp *sta
 	if (ret < 0) {
 		char shown[STORE_TEXT_MAX];
 
-		text_visible_cstr(shown, sizeof(shown), str_of(e.text));
+		text_visible_once_cstr(shown, sizeof(shown), str_of(e.text));
 		refresh_text(stamp->text, job->remote, shown);
 	} else {
 		stamp->text[0] = '\0';

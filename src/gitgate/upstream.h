@@ -25,9 +25,10 @@ struct upstream_place {
 #define UPSTREAM_TEXT_MAX   2048
 
 /* Fetches heads and tags into the mirror (pruned), and HEAD. Others may fetch at the same time: the
- * caller holds the mirror's lock. On failure text of e is for the agent: what the upstream said. Of
- * the host's repository the mirror shows what one bottle sees: its own branches, which are called
- * bottle/<slug>/X there, as X, over the host's of the same name; and no other bottle's. */
+ * caller holds the mirror's lock. On failure text of e is for the agent: what the upstream said,
+ * made visible. Of the host's repository the mirror shows what one bottle sees: its own branches,
+ * which are called bottle/<slug>/X there, as X, over the host's of the same name; and no other
+ * bottle's. */
 int upstream_fetch(const struct upstream_place *p, const struct git_remote *r,
 		   const struct git_run_env *git, struct err *e) _fallible_;
 
@@ -40,8 +41,8 @@ struct upstream_ref_result {
  * is only moved forward. To the host's repository only branches go, to bottle/<slug>/X.
  * results: one per update. said: what the upstream wrote ("remote: …"), made visible, lines without
  * that prefix; at most UPSTREAM_TEXT_MAX bytes, and no more than there is room for. 0 when every
- * ref was taken; -EPERM when some was not; other: no answer, e says why, and says so if it is not
- * known whether the upstream has acted. */
+ * ref was taken; -EPERM when some was not; other: no answer, e says why, made visible, and if it is
+ * not known whether the upstream has acted. */
 int upstream_push(const struct upstream_place *p, const struct git_remote *r,
 		  const struct git_run_env *git, const struct check_update *updates, size_t n,
 		  struct upstream_ref_result *results, struct buf *said, struct err *e) _fallible_;

@@ -41,35 +41,14 @@ static const struct {
 };
 _Static_assert(ARRAY_LEN(words_kinds) == CHECK_KIND_COUNT, "a text per kind");
 
-/* Text of check.c's is visible already; once more does no harm but to backslashes, and what stands
- * in a terminal must not depend on another file's care. */
-static void words_visible(char *out, size_t size, const char *text)
-{
-	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-		if (*p < 0x20 || *p == 0x7f) {
-			text_visible_cstr(out, size, str_of(text));
-			return;
-		}
-	}
-	for (struct str rest = str_of(text); rest.n > 0;) {
-		uint32_t c;
-		size_t n = text_utf8_next(rest, &c);
-
-		if (n == 0 || text_is_deceptive(c)) {
-			text_visible_cstr(out, size, str_of(text));
-			return;
-		}
-		rest = str_sub(rest, n, rest.n);
-	}
-	(void)snprintf(out, size, "%s", text);
-}
-
 void words_finding(const struct check_finding *f, char *out, size_t size)
 {
 	char path[WORDS_SHOWN_PATH] = "", line[32] = "", commit[64] = "", print[80] = "";
 	char decoders[64] = "";
 
-	words_visible(path, sizeof(path), f->path);
+	/* It is visible already; what stands in a terminal must not depend on another file's care.
+	 */
+	text_visible_once_cstr(path, sizeof(path), str_of(f->path));
 	if (f->line > 0)
 		(void)snprintf(line, sizeof(line), ":%llu", (unsigned long long)f->line);
 	if (f->commit[0])
@@ -123,7 +102,7 @@ void words_summary(const struct check_report *report, char *out, size_t size)
 	const struct check_finding *f = &report->findings[0];
 	char path[80];
 
-	words_visible(path, sizeof(path), f->path);
+	text_visible_once_cstr(path, sizeof(path), str_of(f->path));
 	(void)snprintf(out, size, "%zu finding%s; first: %s %.*s%s%s",
 		       report->n_findings + report->n_more,
 		       report->n_findings + report->n_more == 1 ? "" : "s", f->what, WORDS_ABBREV,

@@ -106,6 +106,27 @@ static void test_text_visible(void **state)
 	assert_string_equal(tiny, "abcd…");
 }
 
+static void test_text_visible_once(void **state)
+{
+	static const char *const texts[] = {"plain \\ é", "a\033b\\c", "line\n\\x1b", "\\u{202e}",
+					    "\xe2\x80\xae\\"};
+	char once[64], twice[64], tiny[8];
+
+	(void)state;
+	text_visible_once_cstr(once, sizeof(once), STR_LIT("\\x1b[31m \\\\ é"));
+	assert_string_equal(once, "\\x1b[31m \\\\ é");
+	/* One character that is not visible, and nobody has been here before. */
+	text_visible_once_cstr(once, sizeof(once), STR_LIT("\\x1b\033"));
+	assert_string_equal(once, "\\\\x1b\\x1b");
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		text_visible_cstr(once, sizeof(once), str_of(texts[i]));
+		text_visible_once_cstr(twice, sizeof(twice), str_of(once));
+		assert_string_equal(once, twice);
+	}
+	text_visible_once_cstr(tiny, sizeof(tiny), STR_LIT("\\\\\\\\\\\\\\\\"));
+	assert_string_equal(tiny, "\\\\\\\\…");
+}
+
 static void test_text_json(void **state)
 {
 	_cleanup_(buf_free) struct buf b;
@@ -331,6 +352,7 @@ int main(void)
 		cmocka_unit_test(test_str_edges),
 		cmocka_unit_test(test_buf_cap),
 		cmocka_unit_test(test_text_visible),
+		cmocka_unit_test(test_text_visible_once),
 		cmocka_unit_test(test_text_json),
 		cmocka_unit_test(test_text_nearest),
 		cmocka_unit_test(test_io_pass_fds),

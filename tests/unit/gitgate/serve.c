@@ -98,7 +98,7 @@ int upstream_fetch(const struct upstream_place *p, const struct git_remote *r,
 
 	(void)p;
 	if (serve_has(r, "down"))
-		return err_set(e, -ECONNREFUSED, "connection \033[31mrefused");
+		return err_set(e, -ECONNREFUSED, "connection \\x1b[31mrefused");
 	buf_init(&said, 65536);
 	ret = serve_git(git, fetch, &said);
 	if (ret == 0)
@@ -123,7 +123,7 @@ int upstream_push(const struct upstream_place *p, const struct git_remote *r,
 	if (serve_has(r, "slow"))
 		(void)nanosleep(&(struct timespec){.tv_sec = 30}, NULL);
 	if (serve_has(r, "down"))
-		return err_set(e, -ECONNREFUSED, "connection refused");
+		return err_set(e, -ECONNREFUSED, "connection \\x1b[31mrefused");
 	for (size_t i = 0; i < n && serve_has(r, "refuse"); i++)
 		(void)snprintf(results[i].reason, sizeof(results[i].reason), "as it pleases");
 	if (serve_has(r, "refuse"))

@@ -1,6 +1,7 @@
 """A real git client against git-gate's core: tests/unit/gitgate/serve.c, whose upstreams and scan
 are played. Run by meson with the program's path: serve.py SERVE [unittest's arguments]."""
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
@@ -253,8 +254,9 @@ class Fetches(Case):
         g.mark("down")
         p = g.git("clone", g.url(), f"{g.top}/a", check=False)
         self.assertNotEqual(p.returncode, 0)
-        self.assertIn('remote error: git-gate: the upstream of "origin" cannot be fetched from', p.stderr)
-        self.assertNotIn("\033", p.stderr)
+        # What was made visible by whoever read it is not made so again.
+        self.assertIn('remote error: git-gate: the upstream of "origin" cannot be fetched from: connection '
+                      '\\x1b[31mrefused', p.stderr)
 
     def test_stale(self):
         g = self.gate([remote("origin", stale=True)])
@@ -265,8 +267,10 @@ class Fetches(Case):
             path = f"{g.top}/b{version}"
             p = g.git("-c", f"protocol.version={version}", "clone", g.url(), path)
             self.assertIn("remote: git-gate: warning: what you get is as of 20", p.stderr)
+            self.assertIn(": connection \\x1b[31mrefused", p.stderr)
             self.assertTrue(os.path.exists(f"{path}/file4"))
-        self.assertTrue(wait_for(lambda: any(r.startswith("record note stale-served fetch") for r in g.records)))
+        self.assertTrue(wait_for(lambda: any(r.startswith("record note stale-served fetch") and
+                                             ": connection \\x1b[31mrefused" in r for r in g.records)))
         g.commit(work, "x")
         g.git("checkout", "-qb", "fix/a", cwd=work)
         self.refused(g, work, "fix/a", why="cannot be fetched from")
@@ -438,7 +442,8 @@ class Pushes(Case):
         g, work = self.g, self.work
         g.commit(work, "a")
         g.mark("down")
-        g.git("push", "origin", "HEAD:refs/heads/fix/a", cwd=work, check=False)
+        p = self.refused(g, work, "HEAD:refs/heads/fix/a", why="the upstream")
+        self.assertIn(": connection \\x1b[31mrefused", p.stderr)
         p = self.refused(g, work, "HEAD:refs/heads/fix/a", why="the upstream")
         g.mark("down", False)
         g.forget()
@@ -671,15 +676,38 @@ class Requests(Case):
             r, text = g.http("GET", path)
             self.assertEqual(r.status, 404, path)
 
-    def test_slow_push_is_cut_off_when_the_client_goes(self):
-        g = self.gate()
-        before = set(g.git_children())
+    @contextlib.contextmanager
+    def slow_push(self, g):
+        """One that has a worker, and goes no further."""
         with socket.create_connection(("127.0.0.1", g.port), timeout=WAIT) as s:
             line = f"{'0' * 40} {'1' * 40} refs/heads/fix/a\0 report-status"
             s.sendall((f"POST /{HOST}/org/origin/git-receive-pack HTTP/1.1\r\nHost: x\r\n"
                        "Content-Type: application/x-git-receive-pack-request\r\n"
                        "Content-Length: 100000\r\n\r\n"
                        f"{len(line) + 4:04x}{line}0000").encode() + b"PACK\0\0\0\2\0\0\0\1")
+            yield s
+
+    def test_sixty_four_wait_and_no_more(self):
+        g = self.gate(workers=1)
+        path = f"/{HOST}/org/origin/info/refs?service=git-upload-pack"
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.slow_push(g))
+            self.assertTrue(wait_for(g.git_children))
+            waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", g.port), timeout=WAIT))
+                       for _ in range(64)]
+            for s in waiting:
+                s.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            # A request is recorded before it waits.
+            self.assertTrue(wait_for(lambda: len([r for r in g.records if r.startswith("record allow ok")]) == 65))
+            r, text = g.http("GET", path)
+            self.assertEqual((r.status, json.loads(text)["reason"]), (503, "git-busy"))
+        # They are gone, and so is the push that they waited for.
+        g.clone("still")
+
+    def test_slow_push_is_cut_off_when_the_client_goes(self):
+        g = self.gate()
+        before = set(g.git_children())
+        with self.slow_push(g):
             self.assertTrue(wait_for(lambda: set(g.git_children()) - before))
         self.assertTrue(wait_for(lambda: not g.git_children()), g.git_children())
         g.clone("a")

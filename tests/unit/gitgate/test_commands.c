@@ -344,6 +344,43 @@ static void test_caps(void **state)
 	buf_free(&out);
 }
 
+/* One command with n bytes more: of one capability, or of many. */
+static enum commands_reason feed_capabilities(struct buf *in, struct buf *out, size_t n,
+					      bool is_one)
+{
+	char caps[2 * COMMANDS_LINE_MAX];
+
+	for (size_t i = 0; i < n; i++)
+		caps[i] = is_one ? "x agent="[i < 8 ? (i + 1) % 8 : 0] : " quiet"[i % 6];
+	caps[n] = '\0';
+	commands_free(&c);
+	commands_init(&c, 1000);
+	buf_reset(in);
+	put(in, NEW, caps);
+	assert_int_equal(pkt_write_flush(in), 0);
+	put_pack(in, 2, 1, 20);
+	return feed(buf_str(in), 65536, out);
+}
+
+static void test_caps_of_a_line(void **state)
+{
+	/* Before the capabilities a NUL byte; one word of six bytes ends the longest line. */
+	const size_t most = (COMMANDS_LINE_MAX - strlen(NEW) - 1) / 6 * 6;
+	struct buf in, out;
+
+	(void)state;
+	buf_init(&in, 65536);
+	buf_init(&out, 2 * COMMANDS_HEAD_MAX);
+	assert_int_equal(feed_capabilities(&in, &out, 1 + COMMANDS_CAPABILITY_MAX, true),
+			 COMMANDS_OK);
+	assert_int_equal(feed_capabilities(&in, &out, 2 + COMMANDS_CAPABILITY_MAX, true),
+			 COMMANDS_BAD_CAPABILITY);
+	assert_int_equal(feed_capabilities(&in, &out, most, false), COMMANDS_OK);
+	assert_int_equal(feed_capabilities(&in, &out, most + 6, false), COMMANDS_TOO_LARGE);
+	buf_free(&in);
+	buf_free(&out);
+}
+
 /* --- the hook's request --- */
 
 static void hook_bytes(struct buf *b, const char *path, const char *list, int more)
@@ -395,6 +432,44 @@ static void test_hook_request(void **state)
 	free(r);
 }
 
+static void test_hook_caps(void **state)
+{
+	struct hook_head heads[] = {{HOOK_MAGIC, HOOK_PATH_MAX, 0},
+				    {HOOK_MAGIC, 0, HOOK_LIST_MAX + 1}};
+	struct hook_request *r = mem_zalloc(sizeof(*r));
+	struct err e = ERR_INIT;
+	struct buf list;
+
+	(void)state;
+	/* Before any of it has come. */
+	for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+		hook_request_init(r);
+		e = ERR_INIT;
+		assert_int_equal(
+			hook_request_parse(r, str_slice((char *)&heads[i], sizeof(heads[i])), &e),
+			-EPROTO);
+		assert_non_null(strstr(e.text, "cannot be read"));
+		hook_request_free(r);
+	}
+	for (size_t n = CHECK_UPDATES_MAX; n <= CHECK_UPDATES_MAX + 1; n++) {
+		struct hook_head head = {HOOK_MAGIC, 0, 0};
+
+		buf_init(&list, HOOK_LIST_MAX);
+		assert_int_equal(buf_append(&list, &head, sizeof(head)), 0);
+		for (size_t i = 0; i < n; i++)
+			assert_int_equal(buf_printf(&list, ZERO " " OID_A " refs/heads/%zu\n", i),
+					 0);
+		head.list_bytes = (uint32_t)(buf_len(&list) - sizeof(head));
+		memcpy(list.p + list.from, &head, sizeof(head));
+		hook_request_init(r);
+		assert_int_equal(hook_request_parse(r, buf_str(&list), &e),
+				 n <= CHECK_UPDATES_MAX ? 0 : -E2BIG);
+		hook_request_free(r);
+		buf_free(&list);
+	}
+	free(r);
+}
+
 /* In pieces, over a socket; and an end without a request is nobody's. */
 static void test_hook_socket(void **state)
 {
@@ -439,7 +514,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_capabilities_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_packs, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_caps, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_caps_of_a_line, setup, teardown),
 		cmocka_unit_test(test_hook_request),
+		cmocka_unit_test(test_hook_caps),
 		cmocka_unit_test(test_hook_socket),
 	};
 

@@ -239,6 +239,24 @@ static void test_facts(void **state)
 	}
 }
 
+static void test_most_facts(void **state)
+{
+	struct refs_facts f = {0};
+	struct err e = ERR_INIT;
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, 32u << 20);
+	for (size_t i = 0; i < REFS_EXISTING_MAX; i++)
+		assert_int_equal(buf_printf(&b, OID_A " refs/tags/%07zu\n", i), 0);
+	assert_int_equal(refs_facts_parse(&f, buf_str(&b), &e), 0);
+	refs_facts_free(&f);
+	assert_int_equal(buf_printf(&b, OID_A " refs/tags/one-more\n"), 0);
+	assert_int_equal(refs_facts_parse(&f, buf_str(&b), &e), -EPROTO);
+	refs_facts_free(&f);
+	buf_free(&b);
+}
+
 /* --- words --- */
 
 static void test_words(void **state)
@@ -310,9 +328,10 @@ static void test_words_of_all(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_one_update), cmocka_unit_test(test_switches),
-		cmocka_unit_test(test_several),	   cmocka_unit_test(test_facts),
-		cmocka_unit_test(test_words),	   cmocka_unit_test(test_words_of_all),
+		cmocka_unit_test(test_one_update),   cmocka_unit_test(test_switches),
+		cmocka_unit_test(test_several),	     cmocka_unit_test(test_facts),
+		cmocka_unit_test(test_most_facts),   cmocka_unit_test(test_words),
+		cmocka_unit_test(test_words_of_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

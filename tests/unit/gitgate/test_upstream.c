@@ -170,6 +170,28 @@ static void test_a_bottles_view(void **state)
 	assert_string_equal(advert_find(&a, STR_LIT("refs/heads/main"))->oid, B);
 }
 
+/* More refs than anybody has, none of which is kept; and capabilities that go on for ever, of which
+ * the first count. */
+static void test_lists_end_at_their_limit(void **state)
+{
+	static const char first[] = B " refs/heads/b\0";
+	_cleanup_(advert_free) struct advert many = {0}, able = {0};
+	char line[3 * ADVERT_CAPS_MAX];
+	size_t n = sizeof(first) - 1;
+
+	(void)state;
+	for (size_t i = 0; i < ADVERT_LINES_MAX; i++)
+		assert_int_equal(advert_take_v2(&many, STR_LIT(A " refs/pull/1/head"), NULL), 0);
+	assert_int_equal(advert_take_v2(&many, STR_LIT(A " refs/pull/1/head"), NULL), -EFBIG);
+	memcpy(line, first, n);
+	for (; n + 16 < sizeof(line); n += 8)
+		memcpy(line + n, " abcdefg", 8);
+	memcpy(line + n, " furthest", 9);
+	assert_int_equal(advert_take_v0(&able, str_slice(line, n + 9), NULL), 0);
+	assert_true(strlen(able.caps) < ADVERT_CAPS_MAX);
+	assert_true(advert_has_cap(&able, "abcdefg") && !advert_has_cap(&able, "furthest"));
+}
+
 static void test_which_head(void **state)
 {
 	static const struct {
@@ -257,6 +279,35 @@ static void test_a_report_that_comes_in_crumbs(void **state)
 		assert_string_equal(results[1].reason, "no way");
 		push_report_free(&p);
 	}
+}
+
+/* What it says to people is cut, and does not go on for ever. */
+static void test_a_report_that_says_too_much(void **state)
+{
+	const char *const names[] = {"x"};
+	struct upstream_ref_result results[1];
+	_cleanup_free_ char *band = calloc(1, 60000);
+	struct push_report p;
+	struct buf said;
+	uint64_t n = 0;
+	int ret = 0;
+
+	(void)state;
+	assert_non_null(band);
+	memset(band, 'x', 60000);
+	band[0] = 2;
+	for (size_t i = 1000; i < 60000; i += 1000)
+		band[i] = '\n';
+	buf_init(&said, 2 * UPSTREAM_TEXT_MAX);
+	push_report_init(&p, true, names, 1, results, &said);
+	for (; ret == 0 && n < 2000; n++)
+		ret = push_report_take(&p, WIRE_DATA, str_slice(band, 60000), NULL);
+	assert_int_equal(ret, -EFBIG);
+	assert_int_equal(n, PUSH_REPORT_MAX_BYTES * 64ull / 60004 + 1);
+	assert_true(buf_len(&said) > UPSTREAM_TEXT_MAX / 2 && buf_len(&said) <= UPSTREAM_TEXT_MAX);
+	assert_int_equal(str_chr(buf_str(&said), '\n'), PUSH_SAID_LINE_MAX);
+	push_report_free(&p);
+	buf_free(&said);
 }
 
 /* --- waiting --- */
@@ -379,9 +430,11 @@ int main(void)
 		cmocka_unit_test(test_walks_alike_however_cut),
 		cmocka_unit_test(test_a_walk_ends_at_its_limit),
 		cmocka_unit_test(test_a_bottles_view),
+		cmocka_unit_test(test_lists_end_at_their_limit),
 		cmocka_unit_test(test_which_head),
 		cmocka_unit_test(test_what_git_is_given),
 		cmocka_unit_test(test_a_report_that_comes_in_crumbs),
+		cmocka_unit_test(test_a_report_that_says_too_much),
 		cmocka_unit_test(test_waits_end),
 		cmocka_unit_test(test_a_pump_ends_when_one_side_is_silent),
 		cmocka_unit_test(test_a_pump_passes_ends_on),
