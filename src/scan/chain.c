@@ -1,5 +1,6 @@
 /* Which decoders a view calls for, and the views that they make. */
 #include "scan/decode.h"
+#include "base/siphash.h"
 #include "base/text.h"
 
 #define SQUEEZE_MAX	 8192
@@ -10,37 +11,11 @@
 #define PRINTABLE_RUN	 16
 #define PRINTABLE_VARIED 6
 
-static uint64_t view_hash(const uint8_t *p, size_t n, uint64_t key)
-{
-	uint64_t h = key ^ n * UINT64_C(0x9E3779B97F4A7C15), w;
-
-	if (n >= 256) { /* four lanes: long texts are hashed at each decoder */
-		uint64_t lane[4] = {h, h ^ 1, h ^ 2, h ^ 3};
-
-		for (; n >= 32; p += 32, n -= 32)
-			for (unsigned i = 0; i < 4; i++) {
-				memcpy(&w, p + 8 * i, 8);
-				lane[i] = (lane[i] ^ w) * UINT64_C(0xff51afd7ed558ccd);
-				lane[i] ^= lane[i] >> 32;
-			}
-		for (unsigned i = 0; i < 4; i++)
-			h = (h ^ lane[i]) * UINT64_C(0xff51afd7ed558ccd);
-	}
-	for (; n >= 8; p += 8, n -= 8) {
-		memcpy(&w, p, 8);
-		h = (h ^ w) * UINT64_C(0xff51afd7ed558ccd);
-		h ^= h >> 32;
-	}
-	w = 0;
-	memcpy(&w, p, n);
-	h = (h ^ w) * UINT64_C(0xc4ceb9fe1a85ec53);
-	return h ^ h >> 29;
-}
-
-/* False when this very text was already scanned in this pass. */
+/* False when this very text was already scanned in this pass. Attack: one that is harmless goes
+ * first, for one with a secret to pass as it. */
 static bool view_is_new(struct scan_pass *ps, const struct scan_view *v)
 {
-	uint64_t h = view_hash(v->p, v->n, ps->en->hash_key);
+	uint64_t h = siphash(ps->en->hash_key, 0, str_slice(v->p, v->n));
 
 	for (unsigned i = 0; i < ps->work->views; i++)
 		if (ps->en->seen_views[i] == h)

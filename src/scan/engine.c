@@ -24,7 +24,7 @@ int scan_engine_new_from_db(struct scan_engine **out, struct scan_db *db, struct
 		is_set_up &= hs_alloc_scratch(en->db.hs[i], &en->scratch) == HS_SUCCESS &&
 			     hs_open_stream(en->db.hs[i], 0, &en->hs[i]) == HS_SUCCESS;
 	if (!is_set_up || !en->window || !en->inflater ||
-	    RAND_bytes((uint8_t *)&en->hash_key, sizeof(en->hash_key)) != 1) {
+	    RAND_bytes((uint8_t *)en->hash_key, sizeof(en->hash_key)) != 1) {
 		scan_engine_free(en);
 		return err_set(e, -ENOMEM, "set up the scan engine");
 	}

@@ -230,7 +230,7 @@ struct scan_engine {
 	struct scan_stream *free_streams[WAY_COUNT];
 	size_t streams_n;
 	unsigned walk_rule[WALK_COUNT]; /* index into scan_rules, or UINT_MAX */
-	uint64_t hash_key;
+	uint64_t hash_key[2];
 	uint64_t seen_views[SCAN_VIEWS_MAX];
 	bool is_plain_only; /* the self-test: no decoders */
 	bool is_rules_only; /* the self-test of a rule with an expression: no walkers either */

@@ -86,6 +86,32 @@ static void test_decoys(void **state)
 	assert_true(scan(SCAN_PLACE_BODY, body, m).has_token);
 }
 
+/* What was scanned is not scanned again: a text that is like the secret's but for the top bits of
+ * three bytes, which a multiplication hands on as they are, goes first. */
+static void test_look_alike_goes_first(void **state)
+{
+	static const char real[] =
+		"a note of some 64 letters, of which none is more than a letter: " TOKEN
+		" and so on";
+	char like[sizeof(real)], packed[512], body[2048];
+	const char *first = like, *second = real;
+
+	(void)state;
+	memcpy(like, real, sizeof(like));
+	for (size_t at = 71; at <= 79; at += 4)
+		like[at] = (char)(like[at] ^ 0x80);
+	for (int i = 0; i < 2; i++) {
+		size_t n = pack_zlib(body, sizeof(body), first, sizeof(real) - 1, PACK_GZIP), m;
+
+		m = pack_zlib(packed, sizeof(packed), second, sizeof(real) - 1, PACK_GZIP);
+		body[n++] = '\n';
+		n += pack_base64(body + n, packed, m);
+		assert_true(scan(SCAN_PLACE_BODY, body, n).has_token);
+		first = real;
+		second = like;
+	}
+}
+
 /* Compressed data that goes on past the window: what it holds cannot be seen. */
 static void test_cut(void **state)
 {
@@ -150,8 +176,11 @@ static void test_bomb(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parts), cmocka_unit_test(test_decoys),
-		cmocka_unit_test(test_cut),   cmocka_unit_test(test_body),
+		cmocka_unit_test(test_parts),
+		cmocka_unit_test(test_decoys),
+		cmocka_unit_test(test_look_alike_goes_first),
+		cmocka_unit_test(test_cut),
+		cmocka_unit_test(test_body),
 		cmocka_unit_test(test_bomb),
 	};
 
