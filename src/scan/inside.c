@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
+#define ZSTD_WINDOW_LOG	   23	      /* what RFC 9659 allows a content coding */
 #define INFLATE_TRIES	   8	      /* in what comes back, where nothing is decided by it */
 #define INFLATE_TRIES_SENT 8192	      /* in what is sent; one more is a finding */
 #define INFLATE_READ_TIMES 8	      /* all tries together may read a text so many times over */
@@ -32,7 +34,8 @@ struct scan_inflater *scan_inflater_new(void)
 	if (!z)
 		return NULL;
 	z->zstd = ZSTD_createDCtx();
-	if (!z->zstd || ZSTD_isError(ZSTD_DCtx_setParameter(z->zstd, ZSTD_d_windowLogMax, 23)) ||
+	if (!z->zstd ||
+	    ZSTD_isError(ZSTD_DCtx_setParameter(z->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG)) ||
 	    inflateInit2(&z->z, 15 + 32) != Z_OK || inflateInit2(&z->bare, -15) != Z_OK) {
 		scan_inflater_free(z);
 		return NULL;
@@ -55,7 +58,8 @@ enum inflated {
 	INFLATED_ALL,
 	INFLATED_PART,
 	INFLATED_BROKEN, /* something came out before an error */
-	INFLATED_TOO_MUCH
+	INFLATED_TOO_MUCH,
+	INFLATED_NO_WINDOW /* it needs more memory than there is for it */
 };
 
 static size_t room_for(size_t in_n)
@@ -93,6 +97,8 @@ static enum inflated inflate_zlib(z_stream *z, struct scan_out *o, const uint8_t
 	} while (r == Z_OK && z->avail_out == 0);
 	if (r == Z_STREAM_END)
 		return INFLATED_ALL;
+	if (r == Z_MEM_ERROR)
+		return INFLATED_NO_WINDOW;
 	/* What came out before the data broke is looked at all the same. */
 	if (r == Z_OK || r == Z_BUF_ERROR)
 		return INFLATED_PART;
@@ -115,6 +121,9 @@ static enum inflated inflate_zstd(struct scan_inflater *s, struct scan_out *o, c
 		o->n += out.pos;
 		*read = in.pos;
 	} while (!ZSTD_isError(r) && r != 0 && out.pos == room);
+	if (ZSTD_getErrorCode(r) == ZSTD_error_frameParameter_windowTooLarge ||
+	    ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation)
+		return INFLATED_NO_WINDOW;
 	if (ZSTD_isError(r))
 		return o->n > begin ? INFLATED_BROKEN : INFLATED_NOTHING;
 	return r == 0 ? INFLATED_ALL : INFLATED_PART;
@@ -180,7 +189,8 @@ static enum inflated inflate_one(struct scan_inflater *s, struct scan_out *o,
 		    : inflate_zlib(m.is_bare ? &s->bare : &s->z, o, p, n, limit, read);
 	if (r == INFLATED_TOO_MUCH && m.is_guess && !o->is_overfull)
 		r = INFLATED_PART;
-	if (r == INFLATED_NOTHING || (m.is_guess && o->n - begin < INFLATE_OUT_MIN)) {
+	if (r == INFLATED_NOTHING ||
+	    (m.is_guess && r != INFLATED_NO_WINDOW && o->n - begin < INFLATE_OUT_MIN)) {
 		o->n = was;
 		return INFLATED_NOTHING;
 	}
@@ -215,6 +225,13 @@ bool scan_inflate(struct scan_inflater *s, struct scan_out *o, const struct scan
 			continue;
 		if (!m.is_guess)
 			*what = m.decoder;
+		if (r == INFLATED_NO_WINDOW) {
+			/* Attack: a frame may ask for any window, however little is in it. */
+			if (!is_sent)
+				continue;
+			*limit = "limit-window";
+			break;
+		}
 		if (r == INFLATED_TOO_MUCH || o->is_overfull) {
 			*limit = "limit-ratio";
 			break;

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <zstd.h>
 
 #include "pack.h"
 #include "seen.h"
@@ -173,6 +174,42 @@ static void test_bomb(void **state)
 	test_free(text);
 }
 
+/* A frame that asks for a window of 2^log bytes, and has n of them. */
+static size_t zstd_frame(char *out, size_t size, const char *p, size_t n, int log)
+{
+	ZSTD_CCtx *c = ZSTD_createCCtx();
+	ZSTD_inBuffer in = {p, n, 0};
+	ZSTD_outBuffer o = {out, size, 0};
+
+	assert_false(ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, log)));
+	/* In two steps: the library makes the window no larger than a size that it knows. */
+	assert_false(ZSTD_isError(ZSTD_compressStream2(c, &o, &in, ZSTD_e_continue)));
+	assert_int_equal(ZSTD_compressStream2(c, &o, &in, ZSTD_e_end), 0);
+	(void)ZSTD_freeCCtx(c);
+	return o.pos;
+}
+
+/* Attack: what is packed fits any window, but the frame asks for one that we do not give. */
+static void test_window(void **state)
+{
+	static char plain[2048], packed[4096], text[8192];
+	size_t n = long_text(plain, 500), m;
+	struct seen s;
+
+	(void)state;
+	m = zstd_frame(packed, sizeof(packed), plain, n, 23);
+	assert_true(scan(SCAN_PLACE_BODY, packed, m).has_token);
+	m = zstd_frame(packed, sizeof(packed), plain, n, 24);
+	s = scan(SCAN_PLACE_BODY, packed, m);
+	assert_true(s.has_limit);
+	assert_string_equal(s.limit, "limit-window");
+	s = scan(SCAN_PLACE_BODY, text, pack_base64(text, packed, m));
+	assert_true(s.has_limit);
+	assert_string_equal(s.limit, "limit-window");
+	/* Archives that are fetched may need it, and nothing is decided by them. */
+	assert_false(scan(SCAN_PLACE_RESPONSE, packed, m).has_limit);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -182,6 +219,7 @@ int main(void)
 		cmocka_unit_test(test_cut),
 		cmocka_unit_test(test_body),
 		cmocka_unit_test(test_bomb),
+		cmocka_unit_test(test_window),
 	};
 
 	return cmocka_run_group_tests(tests, seen_setup, seen_teardown);
