@@ -172,12 +172,11 @@ static int put_default_identity(struct buf *text, const struct plan *p)
 static int file_put_git(struct agent_file *files, size_t *n, const struct plan *p,
 			const char *pinned, struct err *e)
 {
-	_cleanup_(buf_free) struct buf text;
+	_cleanup_(buf_free) struct buf text = BUF_INIT(AGENT_GITCONFIG_MAX);
 	int ret;
 
 	if (p->git.n_remotes == 0 && p->workspace == PLAN_WORKSPACE_NONE)
 		return 0;
-	buf_init(&text, AGENT_GITCONFIG_MAX);
 	ret = git_agent_config(&p->git, pinned, &text, e);
 	if (ret == 0 && put_default_identity(&text, p) < 0)
 		ret = err_set(e, -ENOBUFS, "the agent's git configuration is too large");

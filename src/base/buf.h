@@ -14,6 +14,8 @@ struct buf {
 	size_t cap;	 /* the most that may ever be held */
 };
 
+/* For a declaration, where a return may come before the first use. */
+#define BUF_INIT(cap_bytes) ((struct buf){.cap = (cap_bytes)})
 void buf_init(struct buf *b, size_t cap_bytes);
 void buf_free(struct buf *b);
 /* Empties; wipes nothing, keeps the memory. */

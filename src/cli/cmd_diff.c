@@ -60,11 +60,10 @@ static void warn_risky(struct diff *d, const struct branches_change *c)
 		   "asked:",
 		   c->n_risky, c->n_risky == 1 ? "" : "s");
 	for (size_t i = 0; i < c->n && n < DIFF_RISKY_SHOWN; i++) {
-		_cleanup_(buf_free) struct buf line;
+		_cleanup_(buf_free) struct buf line = BUF_INIT(65536);
 
 		if (!c->files[i].is_risky)
 			continue;
-		buf_init(&line, 65536);
 		if (branches_file_line(&c->files[i], &line) == 0)
 			shown_note(&d->out, TABLE_YELLOW, STR_FMT, STR_ARG(buf_str(&line)));
 		n++;
@@ -173,13 +172,12 @@ static int load_report(struct diff *d, struct err *e)
 
 static int show_report(struct diff *d, struct err *e)
 {
-	_cleanup_(buf_free) struct buf out;
+	_cleanup_(buf_free) struct buf out = BUF_INIT(16u << 20);
 	size_t n;
 	int r;
 
 	if (!d->report)
 		return 0;
-	buf_init(&out, 16u << 20);
 	r = report_print(str_slice(d->report, d->n_report), NULL, 0, &n, &out, e);
 	if (r == 0)
 		(void)shown_put(&d->out, buf_str(&out));

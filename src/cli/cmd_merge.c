@@ -35,7 +35,7 @@ struct merge {
 
 static int check_tree(struct merge *m, struct err *e)
 {
-	_cleanup_(buf_free) struct buf out;
+	_cleanup_(buf_free) struct buf out = BUF_INIT(16u << 20);
 	_cleanup_free_ char *busy = NULL;
 	int r;
 
@@ -54,7 +54,6 @@ static int check_tree(struct merge *m, struct err *e)
 			       "git commit",
 			       m->b.folder);
 	/* Files that git does not know are kept by git itself. */
-	buf_init(&out, 16u << 20);
 	r = USER_GIT(&m->b.git, &out, NULL, e, "status", "--porcelain", "--untracked-files=no",
 		     "--ignore-submodules=all");
 	if (r == 0 && buf_len(&out))
@@ -78,11 +77,10 @@ static void show_files(struct shown *out, const struct branches_change *c, bool 
 		       size_t *n_shown)
 {
 	for (size_t i = 0; i < c->n && *n_shown < MERGE_FILES_SHOWN; i++) {
-		_cleanup_(buf_free) struct buf line;
+		_cleanup_(buf_free) struct buf line = BUF_INIT(65536);
 
 		if (c->files[i].is_risky != is_risky)
 			continue;
-		buf_init(&line, 65536);
 		if (branches_file_line(&c->files[i], &line) == 0)
 			shown_note(out, is_risky ? TABLE_YELLOW : 0, STR_FMT,
 				   STR_ARG(buf_str(&line)));

@@ -60,13 +60,12 @@ static int check_backend(const struct plan *p, struct err *e)
 
 static void note_changes(const struct resume_was *was, const struct plan *plan)
 {
-	_cleanup_(buf_free) struct buf out;
+	_cleanup_(buf_free) struct buf out = BUF_INIT(CHANGES_BYTES);
 
 	if (was->policy_error[0]) {
 		cli_note("what has changed since cannot be said: %s", was->policy_error);
 		return;
 	}
-	buf_init(&out, CHANGES_BYTES);
 	if (changes_print(was, plan, &out) < 0)
 		cli_note("the policy has changed since, in more than can be said here");
 	else if (buf_len(&out))

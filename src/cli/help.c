@@ -86,7 +86,7 @@ int cli_misuse(const struct cli_args *a, const char *fmt, ...)
 int cli_pick(const struct cli_args *a, const char *const *names, size_t n)
 {
 	const char *word = a->positionals[0], *near = text_nearest(str_of(word), names, n);
-	_cleanup_(buf_free) struct buf list;
+	_cleanup_(buf_free) struct buf list = BUF_INIT(256);
 	char shown[96];
 	int ret = 0;
 
@@ -94,7 +94,6 @@ int cli_pick(const struct cli_args *a, const char *const *names, size_t n)
 		if (strcmp(word, names[i]) == 0)
 			return (int)i;
 	}
-	buf_init(&list, 256);
 	for (size_t i = 0; i < n && ret == 0; i++)
 		ret = buf_printf(&list, "%s%s", i == 0 ? "" : i + 1 < n ? ", " : " or ", names[i]);
 	text_visible_cstr(shown, sizeof(shown), str_of(word));

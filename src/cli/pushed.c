@@ -54,7 +54,7 @@ void pushed_show(int dir, const char *slug)
 	_cleanup_free_ char *folder = find_repository(dir);
 	_cleanup_free_ char *prefix = mem_printf("refs/heads/bottle/%s/", slug);
 	const struct user_git g = {.folder = folder};
-	_cleanup_(buf_free) struct buf out;
+	_cleanup_(buf_free) struct buf out = BUF_INIT(PUSHED_REFS_MAX);
 	struct str rest, line;
 	size_t n = 0;
 	bool found = true;
@@ -62,7 +62,6 @@ void pushed_show(int dir, const char *slug)
 
 	if (!folder)
 		return;
-	buf_init(&out, PUSHED_REFS_MAX);
 	if (USER_GIT(&g, &out, &status, NULL, "for-each-ref", "--format=%(refname)", prefix) < 0 ||
 	    status != 0)
 		return;

@@ -88,7 +88,7 @@ static int put_end(struct buf *b, const struct runs_end *end)
 
 int runs_add(int dir, const struct runs *r, const struct runs_end *end, struct err *e)
 {
-	_cleanup_(buf_free) struct buf b;
+	_cleanup_(buf_free) struct buf b = BUF_INIT(RUNS_BYTES);
 	int ret = 0;
 
 	if (r->n > 0 && r->ends[r->n - 1].after == end->after)
@@ -96,7 +96,6 @@ int runs_add(int dir, const struct runs *r, const struct runs_end *end, struct e
 	if (r->n == RUNS_MAX)
 		return err_set(e, -E2BIG, "it has been resumed %d times, and no more are counted",
 			       RUNS_MAX);
-	buf_init(&b, RUNS_BYTES);
 	for (size_t i = 0; ret == 0 && i < r->n; i++)
 		ret = put_end(&b, &r->ends[i]);
 	if (ret == 0)

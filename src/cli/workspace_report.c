@@ -10,7 +10,7 @@
 
 void workspace_report_show(int dir, const char *slug)
 {
-	_cleanup_(buf_free) struct buf out;
+	_cleanup_(buf_free) struct buf out = BUF_INIT(SHOWN_BYTES_MAX);
 	_cleanup_free_ char *text = NULL;
 	struct err e = ERR_INIT;
 	struct str json;
@@ -20,7 +20,6 @@ void workspace_report_show(int dir, const char *slug)
 	text = (char *)(uintptr_t)json.p;
 	if (r == -ENOENT && !e.code)
 		return;
-	buf_init(&out, SHOWN_BYTES_MAX);
 	if (r == 0)
 		r = report_print(json, slug, slug ? REPORT_LINES_SHOWN : 0, &n, &out, &e);
 	if (r < 0)

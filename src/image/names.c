@@ -125,13 +125,12 @@ int image_names_make(struct image_names *out, const char *version, const char *m
 	/* What an image stands on has a smaller number. */
 	for (unsigned k = 0; k < IMAGE_KIND_COUNT; k++) {
 		const struct image_template *t = &image_templates[k];
-		_cleanup_(buf_free) struct buf b;
+		_cleanup_(buf_free) struct buf b = BUF_INIT(1u << 20);
 		char hex[65];
 		int ret;
 
 		if (t->has_program && !program_hash)
 			continue;
-		buf_init(&b, 1u << 20);
 		if (add(&b, NAMES_FORMAT, version) < 0 || add(&b, "machine", machine) < 0 ||
 		    add_inputs(&b, t, t->below >= 0 ? out->reference[t->below] : NULL,
 			       program_hash) < 0)

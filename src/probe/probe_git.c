@@ -192,7 +192,7 @@ void probe_git_ask(const struct probe_env *env, const char *method, const char *
 {
 	const char *host = env->is_control ? "127.0.0.1" : env->pinned;
 	uint16_t port = env->is_control ? env->plain : SERVICE_PORT_GITGATE;
-	_cleanup_(buf_free) struct buf out;
+	_cleanup_(buf_free) struct buf out = BUF_INIT(PACK_MAX + 65536);
 	_cleanup_close_ int fd = -1;
 
 	memset(r, 0, sizeof(*r));
@@ -202,7 +202,6 @@ void probe_git_ask(const struct probe_env *env, const char *method, const char *
 			       host ? strerror(-fd) : "no address");
 		return;
 	}
-	buf_init(&out, PACK_MAX + 65536);
 	must(buf_printf(&out, "%s %s HTTP/1.1\r\nHost: %s:%u\r\nConnection: close\r\n%s", method,
 			target, host, port, headers));
 	if (body.n > 0)

@@ -708,6 +708,7 @@ class Caps(Case):
         c = self.repo.commit({**FILES, **{b".github/workflows/%d.yml" % i: b"1" for i in range(1025)}}, [self.base])
         self.assertEqual(self.rules(c), {"limit-sensitive", "sensitive"})
 
+    @unittest.skipIf("ASAN_OPTIONS" in os.environ, "a thousand forks take minutes under AddressSanitizer")
     def test_merges(self):
         """Past those that are looked into, a path that a merge took from one side is not taken on trust."""
         def flows(n, version):
@@ -785,4 +786,4 @@ class Caps(Case):
 
 
 if __name__ == "__main__":
-    unittest.main()
+    unittest.main(verbosity=2)  # which gives the reasons of skips
