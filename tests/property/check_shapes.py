@@ -322,8 +322,9 @@ EXCUSED = (
 )
 
 
-def excused(shape):
-    return any(shape.how[0] == kind and words <= set(shape.how) for kind, words, _ in EXCUSED)
+def excuse_of(shape):
+    """The reason, or None."""
+    return next((why for kind, words, why in EXCUSED if shape.how[0] == kind and words <= set(shape.how)), None)
 
 
 def is_caught(shape, found):
@@ -382,19 +383,20 @@ def main():
     with tempfile.TemporaryDirectory(prefix="cb-shapes-") as scratch:
         n_excused = collections.Counter()
         for shape, found in run(checker, scratch, r, ROUNDS, secret_of):
-            if excused(shape):
-                n_excused[shape.how[0] + " " + shape.place] += 1
+            if excuse_of(shape):
+                n_excused[excuse_of(shape)] += 1
                 continue
             bad += 1
             print("MISSED", shape.how, shape.tip, [(f["kind"], f["rule"], f["what"]) for f in found])
-        print("excused", dict(n_excused))
+        print(f"note: {ROUNDS} shapes of a secret: {bad} missed")
+        for why, n in n_excused.items():
+            print(f"note: {n} not found: {why}")
         false = collections.Counter()
         for shapes, f in run(checker, scratch, r, ROUNDS, benign_of):
             false[f["rule"]] += 1
             print("FALSE", f["kind"], f["rule"], f["what"], f["decoders"], [s.how for s in shapes if s.commits and f["commit"] in s.commits])
-        print(f"false positives: {sum(false.values())} of {ROUNDS}: {dict(false)}")
+        print(f"note: {ROUNDS} look-alikes: {sum(false.values())} refused {dict(false) or ''}")
     checker.close()
-    print(f"{bad} missed")
     # Look-alikes that do not pass cost people; a few in ten thousand are the price of the rest.
     return 1 if bad or sum(false.values()) > ROUNDS // 500 else 0
 
