@@ -16,20 +16,19 @@
 #include "base/mem.h"
 #include "base/signals.h"
 #include "base/timeutil.h"
+#include "priv/priv.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/close_range.h>
-#include <linux/landlock.h>
 #include <poll.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define GIT_FILES_MAX	4096
@@ -38,25 +37,6 @@
 #define GIT_MAJOR_MIN	2
 #define GIT_MINOR_MIN	30
 #define GIT_VERSION_MAX 128
-
-/* Debian 12's kernel headers stop at ABI 2; these are the later ones (landlock(7)). */
-#define BOX_EXECUTE    (1ull << 0)
-#define BOX_WRITE_FILE (1ull << 1)
-#define BOX_READ       ((1ull << 2) | (1ull << 3)) /* files, folders */
-#define BOX_REMOVE     ((1ull << 4) | (1ull << 5)) /* folders, files */
-#define BOX_MAKE       ((1ull << 7) | (1ull << 8)) /* folders, regular files */
-#define BOX_REFER      (1ull << 13)
-#define BOX_TRUNCATE   (1ull << 14)
-#define BOX_IOCTL_DEV  (1ull << 15)
-#define BOX_ABI1       ((1ull << 13) - 1)
-#define BOX_FILE_ONLY  (BOX_EXECUTE | BOX_WRITE_FILE | (1ull << 2) | BOX_TRUNCATE)
-#define BOX_WRITE      (BOX_READ | BOX_WRITE_FILE | BOX_REMOVE | BOX_MAKE | BOX_REFER | BOX_TRUNCATE)
-#define BOX_NO_NETWORK 3ull /* bind and connect by TCP */
-#define BOX_SCOPED     3ull /* abstract sockets, signals */
-
-struct box_attr {
-	uint64_t handled_access_fs, handled_access_net, scoped;
-};
 
 const char *host_git_find(void)
 {
@@ -71,136 +51,91 @@ const char *host_git_find(void)
 
 /* --- Landlock --- */
 
-struct box {
-	int ruleset;
-	uint64_t handled;
-};
-
-static int box_begin(struct box *b, struct err *e)
-{
-	struct box_attr attr = {.handled_access_fs = BOX_ABI1};
-	size_t size = sizeof(attr.handled_access_fs);
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-
-	*b = (struct box){.ruleset = -1};
-	if (abi < 0 && (errno == ENOSYS || errno == EOPNOTSUPP))
-		return 1;
-	if (abi < 0)
-		return err_errno(e, "landlock");
-	/* Without REFER nothing could be moved out of a quarantine. */
-	if (abi < 2)
-		return 1;
-	attr.handled_access_fs |= BOX_REFER;
-	if (abi >= 3)
-		attr.handled_access_fs |= BOX_TRUNCATE;
-	if (abi >= 4) {
-		attr.handled_access_net = BOX_NO_NETWORK;
-		size = offsetof(struct box_attr, scoped);
-	}
-	if (abi >= 5)
-		attr.handled_access_fs |= BOX_IOCTL_DEV;
-	if (abi >= 6) {
-		attr.scoped = BOX_SCOPED;
-		size = sizeof(attr);
-	}
-	b->handled = attr.handled_access_fs;
-	b->ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
-	return b->ruleset < 0 ? err_errno(e, "landlock: create ruleset") : 0;
-}
+#define BOX_WRITE (PRIV_READ | PRIV_WRITE | PRIV_MANAGE)
 
 /* What is not there needs no rule: nobody in the box can make it. */
-static int box_allow(struct box *b, const char *path, uint64_t access, struct err *e)
-{
-	_cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
-	struct landlock_path_beneath_attr rule = {.parent_fd = fd};
-	struct stat st;
+struct box {
+	struct priv_path paths[HOST_REPO_ALTERNATES_MAX + 32];
+	size_t n;
+	char *joined[8]; /* the paths that are owned */
+	size_t n_joined;
+};
 
-	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-		return 0;
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(e, "landlock: open \"%s\"", path);
-	if (!S_ISDIR(st.st_mode))
-		access &= BOX_FILE_ONLY;
-	rule.allowed_access = access & b->handled;
-	if (syscall(SYS_landlock_add_rule, b->ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0)
-		return err_errno(e, "landlock: rule for \"%s\"", path);
-	return 0;
+static void box_free(struct box *b)
+{
+	for (size_t i = 0; i < b->n_joined; i++)
+		free(b->joined[i]);
 }
 
-static int box_allow_below(struct box *b, const char *folder, const char *name, uint64_t access,
-			   struct err *e)
+static void box_allow(struct box *b, const char *path, unsigned access)
 {
-	_cleanup_free_ char *path = mem_printf("%s/%s", folder, name);
+	assert(b->n < ARRAY_LEN(b->paths));
+	b->paths[b->n++] = (struct priv_path){path, access | PRIV_OPTIONAL};
+}
 
-	return box_allow(b, path, access, e);
+static void box_allow_below(struct box *b, const char *folder, const char *name, unsigned access)
+{
+	assert(b->n_joined < ARRAY_LEN(b->joined));
+	b->joined[b->n_joined] = mem_printf("%s/%s", folder, name);
+	box_allow(b, b->joined[b->n_joined++], access);
 }
 
 /* git, the programs that it calls by name, and what the loader opens for them. */
-static int box_allow_programs(struct box *b, const char *program, struct err *e)
+static void box_allow_programs(struct box *b, const char *program)
 {
-	static const struct {
-		const char *path;
-		uint64_t access;
-	} all[] = {
-		{"/usr/lib/git-core", BOX_READ | BOX_EXECUTE},
-		{"/usr/libexec/git-core", BOX_READ | BOX_EXECUTE},
-		{"/usr/local/libexec/git-core", BOX_READ | BOX_EXECUTE},
-		{"/usr/lib", BOX_READ},
-		{"/usr/lib64", BOX_READ},
-		{"/usr/local/lib", BOX_READ},
-		{"/lib", BOX_READ},
-		{"/lib64", BOX_READ},
-		{"/lib64/ld-linux-x86-64.so.2", BOX_READ | BOX_EXECUTE},
-		{"/lib/ld-linux-aarch64.so.1", BOX_READ | BOX_EXECUTE},
-		{"/lib/ld-musl-x86_64.so.1", BOX_READ | BOX_EXECUTE},
-		{"/lib/ld-musl-aarch64.so.1", BOX_READ | BOX_EXECUTE},
-		{"/etc/ld.so.cache", BOX_READ},
-		{"/dev/null", BOX_READ | BOX_WRITE_FILE},
-		{"/dev/urandom", BOX_READ},
+	static const struct priv_path all[] = {
+		{"/usr/lib/git-core", PRIV_READ | PRIV_EXECUTE},
+		{"/usr/libexec/git-core", PRIV_READ | PRIV_EXECUTE},
+		{"/usr/local/libexec/git-core", PRIV_READ | PRIV_EXECUTE},
+		{"/usr/lib", PRIV_READ},
+		{"/usr/lib64", PRIV_READ},
+		{"/usr/local/lib", PRIV_READ},
+		{"/lib", PRIV_READ},
+		{"/lib64", PRIV_READ},
+		{"/lib64/ld-linux-x86-64.so.2", PRIV_READ | PRIV_EXECUTE},
+		{"/lib/ld-linux-aarch64.so.1", PRIV_READ | PRIV_EXECUTE},
+		{"/lib/ld-musl-x86_64.so.1", PRIV_READ | PRIV_EXECUTE},
+		{"/lib/ld-musl-aarch64.so.1", PRIV_READ | PRIV_EXECUTE},
+		{"/etc/ld.so.cache", PRIV_READ},
+		{"/dev/null", PRIV_READ | PRIV_WRITE},
+		{"/dev/urandom", PRIV_READ},
 	};
-	int ret = box_allow(b, program, BOX_READ | BOX_EXECUTE, e);
 
-	for (size_t i = 0; i < ARRAY_LEN(all) && ret == 0; i++)
-		ret = box_allow(b, all[i].path, all[i].access, e);
-	return ret;
+	box_allow(b, program, PRIV_READ | PRIV_EXECUTE);
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		box_allow(b, all[i].path, all[i].access);
 }
 
-static int box_allow_repo(struct box *b, const struct host_git *g, struct err *e)
+static void box_allow_repo(struct box *b, const struct host_git *g)
 {
 	static const char *const seen[] = {"refs", "packed-refs", "worktrees"};
 	const struct host_repo *r = g->repo;
 	_cleanup_free_ char *own = mem_printf(HOST_GIT_BRANCHES "%s", g->slug);
 	_cleanup_free_ char *log = mem_printf("logs/%s", own);
-	int ret = 0;
 
-	for (size_t i = 0; i < r->n_alternates && ret == 0; i++)
-		ret = box_allow(b, r->alternates[i], BOX_READ, e);
-	if (ret == 0)
-		ret = box_allow(b, r->objects, BOX_READ, e);
-	if (ret == 0)
-		ret = box_allow(b, g->made, BOX_READ, e);
-	for (size_t i = 0; i < ARRAY_LEN(seen) && ret == 0 && g->power == HOST_GIT_LOOK; i++)
-		ret = box_allow_below(b, r->common_dir, seen[i], BOX_READ, e);
-	if (ret < 0 || g->power != HOST_GIT_RECEIVE)
-		return ret;
-	ret = box_allow(b, r->objects, BOX_WRITE, e);
-	if (ret == 0)
-		ret = box_allow_below(b, r->common_dir, own, BOX_WRITE, e);
-	return ret == 0 ? box_allow_below(b, r->common_dir, log, BOX_WRITE, e) : ret;
+	for (size_t i = 0; i < r->n_alternates; i++)
+		box_allow(b, r->alternates[i], PRIV_READ);
+	box_allow(b, r->objects, PRIV_READ);
+	box_allow(b, g->made, PRIV_READ);
+	for (size_t i = 0; i < ARRAY_LEN(seen) && g->power == HOST_GIT_LOOK; i++)
+		box_allow_below(b, r->common_dir, seen[i], PRIV_READ);
+	if (g->power != HOST_GIT_RECEIVE)
+		return;
+	box_allow(b, r->objects, BOX_WRITE);
+	box_allow_below(b, r->common_dir, own, BOX_WRITE);
+	box_allow_below(b, r->common_dir, log, BOX_WRITE);
 }
 
+/* A kernel that has no Landlock, or one that cannot allow moving out of a quarantine, leaves git's
+ * own rules and the filter. */
 static int box_landlock(const struct host_git *g, const char *program, struct err *e)
 {
-	struct box b;
-	int ret = box_begin(&b, e);
+	_cleanup_(box_free) struct box b = {.n = 0};
+	int ret;
 
-	if (ret == 0)
-		ret = box_allow_programs(&b, program, e);
-	if (ret == 0)
-		ret = box_allow_repo(&b, g, e);
-	if (ret == 0 && syscall(SYS_landlock_restrict_self, b.ruleset, 0) < 0)
-		ret = err_errno(e, "landlock: restrict");
-	close_fd(&b.ruleset);
+	box_allow_programs(&b, program);
+	box_allow_repo(&b, g);
+	ret = priv_landlock(b.paths, b.n, false, e);
 	return ret < 0 ? ret : 0;
 }
 

@@ -20,9 +20,8 @@
 #define LL_FS_READ	   ((1ull << 2) | (1ull << 3))			/* READ_FILE, READ_DIR */
 #define LL_FS_WRITE	   ((1ull << 1) | (1ull << 8) | LL_FS_TRUNCATE) /* WRITE_FILE, MAKE_REG */
 #define LL_FS_EXECUTE	   (1ull << 0)
-/* REMOVE_DIR, REMOVE_FILE, MAKE_DIR, MAKE_SYM; no devices, sockets or fifos. */
-#define LL_FS_MANAGE                                                                               \
-	(LL_FS_WRITE | (1ull << 4) | (1ull << 5) | (1ull << 7) | (1ull << 12) | LL_FS_REFER)
+/* REMOVE_DIR, REMOVE_FILE, MAKE_DIR; no devices, sockets, fifos or symbolic links. */
+#define LL_FS_MANAGE	(LL_FS_WRITE | (1ull << 4) | (1ull << 5) | (1ull << 7) | LL_FS_REFER)
 #define LL_FS_FILE_ONLY (LL_FS_EXECUTE | (1ull << 1) | (1ull << 2) | LL_FS_TRUNCATE)
 
 struct ll_ruleset_attr {
@@ -37,7 +36,7 @@ static int landlock_add_path(int ruleset, const struct priv_path *path, uint64_t
 	struct stat st;
 	uint64_t access = 0;
 
-	if (fd < 0 && errno == ENOENT && (path->access & PRIV_OPTIONAL))
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR) && (path->access & PRIV_OPTIONAL))
 		return 0;
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(e, "landlock: open \"%s\"", path->path);

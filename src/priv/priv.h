@@ -33,9 +33,9 @@ enum priv_access {
 	PRIV_READ = 1,
 	PRIV_WRITE = 2, /* into files, and new regular ones */
 	PRIV_EXECUTE = 4,
-	/* Folders too, removing, renaming and linking from one folder below it to another. No
-	 * kernel before Landlock's ABI 2 can allow the last: there the whole step is left out, as
-	 * if there were no Landlock. */
+	/* Folders too, removing, renaming and linking from one folder below it to another; no
+	 * symbolic links, which would lead others out of it. No kernel before Landlock's ABI 2 can
+	 * allow the last: there the whole step is left out, as if there were no Landlock. */
 	PRIV_MANAGE = 8,
 	PRIV_OPTIONAL = 16 /* a path that is not there is no error */
 };
