@@ -330,6 +330,25 @@ char *world_last(struct world *w, size_t *n)
 	return copy;
 }
 
+void world_last_drop(struct world *w)
+{
+	(void)pthread_mutex_lock(&w->lock);
+	w->last_n = 0;
+	(void)pthread_mutex_unlock(&w->lock);
+}
+
+char *world_last_wait(struct world *w, size_t *n)
+{
+	char *last = world_last(w, n);
+
+	for (int i = 0; i < 1000 && *n == 0; i++) {
+		free(last);
+		(void)usleep(10000);
+		last = world_last(w, n);
+	}
+	return last;
+}
+
 /* --- clients --- */
 
 struct client client_open(struct world *w)

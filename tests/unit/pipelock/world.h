@@ -50,6 +50,10 @@ bool world_record(struct world *w, struct record *r);
 void world_records_drop(struct world *w);
 /* A copy of what egress got last; the caller frees. */
 char *world_last(struct world *w, size_t *n);
+/* The same of what egress gets after world_last_drop(), waited for. A request that is broken off is
+ * there when its connection has ended, which may be after its client knows. */
+void world_last_drop(struct world *w);
+char *world_last_wait(struct world *w, size_t *n);
 
 struct client {
 	int fd;
