@@ -41,7 +41,7 @@ struct check_pending {
 	char decoders[32];
 	const char *what; /* static */
 	uint64_t line;
-	uint8_t digest[32]; /* of the bytes that matched */
+	uint8_t digest[32]; /* of the bytes that matched, and what belongs to them */
 	char commit[GIT_OID_SIZE];
 	char *path; /* as it is, NUL-terminated; NULL: none known */
 	bool is_dropped;
@@ -80,6 +80,7 @@ struct check_text {
 	unsigned unit;	   /* bytes of a newline: 1, or 2 in UTF-16, 4 in UTF-32 */
 	struct scan_stream *stream;
 	unsigned n_findings;
+	bool is_last; /* no more will come */
 };
 
 struct check {

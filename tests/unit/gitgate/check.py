@@ -318,7 +318,9 @@ class Archives(Case):
         self.clean(self.with_file(gzip.compress(noise(5 << 20))))
 
     def test_names(self):
-        self.one(self.with_file(zip_of([("d/" + AWS.decode(), b"1")])), rule="aws-access-key")
+        # as a name, and as it stands in both of its headers, behind which there are other bytes
+        found = self.push(self.with_file(zip_of([("d/" + AWS.decode(), b"1")])))
+        self.assertEqual([f["rule"] for f in found], ["aws-access-key"] * 3)
         self.one(self.with_file(zip_of([(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1")])), what="archive entry's name")
         for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
             self.one(self.with_file(tar_of(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1", format=form)),
@@ -412,6 +414,51 @@ class Allowed(Case):
         self.one(self.repo.commit({**files, b"own": b"x\n" + SECRET}, [old]), rule="bottle-secret")
         # a branch that does not stand on it
         self.one(self.repo.commit({**FILES, b"test/keys.txt": keep}, [self.base]), path="test/keys.txt")
+
+    def test_another_that_begins_or_ends_alike(self):
+        """A rule may match a part of a secret that others have as well: they are known by the rest."""
+        def pem(seed, kind="RSA "):
+            body = base64.b64encode(noise(900, seed)).decode()
+            lines = "\n".join(body[i:i + 64] for i in range(0, len(body), 64))
+            return f"-----BEGIN {kind}PRIVATE KEY-----\n{lines}\n-----END {kind}PRIVATE KEY-----\n".encode()
+
+        def b64(seed, n=240):
+            return base64.b64encode(noise(n, seed)).rstrip(b"=")
+
+        def lines(data):
+            return base64.encodebytes(b"key = AK" + b"IAQZ7PWLM4XDT2" + data + b"\n" + b"words and more words\n" * 9)
+        for name, old, new in (
+                ("pem", pem(1), pem(2)), ("pgp", pem(1, "PGP "), pem(2, "PGP ")),
+                ("string", b'k = "' + pem(1).replace(b"\n", b"\\n") + b'"\n', b'k = "' + pem(2).replace(b"\n", b"\\n") + b'"\n'),
+                ("body", pem(1)[32:-30].replace(b64(1)[:60], b"b3BlbnNzaC1r" + b"ZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gt"),
+                 b"b3BlbnNzaC1r" + b"ZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gt\n" + b64(2, 45)),
+                ("jwt", b"t: ey" + b"JhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczov" + b64(1) + b"\n", b"t: ey" + b"JhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczov" + b64(2) + b"\n"),
+                ("putty", b"PuTTY-User-Key" + b"-File-2: ssh-rsa\nPrivate-Lines: 8\n" + b64(1) + b"\n",
+                 b"PuTTY-User-Key" + b"-File-2: ssh-rsa\nPrivate-Lines: 8\n" + b64(2) + b"\n"),
+                ("vault", b"$ANSIBLE" + b"_VAULT;1.1;AES256\n" + noise(99, 1).hex().encode() + b"\n",
+                 b"$ANSIBLE" + b"_VAULT;1.1;AES256\n" + noise(99, 2).hex().encode() + b"\n"),
+                ("base64", lines(b"BNKF"), lines(b"CMJE")), ("utf16", pem(1).decode().encode("utf-16"), pem(2).decode().encode("utf-16"))):
+            with self.subTest(name):
+                old, new = [b"first\n" + x if name != "utf16" else x for x in (old, new)]
+                f = self.one(self.with_file(old))
+                upstream = self.with_file(old)
+                self.repo.ref("heads/alike-" + name, upstream)
+                if name != "utf16":
+                    self.clean(self.with_file(b"above\n" + old, parents=[upstream]))
+                    self.clean(self.with_file(b"above\n" + old, path=b"y/file"), options="allow=" + self.one(
+                        self.with_file(b"above\nmore\n" + old, path=b"y/file"))["fingerprint"])
+                self.one(self.with_file(new, parents=[upstream]))
+                self.assertTrue(self.push(self.with_file(old + new, parents=[upstream])))
+                self.one(self.with_file(new), options="allow=" + f["fingerprint"])
+
+    def test_alike_in_a_stream(self):
+        """As above, where only a part of the file is in memory; wherever it is cut."""
+        head = b"-----BEGIN " + b"RSA PRIVATE KEY-----\n"
+        for at in (1 << 20, (1 << 20) + (64 << 10) - len(head), (1 << 20) + (64 << 10) - len(head) - 200, 1300000):
+            old, new = (b"x" * (at - 1) + b"\n" + head + base64.encodebytes(noise(900, i)) for i in (1, 2))
+            upstream = self.with_file(old)
+            self.repo.ref(f"heads/stream-{at}", upstream)
+            self.one(self.with_file(new, parents=[upstream]), rule="private-key")
 
 
 class LookAlikes(Case):
