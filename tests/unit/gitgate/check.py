@@ -587,6 +587,30 @@ class Structure(Case):
         with self.assertRaisesRegex(RuntimeError, "too long"):
             self.push(self.with_file(b"some words\n" * 500000), options="deadline_ms=0")
 
+    def test_asked_for_much(self):
+        """More than a pipe holds is asked for, and git answers before it has read it all."""
+        self.addCleanup(self.checker.end_after(60).cancel)
+        paths = [b"/".join([b"some-words-" * 20] * 9) + b"/%02d" % i for i in range(64)]
+
+        def files(more):
+            return {p: b"file %d\n" % i + more + b"key = " + AWS + b"\n" + b"words and more words\n" * 3000
+                    for i, p in enumerate(paths)}
+        old = self.repo.commit({**FILES, **files(b"")}, [self.base])
+        self.repo.ref("heads/much", old)
+        self.clean(self.repo.commit({**FILES, **files(b"more\n")}, [old]))
+
+    def test_git_that_speaks_for_ever(self):
+        program = self.scratch.name + "/git"
+        with open(program, "w") as f:
+            f.write("#!/bin/sh\nexec >&-\nwhile :; do echo words >&2; done\n")
+        os.chmod(program, 0o755)
+        checker = Checker(PROGRAM)
+        self.addCleanup(checker.close)
+        self.addCleanup(checker.end_after(60).cancel)
+        with self.assertRaisesRegex(RuntimeError, "too long"):
+            checker.push(self.repo, self.base, options="deadline_ms=1500;git=" + program)
+
+
 class Sensitive(Case):
     FLOW = b".github/workflows/ci.yml"
 
