@@ -121,7 +121,7 @@ static bool is_without_oid(const struct check_pending *p)
 	return memcmp(p->oid, none, sizeof(none)) == 0;
 }
 
-/* The same bytes of the same object, read in another way. */
+/* The same bytes of the same object or path, read in another way. */
 static bool is_told(const struct check *c, const struct check_pending *p)
 {
 	for (size_t i = c->n_pending - 1; i-- > 0;) {
@@ -130,6 +130,7 @@ static bool is_told(const struct check *c, const struct check_pending *p)
 		if (memcmp(q->oid, p->oid, sizeof(p->oid)) != 0)
 			return false;
 		if (strcmp(q->rule, p->rule) == 0 && !q->path == !p->path &&
+		    (!p->path || strcmp(q->path, p->path) == 0) &&
 		    (q->what == p->what || !is_without_oid(p)) &&
 		    memcmp(q->digest, p->digest, sizeof(p->digest)) == 0)
 			return true;

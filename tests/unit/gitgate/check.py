@@ -394,6 +394,13 @@ class Allowed(Case):
         for k in (1, 30, 3000):
             self.clean(self.with_file(b"other words\n" * k + ASSIGNED + b"more\n"), options="allow=" + g["fingerprint"])
 
+    def test_one_path_of_two(self):
+        c = self.repo.commit({**FILES, b"a/" + AWS: b"1", b"b/" + AWS: b"1"}, [self.base])
+        found = self.push(c)
+        self.assertEqual([f["path"] for f in found], ["a/***", "b/***"])
+        for f in found:
+            self.one(c, options="allow=" + f["fingerprint"])
+
     def test_never_the_own(self):
         for value in (SECRET, CANARY, PLACEHOLDER):
             c = self.with_file(b"x " + value)
