@@ -472,6 +472,7 @@ class LookAlikes(Case):
     def test_pass(self):
         b64 = base64.b64encode(noise(300))
         for text in (b'if (line == "-----BEGIN ' + b'RSA PRIVATE KEY-----") {\n\treturn read_key(file);\n}\n',
+                     b"-----BEGIN " + b"PRIVATE KEY-----\nis what a key begins with.\n\tIts lines\n  have 64 letters each,\nand it ends\nas it began\n",
                      b"card 4242" + b"424242424242\n", b"1 2 3, 4539578763621486, 77, 4556737586899855, 5\n",
                      b"see testcase-6014493" + b"291577344 of the fuzzer\n",
                      b64 + b"ACCA" + b"A" * 16 + b64, noise(90).hex().upper().encode() + b"ACCA" + b"0311AFB9CCD60218" + noise(90).hex().upper().encode(),
@@ -485,7 +486,8 @@ class LookAlikes(Case):
         head = "-----BEGIN " + "RSA PRIVATE KEY-----"
         for text in (head + "\n" + key, head + "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n" + key,
                      'k = "' + head + "\\n" + key.replace("\n", "\\n") + '"', "\ufeff" + head + "\r\n" + key,
-                     "x" * 1300000 + "\n" + head + "\n" + key):
+                     "x" * 1300000 + "\n" + head + "\n" + key,
+                     *(head + eol + eol.join(body[i:i + 24] for i in range(0, len(body), 24)) for eol in ("\n", "\r\n", "\n\t", "\\n"))):
             self.one(self.with_file(text.encode()), rule="private-key")
         self.one(self.with_file((head + "\n" + key).encode("utf-16")), rule="private-key")
         self.one(self.with_file(b"git clone https://user:" + b"s3cr3tpw@git.example.company.io/x\n"), rule="basic-auth-url")
