@@ -16,14 +16,36 @@ static bool is(const char *rule, const char *id)
 	return strcmp(rule, id) == 0;
 }
 
+/* A line's end, or what stands for one in a string: how many bytes. */
+static size_t line_end(struct str s, size_t at)
+{
+	if (s.p[at] == '\n' || s.p[at] == '\r')
+		return 1;
+	return s.p[at] == '\\' && at + 1 < s.n && (s.p[at + 1] == 'n' || s.p[at + 1] == 'r') ? 2
+											     : 0;
+}
+
 /* Code that reads or writes keys names their first line. A key goes on with base64, behind a
- * newline (or what stands for one) and perhaps headers. */
+ * newline (or what stands for one) and perhaps headers; its lines may be as short as its owner
+ * likes, and indented. Words have more than line ends between them. */
 static bool has_key_body(struct str s, size_t to, bool is_whole)
 {
-	size_t end = s.n - to < KEY_BODY_BYTES ? s.n : to + KEY_BODY_BYTES, run = 0;
+	size_t end = s.n - to < KEY_BODY_BYTES ? s.n : to + KEY_BODY_BYTES, run = 0, skip;
+	bool is_spaced = false, is_new_line = false;
 
 	for (size_t i = to; i < end; i++) {
-		run = ascii_is_alnum(s.p[i]) || s.p[i] == '+' || s.p[i] == '/' ? run + 1 : 0;
+		if ((skip = line_end(s, i)) > 0) {
+			is_new_line = true;
+			i += skip - 1;
+		} else if (s.p[i] == ' ' || s.p[i] == '\t') {
+			is_spaced = true;
+		} else if (ascii_is_alnum(s.p[i]) || s.p[i] == '+' || s.p[i] == '/') {
+			run = is_spaced && !is_new_line ? 1 : run + 1;
+			is_spaced = is_new_line = false;
+		} else {
+			run = 0;
+			is_spaced = is_new_line = false;
+		}
 		if (run >= KEY_BODY_RUN)
 			return true;
 	}

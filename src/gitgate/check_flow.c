@@ -23,13 +23,15 @@ static void child_none(struct git_child *c)
 	*c = (struct git_child){-1, -1, -1, -1, -1};
 }
 
-static int give_all(int fd, struct str s, struct err *e)
+/* What the pipe takes. A git that ends before it has read everything says why by its status. */
+static void give(struct check_flow *f)
 {
-	int r;
+	ssize_t n = f->in.n ? write(f->first.in_fd, f->in.p, f->in.n) : 0;
 
-	/* At most CHECK_UPDATES_MAX lines: they fit the pipe. */
-	r = io_write_all(fd, s.p, s.n);
-	return r < 0 && r != -EPIPE ? err_set(e, r, "write to git") : 0;
+	if (n > 0)
+		f->in = str_sub(f->in, (size_t)n, f->in.n);
+	if (f->in.n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		close_fd(&f->first.in_fd);
 }
 
 int check_flow_open(struct check_flow *f, struct check *c, const char *name,
@@ -41,6 +43,7 @@ int check_flow_open(struct check_flow *f, struct check *c, const char *name,
 	child_none(&f->first);
 	child_none(&f->second);
 	f->name = name;
+	f->in = in;
 	f->deadline_ns = c->in->deadline_ns;
 	r = git_run_start(c->in->git, first, (int[]){-1, -1, -1}, -1, &f->first, c->e);
 	if (r < 0)
@@ -53,14 +56,11 @@ int check_flow_open(struct check_flow *f, struct check *c, const char *name,
 	}
 	out = second ? f->second.out_fd : f->first.out_fd;
 	(void)fcntl(out, F_SETPIPE_SZ, FLOW_PIPE_BYTES);
-	if (r == 0)
-		r = give_all(f->first.in_fd, in, c->e);
-	close_fd(&f->first.in_fd);
-	for (int i = 0; i < 2; i++) {
-		int fd = i ? f->second.err_fd : f->first.err_fd;
+	for (int i = 0; i < 3 && r == 0; i++) {
+		int fd = (int[]){f->first.in_fd, f->first.err_fd, f->second.err_fd}[i];
 
-		if (fd >= 0)
-			(void)io_set_nonblock(fd, true);
+		if (fd >= 0 && (r = io_set_nonblock(fd, true)) < 0)
+			(void)err_set(c->e, r, "git's pipe");
 	}
 	if (r < 0)
 		(void)check_flow_close(f, c);
@@ -80,7 +80,8 @@ static void take_err(struct check_flow *f, int *fd)
 		f->err_text[f->err_n++] = piece[i];
 }
 
-/* Reads once, waiting for it. 0 with is_over at the end. */
+/* Reads once, waiting for it, and gives what is to be given meanwhile: git answers before it has
+ * read all, and would wait for us as we for it. 0 with is_over at the end. */
 static int flow_read(struct check_flow *f, struct check *c)
 {
 	int *out = f->second.pid > 0 ? &f->second.out_fd : &f->first.out_fd;
@@ -88,7 +89,8 @@ static int flow_read(struct check_flow *f, struct check *c)
 	for (;;) {
 		struct pollfd p[] = {{*out, POLLIN, 0},
 				     {f->first.err_fd, POLLIN, 0},
-				     {f->second.err_fd, POLLIN, 0}};
+				     {f->second.err_fd, POLLIN, 0},
+				     {f->first.in_fd, POLLOUT, 0}};
 		int n = poll(p, ARRAY_LEN(p), FLOW_POLL_MS);
 		ssize_t k;
 
@@ -102,6 +104,8 @@ static int flow_read(struct check_flow *f, struct check *c)
 			take_err(f, &f->first.err_fd);
 		if (p[2].revents)
 			take_err(f, &f->second.err_fd);
+		if (p[3].revents)
+			give(f);
 		if (!p[0].revents)
 			continue;
 		k = read(*out, f->p + f->to, f->size - f->to);
@@ -193,8 +197,9 @@ static int child_close(struct check_flow *f, struct check *c, struct git_child *
 		return 0;
 	close_fd(&child->out_fd);
 	if (child->err_fd >= 0 && f->is_over) {
-		/* It has ended, or is about to. */
-		while (io_wait(child->err_fd, POLLIN, FLOW_POLL_MS) == 1 && child->err_fd >= 0)
+		/* It has ended, or is about to; or so it seems. */
+		while (time_monotonic_ns() < f->deadline_ns &&
+		       io_wait(child->err_fd, POLLIN, FLOW_POLL_MS) == 1 && child->err_fd >= 0)
 			take_err(f, &child->err_fd);
 	}
 	close_fd(&child->err_fd);
@@ -207,6 +212,7 @@ int check_flow_close(struct check_flow *f, struct check *c)
 {
 	int a, b;
 
+	close_fd(&f->first.in_fd);
 	/* The second first: it has read all that the first had to say, or nobody ever will. */
 	b = child_close(f, c, &f->second);
 	a = child_close(f, c, &f->first);

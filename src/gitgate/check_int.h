@@ -41,7 +41,7 @@ struct check_pending {
 	char decoders[32];
 	const char *what; /* static */
 	uint64_t line;
-	uint8_t digest[32]; /* of the bytes that matched */
+	uint8_t digest[32]; /* of the bytes that matched, and what belongs to them */
 	char commit[GIT_OID_SIZE];
 	char *path; /* as it is, NUL-terminated; NULL: none known */
 	bool is_dropped;
@@ -58,6 +58,7 @@ struct check_place {
 struct check_flow {
 	struct git_child first, second;
 	const char *name;
+	struct str in; /* not yet given to the first; the caller's */
 	uint64_t deadline_ns;
 	char *p; /* what has been read: [from, to) */
 	size_t from, to, size;
@@ -80,6 +81,7 @@ struct check_text {
 	unsigned unit;	   /* bytes of a newline: 1, or 2 in UTF-16, 4 in UTF-32 */
 	struct scan_stream *stream;
 	unsigned n_findings;
+	bool is_last; /* no more will come */
 };
 
 struct check {
@@ -112,7 +114,7 @@ struct check {
 	bool has_failed; /* git could not read what was pushed */
 };
 
-/* check_flow.c */
+/* check_flow.c. `in` is given while the output is read, and stays the caller's until the end. */
 int check_flow_open(struct check_flow *f, struct check *c, const char *name,
 		    const char *const *first, const char *const *second, struct str in);
 /* At least n bytes are buffered (n at most `max`): *out is all of what is. 0, or -ENODATA at the

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define PIECE_BYTES	  (64u << 10)
+#define MATCH_REACH	  SCAN_HOLDBACK_BYTES /* behind a match: longer than keys are */
 #define TEXT_FINDINGS_MAX 256 /* of one text; the last one says that there are more */
 
 static_assert(CHECK_WHOLE_BYTES >= SCAN_HOLDBACK_BYTES + PIECE_BYTES, "a stream's window fits");
@@ -50,21 +51,60 @@ static uint64_t count_newlines(const struct check_text *t, struct str s, size_t 
 	return k;
 }
 
-/* The part of the match that stays the same when lines are added: not the context before it that
- * an expression's longest match takes in, but the line that the match ends in. */
-static struct str matched(struct str s, size_t from, size_t to)
+/* Rules that know a secret by how it begins, which is the same for all of its kind: what tells one
+ * from another stands in the lines below. */
+static bool is_head(const char *rule)
 {
-	size_t begin = to;
-	struct str m;
+	static const char *const rules[] = {"private-key", "private-key-body", "putty-key",
+					    "ansible-vault"};
 
-	while (begin > from && begin > 0 && (s.p[begin - 1] != '\n' || begin == to))
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++)
+		if (strcmp(rule, rules[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Where the secret is over whose match ends at `to`: many rules match its first characters alone.
+ * SIZE_MAX: it has not come yet. */
+static size_t secret_end(const struct check_text *t, const struct scan_finding *f, struct str s,
+			 size_t to)
+{
+	struct str rest = str_sub(s, to, to + MATCH_REACH);
+	size_t n;
+
+	/* An encoding, too, goes on over lines. */
+	if (is_head(f->rule) || *f->decoders)
+		n = str_find(rest, STR_LIT("-----END "));
+	else if (to > 0 && s.p[to - 1] == '\n')
+		n = 0;
+	else
+		n = str_chr(rest, '\n');
+	return n < rest.n || rest.n == MATCH_REACH || t->is_last ? to + n : SIZE_MAX;
+}
+
+/* What a finding is known by from one push to the next: what matched, and the secret's rest. Not
+ * the context before it that an expression's longest match takes in, but the line that the match
+ * ends in, so that lines may be added; of what was decoded all, since its last line says little.
+ * Attack: a secret that begins, or ends, as one that is allowed or that the upstream has.
+ *
+ * A stream may be cut in the middle of it. Then it is known as this object's alone. */
+static void digest_make(const struct check_text *t, const struct scan_finding *f, size_t from,
+			size_t to, uint8_t digest[32])
+{
+	struct str s = str_slice(t->p, t->n), m;
+	size_t begin = *f->decoders ? from : to, end = secret_end(t, f, s, to);
+	bool is_cut = f->from < t->base || end == SIZE_MAX;
+
+	while (begin > from && (s.p[begin - 1] != '\n' || begin == to))
 		begin--;
-	m = str_sub(s, begin, to);
+	m = str_sub(s, begin, end);
 	while (m.n && (unsigned char)m.p[0] <= ' ')
 		m = str_sub(m, 1, m.n);
 	while (m.n && (unsigned char)m.p[m.n - 1] <= ' ')
 		m = str_sub(m, 0, m.n - 1);
-	return m;
+	SHA256((const uint8_t *)m.p, m.n, digest);
+	for (size_t i = 0; i < CHECK_OID_BYTES && is_cut; i++)
+		digest[i] ^= t->check->oid[i];
 }
 
 static void decoders_tell(struct check_pending *p, const char *chain, const char *decoders)
@@ -81,7 +121,7 @@ static bool is_without_oid(const struct check_pending *p)
 	return memcmp(p->oid, none, sizeof(none)) == 0;
 }
 
-/* The same bytes of the same object, read in another way. */
+/* The same bytes of the same object or path, read in another way. */
 static bool is_told(const struct check *c, const struct check_pending *p)
 {
 	for (size_t i = c->n_pending - 1; i-- > 0;) {
@@ -90,6 +130,7 @@ static bool is_told(const struct check *c, const struct check_pending *p)
 		if (memcmp(q->oid, p->oid, sizeof(p->oid)) != 0)
 			return false;
 		if (strcmp(q->rule, p->rule) == 0 && !q->path == !p->path &&
+		    (!p->path || strcmp(q->path, p->path) == 0) &&
 		    (q->what == p->what || !is_without_oid(p)) &&
 		    memcmp(q->digest, p->digest, sizeof(p->digest)) == 0)
 			return true;
@@ -101,7 +142,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 {
 	struct check_text *t = ctx;
 	struct check *c = t->check;
-	struct str s = str_slice(t->p, t->n), m;
+	struct str s = str_slice(t->p, t->n);
 	size_t from = f->from > t->base ? (size_t)(f->from - t->base) : 0;
 	size_t to = f->to > t->base ? (size_t)(f->to - t->base) : 0;
 	struct check_pending *p;
@@ -130,8 +171,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 		memcpy(p->digest, c->oid, sizeof(c->oid));
 		return true;
 	}
-	m = matched(s, from, to);
-	SHA256((const uint8_t *)m.p, m.n, p->digest);
+	digest_make(t, f, from, to, p->digest);
 	if (!*t->chain && t->place != SCAN_PLACE_PATH && !c->path)
 		p->line = t->newlines + count_newlines(t, s, to > t->unit ? to - t->unit : 0) + 1;
 	if (is_told(c, p))
@@ -151,6 +191,7 @@ int check_scan(struct check *c, enum scan_place place, const char *what, struct 
 	t->n = text.n;
 	t->base = t->newlines = 0;
 	t->n_findings = 0;
+	t->is_last = true;
 	text_kind_find(t, text);
 	c->out->n_bytes += text.n;
 	return scan_text(c->in->engine, place, text, on_finding, t);
@@ -169,6 +210,7 @@ void check_text_begin(struct check_text *t, struct check *c, const char *what,
 	t->unit = 1;
 	t->stream = NULL;
 	t->n_findings = 0;
+	t->is_last = false;
 }
 
 /* The stream's window: what the engine looks back at, then the piece. */
@@ -234,6 +276,7 @@ int check_text_end(struct check_text *t)
 {
 	int r;
 
+	t->is_last = true;
 	if (!t->stream)
 		return scan_text(t->check->in->engine, t->place, str_slice(t->p, t->n), on_finding,
 				 t);

@@ -30,6 +30,7 @@ struct gitgate_config {
 
 #define GITGATE_WORKERS_MAX	 16
 #define GITGATE_REFRESH_FRESH_MS 2000	/* a mirror younger than this is not fetched again */
+#define GITGATE_PUSH_FRESH_MS	 60000	/* nor for a push */
 #define GITGATE_PUSH_MS		 900000 /* a push in all */
 #define GITGATE_STORE_MAX_BYTES	 (20ull << 30)
 

@@ -85,7 +85,8 @@ _Noreturn void gitgate_worker_main(const struct gitgate_job *job, int fd);
 enum refresh_result { REFRESH_OK, REFRESH_STALE, REFRESH_FAILED };
 /* Brings the mirror up to date unless somebody has just done so. text: STORE_TEXT_MAX bytes, why it
  * is stale or failed. */
-enum refresh_result refresh_run(const struct gitgate_job *job, char text[STORE_TEXT_MAX]);
+enum refresh_result refresh_run(const struct gitgate_job *job, unsigned young_ms,
+				char text[STORE_TEXT_MAX]);
 /* The warning for a fetch out of a mirror that is stale; false: it is not. */
 bool refresh_is_stale(const struct gitgate_job *job, char text[STORE_TEXT_MAX]);
 

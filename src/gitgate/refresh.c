@@ -33,10 +33,10 @@ static enum refresh_result refresh_result(const struct git_remote *r, const stru
 	return s->has_fetched && r->may_serve_stale ? REFRESH_STALE : REFRESH_FAILED;
 }
 
-static bool stamp_counts(const struct store_stamp *s, uint64_t arrived_ns)
+static bool stamp_counts(const struct store_stamp *s, uint64_t arrived_ns, unsigned young_ms)
 {
 	uint64_t now = time_monotonic_ns();
-	uint64_t fresh_ms = s->has_failed ? REFRESH_FAILED_MS : GITGATE_REFRESH_FRESH_MS;
+	uint64_t fresh_ms = s->has_failed ? REFRESH_FAILED_MS : young_ms;
 
 	if (s->started_ns == 0 || s->ended_ns == 0 || s->ended_ns > now)
 		return false;
@@ -99,7 +99,8 @@ static void refresh_fetch(const struct gitgate_job *job, struct store_stamp *sta
 	stamp->ended_ns = time_monotonic_ns();
 }
 
-enum refresh_result refresh_run(const struct gitgate_job *job, char text[STORE_TEXT_MAX])
+enum refresh_result refresh_run(const struct gitgate_job *job, unsigned young_ms,
+				char text[STORE_TEXT_MAX])
 {
 	const struct gitgate *g = job->g;
 	uint64_t arrived = time_monotonic_ns();
@@ -108,7 +109,7 @@ enum refresh_result refresh_run(const struct gitgate_job *job, char text[STORE_T
 	struct err e = ERR_INIT;
 
 	store_stamp_read(g->store, job->remote, &stamp);
-	if (stamp_counts(&stamp, arrived))
+	if (stamp_counts(&stamp, arrived, young_ms))
 		return refresh_result(job->remote, &stamp, text);
 	lock = store_lock_open(g->store, job->remote, &e);
 	if (lock < 0 || store_lock_take(lock, arrived + GITGATE_LOCK_MS * TIME_NS_PER_MS, &e) < 0) {
@@ -116,7 +117,7 @@ enum refresh_result refresh_run(const struct gitgate_job *job, char text[STORE_T
 		return REFRESH_FAILED;
 	}
 	store_stamp_read(g->store, job->remote, &stamp);
-	if (!stamp_counts(&stamp, arrived)) {
+	if (!stamp_counts(&stamp, arrived, young_ms)) {
 		refresh_fetch(job, &stamp);
 		if (store_stamp_write(g->store, job->remote, &stamp, &e) < 0) {
 			refresh_text(text, job->remote, e.text);

@@ -29,6 +29,9 @@ static const struct {
 	 "to it"},
 	{"git-body-too-large", 413, "the request is too large"},
 	{"git-busy", 503, "too many git requests at a time; try again in a moment"},
+	{"git-stale", 503,
+	 "the upstream cannot be fetched from, and nothing is pushed by what it was before; try "
+	 "again"},
 	{"git-failed", 500, "git-gate has failed; nothing was forwarded"},
 	{"record-unavailable", 503, "a part of the bottle's firewall does not answer; try again"},
 	{"bad-pkt-line", 400, "this is not the git protocol"},

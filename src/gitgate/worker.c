@@ -135,6 +135,18 @@ static int worker_read_head(struct worker *w, struct err *e)
 
 /* --- the whole --- */
 
+/* What a push is judged by, the upstream's default branch not least, is the mirror. Attack: a push
+ * without the look at the refs that a client begins with, to be judged by an old one. */
+static bool worker_prepare_push(struct worker *w)
+{
+	char text[STORE_TEXT_MAX] = "";
+
+	if (refresh_run(w->job, GITGATE_PUSH_FRESH_MS, text) == REFRESH_OK)
+		return true;
+	worker_refuse(w, "git-stale", text);
+	return false;
+}
+
 /* False: the answer was given. */
 static bool worker_prepare(struct worker *w)
 {
@@ -143,11 +155,12 @@ static bool worker_prepare(struct worker *w)
 	uint8_t id[8];
 
 	if (!job->is_advert) {
-		w->is_warning_due =
-			job->service == GIT_UPLOAD_PACK && refresh_is_stale(job, w->warning);
+		if (job->service == GIT_RECEIVE_PACK)
+			return worker_prepare_push(w);
+		w->is_warning_due = refresh_is_stale(job, w->warning);
 		return true;
 	}
-	switch (refresh_run(job, text)) {
+	switch (refresh_run(job, GITGATE_REFRESH_FRESH_MS, text)) {
 	case REFRESH_OK:
 		return true;
 	case REFRESH_STALE:

@@ -318,7 +318,9 @@ class Archives(Case):
         self.clean(self.with_file(gzip.compress(noise(5 << 20))))
 
     def test_names(self):
-        self.one(self.with_file(zip_of([("d/" + AWS.decode(), b"1")])), rule="aws-access-key")
+        # as a name, and as it stands in both of its headers, behind which there are other bytes
+        found = self.push(self.with_file(zip_of([("d/" + AWS.decode(), b"1")])))
+        self.assertEqual([f["rule"] for f in found], ["aws-access-key"] * 3)
         self.one(self.with_file(zip_of([(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1")])), what="archive entry's name")
         for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
             self.one(self.with_file(tar_of(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1", format=form)),
@@ -392,6 +394,13 @@ class Allowed(Case):
         for k in (1, 30, 3000):
             self.clean(self.with_file(b"other words\n" * k + ASSIGNED + b"more\n"), options="allow=" + g["fingerprint"])
 
+    def test_one_path_of_two(self):
+        c = self.repo.commit({**FILES, b"a/" + AWS: b"1", b"b/" + AWS: b"1"}, [self.base])
+        found = self.push(c)
+        self.assertEqual([f["path"] for f in found], ["a/***", "b/***"])
+        for f in found:
+            self.one(c, options="allow=" + f["fingerprint"])
+
     def test_never_the_own(self):
         for value in (SECRET, CANARY, PLACEHOLDER):
             c = self.with_file(b"x " + value)
@@ -413,11 +422,57 @@ class Allowed(Case):
         # a branch that does not stand on it
         self.one(self.repo.commit({**FILES, b"test/keys.txt": keep}, [self.base]), path="test/keys.txt")
 
+    def test_another_that_begins_or_ends_alike(self):
+        """A rule may match a part of a secret that others have as well: they are known by the rest."""
+        def pem(seed, kind="RSA "):
+            body = base64.b64encode(noise(900, seed)).decode()
+            lines = "\n".join(body[i:i + 64] for i in range(0, len(body), 64))
+            return f"-----BEGIN {kind}PRIVATE KEY-----\n{lines}\n-----END {kind}PRIVATE KEY-----\n".encode()
+
+        def b64(seed, n=240):
+            return base64.b64encode(noise(n, seed)).rstrip(b"=")
+
+        def lines(data):
+            return base64.encodebytes(b"key = AK" + b"IAQZ7PWLM4XDT2" + data + b"\n" + b"words and more words\n" * 9)
+        for name, old, new in (
+                ("pem", pem(1), pem(2)), ("pgp", pem(1, "PGP "), pem(2, "PGP ")),
+                ("string", b'k = "' + pem(1).replace(b"\n", b"\\n") + b'"\n', b'k = "' + pem(2).replace(b"\n", b"\\n") + b'"\n'),
+                ("body", pem(1)[32:-30].replace(b64(1)[:60], b"b3BlbnNzaC1r" + b"ZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gt"),
+                 b"b3BlbnNzaC1r" + b"ZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gt\n" + b64(2, 45)),
+                ("jwt", b"t: ey" + b"JhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczov" + b64(1) + b"\n", b"t: ey" + b"JhbGciOiJIUzI1NiJ9.eyJpc3MiOiJodHRwczov" + b64(2) + b"\n"),
+                ("putty", b"PuTTY-User-Key" + b"-File-2: ssh-rsa\nPrivate-Lines: 8\n" + b64(1) + b"\n",
+                 b"PuTTY-User-Key" + b"-File-2: ssh-rsa\nPrivate-Lines: 8\n" + b64(2) + b"\n"),
+                ("vault", b"$ANSIBLE" + b"_VAULT;1.1;AES256\n" + noise(99, 1).hex().encode() + b"\n",
+                 b"$ANSIBLE" + b"_VAULT;1.1;AES256\n" + noise(99, 2).hex().encode() + b"\n"),
+                ("base64", lines(b"BNKF"), lines(b"CMJE")), ("utf16", pem(1).decode().encode("utf-16"), pem(2).decode().encode("utf-16"))):
+            with self.subTest(name):
+                old, new = [b"first\n" + x if name != "utf16" else x for x in (old, new)]
+                f = self.one(self.with_file(old))
+                upstream = self.with_file(old)
+                self.repo.ref("heads/alike-" + name, upstream)
+                if name != "utf16":
+                    self.clean(self.with_file(b"above\n" + old, parents=[upstream]))
+                    self.clean(self.with_file(b"above\n" + old, path=b"y/file"), options="allow=" + self.one(
+                        self.with_file(b"above\nmore\n" + old, path=b"y/file"))["fingerprint"])
+                self.one(self.with_file(new, parents=[upstream]))
+                self.assertTrue(self.push(self.with_file(old + new, parents=[upstream])))
+                self.one(self.with_file(new), options="allow=" + f["fingerprint"])
+
+    def test_alike_in_a_stream(self):
+        """As above, where only a part of the file is in memory; wherever it is cut."""
+        head = b"-----BEGIN " + b"RSA PRIVATE KEY-----\n"
+        for at in (1 << 20, (1 << 20) + (64 << 10) - len(head), (1 << 20) + (64 << 10) - len(head) - 200, 1300000):
+            old, new = (b"x" * (at - 1) + b"\n" + head + base64.encodebytes(noise(900, i)) for i in (1, 2))
+            upstream = self.with_file(old)
+            self.repo.ref(f"heads/stream-{at}", upstream)
+            self.one(self.with_file(new, parents=[upstream]), rule="private-key")
+
 
 class LookAlikes(Case):
     def test_pass(self):
         b64 = base64.b64encode(noise(300))
         for text in (b'if (line == "-----BEGIN ' + b'RSA PRIVATE KEY-----") {\n\treturn read_key(file);\n}\n',
+                     b"-----BEGIN " + b"PRIVATE KEY-----\nis what a key begins with.\n\tIts lines\n  have 64 letters each,\nand it ends\nas it began\n",
                      b"card 4242" + b"424242424242\n", b"1 2 3, 4539578763621486, 77, 4556737586899855, 5\n",
                      b"see testcase-6014493" + b"291577344 of the fuzzer\n",
                      b64 + b"ACCA" + b"A" * 16 + b64, noise(90).hex().upper().encode() + b"ACCA" + b"0311AFB9CCD60218" + noise(90).hex().upper().encode(),
@@ -431,7 +486,8 @@ class LookAlikes(Case):
         head = "-----BEGIN " + "RSA PRIVATE KEY-----"
         for text in (head + "\n" + key, head + "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n" + key,
                      'k = "' + head + "\\n" + key.replace("\n", "\\n") + '"', "\ufeff" + head + "\r\n" + key,
-                     "x" * 1300000 + "\n" + head + "\n" + key):
+                     "x" * 1300000 + "\n" + head + "\n" + key,
+                     *(head + eol + eol.join(body[i:i + 24] for i in range(0, len(body), 24)) for eol in ("\n", "\r\n", "\n\t", "\\n"))):
             self.one(self.with_file(text.encode()), rule="private-key")
         self.one(self.with_file((head + "\n" + key).encode("utf-16")), rule="private-key")
         self.one(self.with_file(b"git clone https://user:" + b"s3cr3tpw@git.example.company.io/x\n"), rule="basic-auth-url")
@@ -539,6 +595,30 @@ class Structure(Case):
     def test_deadline(self):
         with self.assertRaisesRegex(RuntimeError, "too long"):
             self.push(self.with_file(b"some words\n" * 500000), options="deadline_ms=0")
+
+    def test_asked_for_much(self):
+        """More than a pipe holds is asked for, and git answers before it has read it all."""
+        self.addCleanup(self.checker.end_after(60).cancel)
+        paths = [b"/".join([b"some-words-" * 20] * 9) + b"/%02d" % i for i in range(64)]
+
+        def files(more):
+            return {p: b"file %d\n" % i + more + b"key = " + AWS + b"\n" + b"words and more words\n" * 3000
+                    for i, p in enumerate(paths)}
+        old = self.repo.commit({**FILES, **files(b"")}, [self.base])
+        self.repo.ref("heads/much", old)
+        self.clean(self.repo.commit({**FILES, **files(b"more\n")}, [old]))
+
+    def test_git_that_speaks_for_ever(self):
+        program = self.scratch.name + "/git"
+        with open(program, "w") as f:
+            f.write("#!/bin/sh\nexec >&-\nwhile :; do echo words >&2; done\n")
+        os.chmod(program, 0o755)
+        checker = Checker(PROGRAM)
+        self.addCleanup(checker.close)
+        self.addCleanup(checker.end_after(60).cancel)
+        with self.assertRaisesRegex(RuntimeError, "too long"):
+            checker.push(self.repo, self.base, options="deadline_ms=1500;git=" + program)
+
 
 class Sensitive(Case):
     FLOW = b".github/workflows/ci.yml"

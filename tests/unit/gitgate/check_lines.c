@@ -5,7 +5,7 @@
  * for are below.
  *
  * OPTIONS, separated by ";": workspace, identity=NAME <EMAIL>, object_max=BYTES, may_oversize,
- * allow=FINGERPRINT (several), objects_max=N, deadline_ms=N.
+ * allow=FINGERPRINT (several), objects_max=N, deadline_ms=N, git=PROGRAM.
  */
 #include "base/log.h"
 #include "base/mem.h"
@@ -44,7 +44,7 @@ static struct str cut(struct str *rest, char c)
 }
 
 struct order {
-	char *repo;
+	char *repo, *program;
 	struct git_remote remote;
 	struct git_policy policy;
 	struct check_update updates[CHECK_UPDATES_MAX];
@@ -65,6 +65,8 @@ static void option_read(struct order *o, struct str s)
 		o->policy.enforces_identity = true;
 		o->policy.user_name = str_dup(str_trim(who));
 		o->policy.user_email = str_dup(cut(&s, '>'));
+	} else if (str_eq(name, STR_LIT("git"))) {
+		o->program = str_dup(s);
 	} else if (str_eq(name, STR_LIT("may_oversize"))) {
 		o->remote.may_oversize = true;
 	} else if (str_eq(name, STR_LIT("allow"))) {
@@ -111,6 +113,7 @@ static void order_read(struct order *o, struct str line)
 static void order_free(struct order *o)
 {
 	free(o->repo);
+	free(o->program);
 	free(o->remote.allow);
 	free(o->policy.user_name);
 	free(o->policy.user_email);
@@ -167,6 +170,7 @@ int main(void)
 
 		order_read(o, str_slice(line, (size_t)n - 1));
 		env.repo = o->repo;
+		env.program = o->program;
 		in.updates = o->updates;
 		in.n_updates = o->n_updates;
 		in.objects_max = o->objects_max;

@@ -5,6 +5,7 @@ import lzma
 import os
 import struct
 import subprocess
+import threading
 import zlib
 
 NONE = "0" * 40
@@ -104,6 +105,12 @@ class Checker:
         bounded = ["prlimit", f"--as={memory}"] if memory else []
         self.process = subprocess.Popen([*bounded, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.last = None
+
+    def end_after(self, seconds):
+        """So that a check that hangs is a failure, not one more thing that hangs."""
+        timer = threading.Timer(seconds, self.process.kill)
+        timer.start()
+        return timer
 
     def push(self, repo, *updates, options=""):
         """updates: oids, or (ref, old, new). The findings; the figures are in self.last."""

@@ -3,9 +3,10 @@
  * prints its port and serves until its standard input ends; with SERVE_SEALED in
  * the environment with the powers of the role alone. The upstream of a remote is the
  * repository UPSTREAMS/NAME.git; a file UPSTREAMS/NAME.down keeps it from being reached, and
- * UPSTREAMS/NAME.slow holds a push up, UPSTREAMS/NAME.refuse has each of its refs refused. Records
- * are printed, one line each. What check.c does is played too: a commit message with "FAKE-SECRET"
- * has a finding, a name with it is masked.
+ * UPSTREAMS/NAME.slow holds a push up, UPSTREAMS/NAME.refuse has each of its refs refused, with
+ * UPSTREAMS/NAME.moved "moving" is its default branch. Records are printed, one line each. What
+ * check.c does is played too: a commit message with "FAKE-SECRET" has a finding, a name with it is
+ * masked.
  */
 #include "gitgate/gitgate.h"
 #include "gitgate/seal.h"
@@ -92,7 +93,9 @@ int upstream_fetch(const struct upstream_place *p, const struct git_remote *r,
 				     "+refs/heads/*:refs/heads/*",
 				     "+refs/tags/*:refs/tags/*",
 				     NULL};
-	const char *const head[] = {"git", "symbolic-ref", "HEAD", "refs/heads/main", NULL};
+	const char *const head[] = {"git", "symbolic-ref", "HEAD",
+				    serve_has(r, "moved") ? "refs/heads/moving" : "refs/heads/main",
+				    NULL};
 	struct buf said;
 	int ret;
 

@@ -376,6 +376,32 @@ class Pushes(Case):
         self.assertIn("branches that may be pushed: fix/*, agent/**, moving", p.stderr)
         self.assertTrue(wait_for(lambda: any("record block branch-is-head push" in r for r in g.records)))
 
+    def test_judged_by_what_the_upstream_is_now(self):
+        """Of a client that pushes without having looked at the refs."""
+        g = self.gate([remote("origin", stale=True)])
+        work = g.clone("a")
+        old = g.upstream_refs()["refs/heads/moving"]
+        new = g.commit(work, "x")
+        pack = subprocess.run(["/usr/bin/git", "pack-objects", "-q", "--revs", "--stdout"], cwd=work, env=g.env,
+                              input=f"{new}\n^{old}\n".encode(), stdout=subprocess.PIPE, check=True, timeout=WAIT).stdout
+        command = f"{old} {new} refs/heads/moving\0 report-status".encode()
+
+        def push():
+            return g.http("POST", f"/{HOST}/org/origin/git-receive-pack", b"%04x%s0000" % (len(command) + 4, command) + pack,
+                          {"Content-Type": "application/x-git-receive-pack-request", "User-Agent": "git/2.39"})
+        g.mark("moved")
+        g.stop()
+        g.mark("down")
+        g.start()
+        r, text = push()
+        self.assertEqual((r.status, b"git-stale" in text), (503, True), text)
+        g.mark("down", False)
+        g.forget()
+        r, text = push()
+        self.assertIn(b"ng refs/heads/moving", text)
+        self.assertTrue(wait_for(lambda: any("branch-is-head" in r for r in g.records)), g.records)
+        self.assertEqual(g.upstream_refs()["refs/heads/moving"], old)
+
     def test_one_of_several_refused(self):
         g, work = self.g, self.work
         g.commit(work, "a")
