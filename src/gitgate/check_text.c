@@ -13,7 +13,8 @@
 #include <stdlib.h>
 
 #define PIECE_BYTES	  (64u << 10)
-#define TEXT_FINDINGS_MAX 256 /* of one text; the last one says that there are more */
+#define MATCH_REST_MAX	  8192 /* of a line or a key, behind the match */
+#define TEXT_FINDINGS_MAX 256  /* of one text; the last one says that there are more */
 
 static_assert(CHECK_WHOLE_BYTES >= SCAN_HOLDBACK_BYTES + PIECE_BYTES, "a stream's window fits");
 
@@ -50,21 +51,49 @@ static uint64_t count_newlines(const struct check_text *t, struct str s, size_t 
 	return k;
 }
 
-/* The part of the match that stays the same when lines are added: not the context before it that
- * an expression's longest match takes in, but the line that the match ends in. */
-static struct str matched(struct str s, size_t from, size_t to)
+static bool is_key(const char *rule)
 {
-	size_t begin = to;
-	struct str m;
+	return strcmp(rule, "private-key") == 0 || strcmp(rule, "private-key-body") == 0;
+}
 
-	while (begin > from && begin > 0 && (s.p[begin - 1] != '\n' || begin == to))
-		begin--;
-	m = str_sub(s, begin, to);
+/* Where what was matched is over: a rule matches the head of its token. The rest of the line (or of
+ * a binary's string) also has whatever the engine took for the same match. A key goes on to its
+ * last line. */
+static size_t match_end(const char *rule, struct str s, size_t to)
+{
+	size_t max = s.n - to < MATCH_REST_MAX ? s.n : to + MATCH_REST_MAX, end = to;
+
+	if (is_key(rule))
+		return to + str_find(str_sub(s, to, max), STR_LIT("-----END"));
+	if (to > 0 && s.p[to - 1] == '\n')
+		return to;
+	while (end < max && ((unsigned char)s.p[end] >= ' ' || s.p[end] == '\t'))
+		end++;
+	return end;
+}
+
+/* What the fingerprint is made of: what stays the same when lines are added. Attack: another secret
+ * in the place of one that is allowed, or beside it. So where the match cannot be told from these
+ * bytes it is good for this very object only: where the range is a decoder's, which may be no more
+ * than "somewhere in this text", and where a stream's window ends before the match does. */
+static void digest_make(const struct check_text *t, const struct scan_finding *f, struct str s,
+			size_t from, size_t to, uint8_t digest[32])
+{
+	size_t end = match_end(f->rule, s, to);
+	bool is_objects = *f->decoders || (t->stream && end == s.n);
+	uint8_t both[32 + CHECK_OID_BYTES];
+	struct str m = str_sub(s, from, end);
+
 	while (m.n && (unsigned char)m.p[0] <= ' ')
 		m = str_sub(m, 1, m.n);
 	while (m.n && (unsigned char)m.p[m.n - 1] <= ' ')
 		m = str_sub(m, 0, m.n - 1);
-	return m;
+	SHA256((const uint8_t *)m.p, m.n, digest);
+	if (!is_objects)
+		return;
+	memcpy(both, digest, 32);
+	memcpy(both + 32, t->check->oid, CHECK_OID_BYTES);
+	SHA256(both, sizeof(both), digest);
 }
 
 static void decoders_tell(struct check_pending *p, const char *chain, const char *decoders)
@@ -101,7 +130,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 {
 	struct check_text *t = ctx;
 	struct check *c = t->check;
-	struct str s = str_slice(t->p, t->n), m;
+	struct str s = str_slice(t->p, t->n);
 	size_t from = f->from > t->base ? (size_t)(f->from - t->base) : 0;
 	size_t to = f->to > t->base ? (size_t)(f->to - t->base) : 0;
 	struct check_pending *p;
@@ -130,8 +159,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 		memcpy(p->digest, c->oid, sizeof(c->oid));
 		return true;
 	}
-	m = matched(s, from, to);
-	SHA256((const uint8_t *)m.p, m.n, p->digest);
+	digest_make(t, f, s, from, to, p->digest);
 	if (!*t->chain && t->place != SCAN_PLACE_PATH && !c->path)
 		p->line = t->newlines + count_newlines(t, s, to > t->unit ? to - t->unit : 0) + 1;
 	if (is_told(c, p))

@@ -170,6 +170,24 @@ void scan_settle_pending(struct scan_pass *ps, const struct scan_view *v)
 	}
 }
 
+/* An expression's longest match reaches back too far: to what stands before a token, or into the
+ * lines (or a binary's strings) before, which may have matches of their own. */
+static size_t match_begin(const struct scan_rule *r, const struct scan_candidate *c)
+{
+	size_t i = c->to;
+
+	if (r->flags & RULE_TOKEN)
+		while (i > c->from && c->p[i - 1] > ' ' && c->p[i - 1] != '"' &&
+		       c->p[i - 1] != '\'')
+			i--;
+	else if (r->regex)
+		while (i > c->from && (i == c->to || c->p[i - 1] >= ' ' || c->p[i - 1] == '\t'))
+			i--;
+	else /* a walker knows */
+		i = c->from;
+	return i;
+}
+
 bool scan_candidate_found(struct scan_pass *ps, const struct scan_view *v, unsigned id, size_t from,
 			  size_t to)
 {
@@ -185,11 +203,7 @@ bool scan_candidate_found(struct scan_pass *ps, const struct scan_view *v, unsig
 		return true;
 	if (r->check && !r->check(&c))
 		return true;
-	if (r->flags & RULE_TOKEN)
-		for (from = c.from, c.from = c.to; c.from > from && c.p[c.from - 1] > ' ' &&
-						   c.p[c.from - 1] != '"' &&
-						   c.p[c.from - 1] != '\'';)
-			c.from--;
+	c.from = match_begin(r, &c);
 	if (ps->en->prints.n && is_placeholders(ps, v, id, c.from, c.to))
 		return true;
 	return scan_report(ps, v, SCAN_KIND_RULE, r->id, 0, c.from, c.to);

@@ -49,6 +49,13 @@ def zip_of(entries, method=zipfile.ZIP_DEFLATED, stream=False):
     return out.getvalue()
 
 
+def pem(seed, width=64):
+    """A private key, as good as."""
+    body = base64.b64encode(noise(900, seed))
+    return b"-----BEGIN " + b"RSA PRIVATE KEY-----\n" + b"".join(body[i:i + width] + b"\n" for i in range(0, len(body), width)) + \
+        b"-----END " + b"RSA PRIVATE KEY-----\n"
+
+
 def noise(n, seed=1):
     return random.Random(seed).randbytes(n)
 
@@ -318,7 +325,10 @@ class Archives(Case):
         self.clean(self.with_file(gzip.compress(noise(5 << 20))))
 
     def test_names(self):
-        self.one(self.with_file(zip_of([("d/" + AWS.decode(), b"1")])), rule="aws-access-key")
+        # beside what follows the name in its header and in the directory at the end
+        found = self.push(self.with_file(zip_of([("d/" + AWS.decode(), b"1")])))
+        self.assertEqual({f["rule"] for f in found}, {"aws-access-key"})
+        self.assertIn("archive entry's name", {f["what"] for f in found})
         self.one(self.with_file(zip_of([(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1")])), what="archive entry's name")
         for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
             self.one(self.with_file(tar_of(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1", format=form)),
@@ -412,6 +422,24 @@ class Allowed(Case):
         self.one(self.repo.commit({**files, b"own": b"x\n" + SECRET}, [old]), rule="bottle-secret")
         # a branch that does not stand on it
         self.one(self.repo.commit({**FILES, b"test/keys.txt": keep}, [self.base]), path="test/keys.txt")
+
+    def test_another_secret_where_one_is_known(self):
+        """Neither the operator's `allow` nor what the upstream has is good for another of the same shape."""
+        other = b"AK" + b"IAWX3MNB7QRTZ5LKPD"
+        jwt = b"t = ey" + b"JhbGciOiJIUzI1NiJ9.ey" + b"JzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIn0."
+        packed = [b"\1\2head\n" + zlib.compress(b"x: " + key * 5) + b"\nend\n" for key in (AWS, other)]
+        next_line = ASSIGNED.replace(b"Xk2", b"Qw8")
+        for i, (old, new) in enumerate((
+                (pem(1), pem(2)), (pem(1, 48), pem(2, 48)), (ASSIGNED, ASSIGNED + next_line),
+                (ASSIGNED, ASSIGNED[:-1] + b"," + next_line), (jwt + b"a1B2c3" * 6, jwt + b"d4E5f6" * 6),
+                (b"key=" + AWS, b"key=%s,%s" % (AWS, other)), packed, (packed[0], packed[0] + packed[1]),
+                (noise(1100000).replace(b"\n", b"") + b"\n" + ASSIGNED, noise(1100000).replace(b"\n", b"") + b"\n" + next_line))):
+            up = self.with_file(old)
+            allowed = ";".join("allow=" + f["fingerprint"] for f in self.push(up))
+            self.clean(up, options=allowed)
+            self.assertTrue(self.push(self.with_file(new), options=allowed), (i, "allowed"))
+            self.repo.ref("heads/has-%d" % i, up)
+            self.assertTrue(self.push(self.with_file(new, parents=[up])), (i, "known"))
 
 
 class LookAlikes(Case):
