@@ -44,7 +44,7 @@ static struct archive_node *node_begin(struct archive *a, unsigned level, const 
 	if (!n)
 		n = a->node[level] = mem_zalloc(sizeof(*n));
 	n->type = ARCHIVE_TYPE_UNKNOWN;
-	n->is_text_open = n->has_child = n->has_header = false;
+	n->is_text_open = n->has_child = n->has_header = n->is_next_due = false;
 	n->head_n = n->name_n = 0;
 	n->head_want = ARCHIVE_HEAD_BYTES;
 	n->state = 0;

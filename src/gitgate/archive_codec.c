@@ -56,7 +56,8 @@ int archive_codec_begin(struct archive_node *n, enum archive_codec codec)
 		if (!n->is_xz_open)
 			n->xz = (lzma_stream)LZMA_STREAM_INIT;
 		n->is_xz_open = true;
-		return lzma_stream_decoder(&n->xz, XZ_MEMORY_MAX, LZMA_CONCATENATED) == LZMA_OK
+		return lzma_stream_decoder(&n->xz, XZ_MEMORY_MAX,
+					   LZMA_CONCATENATED | LZMA_IGNORE_CHECK) == LZMA_OK
 			       ? 0
 			       : -ENOMEM;
 	case CODEC_NONE:
@@ -172,6 +173,16 @@ enum archive_step archive_codec_step(struct archive_node *n, const uint8_t *in, 
 		break;
 	}
 	return STEP_BROKEN;
+}
+
+bool archive_codec_is_over(struct archive_node *n)
+{
+	if (n->codec != CODEC_XZ) /* the others say so */
+		return false;
+	n->xz.avail_in = 0;
+	n->xz.next_out = n->out;
+	n->xz.avail_out = sizeof(n->out);
+	return lzma_code(&n->xz, LZMA_FINISH) == LZMA_STREAM_END;
 }
 
 /* RFC 1950 section 2.2. */

@@ -51,8 +51,9 @@ struct archive_node {
 	unsigned state;
 	uint64_t left; /* of the part that is being read */
 	uint64_t pad;
-	uint8_t kind;  /* tar: type of the entry */
-	uint8_t *name; /* ARCHIVE_NAME_MAX bytes, or NULL */
+	uint8_t kind;	  /* tar: type of the entry; zip: the last byte behind one */
+	bool is_next_due; /* zip: an entry is over, and nothing has come that may follow it */
+	uint8_t *name;	  /* ARCHIVE_NAME_MAX bytes, or NULL */
 	size_t name_n;
 	enum archive_codec codec;
 	z_stream z;
@@ -94,6 +95,8 @@ int archive_codec_begin(struct archive_node *n, enum archive_codec codec);
 /* One call of the decompressor. */
 enum archive_step archive_codec_step(struct archive_node *n, const uint8_t *in, size_t in_n,
 				     size_t *used, size_t *made);
+/* Of one that took all that there is and would take more: whether it is over all the same. */
+bool archive_codec_is_over(struct archive_node *n);
 void archive_codec_free(struct archive_node *n);
 enum archive_type archive_sniff(const uint8_t *p, size_t n);
 
