@@ -19,6 +19,7 @@ enum archive_type {
 	ARCHIVE_TYPE_ZSTD,
 	ARCHIVE_TYPE_BZIP2,
 	ARCHIVE_TYPE_XZ,
+	ARCHIVE_TYPE_LZMA, /* the format before xz */
 	ARCHIVE_TYPE_ZIP,
 	ARCHIVE_TYPE_TAR,
 	ARCHIVE_TYPE_UNREADABLE /* known, and not to be opened here */
@@ -32,12 +33,13 @@ enum archive_codec {
 	CODEC_BARE,
 	CODEC_ZSTD,
 	CODEC_BZIP2,
-	CODEC_XZ
+	CODEC_XZ,
+	CODEC_LZMA
 };
 /* BROKEN: no data of this format, so what stands there is a text. That must never be said of what
- * others would open: TOO_LARGE is what wants more memory than it may, NO_MEMORY what did not get
- * what it may have. */
-enum archive_step { STEP_MORE, STEP_END, STEP_BROKEN, STEP_TOO_LARGE, STEP_NO_MEMORY };
+ * others would open: BEYOND_US is what wants more memory than it may, or what our decompressor does
+ * not know, NO_MEMORY what did not get what it may have. */
+enum archive_step { STEP_MORE, STEP_END, STEP_BROKEN, STEP_BEYOND_US, STEP_NO_MEMORY };
 
 #define ARCHIVE_PIECE	 32768
 #define ARCHIVE_NAME_MAX (128u << 10) /* a zip entry's name and extra field; tar's long names */

@@ -203,7 +203,7 @@ static int packed_feed(struct archive *a, unsigned level, struct str *in)
 	if (r < 0 || a->is_stopped)
 		return r;
 	/* What a broken entry had in this piece is text, all of it. */
-	if (step == STEP_BROKEN || step == STEP_TOO_LARGE)
+	if (step == STEP_BROKEN || step == STEP_BEYOND_US)
 		used = 0;
 	*in = str_sub(*in, used, in->n);
 	n->left -= is_known ? used : 0;

@@ -6,6 +6,7 @@
 
 #define KEY_BODY_BYTES 512 /* after its first line: headers of an encrypted key, then the body */
 #define KEY_BODY_RUN   32
+#define KEY_BODY_LINES 64
 #define KEY_HEAD_MAX   64 /* a longer range is one that was decoded */
 #define TABLE_REACH    24
 #define AWS_KEY_BYTES  20
@@ -16,16 +17,43 @@ static bool is(const char *rule, const char *id)
 	return strcmp(rule, id) == 0;
 }
 
+/* What may stand between two lines of a key: bytes of it, or 0. */
+static size_t key_gap(struct str s, size_t i)
+{
+	char next = i + 1 < s.n ? s.p[i + 1] : '\0';
+
+	if (s.p[i] == '\\')
+		return next == 'n' || next == 'r' || next == '\n' ? 2 : 0;
+	if (s.p[i] == ' ' || s.p[i] == '\t') /* an indented line; not words in a row */
+		return s.p[i - 1] == '\n' || s.p[i - 1] == ' ' || s.p[i - 1] == '\t';
+	return s.p[i] == '\n' || s.p[i] == '\r' || s.p[i] == '"' || s.p[i] == '\'' || s.p[i] == ',';
+}
+
 /* Code that reads or writes keys names their first line. A key goes on with base64, behind a
- * newline (or what stands for one) and perhaps headers. */
+ * newline (or what stands for one) and perhaps headers. Attack: its lines may be of any length; a
+ * list of words is of one kind of letters. */
 static bool has_key_body(struct str s, size_t to, bool is_whole)
 {
-	size_t end = s.n - to < KEY_BODY_BYTES ? s.n : to + KEY_BODY_BYTES, run = 0;
+	size_t end = s.n - to < KEY_BODY_BYTES ? s.n : to + KEY_BODY_BYTES, run = 0, lines = 0;
+	unsigned kinds = 0;
 
-	for (size_t i = to; i < end; i++) {
-		run = ascii_is_alnum(s.p[i]) || s.p[i] == '+' || s.p[i] == '/' ? run + 1 : 0;
-		if (run >= KEY_BODY_RUN)
+	for (size_t i = to; i < end;) {
+		char c = s.p[i];
+		size_t gap = 0;
+
+		if (ascii_is_alnum(c) || c == '+' || c == '/') {
+			kinds |= ascii_is_digit(c) ? 1 : ascii_lower(c) != c ? 2 : 4;
+			run++;
+			lines++;
+		} else {
+			gap = key_gap(s, i);
+			run = 0;
+			lines = gap ? lines : 0;
+			kinds = gap ? kinds : 0;
+		}
+		if (run >= KEY_BODY_RUN || (lines >= KEY_BODY_LINES && kinds == 7))
 			return true;
+		i += gap ? gap : 1;
 	}
 	return end == s.n && !is_whole; /* not all of it is there yet */
 }

@@ -341,6 +341,26 @@ class Archives(Case):
                 self.assertEqual(zipfile.ZipFile(io.BytesIO(whole)).read(name.decode()), inner)
                 self.assertUnreadable(whole)
 
+    def test_formats_beside(self):
+        """What the usual programs open, and our decompressors do not, or not unasked."""
+        inner = b"text\n" * 10 + b"key = " + AWS + b"\n"
+        self.one(self.with_file(lzma.compress(inner, format=lzma.FORMAT_ALONE)), decoders="lzma")
+        bad_check = bytearray(lzma.compress(b"text\n" * 9))
+        bad_check[-12 - 12 - 1] ^= 1 # the check stands before an index of 8 or 12 bytes and the footer
+        self.one(self.with_file(bytes(bad_check) + lzma.compress(inner)), decoders="xz")
+        plain = gzip.compress(inner)
+        reserved, header_check = plain[:3] + b"\x20" + plain[4:], plain[:3] + b"\2" + plain[4:10] + b"xx" + plain[10:]
+        for data in (reserved, header_check):
+            self.assertEqual(gzip.decompress(data), inner)
+        dictionary = b"\x28\xb5\x2f\xfd\x21\7\4" + struct.pack("<I", 1 | 4 << 3)[:3] + b"text"
+        sized = io.BytesIO()
+        with tarfile.open(fileobj=sized, mode="w", format=tarfile.PAX_FORMAT) as t:
+            info = tarfile.TarInfo("f")
+            info.pax_headers = {"size": "1024"}
+            t.addfile(info)
+        for data in (reserved, header_check, dictionary, b"\x02\x21\x4c\x18" + plain, b"\x27\xb5\x2f\xfd" + plain, sized.getvalue()):
+            self.assertUnreadable(data)
+
     def test_large(self):
         many = [("f%d" % i, noise(200000, i)) for i in range(20)]
         self.one(self.with_file(zip_of(many + [("last", b"key " + AWS)])), decoders="zip")
@@ -476,6 +496,7 @@ class LookAlikes(Case):
                      b"git clone https://user:" + b"s3cr3tpw@git.example.com/x\n",
                      b"owner = 0x" + b"d8dA6BF26964aF9D7eEd9e03E53415D37aA96045\n", b"donate: 1A1zP1" + b"eP5QGefi2DMPTfTL5SLmv7DivfNa\n"):
             self.clean(self.with_file(text))
+        self.clean(self.with_file(b"".join(pem(1).splitlines(True)[:1]) + b"how keys begin\nand\n\tgo\non with 64 Letters\n" * 9))
 
     def test_do_not_pass(self):
         body = base64.b64encode(noise(900)).decode()
@@ -483,7 +504,8 @@ class LookAlikes(Case):
         head = "-----BEGIN " + "RSA PRIVATE KEY-----"
         for text in (head + "\n" + key, head + "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n" + key,
                      'k = "' + head + "\\n" + key.replace("\n", "\\n") + '"', "\ufeff" + head + "\r\n" + key,
-                     "x" * 1300000 + "\n" + head + "\n" + key):
+                     "x" * 1300000 + "\n" + head + "\n" + key, pem(1, 30).decode(), pem(1, 5).decode(),
+                     pem(1, 20).decode().replace("\n", "\n        "), '"' + pem(1, 24).decode().replace("\n", '\\n"\n "') + '"'):
             self.one(self.with_file(text.encode()), rule="private-key")
         self.one(self.with_file((head + "\n" + key).encode("utf-16")), rule="private-key")
         self.one(self.with_file(b"git clone https://user:" + b"s3cr3tpw@git.example.company.io/x\n"), rule="basic-auth-url")
