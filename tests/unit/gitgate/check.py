@@ -281,6 +281,17 @@ class Encodings(Case):
             for before in ("x\0", "\0", "xy\0\0", "\xe9\0x\0"):
                 self.one(self.with_file((before + AWS.decode() + "\0\xe9x").encode(codec)), decoders="utf16")
 
+    def test_wide_glued_to_other_bytes(self):
+        for codec in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+            for before, after in ((b"x", b""), (b"line\n", b"line\n"), (b"\xff", b"\xff"), (b"\r\n", b"\0x")):
+                self.one(self.with_file(before + AWS.decode().encode(codec) + after), decoders="utf16")
+
+    def test_wrapped_base64_behind_junk(self):
+        for k in range(4):
+            for n in range(95, 108):
+                found = self.push(self.with_file(b"x" * k + base64.encodebytes(b"#" * n + b" " + AWS)))
+                self.assertEqual({f["rule"] for f in found}, {"aws-access-key"}, (k, n))
+
     def test_forms(self):
         inner = b'{"key":"' + AWS + b'"}'
         for data in (base64.b64encode(inner), inner.hex().encode(), base64.b32encode(inner), base64.encodebytes(b"#" * 200 + inner),
