@@ -186,8 +186,8 @@ bool check_filter_is_own_doing(const char *rule, const char *decoders)
 	       (strncmp(decoders, "squeeze", 7) == 0 || strncmp(decoders, "join", 4) == 0);
 }
 
-bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t to, bool is_whole,
-			   unsigned unit)
+bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t to, bool is_plain,
+			   bool is_whole, unsigned unit)
 {
 	/* Names of build outputs and test data are random. */
 	if (is(rule, "random-path-segment"))
@@ -201,7 +201,7 @@ bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t t
 		return is_test_card(s, from, to) || is_in_table(s, from, to) ||
 		       is_in_name(s, from, to) || is_in_binary(s, from, to);
 	if (is(rule, "aws-access-key"))
-		return is_in_encoded(s, from, to);
+		return is_plain && is_in_encoded(s, from, to);
 	if (is(rule, "basic-auth-url"))
 		return is_whole && is_example_host(s, to);
 	if (is(rule, "private-key"))

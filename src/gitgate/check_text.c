@@ -140,7 +140,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 	if (from > to)
 		from = to;
 	if (f->kind == SCAN_KIND_RULE &&
-	    check_filter_is_noise(f->rule, s, from, to, !t->stream, t->unit))
+	    check_filter_is_noise(f->rule, s, from, to, !*f->decoders, !t->stream, t->unit))
 		return true;
 	if (f->kind == SCAN_KIND_LIMIT && check_filter_is_own_doing(f->rule, f->decoders))
 		return true;

@@ -489,11 +489,14 @@ bool scan_utf16(struct scan_out *o, const uint8_t *p, size_t n)
 		if (i - from < width * (PRINTABLE_MIN - 1))
 			continue;
 		/* Big-endian text looks the same, but for its last character, and for its first
-		 * when something else stands right before it. */
+		 * when something else stands right before it. Zeroes between characters are either.
+		 */
 		has_last = i < n && p[i] != 0 && p[i] < 0x7f;
 		if (has_last && from > 0 && p[from - 1] == 0)
 			i++;
-		else if (has_last && !wide_append(o, p, from + width, i + 1, width, step, &pointed))
+		else if (has_last &&
+			 (!wide_append(o, p, from, i + 1, width, step, &pointed) ||
+			  !wide_append(o, p, from + width, i + 1, width, step, &pointed)))
 			return true;
 		if (!wide_append(o, p, from, i, width, step, &pointed))
 			return true;

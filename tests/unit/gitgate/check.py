@@ -286,6 +286,8 @@ class Encodings(Case):
             for before, after in ((b"x", b""), (b"line\n", b"line\n"), (b"\xff", b"\xff"), (b"\r\n", b"\0x")):
                 self.one(self.with_file(before + AWS.decode().encode(codec) + after), decoders="utf16")
 
+        self.one(self.with_file(b"\0".join(bytes([b]) for b in AWS)), decoders="utf16")
+
     def test_wrapped_base64_behind_junk(self):
         for k in range(4):
             for n in range(95, 108):
@@ -488,6 +490,7 @@ class Allowed(Case):
                 (pem(1), pem(2)), (pem(1, 48), pem(2, 48)), (ASSIGNED, ASSIGNED + next_line),
                 (ASSIGNED, ASSIGNED[:-1] + b"," + next_line), (jwt + b"a1B2c3" * 6, jwt + b"d4E5f6" * 6),
                 (b"key=" + AWS, b"key=%s,%s" % (AWS, other)), packed, (packed[0], packed[0] + packed[1]),
+                (b"key=" + AWS + b"\n", b"key=" + AWS + b"\n\1\2" + packed[1]),
                 (noise(1100000).replace(b"\n", b"") + b"\n" + ASSIGNED, noise(1100000).replace(b"\n", b"") + b"\n" + next_line))):
             up = self.with_file(old)
             allowed = ";".join("allow=" + f["fingerprint"] for f in self.push(up))
@@ -508,6 +511,17 @@ class LookAlikes(Case):
                      b"owner = 0x" + b"d8dA6BF26964aF9D7eEd9e03E53415D37aA96045\n", b"donate: 1A1zP1" + b"eP5QGefi2DMPTfTL5SLmv7DivfNa\n"):
             self.clean(self.with_file(text))
         self.clean(self.with_file(b"".join(pem(1).splitlines(True)[:1]) + b"how keys begin\nand\n\tgo\non with 64 Letters\n" * 9))
+
+    def test_beside_a_look_alike(self):
+        """What is none must not hide one that stands around it, nor be taken for what was decoded."""
+        like = base64.b64encode(noise(300)) + b"ACCA" + b"A" * 16 + b"A" * 200
+        self.clean(self.with_file(like))
+        text = b"text " * 40 + AWS + b"\n"
+        for data in (like + b"\n\1" + zlib.compress(b"key: " + AWS * 1 + b"\n" * 20), like + b"/" + AWS + b"/", text.hex().encode(),
+                     base64.b64encode(text + b"\0" * 300), base64.b64encode(text + b"x" * 300),
+                     base64.b64encode(b"key: " + AWS + b" \0" + base64.b64decode(like))):
+            found = self.push(self.with_file(data))
+            self.assertIn("aws-access-key", [f["rule"] for f in found], data[-400:])
 
     def test_do_not_pass(self):
         body = base64.b64encode(noise(900)).decode()
