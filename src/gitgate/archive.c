@@ -44,7 +44,7 @@ static struct archive_node *node_begin(struct archive *a, unsigned level, const 
 	if (!n)
 		n = a->node[level] = mem_zalloc(sizeof(*n));
 	n->type = ARCHIVE_TYPE_UNKNOWN;
-	n->is_text_open = n->has_child = n->has_header = false;
+	n->is_text_open = n->has_child = n->has_header = n->is_next_due = false;
 	n->head_n = n->name_n = 0;
 	n->head_want = ARCHIVE_HEAD_BYTES;
 	n->state = 0;
@@ -173,6 +173,7 @@ static enum archive_codec codec_of(enum archive_type t)
 	       : t == ARCHIVE_TYPE_ZSTD	 ? CODEC_ZSTD
 	       : t == ARCHIVE_TYPE_BZIP2 ? CODEC_BZIP2
 	       : t == ARCHIVE_TYPE_XZ	 ? CODEC_XZ
+	       : t == ARCHIVE_TYPE_LZMA	 ? CODEC_LZMA
 					 : CODEC_NONE;
 }
 
@@ -182,6 +183,7 @@ static const char *label_of(enum archive_type t)
 	       : t == ARCHIVE_TYPE_ZLIB	 ? "zlib"
 	       : t == ARCHIVE_TYPE_ZSTD	 ? "zstd"
 	       : t == ARCHIVE_TYPE_BZIP2 ? "bzip2"
+	       : t == ARCHIVE_TYPE_LZMA	 ? "lzma"
 					 : "xz";
 }
 
@@ -221,7 +223,7 @@ static int stream_between(struct archive *a, unsigned level, struct str *in)
 		return archive_text(a, level, head);
 	}
 	t = archive_sniff(n->head, head.n);
-	if (t != n->type || n->type == ARCHIVE_TYPE_ZLIB) {
+	if (t != n->type || n->type == ARCHIVE_TYPE_ZLIB || n->type == ARCHIVE_TYPE_LZMA) {
 		if ((r = stream_leave(a, level, head)) == 0)
 			r = archive_text(a, level, *in);
 		*in = str_sub(*in, in->n, in->n);
@@ -257,9 +259,9 @@ static int stream_feed(struct archive *a, unsigned level, struct str in)
 		}
 		if ((r = archive_unpack(a, level, in, &used, &step)) < 0 || a->is_stopped)
 			return r;
-		if (step == STEP_TOO_LARGE)
+		if (step == STEP_BEYOND_US)
 			r = archive_limit(a, level, "unreadable-archive");
-		if (r == 0 && (step == STEP_BROKEN || step == STEP_TOO_LARGE))
+		if (r == 0 && (step == STEP_BROKEN || step == STEP_BEYOND_US))
 			return stream_leave(a, level, in);
 		if (step == STEP_END)
 			n->state = STREAM_BETWEEN;
@@ -352,6 +354,7 @@ static int node_feed(struct archive *a, unsigned level, struct str in)
 	case ARCHIVE_TYPE_ZSTD:
 	case ARCHIVE_TYPE_BZIP2:
 	case ARCHIVE_TYPE_XZ:
+	case ARCHIVE_TYPE_LZMA:
 		return stream_feed(a, level, in);
 	case ARCHIVE_TYPE_PLAIN:
 	case ARCHIVE_TYPE_UNREADABLE:

@@ -56,9 +56,15 @@ int archive_codec_begin(struct archive_node *n, enum archive_codec codec)
 		if (!n->is_xz_open)
 			n->xz = (lzma_stream)LZMA_STREAM_INIT;
 		n->is_xz_open = true;
-		return lzma_stream_decoder(&n->xz, XZ_MEMORY_MAX, LZMA_CONCATENATED) == LZMA_OK
+		return lzma_stream_decoder(&n->xz, XZ_MEMORY_MAX,
+					   LZMA_CONCATENATED | LZMA_IGNORE_CHECK) == LZMA_OK
 			       ? 0
 			       : -ENOMEM;
+	case CODEC_LZMA:
+		if (!n->is_xz_open)
+			n->xz = (lzma_stream)LZMA_STREAM_INIT;
+		n->is_xz_open = true;
+		return lzma_alone_decoder(&n->xz, XZ_MEMORY_MAX) == LZMA_OK ? 0 : -ENOMEM;
 	case CODEC_NONE:
 		break;
 	}
@@ -92,6 +98,9 @@ static enum archive_step z_step(struct archive_node *n, const uint8_t *in, size_
 		return STEP_END;
 	if (r == Z_MEM_ERROR)
 		return STEP_NO_MEMORY;
+	/* Others do not look at a header's check and reserved flags. */
+	if (r == Z_DATA_ERROR && n->codec == CODEC_GZIP && n->gz.done == 0)
+		return STEP_BEYOND_US;
 	return r == Z_OK || r == Z_BUF_ERROR ? STEP_MORE : STEP_BROKEN;
 }
 
@@ -106,8 +115,11 @@ static enum archive_step zstd_step(struct archive_node *n, const uint8_t *in, si
 	*made = o.pos;
 	if (ZSTD_getErrorCode(r) == ZSTD_error_memory_allocation)
 		return STEP_NO_MEMORY;
-	if (ZSTD_getErrorCode(r) == ZSTD_error_frameParameter_windowTooLarge)
-		return STEP_TOO_LARGE;
+	if (ZSTD_getErrorCode(r) == ZSTD_error_frameParameter_windowTooLarge ||
+	    ZSTD_getErrorCode(r) == ZSTD_error_frameParameter_unsupported ||
+	    ZSTD_getErrorCode(r) == ZSTD_error_version_unsupported ||
+	    ZSTD_getErrorCode(r) == ZSTD_error_dictionary_wrong)
+		return STEP_BEYOND_US;
 	if (ZSTD_isError(r))
 		return STEP_BROKEN;
 	return r == 0 ? STEP_END : STEP_MORE;
@@ -146,8 +158,8 @@ static enum archive_step xz_step(struct archive_node *n, const uint8_t *in, size
 	*made = sizeof(n->out) - n->xz.avail_out;
 	if (r == LZMA_STREAM_END)
 		return STEP_END;
-	if (r == LZMA_MEMLIMIT_ERROR)
-		return STEP_TOO_LARGE;
+	if (r == LZMA_MEMLIMIT_ERROR || r == LZMA_OPTIONS_ERROR)
+		return STEP_BEYOND_US;
 	if (r == LZMA_MEM_ERROR)
 		return STEP_NO_MEMORY;
 	return r == LZMA_OK || r == LZMA_BUF_ERROR ? STEP_MORE : STEP_BROKEN;
@@ -167,6 +179,7 @@ enum archive_step archive_codec_step(struct archive_node *n, const uint8_t *in, 
 	case CODEC_BZIP2:
 		return bz_step(n, in, in_n, used, made);
 	case CODEC_XZ:
+	case CODEC_LZMA:
 		return xz_step(n, in, in_n, used, made);
 	case CODEC_NONE:
 		break;
@@ -174,11 +187,39 @@ enum archive_step archive_codec_step(struct archive_node *n, const uint8_t *in, 
 	return STEP_BROKEN;
 }
 
+bool archive_codec_is_over(struct archive_node *n)
+{
+	if (n->codec != CODEC_XZ) /* the others say so */
+		return false;
+	n->xz.avail_in = 0;
+	n->xz.next_out = n->out;
+	n->xz.avail_out = sizeof(n->out);
+	return lzma_code(&n->xz, LZMA_FINISH) == LZMA_STREAM_END;
+}
+
 /* RFC 1950 section 2.2. */
 static bool is_zlib_head(const uint8_t *p)
 {
 	return (p[0] & 0x8f) == 0x08 && (p[0] >> 4) <= 7 && (p[0] * 256 + p[1]) % 31 == 0 &&
 	       (p[1] & 0x20) == 0;
+}
+
+/* The .lzma format (as XZ Utils' lzma-file-format.txt has it): properties, the dictionary's size,
+ * 2^n or 2^n + 2^(n-1), and the text's, of which nothing is known or which is no more than a disk
+ * holds; then a zero that the range coder begins with. */
+static bool is_lzma_head(const uint8_t *p, size_t n)
+{
+	static const uint8_t unknown[8] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+	uint32_t dictionary, top;
+
+	if (n < 16 || p[0] >= 9 * 5 * 5 || p[13] != 0)
+		return false;
+	dictionary = archive_le32(p + 1);
+	top = dictionary & (dictionary - 1);
+	if (dictionary < 4096 || (top & (top - 1)) || (top && (dictionary ^ top) != top >> 1))
+		return false;
+	return memcmp(p + 5, unknown, 8) == 0 ||
+	       (archive_le32(p + 5) && !p[9] && !p[10] && !p[11] && !p[12]);
 }
 
 enum archive_type archive_sniff(const uint8_t *p, size_t n)
@@ -196,6 +237,7 @@ enum archive_type archive_sniff(const uint8_t *p, size_t n)
 		 6, ARCHIVE_TYPE_XZ},
 		{"PK\3\4", 4, ARCHIVE_TYPE_ZIP},
 		{"PK\7\10PK\3\4", 8, ARCHIVE_TYPE_ZIP}, /* the first of a set of volumes */
+		{"\x02\x21\x4c\x18", 4, ARCHIVE_TYPE_UNREADABLE}, /* lz4 -l */
 		{"7z\xbc\xaf\x27\x1c", 6, ARCHIVE_TYPE_UNREADABLE},
 		{"Rar!\x1a\x07", 6, ARCHIVE_TYPE_UNREADABLE},
 		{"\x04\x22\x4d\x18", 4, ARCHIVE_TYPE_UNREADABLE}, /* lz4 */
@@ -210,12 +252,18 @@ enum archive_type archive_sniff(const uint8_t *p, size_t n)
 			return magics[i].type;
 	if (n >= 4 && (archive_le32(p) & 0xfffffff0u) == 0x184d2a50u) /* a frame to be skipped */
 		return ARCHIVE_TYPE_ZSTD;
+	/* zstd's formats before its first release */
+	if (n >= 4 && ((p[0] >= 0x22 && p[0] <= 0x27) || p[0] == 0x1e) &&
+	    memcmp(p + 1, "\xb5\x2f\xfd", 3) == 0)
+		return ARCHIVE_TYPE_UNREADABLE;
 	if (n >= 3 && p[0] == 0x1f && p[1] == 0x9d && (p[2] & 0x60) == 0) /* compress */
 		return ARCHIVE_TYPE_UNREADABLE;
 	if (n >= 512 && archive_tar_is_header(p))
 		return ARCHIVE_TYPE_TAR;
 	if (n >= 16 && is_zlib_head(p))
 		return ARCHIVE_TYPE_ZLIB;
+	if (is_lzma_head(p, n))
+		return ARCHIVE_TYPE_LZMA;
 	return ARCHIVE_TYPE_PLAIN;
 }
 

@@ -19,6 +19,7 @@ enum archive_type {
 	ARCHIVE_TYPE_ZSTD,
 	ARCHIVE_TYPE_BZIP2,
 	ARCHIVE_TYPE_XZ,
+	ARCHIVE_TYPE_LZMA, /* the format before xz */
 	ARCHIVE_TYPE_ZIP,
 	ARCHIVE_TYPE_TAR,
 	ARCHIVE_TYPE_UNREADABLE /* known, and not to be opened here */
@@ -32,12 +33,13 @@ enum archive_codec {
 	CODEC_BARE,
 	CODEC_ZSTD,
 	CODEC_BZIP2,
-	CODEC_XZ
+	CODEC_XZ,
+	CODEC_LZMA
 };
 /* BROKEN: no data of this format, so what stands there is a text. That must never be said of what
- * others would open: TOO_LARGE is what wants more memory than it may, NO_MEMORY what did not get
- * what it may have. */
-enum archive_step { STEP_MORE, STEP_END, STEP_BROKEN, STEP_TOO_LARGE, STEP_NO_MEMORY };
+ * others would open: BEYOND_US is what wants more memory than it may, or what our decompressor does
+ * not know, NO_MEMORY what did not get what it may have. */
+enum archive_step { STEP_MORE, STEP_END, STEP_BROKEN, STEP_BEYOND_US, STEP_NO_MEMORY };
 
 #define ARCHIVE_PIECE	 32768
 #define ARCHIVE_NAME_MAX (128u << 10) /* a zip entry's name and extra field; tar's long names */
@@ -51,8 +53,9 @@ struct archive_node {
 	unsigned state;
 	uint64_t left; /* of the part that is being read */
 	uint64_t pad;
-	uint8_t kind;  /* tar: type of the entry */
-	uint8_t *name; /* ARCHIVE_NAME_MAX bytes, or NULL */
+	uint8_t kind;	  /* tar: type of the entry; zip: the last byte behind one */
+	bool is_next_due; /* zip: an entry is over, and nothing has come that may follow it */
+	uint8_t *name;	  /* ARCHIVE_NAME_MAX bytes, or NULL */
 	size_t name_n;
 	enum archive_codec codec;
 	z_stream z;
@@ -94,6 +97,8 @@ int archive_codec_begin(struct archive_node *n, enum archive_codec codec);
 /* One call of the decompressor. */
 enum archive_step archive_codec_step(struct archive_node *n, const uint8_t *in, size_t in_n,
 				     size_t *used, size_t *made);
+/* Of one that took all that there is and would take more: whether it is over all the same. */
+bool archive_codec_is_over(struct archive_node *n);
 void archive_codec_free(struct archive_node *n);
 enum archive_type archive_sniff(const uint8_t *p, size_t n);
 

@@ -119,6 +119,11 @@ static int pax_tell(struct archive *a, unsigned level, struct str s)
 			return archive_name(a, level, s);
 		record = str_sub(s, count.n + 1, (size_t)len);
 		eq = str_chr(record, '=');
+		/* For what a header's own field does not hold. Attack: another size than there, for
+		 * the others to see entries where we see an entry's data. */
+		if (str_eq(str_sub(record, 0, eq), STR_LIT("size")) &&
+		    (r = archive_limit(a, level, "unreadable-archive")) < 0)
+			return r;
 		r = archive_name(a, level, str_sub(record, eq + 1, record.n));
 		s = str_sub(s, (size_t)len, s.n);
 	}

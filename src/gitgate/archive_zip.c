@@ -4,6 +4,10 @@
  * searched for the next header: data descriptors, what was put in front or behind, entries whose
  * size is not known. A directory that points into the middle of another entry finds there only what
  * has been looked at as that entry.
+ *
+ * Attack: most programs believe the directory, so a local header may lie to us. An entry that does
+ * not decompress by its method, or not to the size that is told, or that is not followed by another
+ * header, is one that we could not read.
  */
 #include "gitgate/archive_int.h"
 
@@ -11,7 +15,8 @@
 
 enum { ZIP_GAP, ZIP_HEADER, ZIP_STORED, ZIP_PACKED, ZIP_SKIP };
 
-#define HEADER_BYTES 30
+#define HEADER_BYTES	 30
+#define DESCRIPTOR_BYTES 24 /* the longest data descriptor; its own magic number is optional */
 
 static const uint8_t zip_magic[4] = {'P', 'K', 3, 4};
 
@@ -36,12 +41,36 @@ static size_t gap_length(struct archive_node *n, const uint8_t *p, size_t size)
 	return size;
 }
 
+/* An entry is over: one more magic number comes at once, or behind a descriptor. n->left counts
+ * what has come, n->kind is the last byte of it. */
+static int next_look(struct archive *a, unsigned level, struct str in)
+{
+	struct archive_node *n = a->node[level];
+
+	for (size_t i = 0; i < in.n && n->is_next_due; i++) {
+		uint8_t b = (uint8_t)in.p[i];
+
+		if (n->left > 0 && n->kind == 'P' && b == 'K') {
+			n->is_next_due = false;
+		} else if (n->left++ > n->pad) {
+			n->is_next_due = false;
+			return archive_limit(a, level, "unreadable-archive");
+		}
+		n->kind = b;
+	}
+	return 0;
+}
+
 static int gap_feed(struct archive *a, unsigned level, struct str *in)
 {
 	struct archive_node *n = a->node[level];
-	size_t k = gap_length(n, (const uint8_t *)in->p, in->n);
-	int r = archive_text(a, level, str_sub(*in, 0, k));
+	int r = next_look(a, level, *in);
+	size_t k;
 
+	if (r < 0)
+		return r;
+	k = gap_length(n, (const uint8_t *)in->p, in->n);
+	r = archive_text(a, level, str_sub(*in, 0, k));
 	*in = str_sub(*in, k, in->n);
 	if (n->head_n == 4) {
 		memcpy(archive_name_room(n), zip_magic, 4);
@@ -80,6 +109,13 @@ static enum archive_codec method_codec(unsigned method)
 			      : CODEC_NONE;
 }
 
+static void gap_begin(struct archive_node *n, bool is_next_due)
+{
+	n->state = ZIP_GAP;
+	n->is_next_due = is_next_due;
+	n->left = 0;
+}
+
 /* The header is complete: what follows it. */
 static int entry_begin(struct archive *a, unsigned level)
 {
@@ -87,7 +123,7 @@ static int entry_begin(struct archive *a, unsigned level)
 	const uint8_t *h = n->name;
 	unsigned flags = archive_le16(h + 6), method = archive_le16(h + 8);
 	size_t name_n = archive_le16(h + 26), extra_n = archive_le16(h + 28);
-	bool is_open_ended = flags & 8, is_folder = name_n && h[HEADER_BYTES + name_n - 1] == '/';
+	bool is_open_ended = flags & 8;
 	uint64_t size = archive_le32(h + 18);
 	int r = archive_name(a, level, str_slice(h + HEADER_BYTES, name_n));
 
@@ -97,19 +133,19 @@ static int entry_begin(struct archive *a, unsigned level)
 	is_open_ended = is_open_ended && (size == 0 || size == UINT32_MAX);
 	n->left = is_open_ended ? UINT64_MAX : size;
 	n->name_n = 0;
-	n->state = ZIP_GAP;
-	if (r < 0 || n->left == 0)
+	n->pad = flags & 8 ? DESCRIPTOR_BYTES : 0;
+	if (r < 0 || n->left == 0 || (method == 0 && is_open_ended && !(flags & 1))) {
+		/* Stored and of unknown size: more than a descriptor is more than is known. */
+		gap_begin(n, true);
 		return r;
+	}
 	if (flags & 1 || (method != 0 && method_codec(method) == CODEC_NONE)) {
-		if (!is_folder)
-			r = archive_limit(a, level, "unreadable-archive");
+		r = archive_limit(a, level, "unreadable-archive");
+		gap_begin(n, false);
 		n->state = is_open_ended ? ZIP_GAP : ZIP_SKIP;
 		return r;
 	}
 	if (method == 0) {
-		/* Of unknown size: it is seen as part of the container's text. */
-		if (is_open_ended)
-			return 0;
 		n->state = ZIP_STORED;
 		return archive_child_begin(a, level, "zip");
 	}
@@ -128,7 +164,7 @@ static int header_feed(struct archive *a, unsigned level, struct str *in)
 	if (n->name_n >= HEADER_BYTES)
 		want += (size_t)archive_le16(n->name + 26) + archive_le16(n->name + 28);
 	if (want > ARCHIVE_NAME_MAX) {
-		n->state = ZIP_GAP;
+		gap_begin(n, false);
 		n->name_n = 0;
 		return archive_limit(a, level, "unreadable-archive");
 	}
@@ -144,11 +180,15 @@ static int header_feed(struct archive *a, unsigned level, struct str *in)
 	return n->name_n == want ? entry_begin(a, level) : 0;
 }
 
-static int entry_end(struct archive *a, unsigned level, bool is_known)
+/* n->left of it have not been taken, and are text. */
+static int entry_end(struct archive *a, unsigned level)
 {
 	struct archive_node *n = a->node[level];
 
-	n->state = is_known && n->left ? ZIP_SKIP : ZIP_GAP;
+	if (n->left && n->left != UINT64_MAX)
+		n->state = ZIP_SKIP;
+	else
+		gap_begin(n, true);
 	return archive_child_end(a, level);
 }
 
@@ -162,16 +202,19 @@ static int packed_feed(struct archive *a, unsigned level, struct str *in)
 
 	if (r < 0 || a->is_stopped)
 		return r;
-	if (step == STEP_TOO_LARGE && (r = archive_limit(a, level, "unreadable-archive")) < 0)
-		return r;
 	/* What a broken entry had in this piece is text, all of it. */
-	if (step == STEP_BROKEN || step == STEP_TOO_LARGE)
+	if (step == STEP_BROKEN || step == STEP_BEYOND_US)
 		used = 0;
 	*in = str_sub(*in, used, in->n);
 	n->left -= is_known ? used : 0;
+	if (step == STEP_MORE && is_known && n->left == 0 && archive_codec_is_over(n))
+		step = STEP_END;
 	if (step == STEP_MORE && !(is_known && n->left == 0))
 		return 0;
-	return entry_end(a, level, is_known);
+	if ((step != STEP_END || (is_known && n->left)) &&
+	    (r = archive_limit(a, level, "unreadable-archive")) < 0)
+		return r;
+	return entry_end(a, level);
 }
 
 static int sized_feed(struct archive *a, unsigned level, struct str *in)
@@ -185,7 +228,7 @@ static int sized_feed(struct archive *a, unsigned level, struct str *in)
 	n->left -= k;
 	if (r < 0 || n->left)
 		return r;
-	return entry_end(a, level, true);
+	return entry_end(a, level);
 }
 
 int archive_zip_feed(struct archive *a, unsigned level, struct str in)

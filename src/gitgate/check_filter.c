@@ -6,6 +6,7 @@
 
 #define KEY_BODY_BYTES 512 /* after its first line: headers of an encrypted key, then the body */
 #define KEY_BODY_RUN   32
+#define KEY_BODY_LINES 64
 #define KEY_HEAD_MAX   64 /* a longer range is one that was decoded */
 #define TABLE_REACH    24
 #define AWS_KEY_BYTES  20
@@ -16,38 +17,43 @@ static bool is(const char *rule, const char *id)
 	return strcmp(rule, id) == 0;
 }
 
-/* A line's end, or what stands for one in a string: how many bytes. */
-static size_t line_end(struct str s, size_t at)
+/* What may stand between two lines of a key: bytes of it, or 0. */
+static size_t key_gap(struct str s, size_t i)
 {
-	if (s.p[at] == '\n' || s.p[at] == '\r')
-		return 1;
-	return s.p[at] == '\\' && at + 1 < s.n && (s.p[at + 1] == 'n' || s.p[at + 1] == 'r') ? 2
-											     : 0;
+	char next = i + 1 < s.n ? s.p[i + 1] : '\0';
+
+	if (s.p[i] == '\\')
+		return next == 'n' || next == 'r' || next == '\n' ? 2 : 0;
+	if (s.p[i] == ' ' || s.p[i] == '\t') /* an indented line; not words in a row */
+		return s.p[i - 1] == '\n' || s.p[i - 1] == ' ' || s.p[i - 1] == '\t';
+	return s.p[i] == '\n' || s.p[i] == '\r' || s.p[i] == '"' || s.p[i] == '\'' || s.p[i] == ',';
 }
 
 /* Code that reads or writes keys names their first line. A key goes on with base64, behind a
- * newline (or what stands for one) and perhaps headers; its lines may be as short as its owner
- * likes, and indented. Words have more than line ends between them. */
+ * newline (or what stands for one) and perhaps headers. Attack: its lines may be of any length; a
+ * list of words is of one kind of letters. */
 static bool has_key_body(struct str s, size_t to, bool is_whole)
 {
-	size_t end = s.n - to < KEY_BODY_BYTES ? s.n : to + KEY_BODY_BYTES, run = 0, skip;
-	bool is_spaced = false, is_new_line = false;
+	size_t end = s.n - to < KEY_BODY_BYTES ? s.n : to + KEY_BODY_BYTES, run = 0, lines = 0;
+	unsigned kinds = 0;
 
-	for (size_t i = to; i < end; i++) {
-		if ((skip = line_end(s, i)) > 0) {
-			is_new_line = true;
-			i += skip - 1;
-		} else if (s.p[i] == ' ' || s.p[i] == '\t') {
-			is_spaced = true;
-		} else if (ascii_is_alnum(s.p[i]) || s.p[i] == '+' || s.p[i] == '/') {
-			run = is_spaced && !is_new_line ? 1 : run + 1;
-			is_spaced = is_new_line = false;
+	for (size_t i = to; i < end;) {
+		char c = s.p[i];
+		size_t gap = 0;
+
+		if (ascii_is_alnum(c) || c == '+' || c == '/') {
+			kinds |= ascii_is_digit(c) ? 1 : ascii_lower(c) != c ? 2 : 4;
+			run++;
+			lines++;
 		} else {
+			gap = key_gap(s, i);
 			run = 0;
-			is_spaced = is_new_line = false;
+			lines = gap ? lines : 0;
+			kinds = gap ? kinds : 0;
 		}
-		if (run >= KEY_BODY_RUN)
+		if (run >= KEY_BODY_RUN || (lines >= KEY_BODY_LINES && kinds == 7))
 			return true;
+		i += gap ? gap : 1;
 	}
 	return end == s.n && !is_whole; /* not all of it is there yet */
 }
@@ -180,8 +186,8 @@ bool check_filter_is_own_doing(const char *rule, const char *decoders)
 	       (strncmp(decoders, "squeeze", 7) == 0 || strncmp(decoders, "join", 4) == 0);
 }
 
-bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t to, bool is_whole,
-			   unsigned unit)
+bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t to, bool is_plain,
+			   bool is_whole, unsigned unit)
 {
 	/* Names of build outputs and test data are random. */
 	if (is(rule, "random-path-segment"))
@@ -195,7 +201,7 @@ bool check_filter_is_noise(const char *rule, struct str s, size_t from, size_t t
 		return is_test_card(s, from, to) || is_in_table(s, from, to) ||
 		       is_in_name(s, from, to) || is_in_binary(s, from, to);
 	if (is(rule, "aws-access-key"))
-		return is_in_encoded(s, from, to);
+		return is_plain && is_in_encoded(s, from, to);
 	if (is(rule, "basic-auth-url"))
 		return is_whole && is_example_host(s, to);
 	if (is(rule, "private-key"))

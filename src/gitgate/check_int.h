@@ -141,10 +141,11 @@ int check_blob_end(struct check *c);
 int check_archive_event(void *ctx, enum archive_event event, unsigned level, struct str text);
 
 /* check_filter.c: whether a rule's match is one that repositories are full of and that is no
- * secret. text: what surrounds it; [from, to) the match. is_whole: text ends where it ends.
- * unit: bytes of a character. */
-bool check_filter_is_noise(const char *rule, struct str text, size_t from, size_t to, bool is_whole,
-			   unsigned unit);
+ * secret. text: what surrounds it; [from, to) the match. is_plain: it is in the text as it
+ * stands, not decoded from these bytes. is_whole: text ends where it ends. unit: bytes of a
+ * character. */
+bool check_filter_is_noise(const char *rule, struct str text, size_t from, size_t to, bool is_plain,
+			   bool is_whole, unsigned unit);
 
 /* A text that was put together from parts, and then looks encoded again and again: nobody has
  * encoded it. The parts themselves are looked at as they stand. */

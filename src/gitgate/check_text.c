@@ -13,8 +13,8 @@
 #include <stdlib.h>
 
 #define PIECE_BYTES	  (64u << 10)
-#define MATCH_REACH	  SCAN_HOLDBACK_BYTES /* behind a match: longer than keys are */
-#define TEXT_FINDINGS_MAX 256 /* of one text; the last one says that there are more */
+#define MATCH_REST_MAX	  8192 /* of a line or a key, behind the match */
+#define TEXT_FINDINGS_MAX 256  /* of one text; the last one says that there are more */
 
 static_assert(CHECK_WHOLE_BYTES >= SCAN_HOLDBACK_BYTES + PIECE_BYTES, "a stream's window fits");
 
@@ -64,47 +64,44 @@ static bool is_head(const char *rule)
 	return false;
 }
 
-/* Where the secret is over whose match ends at `to`: many rules match its first characters alone.
- * SIZE_MAX: it has not come yet. */
-static size_t secret_end(const struct check_text *t, const struct scan_finding *f, struct str s,
-			 size_t to)
+/* Where what was matched is over: a rule matches the head of its token. The rest of the line (or of
+ * a binary's string) also has whatever the engine took for the same match. A head's secret
+ * goes on to a key's last line. */
+static size_t match_end(const char *rule, struct str s, size_t to)
 {
-	struct str rest = str_sub(s, to, to + MATCH_REACH);
-	size_t n;
+	size_t max = s.n - to < MATCH_REST_MAX ? s.n : to + MATCH_REST_MAX, end = to;
 
-	/* An encoding, too, goes on over lines. */
-	if (is_head(f->rule) || *f->decoders)
-		n = str_find(rest, STR_LIT("-----END "));
-	else if (to > 0 && s.p[to - 1] == '\n')
-		n = 0;
-	else
-		n = str_chr(rest, '\n');
-	return n < rest.n || rest.n == MATCH_REACH || t->is_last ? to + n : SIZE_MAX;
+	if (is_head(rule))
+		return to + str_find(str_sub(s, to, max), STR_LIT("-----END"));
+	if (to > 0 && s.p[to - 1] == '\n')
+		return to;
+	while (end < max && ((unsigned char)s.p[end] >= ' ' || s.p[end] == '\t'))
+		end++;
+	return end;
 }
 
-/* What a finding is known by from one push to the next: what matched, and the secret's rest. Not
- * the context before it that an expression's longest match takes in, but the line that the match
- * ends in, so that lines may be added; of what was decoded all, since its last line says little.
- * Attack: a secret that begins, or ends, as one that is allowed or that the upstream has.
- *
- * A stream may be cut in the middle of it. Then it is known as this object's alone. */
-static void digest_make(const struct check_text *t, const struct scan_finding *f, size_t from,
-			size_t to, uint8_t digest[32])
+/* What the fingerprint is made of: what stays the same when lines are added. Attack: another secret
+ * in the place of one that is allowed, or beside it. So where the match cannot be told from these
+ * bytes it is good for this very object only: where the range is a decoder's, which may be no more
+ * than "somewhere in this text", and where a stream's window ends before the match does. */
+static void digest_make(const struct check_text *t, const struct scan_finding *f, struct str s,
+			size_t from, size_t to, uint8_t digest[32])
 {
-	struct str s = str_slice(t->p, t->n), m;
-	size_t begin = *f->decoders ? from : to, end = secret_end(t, f, s, to);
-	bool is_cut = f->from < t->base || end == SIZE_MAX;
+	size_t end = match_end(f->rule, s, to);
+	bool is_objects = *f->decoders || (t->stream && end == s.n);
+	uint8_t both[32 + CHECK_OID_BYTES];
+	struct str m = str_sub(s, from, end);
 
-	while (begin > from && (s.p[begin - 1] != '\n' || begin == to))
-		begin--;
-	m = str_sub(s, begin, end);
 	while (m.n && (unsigned char)m.p[0] <= ' ')
 		m = str_sub(m, 1, m.n);
 	while (m.n && (unsigned char)m.p[m.n - 1] <= ' ')
 		m = str_sub(m, 0, m.n - 1);
 	SHA256((const uint8_t *)m.p, m.n, digest);
-	for (size_t i = 0; i < CHECK_OID_BYTES && is_cut; i++)
-		digest[i] ^= t->check->oid[i];
+	if (!is_objects)
+		return;
+	memcpy(both, digest, 32);
+	memcpy(both + 32, t->check->oid, CHECK_OID_BYTES);
+	SHA256(both, sizeof(both), digest);
 }
 
 static void decoders_tell(struct check_pending *p, const char *chain, const char *decoders)
@@ -152,7 +149,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 	if (from > to)
 		from = to;
 	if (f->kind == SCAN_KIND_RULE &&
-	    check_filter_is_noise(f->rule, s, from, to, !t->stream, t->unit))
+	    check_filter_is_noise(f->rule, s, from, to, !*f->decoders, !t->stream, t->unit))
 		return true;
 	if (f->kind == SCAN_KIND_LIMIT && check_filter_is_own_doing(f->rule, f->decoders))
 		return true;
@@ -171,7 +168,7 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 		memcpy(p->digest, c->oid, sizeof(c->oid));
 		return true;
 	}
-	digest_make(t, f, from, to, p->digest);
+	digest_make(t, f, s, from, to, p->digest);
 	if (!*t->chain && t->place != SCAN_PLACE_PATH && !c->path)
 		p->line = t->newlines + count_newlines(t, s, to > t->unit ? to - t->unit : 0) + 1;
 	if (is_told(c, p))

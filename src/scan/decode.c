@@ -236,27 +236,34 @@ static size_t wrapped_runs(const struct scan_view *v, const struct scan_runs *r,
 	return n;
 }
 
+/* Where a wrapped run ends that has the runs up to `to`: the last line may be too short to have
+ * been taken for a run. */
+static size_t wrapped_end(const struct scan_view *v, size_t to)
+{
+	size_t k = to;
+
+	while (k < v->n && k < to + 4 && is_line_gap(v->p[k]))
+		k++;
+	while (k > to && k < v->n && k < to + 16 &&
+	       (ascii_is_alnum((char)v->p[k]) || strchr("+/-_", v->p[k] ? v->p[k] : ' ')))
+		k++;
+	return k;
+}
+
 /* The lines of one wrapped run put together at the end of out's memory, decoded from there. */
 static void decode_wrapped(struct scan_out *o, const struct scan_view *v, const struct scan_runs *r,
 			   size_t i, size_t count)
 {
-	size_t from = r->p[i].from, to = r->p[i + count - 1].to, n = 0, k;
+	size_t from = r->p[i].from, to = wrapped_end(v, r->p[i + count - 1].to), n = 0;
 	uint8_t *joined;
 
-	/* The last line may be too short to have been taken for a run. */
-	for (k = to; k < v->n && k < to + 4 && is_line_gap(v->p[k]); k++)
-		;
-	while (k > to && k < v->n && k < to + 16 &&
-	       (ascii_is_alnum((char)v->p[k]) || strchr("+/-_", v->p[k] ? v->p[k] : ' ')))
-		k++;
-	to = k;
 	/* Decoded bytes are fewer than encoded ones: 2 n + 16 hold a decoding and the joined text.
 	 */
 	joined = scan_out_reserve(o, 2 * (to - from) + 16);
 	if (!joined)
 		return;
 	joined += (to - from) + 16;
-	for (k = from; k < to; k++)
+	for (size_t k = from; k < to; k++)
 		if (!is_line_gap(v->p[k]))
 			joined[n++] = v->p[k];
 	segment_begin(o, from);
@@ -267,7 +274,7 @@ static void decode_wrapped(struct scan_out *o, const struct scan_view *v, const 
 static void decode_wrapped_shifted(struct scan_out *o, const struct scan_view *v,
 				   const struct scan_runs *r, size_t i, size_t count)
 {
-	size_t from = r->p[i].from, to = r->p[i + count - 1].to;
+	size_t from = r->p[i].from, to = wrapped_end(v, r->p[i + count - 1].to);
 
 	for (size_t a = 1; a < 4; a++) {
 		size_t n = 0, skip = a;
@@ -437,15 +444,41 @@ static size_t wide_run(const uint8_t *p, size_t n, size_t i, size_t width)
 	return i;
 }
 
+/* The characters of [from, to) as one more segment. False: there is no room. */
+static bool wide_append(struct scan_out *o, const uint8_t *p, size_t from, size_t to, size_t width,
+			size_t step, size_t *pointed)
+{
+	size_t count = (to - from + width - 1) / width, told = 0;
+	uint8_t *out;
+
+	segment_begin(o, from);
+	out = scan_out_reserve(o, count);
+	if (!out)
+		return false;
+	for (size_t k = 0; k < count; k++) {
+		out[k] = p[from + k * width];
+		/* Lines are where they are in the text: these bytes shrink to a part. */
+		if (out[k] == '\n' && from + k * width >= *pointed + step) {
+			*pointed = from + k * width;
+			o->n += k + 1 - told;
+			told = k + 1;
+			scan_out_point(o, *pointed + width);
+		}
+	}
+	o->n += count - told;
+	scan_out_point(o, to);
+	return true;
+}
+
 /* ASCII in two-byte and four-byte units of either order, wherever it starts. */
 bool scan_utf16(struct scan_out *o, const uint8_t *p, size_t n)
 {
-	size_t pointed = 0;
+	size_t pointed = 0, step = n / (SCAN_POINTS_MAX / 2);
 
 	scan_out_reset(o);
 	for (size_t i = 0; i + 1 < n;) {
-		size_t from = i, width, count, told = 0;
-		uint8_t *to;
+		size_t from = i, width;
+		bool has_last;
 
 		if (p[i + 1] != 0 || p[i] == 0 || p[i] >= 0x7f) {
 			i++;
@@ -455,27 +488,18 @@ bool scan_utf16(struct scan_out *o, const uint8_t *p, size_t n)
 		i = wide_run(p, n, i, width);
 		if (i - from < width * (PRINTABLE_MIN - 1))
 			continue;
-		/* Big-endian text looks the same, but for its last character. */
-		if (i < n && p[i] != 0 && p[i] < 0x7f && from > 0 && p[from - 1] == 0)
+		/* Big-endian text looks the same, but for its last character, and for its first
+		 * when something else stands right before it. Zeroes between characters are either.
+		 */
+		has_last = i < n && p[i] != 0 && p[i] < 0x7f;
+		if (has_last && from > 0 && p[from - 1] == 0)
 			i++;
-		segment_begin(o, from);
-		count = (i - from + width - 1) / width;
-		to = scan_out_reserve(o, count);
-		if (!to)
+		else if (has_last &&
+			 (!wide_append(o, p, from, i + 1, width, step, &pointed) ||
+			  !wide_append(o, p, from + width, i + 1, width, step, &pointed)))
 			return true;
-		for (size_t k = 0; k < count; k++) {
-			to[k] = p[from + k * width];
-			/* Lines are where they are in the text: these bytes shrink to a part. */
-			if (to[k] == '\n' &&
-			    from + k * width >= pointed + n / (SCAN_POINTS_MAX / 2)) {
-				pointed = from + k * width;
-				o->n += k + 1 - told;
-				told = k + 1;
-				scan_out_point(o, pointed + width);
-			}
-		}
-		o->n += count - told;
-		scan_out_point(o, i);
+		if (!wide_append(o, p, from, i, width, step, &pointed))
+			return true;
 	}
 	return o->n > 0;
 }

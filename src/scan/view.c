@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #define MATCH_UNITS 60
+#define TAIL_CHARS  12
 
 const char *const scan_decoder_names[DEC_COUNT] = {
 	[DEC_NONE] = "",	   [DEC_ESCAPE] = "escape", [DEC_PERCENT] = "percent",
@@ -66,19 +67,34 @@ static void chain_of(const struct scan_view *v, char *out, size_t size)
 	}
 }
 
-static uint64_t finding_id(const struct scan_finding *f)
+static uint64_t finding_id(const struct scan_finding *f, uint64_t tail)
 {
-	uint64_t h = UINT64_C(1469598103934665603);
+	uint64_t h = UINT64_C(1469598103934665603) ^ tail;
 
 	for (const char *p = f->rule; *p; p++)
 		h = (h ^ (uint8_t)*p) * UINT64_C(1099511628211);
 	return ((h ^ f->secret) * UINT64_C(1099511628211) ^ f->kind) | 1;
 }
 
-/* The same, where it was already seen, maybe in another view. */
-static bool was_told(struct scan_told *t, const struct scan_finding *f)
+/* The last letters and digits of what matched, which are the same in whatever view it stands. */
+static uint64_t tail_of(const struct scan_view *v, size_t from, size_t to)
 {
-	uint64_t id = finding_id(f);
+	uint64_t h = 0;
+
+	for (unsigned k = 0; to > from && k < TAIL_CHARS; to--)
+		if (ascii_is_alnum((char)v->p[to - 1])) {
+			h = (h ^ v->p[to - 1]) * UINT64_C(1099511628211);
+			k++;
+		}
+	return h;
+}
+
+/* The same, where it was already seen, maybe in another view. Attack: one that is known to be
+ * harmless hides another, whose range (of a decoder that knows no better, the whole text) has it.
+ */
+static bool was_told(struct scan_told *t, const struct scan_finding *f, uint64_t tail)
+{
+	uint64_t id = finding_id(f, tail);
 	unsigned k;
 
 	for (size_t i = 0; i < SCAN_TOLD_MAX; i++)
@@ -96,6 +112,7 @@ bool scan_report(struct scan_pass *ps, const struct scan_view *v, enum scan_kind
 {
 	struct scan_finding f = {.kind = kind, .secret = secret, .place = ps->place};
 	const struct scan_view *u;
+	uint64_t tail = kind == SCAN_KIND_RULE ? tail_of(v, from, to) : 0;
 
 	if (ps->is_stopped)
 		return false;
@@ -105,7 +122,7 @@ bool scan_report(struct scan_pass *ps, const struct scan_view *v, enum scan_kind
 		map_out(u, &from, &to);
 	f.from = ps->base + from;
 	f.to = ps->base + to;
-	if (was_told(ps->told, &f))
+	if (was_told(ps->told, &f, tail))
 		return true;
 	if (ps->fn && !ps->fn(&f, ps->ctx))
 		ps->is_stopped = true;
@@ -170,6 +187,24 @@ void scan_settle_pending(struct scan_pass *ps, const struct scan_view *v)
 	}
 }
 
+/* An expression's longest match reaches back too far: to what stands before a token, or into the
+ * lines (or a binary's strings) before, which may have matches of their own. */
+static size_t match_begin(const struct scan_rule *r, const struct scan_candidate *c)
+{
+	size_t i = c->to;
+
+	if (r->flags & RULE_TOKEN)
+		while (i > c->from && c->p[i - 1] > ' ' && c->p[i - 1] != '"' &&
+		       c->p[i - 1] != '\'')
+			i--;
+	else if (r->regex)
+		while (i > c->from && (i == c->to || c->p[i - 1] >= ' ' || c->p[i - 1] == '\t'))
+			i--;
+	else /* a walker knows */
+		i = c->from;
+	return i;
+}
+
 bool scan_candidate_found(struct scan_pass *ps, const struct scan_view *v, unsigned id, size_t from,
 			  size_t to)
 {
@@ -185,11 +220,7 @@ bool scan_candidate_found(struct scan_pass *ps, const struct scan_view *v, unsig
 		return true;
 	if (r->check && !r->check(&c))
 		return true;
-	if (r->flags & RULE_TOKEN)
-		for (from = c.from, c.from = c.to; c.from > from && c.p[c.from - 1] > ' ' &&
-						   c.p[c.from - 1] != '"' &&
-						   c.p[c.from - 1] != '\'';)
-			c.from--;
+	c.from = match_begin(r, &c);
 	if (ps->en->prints.n && is_placeholders(ps, v, id, c.from, c.to))
 		return true;
 	return scan_report(ps, v, SCAN_KIND_RULE, r->id, 0, c.from, c.to);

@@ -49,6 +49,13 @@ def zip_of(entries, method=zipfile.ZIP_DEFLATED, stream=False):
     return out.getvalue()
 
 
+def pem(seed, width=64):
+    """A private key, as good as."""
+    body = base64.b64encode(noise(900, seed))
+    return b"-----BEGIN " + b"RSA PRIVATE KEY-----\n" + b"".join(body[i:i + width] + b"\n" for i in range(0, len(body), width)) + \
+        b"-----END " + b"RSA PRIVATE KEY-----\n"
+
+
 def noise(n, seed=1):
     return random.Random(seed).randbytes(n)
 
@@ -274,6 +281,19 @@ class Encodings(Case):
             for before in ("x\0", "\0", "xy\0\0", "\xe9\0x\0"):
                 self.one(self.with_file((before + AWS.decode() + "\0\xe9x").encode(codec)), decoders="utf16")
 
+    def test_wide_glued_to_other_bytes(self):
+        for codec in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+            for before, after in ((b"x", b""), (b"line\n", b"line\n"), (b"\xff", b"\xff"), (b"\r\n", b"\0x")):
+                self.one(self.with_file(before + AWS.decode().encode(codec) + after), decoders="utf16")
+
+        self.one(self.with_file(b"\0".join(bytes([b]) for b in AWS)), decoders="utf16")
+
+    def test_wrapped_base64_behind_junk(self):
+        for k in range(4):
+            for n in range(95, 108):
+                found = self.push(self.with_file(b"x" * k + base64.encodebytes(b"#" * n + b" " + AWS)))
+                self.assertEqual({f["rule"] for f in found}, {"aws-access-key"}, (k, n))
+
     def test_forms(self):
         inner = b'{"key":"' + AWS + b'"}'
         for data in (base64.b64encode(inner), inner.hex().encode(), base64.b32encode(inner), base64.encodebytes(b"#" * 200 + inner),
@@ -308,7 +328,51 @@ class Archives(Case):
     def test_stored(self):
         inner = b"key = " + AWS
         self.one(self.with_file(zip_of([("f", inner)], zipfile.ZIP_STORED)), decoders="zip")
-        self.one(self.with_file(zip_of([("f", inner)], zipfile.ZIP_STORED, stream=True)))
+        # its size is in the directory alone
+        self.assertUnreadable(zip_of([("f", inner)], zipfile.ZIP_STORED, stream=True))
+        self.clean(self.with_file(zip_of([("f", b"text")], zipfile.ZIP_STORED, stream=True)))
+
+    def assertUnreadable(self, data):
+        found = self.push(self.with_file(data))
+        self.assertIn("unreadable-archive", [f["rule"] for f in found])
+        return {f["rule"] for f in found}
+
+    def test_local_header_lies(self):
+        """Programs believe the directory at the end."""
+        inner = b"text\n" * 10 + b"key = " + AWS + b"\n"
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = {8: packer.compress(inner) + packer.flush(), 12: bz2.compress(inner)}
+        for method, name in ((8, b"f"), (12, b"f"), (12, b"f/")):
+            body = packed[method]
+            for local, size, flags in ((method, 3, 0), (method, 0, 0), (method, len(body) + 40, 0), (20 - method, len(body), 0),
+                                       (0, 3, 0), (0, 0, 8), (20 - method, 0, 8), (14, len(body), 0)):
+                common = struct.pack("<IIIHH", zlib.crc32(inner), size, len(inner), len(name), 0)
+                head = struct.pack("<4sHHHHH", b"PK\3\4", 20, flags, local, 0, 33) + common + name
+                entry = struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20, 20, 0, method, 0, 33, zlib.crc32(inner), len(body),
+                                    len(inner), len(name), 0, 0, 0, 0, 0, 0) + name
+                whole = head + body + entry + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 1, 1, len(entry), len(head + body), 0)
+                self.assertEqual(zipfile.ZipFile(io.BytesIO(whole)).read(name.decode()), inner)
+                self.assertUnreadable(whole)
+
+    def test_formats_beside(self):
+        """What the usual programs open, and our decompressors do not, or not unasked."""
+        inner = b"text\n" * 10 + b"key = " + AWS + b"\n"
+        self.one(self.with_file(lzma.compress(inner, format=lzma.FORMAT_ALONE)), decoders="lzma")
+        bad_check = bytearray(lzma.compress(b"text\n" * 9))
+        bad_check[-12 - 12 - 1] ^= 1 # the check stands before an index of 8 or 12 bytes and the footer
+        self.one(self.with_file(bytes(bad_check) + lzma.compress(inner)), decoders="xz")
+        plain = gzip.compress(inner)
+        reserved, header_check = plain[:3] + b"\x20" + plain[4:], plain[:3] + b"\2" + plain[4:10] + b"xx" + plain[10:]
+        for data in (reserved, header_check):
+            self.assertEqual(gzip.decompress(data), inner)
+        dictionary = b"\x28\xb5\x2f\xfd\x21\7\4" + struct.pack("<I", 1 | 4 << 3)[:3] + b"text"
+        sized = io.BytesIO()
+        with tarfile.open(fileobj=sized, mode="w", format=tarfile.PAX_FORMAT) as t:
+            info = tarfile.TarInfo("f")
+            info.pax_headers = {"size": "1024"}
+            t.addfile(info)
+        for data in (reserved, header_check, dictionary, b"\x02\x21\x4c\x18" + plain, b"\x27\xb5\x2f\xfd" + plain, sized.getvalue()):
+            self.assertUnreadable(data)
 
     def test_large(self):
         many = [("f%d" % i, noise(200000, i)) for i in range(20)]
@@ -318,9 +382,10 @@ class Archives(Case):
         self.clean(self.with_file(gzip.compress(noise(5 << 20))))
 
     def test_names(self):
-        # as a name, and as it stands in both of its headers, behind which there are other bytes
+        # beside what follows the name in its header and in the directory at the end
         found = self.push(self.with_file(zip_of([("d/" + AWS.decode(), b"1")])))
-        self.assertEqual([f["rule"] for f in found], ["aws-access-key"] * 3)
+        self.assertEqual({f["rule"] for f in found}, {"aws-access-key"})
+        self.assertIn("archive entry's name", {f["what"] for f in found})
         self.one(self.with_file(zip_of([(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1")])), what="archive entry's name")
         for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
             self.one(self.with_file(tar_of(AWS[:9].decode() + "/" + AWS[9:].decode(), b"1", format=form)),
@@ -346,7 +411,7 @@ class Archives(Case):
         packed = zlib.compressobj(9, zlib.DEFLATED, -15)
         body = packed.compress(b"text " * 9) + packed.flush() + inner
         data = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(body), 45, 1, 0) + b"f" + body
-        self.one(self.with_file(data), rule="aws-access-key")
+        self.assertIn("aws-access-key", self.assertUnreadable(data))
 
     def test_zip64(self):
         inner = b"key = " + AWS
@@ -450,7 +515,7 @@ class Allowed(Case):
                 f = self.one(self.with_file(old))
                 upstream = self.with_file(old)
                 self.repo.ref("heads/alike-" + name, upstream)
-                if name != "utf16":
+                if name not in ("base64", "utf16"):  # what was decoded is known as its file's alone
                     self.clean(self.with_file(b"above\n" + old, parents=[upstream]))
                     self.clean(self.with_file(b"above\n" + old, path=b"y/file"), options="allow=" + self.one(
                         self.with_file(b"above\nmore\n" + old, path=b"y/file"))["fingerprint"])
@@ -467,6 +532,25 @@ class Allowed(Case):
             self.repo.ref(f"heads/stream-{at}", upstream)
             self.one(self.with_file(new, parents=[upstream]), rule="private-key")
 
+    def test_another_secret_where_one_is_known(self):
+        """Neither the operator's `allow` nor what the upstream has is good for another of the same shape."""
+        other = b"AK" + b"IAWX3MNB7QRTZ5LKPD"
+        jwt = b"t = ey" + b"JhbGciOiJIUzI1NiJ9.ey" + b"JzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIn0."
+        packed = [b"\1\2head\n" + zlib.compress(b"x: " + key * 5) + b"\nend\n" for key in (AWS, other)]
+        next_line = ASSIGNED.replace(b"Xk2", b"Qw8")
+        for i, (old, new) in enumerate((
+                (pem(1), pem(2)), (pem(1, 48), pem(2, 48)), (ASSIGNED, ASSIGNED + next_line),
+                (ASSIGNED, ASSIGNED[:-1] + b"," + next_line), (jwt + b"a1B2c3" * 6, jwt + b"d4E5f6" * 6),
+                (b"key=" + AWS, b"key=%s,%s" % (AWS, other)), packed, (packed[0], packed[0] + packed[1]),
+                (b"key=" + AWS + b"\n", b"key=" + AWS + b"\n\1\2" + packed[1]),
+                (noise(1100000).replace(b"\n", b"") + b"\n" + ASSIGNED, noise(1100000).replace(b"\n", b"") + b"\n" + next_line))):
+            up = self.with_file(old)
+            allowed = ";".join("allow=" + f["fingerprint"] for f in self.push(up))
+            self.clean(up, options=allowed)
+            self.assertTrue(self.push(self.with_file(new), options=allowed), (i, "allowed"))
+            self.repo.ref("heads/has-%d" % i, up)
+            self.assertTrue(self.push(self.with_file(new, parents=[up])), (i, "known"))
+
 
 class LookAlikes(Case):
     def test_pass(self):
@@ -479,6 +563,18 @@ class LookAlikes(Case):
                      b"git clone https://user:" + b"s3cr3tpw@git.example.com/x\n",
                      b"owner = 0x" + b"d8dA6BF26964aF9D7eEd9e03E53415D37aA96045\n", b"donate: 1A1zP1" + b"eP5QGefi2DMPTfTL5SLmv7DivfNa\n"):
             self.clean(self.with_file(text))
+        self.clean(self.with_file(b"".join(pem(1).splitlines(True)[:1]) + b"how keys begin\nand\n\tgo\non with 64 Letters\n" * 9))
+
+    def test_beside_a_look_alike(self):
+        """What is none must not hide one that stands around it, nor be taken for what was decoded."""
+        like = base64.b64encode(noise(300)) + b"ACCA" + b"A" * 16 + b"A" * 200
+        self.clean(self.with_file(like))
+        text = b"text " * 40 + AWS + b"\n"
+        for data in (like + b"\n\1" + zlib.compress(b"key: " + AWS * 1 + b"\n" * 20), like + b"/" + AWS + b"/", text.hex().encode(),
+                     base64.b64encode(text + b"\0" * 300), base64.b64encode(text + b"x" * 300),
+                     base64.b64encode(b"key: " + AWS + b" \0" + base64.b64decode(like))):
+            found = self.push(self.with_file(data))
+            self.assertIn("aws-access-key", [f["rule"] for f in found], data[-400:])
 
     def test_do_not_pass(self):
         body = base64.b64encode(noise(900)).decode()
@@ -487,7 +583,9 @@ class LookAlikes(Case):
         for text in (head + "\n" + key, head + "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n" + key,
                      'k = "' + head + "\\n" + key.replace("\n", "\\n") + '"', "\ufeff" + head + "\r\n" + key,
                      "x" * 1300000 + "\n" + head + "\n" + key,
-                     *(head + eol + eol.join(body[i:i + 24] for i in range(0, len(body), 24)) for eol in ("\n", "\r\n", "\n\t", "\\n"))):
+                     *(head + eol + eol.join(body[i:i + 24] for i in range(0, len(body), 24)) for eol in ("\n", "\r\n", "\n\t", "\\n")),
+                     pem(1, 30).decode(), pem(1, 5).decode(),
+                     pem(1, 20).decode().replace("\n", "\n        "), '"' + pem(1, 24).decode().replace("\n", '\\n"\n "') + '"'):
             self.one(self.with_file(text.encode()), rule="private-key")
         self.one(self.with_file((head + "\n" + key).encode("utf-16")), rule="private-key")
         self.one(self.with_file(b"git clone https://user:" + b"s3cr3tpw@git.example.company.io/x\n"), rule="basic-auth-url")
