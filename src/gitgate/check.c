@@ -21,6 +21,7 @@ static void check_free(struct check *c)
 	free(c->modules);
 	free(c->trees);
 	free(c->deltas);
+	free(c->others);
 	free(c->seen);
 	archive_free(c->archive);
 	free(c);

@@ -104,6 +104,8 @@ struct check {
 		uint64_t oid, base;
 	} * deltas;
 	size_t n_deltas, deltas_size;
+	uint64_t *others; /* objects that are no blobs, by the first bytes of their ids */
+	size_t n_others, others_size;
 	struct check_place *modules; /* .gitmodules files to be read */
 	size_t n_modules, modules_size;
 	size_t *index; /* of pending findings, by object */
@@ -165,6 +167,10 @@ void check_find_free(struct check *c);
 /* check_object.c, check_path.c, check_known.c */
 int check_objects(struct check *c, struct str tips);
 int check_paths(struct check *c, struct str tips);
+/* Whether the first pass saw an object that is no blob under this id (or one that begins alike).
+ * Sorts what it knows once: nothing may be noted any more. */
+void check_others_sort(struct check *c);
+bool check_is_other(const struct check *c, const uint8_t *oid);
 int check_modules(struct check *c);
 /* Drops the findings that the upstream has at the same path. */
 int check_known(struct check *c, struct str tips);

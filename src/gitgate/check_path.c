@@ -235,6 +235,9 @@ static int entry_look(struct path_pass *ps, const struct path_entry *x)
 	c->path = x->cpath;
 	while (slash > 0 && x->path.p[slash - 1] != '/')
 		slash--;
+	if (x->mode != OBJECT_MODE_TREE && x->mode != OBJECT_MODE_GITLINK &&
+	    check_is_other(c, x->oid))
+		(void)check_found(c, CHECK_MALFORMED, "type", "path");
 	if (object_name_is_gitmodules(str_sub(x->path, slash, x->path.n)))
 		modules_note(c, x);
 	if (!check_is_seen(c, x->path)) {
@@ -365,6 +368,7 @@ int check_paths(struct check *c, struct str tips)
 
 	buf_init(&trees, (size_t)c->n_trees * 96);
 	check_find_index(c);
+	check_others_sort(c);
 	r = paths_read(c, list, diff, tips);
 	if (r < 0 || c->n_trees == 0)
 		return r;

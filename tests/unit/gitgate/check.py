@@ -628,6 +628,15 @@ class Structure(Case):
         broken = self.repo.put("tree", b"100644 a\0short")
         self.assertEqual({f["kind"] for f in self.push(self.repo.commit(broken, [self.base]))}, {"malformed"})
 
+    def test_other_objects_as_files(self):
+        hidden = self.repo.raw_tree([(b"100644", AWS, self.repo.blob(b"1"))])
+        for oid in (hidden, self.repo.commit(hidden), self.repo.tag(self.base, message=b"other\n")):
+            for mode in (b"100644", b"100755", b"120000"):
+                tree = self.repo.raw_tree([(mode, b"a", oid)])
+                self.one(self.repo.commit(tree, [self.base]), kind="malformed", rule="type", path="a")
+                self.one(("refs/tags/t", NONE, tree), kind="malformed", rule="type", path="a")
+        self.clean(self.with_file((b"160000", self.repo.commit(FILES))))
+
     def test_malformed_commits(self):
         tree = self.repo.tree(FILES).encode()
         for text in (b"tree %s\nauthor %s\n\nx" % (tree, WHO), b"tree %s\nauthor A 1 +0\ncommitter %s\n\nx" % (tree, WHO),
