@@ -172,7 +172,7 @@ static void test_environment(void **state)
 					      "\nGIT_ALLOW_PROTOCOL=ssh\n",
 					      "\nfd 7\n",
 					      "\nargument one two\n"};
-	static const char *const absent[] = {"LEAKED", "/root", "\nfd 8\n", "SSH_AUTH_SOCK"};
+	static const char *const absent[] = {"LEAKED", "/planted", "\nfd 8\n", "SSH_AUTH_SOCK"};
 	struct err e = ERR_INIT;
 	struct git_child c;
 	struct buf out;
@@ -184,7 +184,7 @@ static void test_environment(void **state)
 		"#!/bin/sh\necho\n/usr/bin/env\n"
 		"for f in /proc/$$/fd/*; do echo \"fd ${f##*/}\"; done\necho \"argument $1\"\n");
 	assert_int_equal(setenv("LEAKED", "1", 1), 0);
-	assert_int_equal(setenv("GIT_DIR", "/root", 1), 0);
+	assert_int_equal(setenv("GIT_DIR", "/planted", 1), 0);
 	assert_int_equal(dup2(STDIN_FILENO, 7), 7);
 	assert_int_equal(dup2(STDIN_FILENO, 8), 8);
 	(void)signal(SIGTERM, SIG_IGN);
