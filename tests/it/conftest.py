@@ -28,13 +28,18 @@ for _signal in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "engine: starts a Docker engine, or uses the one that tests share")
+    config.addinivalue_line("markers", "one_backend: takes long, and what it tests lies within the bundle, "
+                                       "which is the same on each: natively only")
 
 
 def pytest_collection_modifyitems(items):
     """Marks what needs an engine. Two engines' starts and ends disturb each other's firewall rules, so
     only one run of the tests at a time may have those; the others may run beside it."""
-    for item in items:
+    for item in list(items):
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "docker" in values and item.get_closest_marker("one_backend"):
+            items.remove(item)
+            continue
         if "docker" in values or {"engine", "make_engine", "image_of"} & set(item.fixturenames):
             item.add_marker("engine")
 

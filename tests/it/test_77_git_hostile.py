@@ -170,6 +170,7 @@ def test_push_that_is_none(world, gate, project, name):
         ask(world, gate, get(f"{PATH}/git-receive-pack", gate, "POST", kind, BODIES[name]))
 
 
+@pytest.mark.one_backend
 def test_unpack_bombs(world, gate, project):
     """A pack that says it has more than it has, and one that is mostly air."""
     commands = pkt("0" * 40 + " " + "1" * 40 + " refs/heads/bomb\0report-status") + b"0000"
