@@ -1,5 +1,6 @@
 /* Views: matching one, telling what was found, and where it stood in the outermost text. */
 #include "scan/scan_int.h"
+#include "base/siphash.h"
 
 #include <errno.h>
 
@@ -77,16 +78,16 @@ static uint64_t finding_id(const struct scan_finding *f, uint64_t tail)
 }
 
 /* The last letters and digits of what matched, which are the same in whatever view it stands. */
-static uint64_t tail_of(const struct scan_view *v, size_t from, size_t to)
+static uint64_t tail_of(const struct scan_engine *en, const struct scan_view *v, size_t from,
+			size_t to)
 {
-	uint64_t h = 0;
+	char tail[TAIL_CHARS];
+	size_t n = 0;
 
-	for (unsigned k = 0; to > from && k < TAIL_CHARS; to--)
-		if (ascii_is_alnum((char)v->p[to - 1])) {
-			h = (h ^ v->p[to - 1]) * UINT64_C(1099511628211);
-			k++;
-		}
-	return h;
+	for (; to > from && n < TAIL_CHARS; to--)
+		if (ascii_is_alnum((char)v->p[to - 1]))
+			tail[n++] = (char)v->p[to - 1];
+	return siphash(en->hash_key, 1, str_slice(tail, n));
 }
 
 /* The same, where it was already seen, maybe in another view. Attack: one that is known to be
@@ -112,7 +113,7 @@ bool scan_report(struct scan_pass *ps, const struct scan_view *v, enum scan_kind
 {
 	struct scan_finding f = {.kind = kind, .secret = secret, .place = ps->place};
 	const struct scan_view *u;
-	uint64_t tail = kind == SCAN_KIND_RULE ? tail_of(v, from, to) : 0;
+	uint64_t tail = kind == SCAN_KIND_RULE ? tail_of(ps->en, v, from, to) : 0;
 
 	if (ps->is_stopped)
 		return false;
