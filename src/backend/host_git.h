@@ -8,8 +8,8 @@
  * not read, and cannot be.
  *
  *   box        Landlock: what is listed in host_git_box.c and no more; no new privileges; the
- *              agents' system call filter; no sockets, nothing of other processes; limits. A kernel
- * without Landlock: the rest (`doctor` says so).
+ *              agents' system call filter; no sockets, nothing of other processes; limits.
+ *              A kernel without Landlock: the rest (`doctor` says so).
  */
 #pragma once
 

@@ -81,7 +81,6 @@ struct check_text {
 	unsigned unit;	   /* bytes of a newline: 1, or 2 in UTF-16, 4 in UTF-32 */
 	struct scan_stream *stream;
 	unsigned n_findings;
-	bool is_last; /* no more will come */
 };
 
 struct check {

@@ -188,7 +188,6 @@ int check_scan(struct check *c, enum scan_place place, const char *what, struct 
 	t->n = text.n;
 	t->base = t->newlines = 0;
 	t->n_findings = 0;
-	t->is_last = true;
 	text_kind_find(t, text);
 	c->out->n_bytes += text.n;
 	return scan_text(c->in->engine, place, text, on_finding, t);
@@ -207,7 +206,6 @@ void check_text_begin(struct check_text *t, struct check *c, const char *what,
 	t->unit = 1;
 	t->stream = NULL;
 	t->n_findings = 0;
-	t->is_last = false;
 }
 
 /* The stream's window: what the engine looks back at, then the piece. */
@@ -273,7 +271,6 @@ int check_text_end(struct check_text *t)
 {
 	int r;
 
-	t->is_last = true;
 	if (!t->stream)
 		return scan_text(t->check->in->engine, t->place, str_slice(t->p, t->n), on_finding,
 				 t);
