@@ -238,14 +238,6 @@ static int put_remote(struct buf *b, const struct git_remote *r, const char *tok
 	return ret;
 }
 
-static const struct git_remote *remote_named(const struct git_policy *g, const char *name)
-{
-	for (size_t i = 0; i < g->n_remotes; i++)
-		if (strcmp(g->remotes[i].name, name) == 0)
-			return &g->remotes[i];
-	return NULL;
-}
-
 /* A remote that is on both sides: there twice, or, where it would read the same, what it does not
  * show. */
 static int add_changed(struct line *l, const struct side *then, const struct side *next,
@@ -293,7 +285,7 @@ static void add_remotes(struct line *l, const struct side *then, const struct si
 {
 	for (size_t i = 0; l->ret == 0 && i < next->git->n_remotes; i++) {
 		const struct git_remote *now = &next->git->remotes[i];
-		const struct git_remote *was = remote_named(then->git, now->name);
+		const struct git_remote *was = git_remote_named(then->git, str_of(now->name));
 		int ret = was ? add_changed(l, then, next, was, now)
 			      : add_one_side(l, "+ ", next, now);
 
@@ -302,7 +294,9 @@ static void add_remotes(struct line *l, const struct side *then, const struct si
 	}
 	for (size_t i = 0; l->ret == 0 && i < then->git->n_remotes; i++) {
 		const struct git_remote *was = &then->git->remotes[i];
-		int ret = remote_named(next->git, was->name) ? 0 : add_one_side(l, "- ", then, was);
+		int ret = git_remote_named(next->git, str_of(was->name))
+				  ? 0
+				  : add_one_side(l, "- ", then, was);
 
 		if (ret < 0)
 			l->ret = ret;

@@ -87,10 +87,9 @@ static const char *decide(const struct policy_git_question *q)
 
 static const struct git_remote *find(const struct git_policy *g, struct str asked)
 {
-	for (size_t i = 0; i < g->n_remotes; i++)
-		if (str_eq(asked, str_of(g->remotes[i].name)))
-			return &g->remotes[i];
-	return git_agent_remote(g, asked);
+	const struct git_remote *r = git_remote_named(g, asked);
+
+	return r ? r : git_agent_remote(g, asked);
 }
 
 int policy_git_decide(const struct git_policy *g, const char *method, struct str asked,

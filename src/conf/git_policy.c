@@ -25,6 +25,14 @@ const char *git_transport_name(enum git_transport t)
 	return t < ARRAY_LEN(transport_names) ? transport_names[t] : "unknown";
 }
 
+const struct git_remote *git_remote_named(const struct git_policy *g, struct str name)
+{
+	for (size_t i = 0; i < g->n_remotes; i++)
+		if (str_eq(name, str_of(g->remotes[i].name)))
+			return &g->remotes[i];
+	return NULL;
+}
+
 bool git_remote_may_push(const struct git_remote *r)
 {
 	return r->n_branches > 0 || r->n_tags > 0;

@@ -92,6 +92,8 @@ int git_fingerprint_check(struct str text, struct err *e) _fallible_; /* 32 lowe
  * would cut off, so that what is compared is what was said. */
 int git_identity_check(struct str text, struct err *e) _fallible_;
 const char *git_transport_name(enum git_transport t); /* "https", "ssh", "workspace" */
+/* NULL: none has that name. */
+const struct git_remote *git_remote_named(const struct git_policy *g, struct str name);
 /* May anything be pushed at all. */
 bool git_remote_may_push(const struct git_remote *r);
 /* "ssh-ed25519 AAAA…" or a known_hosts line's last two fields; the type and base64 must agree. */
