@@ -115,8 +115,10 @@ static void test_somebody_elses(void **state)
 	struct host_repo repo;
 	struct err e = ERR_INIT;
 
-	if (geteuid() != 0)
+	if (geteuid() != 0) {
+		print_message("skipped: only root gives files away\n");
 		skip();
+	}
 	assert_int_equal(repo_sh(r, NULL, 0, "chown -R 1234 .git"), 0);
 	assert_int_equal(host_repo_find(&repo, r->path, &e), -EPERM);
 	assert_non_null(strstr(e.text, "belongs to uid 1234"));
@@ -418,8 +420,13 @@ static void box_holds(struct repo_fixture *r)
 static void test_box(void **state)
 {
 	/* Before anything is allocated. */
-	if (!has_landlock() || IS_INSTRUMENTED)
+	if (!has_landlock() || IS_INSTRUMENTED) {
+		print_message("skipped: %s\n", IS_INSTRUMENTED
+						       ? "the sanitizers' runtime needs calls "
+							 "that the filters refuse"
+						       : "this kernel has no Landlock");
 		skip();
+	}
 	box_holds(*state);
 }
 
