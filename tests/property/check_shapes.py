@@ -30,8 +30,8 @@ from pushes import CANARY, NONE, SECRET, Checker, Repo  # noqa: E402
 
 ROUNDS = int(os.environ.get("PROPERTY_ROUNDS", "480"))
 SEED = int(os.environ.get("PROPERTY_SEED", "20"))
-GROUP = 6	      # shapes in one push
-REPO_PUSHES = 20      # pushes that are made in one repository
+GROUP = 16		# shapes in one push
+REPO_PUSHES = 8		# pushes that are made in one repository
 ALNUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 

@@ -1,5 +1,5 @@
 """A real git client against git-gate's core: tests/unit/gitgate/serve.c, whose upstreams and scan
-are played. Run by meson with the program's path: serve.py SERVE [unittest's arguments]."""
+are played. meson runs its classes side by side, and names each: serve.py SERVE CLASS."""
 import concurrent.futures
 import contextlib
 import http.client
