@@ -31,10 +31,23 @@
 #include <sys/wait.h>
 
 #define INIT_RETRY_MS 10
+/* A command that is told to end may not be there yet, or be between two programs: while execve()
+ * makes the new one's memory it has no environment that it could be known by. */
+#define INIT_LATE_MAX	   8
+#define INIT_LATE_RETRY_MS 50
+#define INIT_LATE_MS	   5000
+
+/* A signal for a command that was not found. */
+struct init_late {
+	struct orders_pass pass;
+	uint64_t until_ns;
+};
 
 struct init {
 	int sock, signals;
 	bool has_held, is_refused; /* the wall: a canary found it closed; one found it open */
+	struct init_late late[INIT_LATE_MAX];
+	size_t n_late;
 };
 
 /* What the child could not do; nothing arrives when it runs. */
@@ -279,21 +292,42 @@ static bool init_reap(pid_t agent, int *status)
 	}
 }
 
+static bool init_pass(const struct orders_pass *p, pid_t agent)
+{
+	pid_t leader = p->exec == 0 ? agent : exec_find(p->exec, EXEC_LOOK_MAX);
+
+	if (leader > 1)
+		init_forward(leader, p->signo);
+	return leader > 1;
+}
+
+/* In their order; what has no room any more was for one of many that are not found either. */
+static void init_pass_late(struct init *t, pid_t agent)
+{
+	uint64_t now_ns = time_monotonic_ns();
+	size_t kept = 0;
+
+	for (size_t i = 0; i < t->n_late; i++) {
+		if (!init_pass(&t->late[i].pass, agent) && now_ns < t->late[i].until_ns)
+			t->late[kept++] = t->late[i];
+	}
+	t->n_late = kept;
+}
+
 /* What the keeper says meanwhile. False: nothing that an agent should outlive. */
-static bool init_hear(const struct init *t, pid_t agent)
+static bool init_hear(struct init *t, pid_t agent)
 {
 	struct orders_pass p;
-	pid_t leader;
 
 	if (orders_receive_pass(t->sock, &p, NULL) != 1)
 		return false;
-	leader = p.exec == 0 ? agent : exec_find(p.exec, EXEC_LOOK_MAX);
-	if (leader > 1)
-		init_forward(leader, p.signo);
+	if (!init_pass(&p, agent) && t->n_late < INIT_LATE_MAX)
+		t->late[t->n_late++] = (struct init_late){
+			.pass = p, .until_ns = time_monotonic_ns() + INIT_LATE_MS * TIME_NS_PER_MS};
 	return true;
 }
 
-static int init_live(const struct init *t, pid_t agent)
+static int init_live(struct init *t, pid_t agent)
 {
 	struct pollfd polls[] = {{.fd = t->sock, .events = POLLIN},
 				 {.fd = t->signals, .events = POLLIN}};
@@ -305,11 +339,12 @@ static int init_live(const struct init *t, pid_t agent)
 	for (;;) {
 		int signo;
 
-		if (poll(polls, ARRAY_LEN(polls), -1) < 0) {
+		if (poll(polls, ARRAY_LEN(polls), t->n_late > 0 ? INIT_LATE_RETRY_MS : -1) < 0) {
 			if (errno == EINTR)
 				continue;
 			return GUEST_HUNG_UP;
 		}
+		init_pass_late(t, agent);
 		if (polls[0].revents && !init_hear(t, agent))
 			return GUEST_HUNG_UP;
 		if (!polls[1].revents)

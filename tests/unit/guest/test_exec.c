@@ -132,6 +132,27 @@ static void test_exec_signal(void **state)
 	assert_int_equal(exec_status(two), 128 + SIGKILL);
 }
 
+/* Whoever asked for a command may be gone before the command is there. */
+static void test_exec_signal_that_is_early(void **state)
+{
+	struct err e = ERR_INIT;
+	pid_t pid;
+
+	(void)state;
+	fixture_run("echo agent; sleep 1000");
+	expect_said("agent");
+	/* More than are remembered: the first ones are, and nothing breaks. */
+	for (unsigned i = 4; i < 24; i++)
+		assert_int_equal(guest_signal(container.conn, i, SIGTERM, &e), 0);
+	(void)poll(NULL, 0, 200);
+	pid = exec_start("id=4", "sleep 1000");
+	assert_int_equal(exec_status(pid), 128 + SIGTERM);
+	/* Once. */
+	pid = exec_start("id=4", "sleep 0.3; echo whole");
+	assert_int_equal(exec_status(pid), 0);
+	expect_said("whole");
+}
+
 /* The look is bounded, and finds nobody where there is nothing of the kind. */
 static void test_exec_find(void **state)
 {
@@ -144,9 +165,8 @@ static void test_exec_find(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		FIXTURE_TEST(exec),
-		FIXTURE_TEST(exec_limits),
-		FIXTURE_TEST(exec_signal),
+		FIXTURE_TEST(exec),	   FIXTURE_TEST(exec_limits),
+		FIXTURE_TEST(exec_signal), FIXTURE_TEST(exec_signal_that_is_early),
 		FIXTURE_TEST(exec_find),
 	};
 
