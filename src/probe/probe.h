@@ -118,7 +118,7 @@ struct probe_target {
 void probe_connect_all(struct probe_target *targets, size_t n, int timeout_ms);
 void probe_close_all(struct probe_target *targets, size_t n);
 /* One try at many addresses (a list): through when any of them was reached; the control, when each
- * of them was. */
+ * of them was that an interface here still has. */
 void probe_try_list(const struct probe_env *env, const char *id, const char *label,
 		    const char *list, uint16_t port);
 

@@ -3,6 +3,7 @@ import importlib.machinery
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 
 import bottle
@@ -121,3 +122,16 @@ def test_no_skip_without_reason():
         if name.endswith(".py") and name != os.path.basename(__file__):
             text = open(f"{ROOT}/tests/it/{name}").read()
             assert not re.search(r"skip\(\s*\)", text), name
+
+
+@pytest.mark.parametrize("hosts, is_through", [
+    ("127.0.0.1", True), ("127.0.0.1,192.0.2.77", True), ("192.0.2.77", False), ("127.0.0.1,127.0.0.2", False)],
+    ids=["there", "one of them gone", "gone", "one of them deaf"])
+def test_control_of_the_hosts_addresses(hosts, is_through):
+    """A bridge that went away with its bottle while the suite ran is no wall."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        r = subprocess.run([f"{bottle.build_folder()}/claude-bottle-bundle", "probe", "mode=control", "only=N07",
+                            f"any={s.getsockname()[1]}", f"hosts={hosts}"],
+                           capture_output=True, text=True, timeout=60)
+    fields = [line.split("\t") for line in r.stdout.splitlines()]
+    assert [f[3] == "through" for f in fields if f[:2] == ["N07", "host-all"]] == [is_through], r.stdout
