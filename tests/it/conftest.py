@@ -106,6 +106,7 @@ def make_home(request, scratch, rule_cache, backend):
     made = []
     shared = None
     if backend == "docker":
+        assert request.node.get_closest_marker("engine"), "the test needs an engine, and is not marked so"
         shared = request.getfixturevalue("engine")
         request.getfixturevalue("image_of")("shell")
 

@@ -13,6 +13,8 @@ import bottle
 import pytest
 from session import STUBBORN, detach, states, wait_for
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def backend():

@@ -17,6 +17,8 @@ from session import detach, states, wait_for
 
 TOKEN = "tok-" + "H4mburg0sl0L1ma" * 2 + "-real"
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def backend():

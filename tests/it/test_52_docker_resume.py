@@ -11,6 +11,8 @@ from session import detach, states, wait_for
 
 TOKEN = "tok-" + "M4l4g4R0st0ckBr3m3n" * 2 + "-real"
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture
 def backend():
