@@ -140,10 +140,9 @@ static int entry_begin(struct archive *a, unsigned level)
 		return r;
 	}
 	if (flags & 1 || (method != 0 && method_codec(method) == CODEC_NONE)) {
-		r = archive_limit(a, level, "unreadable-archive");
+		/* Whatever size it tells, what follows is searched for headers. */
 		gap_begin(n, false);
-		n->state = is_open_ended ? ZIP_GAP : ZIP_SKIP;
-		return r;
+		return archive_limit(a, level, "unreadable-archive");
 	}
 	if (method == 0) {
 		n->state = ZIP_STORED;
