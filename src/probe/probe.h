@@ -117,6 +117,9 @@ struct probe_target {
 /* Connects to all of them at once: what says nothing costs timeout_ms once, not each. */
 void probe_connect_all(struct probe_target *targets, size_t n, int timeout_ms);
 void probe_close_all(struct probe_target *targets, size_t n);
+/* Whether the kernel has it here now: bridges come and go with other bottles. otherwise: where
+ * that cannot be told. */
+bool probe_has_address(const char *address, bool otherwise);
 /* One try at many addresses (a list): through when any of them was reached; the control, when each
  * of them was that an interface here still has. */
 void probe_try_list(const struct probe_env *env, const char *id, const char *label,

@@ -116,15 +116,17 @@ void probe_close_all(struct probe_target *targets, size_t n)
 		close_fd(&targets[i].fd);
 }
 
-/* Whether an interface has it: bridges come and go with other bottles. Where that cannot be told it
- * has, so that nothing is left out for it. */
-static bool is_here(const char *address)
+bool probe_has_address(const char *address, bool otherwise)
 {
 	struct sockaddr_storage sa;
 	socklen_t n = sock_address(&sa, address, 0);
 	_cleanup_close_ int fd = n > 0 ? socket(sa.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
 
-	return fd < 0 || bind(fd, (struct sockaddr *)&sa, n) == 0 || errno != EADDRNOTAVAIL;
+	if (fd < 0)
+		return otherwise;
+	if (bind(fd, (struct sockaddr *)&sa, n) == 0)
+		return true;
+	return errno == EADDRNOTAVAIL ? false : otherwise;
 }
 
 void probe_try_list(const struct probe_env *env, const char *id, const char *label,
@@ -143,7 +145,7 @@ void probe_try_list(const struct probe_env *env, const char *id, const char *lab
 	probe_connect_all(targets, n, PROBE_CONNECT_MS);
 	for (size_t i = 0; i < n; i++) {
 		if (targets[i].fd < 0) {
-			if (env->is_control && is_here(targets[i].address)) {
+			if (env->is_control && probe_has_address(targets[i].address, true)) {
 				n_missed++;
 				(void)snprintf(detail, sizeof(detail), "%.45s port %u: not reached",
 					       targets[i].address, port);

@@ -12,9 +12,7 @@
 #include "base/timeutil.h"
 #include "net/sock.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -74,19 +72,8 @@ static void scan_bundle(const struct probe_env *env, const char *id)
 /* An address that is ours too: who answers there says nothing about the sibling. */
 static bool is_own(const struct probe_env *env, const char *address)
 {
-	struct ifaddrs *all = NULL;
-	struct in_addr a;
-	bool found = env->pinned && strcmp(address, env->pinned) == 0;
-
-	if (inet_pton(AF_INET, address, &a) != 1 || getifaddrs(&all) < 0)
-		return found;
-	for (struct ifaddrs *i = all; i; i = i->ifa_next) {
-		if (i->ifa_addr && i->ifa_addr->sa_family == AF_INET &&
-		    ((struct sockaddr_in *)(void *)i->ifa_addr)->sin_addr.s_addr == a.s_addr)
-			found = true;
-	}
-	freeifaddrs(all);
-	return found;
+	return (env->pinned && strcmp(address, env->pinned) == 0) ||
+	       probe_has_address(address, false);
 }
 
 static void sibling_try(const struct probe_env *env, const char *id, const char *label,
