@@ -15,6 +15,7 @@
  *   log            standard error of the bundle's roles
  *   control.sock   the CLI's way in: SOCK_SEQPACKET, only this uid (SO_PEERCRED)
  *   home/          the agent's home
+ *   requests.db    what the agent has asked for, and what was decided (requests/store.h)
  *   workspace/     of a workspace that is mounted (workspace/workspace.h)
  *
  * Ownership: each process of a bottle outside its compartment (keeper, init, roles, bwrap) has
@@ -44,9 +45,14 @@ enum keeper_message {
 	KEEPER_SIGNAL = 's', /* client: JSON {"signal":N} */
 	KEEPER_STOP = 'k',   /* client: JSON {"grace_ms":N} */
 	KEEPER_STATUS = '?', /* client; the answer is KEEPER_STATE */
-	KEEPER_OUTPUT = 'o', /* keeper: bytes of standard output, or of the terminal */
-	KEEPER_ERROR = 'e',  /* keeper: bytes of standard error */
-	KEEPER_STATE = '!',  /* keeper: JSON of bottle.json's content */
+	/* client, answered with KEEPER_DECIDED: JSON, in docs/SUPERVISE.md */
+	KEEPER_DECIDE = 'd',  /* a request, by its number and the hash of what was shown */
+	KEEPER_REVOKE = 'v',  /* {"id":N,"face":"…"} */
+	KEEPER_NETWORK = 'n', /* {"paused":bool,"face":"…"} */
+	KEEPER_DECIDED = '=', /* keeper: {"verdict":"decided",…,"text":"…"}; in force by then */
+	KEEPER_OUTPUT = 'o',  /* keeper: bytes of standard output, or of the terminal */
+	KEEPER_ERROR = 'e',   /* keeper: bytes of standard error */
+	KEEPER_STATE = '!',   /* keeper: JSON of bottle.json's content */
 	KEEPER_EXIT =
 		'x', /* keeper: JSON {"status":N} (128 + signal for a signal); the last message */
 	KEEPER_FAILED = 'f' /* keeper: JSON {"text":"…"}: refused or could not; the last message */

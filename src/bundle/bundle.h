@@ -15,8 +15,12 @@
  *                the bundle's; or absent
  *   door=FD      SOCK_SEQPACKET to the keeper, for git-gate alone: the host's own repository
  *                (git_stream.h); or absent
+ *   desk_supervise=FD desk_pipelock=FD desk_gitgate=FD
+ *                SOCK_SEQPACKET to the keeper: what these roles ask of the human (ask.h); all three
+ *                where the bottle is supervised, the last one only with git
  *   pipelock=FD  listening stream socket, made inside the wall
  *   gitgate=FD   the same on port 9418; there exactly when the configuration has git
+ *   supervise=FD the same on port 9100; there exactly when the bottle is supervised
  *   dns_udp=FD dns_tcp=FD
  *
  * As process 1 of a container it gets fds=PATH listen=ADDRESS instead. PATH is a SOCK_SEQPACKET
@@ -36,8 +40,8 @@
 #include "conf/git_policy.h"
 #include "conf/policy.h"
 
-/* The last two are there only with git: GITGATE where the configuration has it, GITSSH where one of
- * its remotes is reached by ssh. */
+/* GITGATE is there where the configuration has git, GITSSH where one of its remotes is reached by
+ * ssh, SUPERVISE where the bottle is supervised. */
 enum bundle_role {
 	BUNDLE_ROLE_RECORD,
 	BUNDLE_ROLE_KEYD,
@@ -45,6 +49,7 @@ enum bundle_role {
 	BUNDLE_ROLE_PIPELOCK,
 	BUNDLE_ROLE_GITSSH,
 	BUNDLE_ROLE_GITGATE,
+	BUNDLE_ROLE_SUPERVISE,
 	BUNDLE_ROLE_COUNT
 };
 
@@ -82,6 +87,11 @@ struct bundle_role_env {
 	int door_fd; /* to the keeper; -1: no workspace */
 	/* gitssh */
 	int stream_fd; /* the other side of ssh_fd */
+	/* supervised bottles */
+	int desk_fd;	/* supervise, pipelock, gitgate: to the keeper (desk.h) */
+	int news_fd;	/* supervise, pipelock, egress: from init (news.h) */
+	int refused_fd; /* record: to supervise, a copy of each record of a block; supervise: its
+			 * side */
 };
 
 /* The one way in which a role gives its powers away, in order: no new privileges, not dumpable,
@@ -106,13 +116,13 @@ int egress_role_main(struct bundle_role_env *env);
 int pipelock_role_main(struct bundle_role_env *env);
 int gitssh_role_main(struct bundle_role_env *env);
 int gitgate_role_main(struct bundle_role_env *env);
+int supervise_role_main(struct bundle_role_env *env);
 
 /* JSON of config=: {"version":1,"slug":…,"pinned":"10.209.0.2","inside":[…],"supervised":bool,
- *  "uid_base":N (0: keep the uid),"policy":{…},"git":{…},"git_folder":"/…"} (git_policy.h; both of
- *  git, or neither)
- * inside is there when the bundle's network is not the host's: the addresses of the host's
- * interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of them. git_folder is git-gate's
- * alone.
+ *  "paused":bool, "uid_base":N (0: keep the uid),"policy":{…},"git":{…},"git_folder":"/…"}
+ * (git_policy.h; both of git, or neither) inside is there when the bundle's network is not the
+ * host's: the addresses of the host's interfaces when the bottle started, 1 to BUNDLE_INSIDE_MAX of
+ * them. git_folder is git-gate's alone.
  */
 #define BUNDLE_INSIDE_MAX      1024
 #define BUNDLE_INSIDE_JSON_MAX 65536
@@ -124,6 +134,8 @@ struct bundle_config {
 	bool is_apart;	   /* from the host's network */
 	char (*inside)[46];
 	size_t n_inside;
+	bool is_supervised;
+	bool is_paused; /* nothing is allowed until it no longer is */
 	struct policy *policy;
 	struct git_policy *git; /* NULL: the bottle has no git */
 	char *git_folder;	/* with git: git-gate's own */
@@ -136,7 +148,9 @@ unsigned bundle_config_roles(const struct bundle_config *c);
 /* Messages on control=, one JSON object a datagram, at most BUNDLE_CONTROL_MAX bytes.
  * init -> host: {"event":"ready","ca_pem":"…"} {"event":"role","role":"egress","state":"restarted",
  *   "text":"…"}  {"event":"failed","text":"…"} (init exits with status 1 after it)
- * host -> init: {"command":"stop"}. End of file on control means stop as well. */
+ *   {"event":"policy","generation":N}: every role enforces it (news.h)
+ * host -> init: {"command":"stop"}; {"command":"policy","generation":N} with one descriptor, a
+ * whole configuration. End of file on control means stop as well. */
 #define BUNDLE_CONTROL_MAX 16384
 
 /* secrets=: records of { u32 kind (enum scan_kind SECRET or CANARY or PLACEHOLDER, or

@@ -95,6 +95,8 @@ unsigned bundle_config_roles(const struct bundle_config *c)
 
 	if (c->git)
 		roles |= 1u << BUNDLE_ROLE_GITGATE;
+	if (c->is_supervised)
+		roles |= 1u << BUNDLE_ROLE_SUPERVISE;
 	for (size_t i = 0; c->git && i < c->git->n_remotes; i++) {
 		if (c->git->remotes[i].transport == GIT_TRANSPORT_SSH)
 			roles |= 1u << BUNDLE_ROLE_GITSSH;
@@ -105,7 +107,7 @@ unsigned bundle_config_roles(const struct bundle_config *c)
 static int bundle_config_parse(struct bundle_config *out, json_t *root, struct err *e)
 {
 	static const char *const keys[] = {"version", "slug",	"pinned", "supervised", "uid_base",
-					   "policy",  "inside", "git",	  "git_folder"};
+					   "policy",  "inside", "git",	  "git_folder", "paused"};
 	json_t *slug = json_object_get(root, "slug"), *pinned = json_object_get(root, "pinned");
 	json_t *uid_base = json_object_get(root, "uid_base"),
 	       *policy = json_object_get(root, "policy");
@@ -133,6 +135,8 @@ static int bundle_config_parse(struct bundle_config *out, json_t *root, struct e
 	    json_integer_value(uid_base) > INT32_MAX || !json_is_object(policy))
 		return err_set(e, -EINVAL, "bundle config: uid_base or policy is missing");
 	out->uid_base = (unsigned)json_integer_value(uid_base);
+	out->is_supervised = json_is_true(json_object_get(root, "supervised"));
+	out->is_paused = json_is_true(json_object_get(root, "paused"));
 	ret = bundle_config_inside(out, json_object_get(root, "inside"), e);
 	if (ret < 0)
 		return ret;

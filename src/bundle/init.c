@@ -105,13 +105,13 @@ static void init_note(struct init *in, const char *reason, const char *detail)
 
 /* Who needs longest until it is ready goes first; each waits at its channels for those it asks. */
 static const enum bundle_role start_order[BUNDLE_ROLE_COUNT] = {
-	BUNDLE_ROLE_PIPELOCK, BUNDLE_ROLE_GITGATE, BUNDLE_ROLE_EGRESS,
+	BUNDLE_ROLE_PIPELOCK, BUNDLE_ROLE_GITGATE, BUNDLE_ROLE_EGRESS, BUNDLE_ROLE_SUPERVISE,
 	BUNDLE_ROLE_GITSSH,   BUNDLE_ROLE_KEYD,	   BUNDLE_ROLE_RECORD};
 
 /* One after the other: record still writes what the others say, and has keyd sign it. */
 static const enum bundle_role stop_order[BUNDLE_ROLE_COUNT] = {
-	BUNDLE_ROLE_GITGATE, BUNDLE_ROLE_GITSSH, BUNDLE_ROLE_PIPELOCK,
-	BUNDLE_ROLE_EGRESS,  BUNDLE_ROLE_RECORD, BUNDLE_ROLE_KEYD};
+	BUNDLE_ROLE_SUPERVISE, BUNDLE_ROLE_GITGATE, BUNDLE_ROLE_GITSSH, BUNDLE_ROLE_PIPELOCK,
+	BUNDLE_ROLE_EGRESS,    BUNDLE_ROLE_RECORD,  BUNDLE_ROLE_KEYD};
 
 static bool init_has(const struct init *in, unsigned role)
 {

@@ -84,6 +84,7 @@ void init_channels_give(const struct init_channels *c, const struct init_fds *gi
 		init_argv_give(a, "ssh", c->ssh[0]);
 		init_argv_give(a, "door", given->door);
 		break;
+	case BUNDLE_ROLE_SUPERVISE:
 	case BUNDLE_ROLE_COUNT:
 		break;
 	}

@@ -32,6 +32,7 @@ static int main_role(int argc, char **argv)
 		[BUNDLE_ROLE_PIPELOCK] = pipelock_role_main,
 		[BUNDLE_ROLE_GITSSH] = gitssh_role_main,
 		[BUNDLE_ROLE_GITGATE] = gitgate_role_main,
+		[BUNDLE_ROLE_SUPERVISE] = supervise_role_main,
 	};
 	struct bundle_role_env env;
 	struct err e = ERR_INIT;

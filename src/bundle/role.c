@@ -13,9 +13,10 @@
 #define BUNDLE_LOG_MAX_BYTES (16u << 20)
 
 static const char *const role_names[] = {
-	[BUNDLE_ROLE_RECORD] = "record", [BUNDLE_ROLE_KEYD] = "keyd",
-	[BUNDLE_ROLE_EGRESS] = "egress", [BUNDLE_ROLE_PIPELOCK] = "pipelock",
-	[BUNDLE_ROLE_GITSSH] = "gitssh", [BUNDLE_ROLE_GITGATE] = "gitgate",
+	[BUNDLE_ROLE_RECORD] = "record",       [BUNDLE_ROLE_KEYD] = "keyd",
+	[BUNDLE_ROLE_EGRESS] = "egress",       [BUNDLE_ROLE_PIPELOCK] = "pipelock",
+	[BUNDLE_ROLE_GITSSH] = "gitssh",       [BUNDLE_ROLE_GITGATE] = "gitgate",
+	[BUNDLE_ROLE_SUPERVISE] = "supervise",
 };
 _Static_assert(ARRAY_LEN(role_names) == BUNDLE_ROLE_COUNT, "one name per role");
 
@@ -75,6 +76,8 @@ int role_env_parse(struct bundle_role_env *env, char *const *argv, struct err *e
 		{"reach", &env->reach_fd},     {"git_egress", &env->git_egress_fd},
 		{"dial", &env->dial_fd},       {"ssh", &env->ssh_fd},
 		{"door", &env->door_fd},       {"stream", &env->stream_fd},
+		{"desk", &env->desk_fd},       {"news", &env->news_fd},
+		{"refused", &env->refused_fd},
 	};
 	const char *uid_text = role_argument(argv, "uid");
 	const char *life_text = role_argument(argv, "life");

@@ -3,7 +3,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "conf/risky_path.h"
 
 #include <errno.h>
@@ -40,7 +40,7 @@ static void read_plan(struct branches *b)
 
 static int find_folder(struct branches *b, struct err *e)
 {
-	char cwd[CLI_PATH_MAX];
+	char cwd[PLACES_PATH_MAX];
 
 	if (b->folder)
 		return 0;
@@ -92,7 +92,7 @@ int branches_find(struct branches *out, const char *word, struct err *e)
 		*e = not_there;
 		return r;
 	}
-	if (!is_known && !cli_slug_is_valid(word)) {
+	if (!is_known && !places_slug_is_valid(word)) {
 		*e = not_there;
 		return r;
 	}

@@ -9,7 +9,7 @@
 #define BRANCHES_FILES_MAX 20000
 
 struct branches {
-	char slug[CLI_SLUG_MAX];
+	char slug[PLACES_SLUG_MAX];
 	char *folder; /* the repository's work tree */
 	int state_fd; /* -1: the bottle's state folder is gone */
 	bool is_mount;

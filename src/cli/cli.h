@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/clean.h"
 #include "base/err.h"
+#include "bottles/places.h"
 #include "conf/plan.h"
 
 /* Exit status. Where a verb runs the agent or a command in its bottle, that one's own status is
@@ -107,19 +108,3 @@ int cli_pick(const struct cli_args *a, const char *const *names, size_t n);
 void cli_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Writes the whole to standard output. CLI_OK, or CLI_FAILED with the error printed. */
 int cli_print(const struct buf *out);
-
-/* --- places (places.c) --- */
-
-#define CLI_PATH_MAX 1024
-#define CLI_SLUG_MAX 64
-
-/* $HOME if absolute, else the password file's. */
-int cli_home(char out[CLI_PATH_MAX], struct err *e) _fallible_;
-/* $XDG_STATE_HOME/claude-bottle/bottles, by default ~/.local/state/claude-bottle/bottles. */
-int cli_bottles_path(char out[CLI_PATH_MAX], struct err *e) _fallible_;
-/* The same as an open folder; made (0700) when may_create, else -ENOENT without an error when it
- * does not exist. Refused when somebody else owns it or may write into it: what lies there decides
- * what we signal and remove. */
-int cli_bottles_open(bool may_create, int *fd, struct err *e) _fallible_;
-/* A name that may be a slug: [a-z0-9-], no leading hyphen, shorter than CLI_SLUG_MAX. */
-bool cli_slug_is_valid(const char *s);

@@ -151,7 +151,7 @@ static int run(const struct cli_args *args)
 
 	if (bottles_list(&list, &n, &e) < 0)
 		return cli_fail(&e);
-	if (n && cli_bottles_open(false, &bottles, &e) < 0)
+	if (n && places_bottles_open(false, &bottles, &e) < 0)
 		return cli_fail(&e);
 	buf_init(&rp.out, 4u << 20);
 	status = clean_all(bottles, list, n, &rp);

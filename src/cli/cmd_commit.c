@@ -1,5 +1,5 @@
 /* commit: the state of a bottle's compartment, kept by its backend as an image. */
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/verbs.h"
 
 #include "backend/backend.h"
@@ -39,7 +39,7 @@ static int commit(const struct bottles_entry *b, const char *name,
 	_cleanup_close_ int bottles = -1, lock_fd = -1;
 	const struct backend *backend;
 	struct reference parsed;
-	char path[CLI_PATH_MAX];
+	char path[PLACES_PATH_MAX];
 	int r = backend_of(b, &backend, e);
 
 	if (r == 0)
@@ -53,7 +53,7 @@ static int commit(const struct bottles_entry *b, const char *name,
 			       backend->name, path, b->slug);
 	/* A dead one is held, so that no cleanup takes it away meanwhile; a living one holds
 	 * itself. */
-	r = cli_bottles_open(false, &bottles, e);
+	r = places_bottles_open(false, &bottles, e);
 	if (r == 0)
 		r = bottles_lock_dead(bottles, b->slug, &lock_fd, e);
 	if (r < 0 && r != -EWOULDBLOCK)

@@ -3,7 +3,7 @@
  * stand at the cursor, so that it never falls behind the verb table. __complete prints one
  * candidate a line, after a tab what it is; ":files" and ":commands" leave it to the shell.
  */
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/verbs.h"
 
 #include "base/text.h"
@@ -51,15 +51,15 @@ static void offer(const char *word, const char *typed, const char *meaning)
 
 static void offer_agents(const char *typed)
 {
-	char home[CLI_PATH_MAX], cwd[CLI_PATH_MAX];
+	char home[PLACES_PATH_MAX], cwd[PLACES_PATH_MAX];
 	struct plan_agent_info *agents = NULL;
 	size_t n = 0;
 
-	if (cli_home(home, NULL) < 0 || !getcwd(cwd, sizeof(cwd)) ||
+	if (places_home(home, NULL) < 0 || !getcwd(cwd, sizeof(cwd)) ||
 	    plan_list_agents(home, cwd, &agents, &n, NULL) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		if (cli_slug_is_valid(agents[i].name))
+		if (places_slug_is_valid(agents[i].name))
 			offer(agents[i].name, typed, agents[i].description);
 	}
 	plan_agents_free(agents, n);

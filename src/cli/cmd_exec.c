@@ -1,4 +1,4 @@
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/client.h"
 #include "cli/session.h"
 #include "cli/verbs.h"

@@ -91,7 +91,7 @@ static const struct example {
 static int write_example(const char *base, const struct example *x, struct err *e)
 {
 	_cleanup_close_ int fd = -1;
-	char path[CLI_PATH_MAX + 64];
+	char path[PLACES_PATH_MAX + 64];
 	int r;
 
 	(void)snprintf(path, sizeof(path), "%s/%s", base, x->folder);
@@ -118,7 +118,7 @@ static int report(struct buf *out, const char *base, const int *written, bool is
 	int bad = is_json ? buf_printf(out, "{\"files\":[") : 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(examples); i++) {
-		char path[CLI_PATH_MAX + 64];
+		char path[PLACES_PATH_MAX + 64];
 
 		(void)snprintf(path, sizeof(path), "%s/%s/%s", base, examples[i].folder,
 			       examples[i].file);
@@ -138,12 +138,12 @@ static int report(struct buf *out, const char *base, const int *written, bool is
 static int run(const struct cli_args *args)
 {
 	_cleanup_(buf_free) struct buf out;
-	char home[CLI_PATH_MAX], base[CLI_PATH_MAX + 32];
+	char home[PLACES_PATH_MAX], base[PLACES_PATH_MAX + 32];
 	int written[ARRAY_LEN(examples)];
 	struct err e = ERR_INIT;
 
 	buf_init(&out, 1u << 16);
-	if (cli_home(home, &e) < 0)
+	if (places_home(home, &e) < 0)
 		return cli_fail(&e);
 	(void)snprintf(base, sizeof(base), "%s/.claude-bottle", home);
 	for (size_t i = 0; i < ARRAY_LEN(examples); i++) {

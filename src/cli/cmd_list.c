@@ -1,4 +1,4 @@
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/pushed.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -78,7 +78,7 @@ static void show_pushed(const struct bottles_entry *list, size_t n, bool is_all)
 	_cleanup_close_ int bottles = -1;
 	size_t shown = 0;
 
-	if (n == 0 || cli_bottles_open(false, &bottles, NULL) < 0)
+	if (n == 0 || places_bottles_open(false, &bottles, NULL) < 0)
 		return;
 	for (size_t i = 0; i < n && shown < PUSHED_BOTTLES_MAX; i++) {
 		_cleanup_close_ int dir = -1;

@@ -1,4 +1,4 @@
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/logs.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -54,7 +54,7 @@ static int follow(struct reader *rd, const char *slug, struct err *e)
 {
 	_cleanup_close_ int bottles = -1;
 	struct bottles_entry b;
-	int r = cli_bottles_open(false, &bottles, e);
+	int r = places_bottles_open(false, &bottles, e);
 
 	while (r == 0) {
 		/* Life first, then the rest: what is written before the end is still read. */

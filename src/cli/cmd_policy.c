@@ -21,11 +21,11 @@ static const struct cli_option options[] = {
 /* The plan that a start would make now. Without --agent and --bottle: of the only agent. */
 static int make_plan(struct plan *out, const char *agent, const char *bottle, struct err *e)
 {
-	char home[CLI_PATH_MAX], cwd[CLI_PATH_MAX];
+	char home[PLACES_PATH_MAX], cwd[PLACES_PATH_MAX];
 	struct plan_options o = {.home = home, .cwd = cwd, .agent = agent, .bottle = bottle};
 	struct plan_agent_info *list = NULL;
 	size_t n = 0;
-	int r = cli_home(home, e);
+	int r = places_home(home, e);
 
 	if (r < 0)
 		return r;
@@ -154,7 +154,7 @@ static int show_slug(const char *slug, bool is_json, struct buf *out, struct err
 	_cleanup_(git_policy_free) struct git_policy git = {0};
 	_cleanup_close_ int bottles = -1;
 	struct plan plan = {.slug = (char *)slug};
-	int r = cli_bottles_open(false, &bottles, e);
+	int r = places_bottles_open(false, &bottles, e);
 
 	if (r == 0)
 		r = policy_load_slug(bottles, slug, &policy, e);

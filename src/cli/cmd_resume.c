@@ -2,7 +2,7 @@
  * resume: one more run of a bottle that has ended, in its own home. The lock is held from the first
  * look on, so that nobody removes or resumes it meanwhile.
  */
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/changes.h"
 #include "cli/client.h"
 #include "cli/launch.h"
@@ -23,7 +23,7 @@ static const struct cli_option options[] = {
 struct held {
 	struct bottles_entry b;
 	int dir, lock_fd;
-	char path[CLI_PATH_MAX];
+	char path[PLACES_PATH_MAX];
 };
 
 static void held_free(struct held *h)
@@ -39,7 +39,7 @@ static int hold(struct held *h, const char *name, struct err *e)
 
 	if (r < 0)
 		return r;
-	r = cli_bottles_open(false, &bottles, e);
+	r = places_bottles_open(false, &bottles, e);
 	if (r == 0)
 		r = bottles_lock_dead(bottles, h->b.slug, &h->lock_fd, e);
 	if (r == -EWOULDBLOCK)

@@ -2,7 +2,7 @@
  * start: plan, preflight, keeper, session. Standard output belongs to the agent (and to --dry-run
  * and --json); all that start itself says goes to standard error.
  */
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/client.h"
 #include "cli/launch.h"
 #include "cli/picker.h"
@@ -66,10 +66,10 @@ static int make_plan(const struct cli_args *args, struct plan *plan, struct err 
 				 .command = args->has_rest ? args->rest : NULL,
 				 .is_headless = cli_has(args, OPT_HEADLESS),
 				 .workspace = args->values[OPT_WORKSPACE]};
-	char home[CLI_PATH_MAX], cwd[CLI_PATH_MAX];
+	char home[PLACES_PATH_MAX], cwd[PLACES_PATH_MAX];
 	int r;
 
-	r = cli_home(home, e);
+	r = places_home(home, e);
 	if (r < 0)
 		return r;
 	if (!getcwd(cwd, sizeof(cwd)))
@@ -118,7 +118,7 @@ static void note_leftovers(void)
 }
 
 /* A folder with its lock, for a slug that nobody has; the plan is made anew for another one. */
-static int make_folder(const struct cli_args *args, struct plan *plan, char path[CLI_PATH_MAX],
+static int make_folder(const struct cli_args *args, struct plan *plan, char path[PLACES_PATH_MAX],
 		       int *lock_fd, struct err *e)
 {
 	enum plan_backend backend = plan->backend;
@@ -146,7 +146,7 @@ static int run_session(const struct cli_args *args, struct plan *plan, bool has_
 			   .has_tty = has_tty,
 			   .is_detached = cli_has(args, OPT_DETACH),
 			   .is_json = cli_has(args, OPT_JSON)};
-	char path[CLI_PATH_MAX];
+	char path[PLACES_PATH_MAX];
 	struct err e = ERR_INIT;
 	bool has_begun = false;
 	int r = make_folder(args, plan, path, &lock_fd, &e);
@@ -157,7 +157,7 @@ static int run_session(const struct cli_args *args, struct plan *plan, bool has_
 	l.lock_fd = lock_fd;
 	r = launch_keeper(&l, &dir, &has_begun, &e);
 	/* Nothing was begun: a secret could not be had, for one. */
-	if (r < 0 && !has_begun && cli_bottles_open(false, &bottles, NULL) == 0)
+	if (r < 0 && !has_begun && places_bottles_open(false, &bottles, NULL) == 0)
 		(void)!io_remove_tree(bottles, plan->slug, NULL);
 	close_fd(&lock_fd);
 	return r < 0 ? cli_fail(&e) : launch_session(&l, dir);

@@ -1,4 +1,4 @@
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/client.h"
 #include "cli/pushed.h"
 #include "cli/verbs.h"
@@ -115,7 +115,7 @@ static int stop_wait(struct stopping *s, bool is_now, struct err *e)
 {
 	_cleanup_close_ int bottles = -1;
 	unsigned wait_ms = (is_now ? 0 : GRACE_MS) + margin_ms(&s->b);
-	int r = cli_bottles_open(false, &bottles, e);
+	int r = places_bottles_open(false, &bottles, e);
 
 	if (r < 0)
 		return r;

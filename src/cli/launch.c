@@ -1,6 +1,6 @@
 #include "cli/launch.h"
 
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 #include "cli/client.h"
 #include "cli/progress.h"
 #include "cli/session.h"
@@ -122,7 +122,7 @@ int launch_keeper(const struct launch *l, int *dir, bool *has_begun, struct err 
 		cli_note("the log of this start: %s/log", l->state_path);
 	if (r < 0)
 		return r;
-	r = cli_bottles_open(false, &bottles, e);
+	r = places_bottles_open(false, &bottles, e);
 	if (r < 0)
 		return r;
 	*dir = openat(bottles, l->plan->slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);

@@ -21,7 +21,7 @@
 static bool carries_label(pid_t pid, const char *slug)
 {
 	_cleanup_free_ char *text = NULL;
-	char path[64], label[CLI_SLUG_MAX + 32];
+	char path[64], label[PLACES_SLUG_MAX + 32];
 	struct str all = STR_NULL, entry;
 	bool found = true;
 
@@ -137,7 +137,7 @@ int leftovers_remove(int bottles_dir, const struct bottles_entry *b, size_t *n_p
 		     struct err *e)
 {
 	_cleanup_close_ int lock = -1;
-	char path[CLI_PATH_MAX];
+	char path[PLACES_PATH_MAX];
 	int r;
 
 	*n_processes = 0;
@@ -157,13 +157,13 @@ int leftovers_remove(int bottles_dir, const struct bottles_entry *b, size_t *n_p
 
 int leftovers_sweep(const struct backend *b, bool is_dry, size_t *n, struct err *e)
 {
-	char root[CLI_PATH_MAX], why[BACKEND_WHY_MAX];
+	char root[PLACES_PATH_MAX], why[BACKEND_WHY_MAX];
 	int r;
 
 	*n = 0;
 	if (!b->sweep || b->offer(why, NULL) < 0)
 		return 0;
-	r = cli_bottles_path(root, e);
+	r = places_bottles_path(root, e);
 	if (r == 0)
 		r = b->sweep(root, is_dry, n, e);
 	return r < 0 ? err_prefix(e, "backend %s", b->name) : 0;

@@ -1,7 +1,8 @@
 /* What a dead bottle left on this host, and taking it away. */
 #pragma once
 
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
+#include "cli/cli.h"
 
 struct backend;
 

@@ -18,7 +18,7 @@ int picker_print(const struct plan_agent_info *agents, size_t n, struct buf *out
 
 	table_init(&t, 4);
 	for (size_t i = 0; i < n; i++) {
-		char number[24], in[CLI_SLUG_MAX + 8];
+		char number[24], in[PLACES_SLUG_MAX + 8];
 
 		(void)snprintf(number, sizeof(number), "%3zu", i + 1);
 		(void)snprintf(in, sizeof(in), "in %s", agents[i].bottle ? agents[i].bottle : "?");

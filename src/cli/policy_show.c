@@ -129,7 +129,7 @@ static int read_state(int bottles_dir, const char *slug, const char *name, size_
 	_cleanup_close_ int dir = -1;
 
 	*out = STR_NULL;
-	if (!cli_slug_is_valid(slug))
+	if (!places_slug_is_valid(slug))
 		return -ENOENT;
 	dir = openat(bottles_dir, slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (dir < 0)

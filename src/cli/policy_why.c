@@ -22,7 +22,7 @@
 #define RECORD_LINE_LIMIT 65536
 
 struct found {
-	char slug[CLI_SLUG_MAX];
+	char slug[PLACES_SLUG_MAX];
 	char *line; /* of records.jsonl */
 	json_t *record;
 	bool is_ambiguous;
@@ -102,7 +102,7 @@ static int search_all(struct found *f, int bottles, const char *id, struct err *
 		return err_errno(e, "the state folder");
 	}
 	while ((entry = readdir(dir)))
-		if (cli_slug_is_valid(entry->d_name))
+		if (places_slug_is_valid(entry->d_name))
 			search_bottle(f, bottles, entry->d_name, id);
 	if (f->is_ambiguous)
 		return err_set(e, -EINVAL, "more than one record begins with %s", id);
@@ -272,7 +272,7 @@ int policy_why(const char *id, bool is_json)
 	int r;
 
 	buf_init(&out, 1u << 20);
-	r = cli_bottles_open(false, &bottles, &e);
+	r = places_bottles_open(false, &bottles, &e);
 	if (r == -ENOENT && !e.code)
 		r = err_set(&e, -ENOENT, "no bottle has a record %s", id);
 	if (r == 0)

@@ -192,9 +192,9 @@ void preflight_show(const struct plan *p)
 
 bool preflight_is_foreign(const struct plan *p)
 {
-	char home[CLI_PATH_MAX], own[CLI_PATH_MAX + 32];
+	char home[PLACES_PATH_MAX], own[PLACES_PATH_MAX + 32];
 
-	if (cli_home(home, NULL) < 0)
+	if (places_home(home, NULL) < 0)
 		return true;
 	(void)snprintf(own, sizeof(own), "%s/.claude-bottle/", home);
 	for (size_t i = 0; i < p->n_sources; i++) {

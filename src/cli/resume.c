@@ -285,8 +285,8 @@ int resume_plan(const struct resume_was *w, const char *slug, struct plan_option
 		struct plan *out, struct err *e)
 {
 	_cleanup_free_ char *folder = NULL;
-	char home[CLI_PATH_MAX];
-	int r = cli_home(home, e);
+	char home[PLACES_PATH_MAX];
+	int r = places_home(home, e);
 
 	if (r < 0)
 		return r;

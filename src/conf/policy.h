@@ -72,6 +72,10 @@ struct policy_route {
 	struct policy_auth auth;
 	enum policy_on_match on_match;
 	bool may_websocket;
+	/* Not of the manifest but granted: the request's number (requests/store.h); 0: the
+	 * manifest's. is_once: each request by it has to be spent at the keeper first. */
+	uint64_t grant;
+	bool is_once;
 	char *origin_file; /* of the manifest, for `policy why`; the agent never sees it */
 	unsigned origin_line;
 };

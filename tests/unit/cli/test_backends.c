@@ -28,7 +28,7 @@
 static bool has_engine;
 static const char *engine_words;
 static unsigned n_cleanups, n_native_cleanups, n_sweeps;
-static char cleaned[CLI_PATH_MAX];
+static char cleaned[PLACES_PATH_MAX];
 
 static int engine_offer(char why[BACKEND_WHY_MAX], struct err *e)
 {
@@ -58,7 +58,8 @@ static int engine_sweep(const char *state_root, bool is_dry, size_t *n, struct e
 /* --- the engine's images --- */
 
 static const char *image_answer;
-static char asked_slug[CLI_SLUG_MAX], asked_name[BACKEND_REFERENCE_MAX], asked_dir[CLI_PATH_MAX];
+static char asked_slug[PLACES_SLUG_MAX], asked_name[BACKEND_REFERENCE_MAX],
+	asked_dir[PLACES_PATH_MAX];
 static bool was_locked;
 
 static int engine_commit(const char *slug, const char *state_dir, const char *name,
@@ -70,7 +71,7 @@ static int engine_commit(const char *slug, const char *state_dir, const char *na
 	(void)snprintf(asked_slug, sizeof(asked_slug), "%s", slug);
 	(void)snprintf(asked_name, sizeof(asked_name), "%s", name);
 	(void)snprintf(asked_dir, sizeof(asked_dir), "%s", state_dir);
-	assert_int_equal(cli_bottles_open(false, &bottles, NULL), 0);
+	assert_int_equal(places_bottles_open(false, &bottles, NULL), 0);
 	assert_int_equal(bottles_load(bottles, slug, &b, NULL), 0);
 	was_locked = b.is_alive;
 	(void)close(bottles);
@@ -204,10 +205,10 @@ static char home[64];
 
 static void make_bottle(const char *slug, const char *json)
 {
-	char path[CLI_PATH_MAX + 64], root[CLI_PATH_MAX];
+	char path[PLACES_PATH_MAX + 64], root[PLACES_PATH_MAX];
 	FILE *f;
 
-	assert_int_equal(cli_bottles_path(root, NULL), 0);
+	assert_int_equal(places_bottles_path(root, NULL), 0);
 	(void)snprintf(path, sizeof(path), "%s/%s", root, slug);
 	assert_int_equal(io_mkdir_p(path, 0700, NULL), 0);
 	(void)snprintf(path, sizeof(path), "%s/%s/lock", root, slug);
@@ -233,7 +234,7 @@ static int remove_bottle(const char *slug, const char *json, bool *is_there, str
 	*e = ERR_INIT;
 	n_cleanups = n_native_cleanups = 0;
 	make_bottle(slug, json);
-	assert_int_equal(cli_bottles_open(false, &bottles, NULL), 0);
+	assert_int_equal(places_bottles_open(false, &bottles, NULL), 0);
 	assert_int_equal(bottles_load(bottles, slug, &b, NULL), 0);
 	r = leftovers_remove(bottles, &b, &n, e);
 	*is_there = faccessat(bottles, slug, F_OK, 0) == 0;
@@ -243,7 +244,7 @@ static int remove_bottle(const char *slug, const char *json, bool *is_there, str
 
 static void test_a_bottle_is_cleaned_by_its_own_backend(void **state)
 {
-	char expected[CLI_PATH_MAX];
+	char expected[PLACES_PATH_MAX];
 	struct err e;
 	bool is_there;
 
@@ -328,7 +329,7 @@ static int commit_of(const char *json, char reference[BACKEND_REFERENCE_MAX], st
 
 	*e = ERR_INIT;
 	make_bottle("c-1", json);
-	assert_int_equal(cli_bottles_open(false, &bottles, NULL), 0);
+	assert_int_equal(places_bottles_open(false, &bottles, NULL), 0);
 	assert_int_equal(bottles_load(bottles, "c-1", &b, NULL), 0);
 	r = commit(&b, "x/y:z", reference, e);
 	(void)close(bottles);
@@ -337,7 +338,7 @@ static int commit_of(const char *json, char reference[BACKEND_REFERENCE_MAX], st
 
 static void test_commit(void **state)
 {
-	char path[CLI_PATH_MAX], refusal[2 * CLI_PATH_MAX], reference[BACKEND_REFERENCE_MAX];
+	char path[PLACES_PATH_MAX], refusal[2 * PLACES_PATH_MAX], reference[BACKEND_REFERENCE_MAX];
 	struct err e;
 
 	(void)state;

@@ -156,22 +156,22 @@ static void test_verbs_are_whole(void **state)
 
 static void test_slugs(void **state)
 {
-	char longest[CLI_SLUG_MAX + 1];
+	char longest[PLACES_SLUG_MAX + 1];
 
 	(void)state;
-	assert_true(cli_slug_is_valid("web-3f9a"));
-	assert_false(cli_slug_is_valid(""));
-	assert_false(cli_slug_is_valid("."));
-	assert_false(cli_slug_is_valid(".."));
-	assert_false(cli_slug_is_valid("-a"));
-	assert_false(cli_slug_is_valid("a/b"));
-	assert_false(cli_slug_is_valid("a.b"));
-	assert_false(cli_slug_is_valid("A"));
+	assert_true(places_slug_is_valid("web-3f9a"));
+	assert_false(places_slug_is_valid(""));
+	assert_false(places_slug_is_valid("."));
+	assert_false(places_slug_is_valid(".."));
+	assert_false(places_slug_is_valid("-a"));
+	assert_false(places_slug_is_valid("a/b"));
+	assert_false(places_slug_is_valid("a.b"));
+	assert_false(places_slug_is_valid("A"));
 	memset(longest, 'a', sizeof(longest));
-	longest[CLI_SLUG_MAX] = '\0';
-	assert_false(cli_slug_is_valid(longest));
-	longest[CLI_SLUG_MAX - 1] = '\0';
-	assert_true(cli_slug_is_valid(longest));
+	longest[PLACES_SLUG_MAX] = '\0';
+	assert_false(places_slug_is_valid(longest));
+	longest[PLACES_SLUG_MAX - 1] = '\0';
+	assert_true(places_slug_is_valid(longest));
 }
 
 static void test_table_aligns_and_shows_what_hides(void **state)

@@ -5,7 +5,8 @@
  */
 #pragma once
 
-#include "cli/cli.h"
+#include "base/buf.h"
+#include "bottles/places.h"
 
 #include "base/timeutil.h"
 
@@ -14,10 +15,10 @@
 #define BOTTLES_MAX 4096
 
 struct bottles_entry {
-	char slug[CLI_SLUG_MAX];
+	char slug[PLACES_SLUG_MAX];
 	bool is_alive;
 	/* Of bottle.json, which the keeper writes; empty or 0 where it says nothing. */
-	char agent[CLI_SLUG_MAX], bottle[CLI_SLUG_MAX], backend[24], state[24];
+	char agent[PLACES_SLUG_MAX], bottle[PLACES_SLUG_MAX], backend[24], state[24];
 	char started[TIME_RFC3339_SIZE];
 	pid_t pid;
 	int exit_status; /* -1: none yet */
@@ -36,10 +37,10 @@ int bottles_find(const char *name, struct bottles_entry *out, int *dir, struct e
 int bottles_load(int bottles_dir, const char *slug, struct bottles_entry *out,
 		 struct err *e) _fallible_;
 /* The absolute path of a bottle's folder, there or not. */
-int bottles_path(const char *slug, char path[CLI_PATH_MAX], struct err *e) _fallible_;
+int bottles_path(const char *slug, char path[PLACES_PATH_MAX], struct err *e) _fallible_;
 /* A folder (0700) with its lock taken, for a new bottle. -EEXIST when it is there already. path is
  * its absolute path. */
-int bottles_create(const char *slug, char path[CLI_PATH_MAX], int *lock_fd,
+int bottles_create(const char *slug, char path[PLACES_PATH_MAX], int *lock_fd,
 		   struct err *e) _fallible_;
 /* Takes the lock of a dead bottle. -EWOULDBLOCK when it lives. */
 int bottles_lock_dead(int bottles_dir, const char *slug, int *lock_fd, struct err *e) _fallible_;

@@ -1,6 +1,8 @@
-#include "cli/cli.h"
+#include "bottles/places.h"
 
+#include "base/clean.h"
 #include "base/io.h"
+#include "base/str.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +10,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-int cli_home(char out[CLI_PATH_MAX], struct err *e)
+int places_home(char out[PLACES_PATH_MAX], struct err *e)
 {
 	const char *home = getenv("HOME");
 	const struct passwd *pw;
@@ -19,27 +21,27 @@ int cli_home(char out[CLI_PATH_MAX], struct err *e)
 	}
 	if (!home || home[0] != '/')
 		return err_set(e, -ENOENT, "no home folder: HOME is not set");
-	if (!str_to_cstr(out, CLI_PATH_MAX, str_of(home)))
+	if (!str_to_cstr(out, PLACES_PATH_MAX, str_of(home)))
 		return err_set(e, -ENAMETOOLONG, "the home folder's path is too long");
 	return 0;
 }
 
-int cli_bottles_path(char out[CLI_PATH_MAX], struct err *e)
+int places_bottles_path(char out[PLACES_PATH_MAX], struct err *e)
 {
 	/* XDG Base Directory Specification 0.8: a relative path is invalid and to be ignored. */
 	const char *state = getenv("XDG_STATE_HOME");
-	char home[CLI_PATH_MAX];
+	char home[PLACES_PATH_MAX];
 	int n, r;
 
 	if (state && state[0] == '/') {
-		n = snprintf(out, CLI_PATH_MAX, "%s/claude-bottle/bottles", state);
+		n = snprintf(out, PLACES_PATH_MAX, "%s/claude-bottle/bottles", state);
 	} else {
-		r = cli_home(home, e);
+		r = places_home(home, e);
 		if (r < 0)
 			return r;
-		n = snprintf(out, CLI_PATH_MAX, "%s/.local/state/claude-bottle/bottles", home);
+		n = snprintf(out, PLACES_PATH_MAX, "%s/.local/state/claude-bottle/bottles", home);
 	}
-	if (n < 0 || n >= CLI_PATH_MAX)
+	if (n < 0 || n >= PLACES_PATH_MAX)
 		return err_set(e, -ENAMETOOLONG, "the state folder's path is too long");
 	return 0;
 }
@@ -59,14 +61,14 @@ static int check_private(int fd, const char *path, struct err *e)
 	return 0;
 }
 
-int cli_bottles_open(bool may_create, int *fd, struct err *e)
+int places_bottles_open(bool may_create, int *fd, struct err *e)
 {
 	_cleanup_close_ int dir = -1;
-	char path[CLI_PATH_MAX];
+	char path[PLACES_PATH_MAX];
 	int r;
 
 	*fd = -1;
-	r = cli_bottles_path(path, e);
+	r = places_bottles_path(path, e);
 	if (r < 0)
 		return r;
 	if (may_create) {
@@ -86,11 +88,11 @@ int cli_bottles_open(bool may_create, int *fd, struct err *e)
 	return 0;
 }
 
-bool cli_slug_is_valid(const char *s)
+bool places_slug_is_valid(const char *s)
 {
-	size_t n = strnlen(s, CLI_SLUG_MAX);
+	size_t n = strnlen(s, PLACES_SLUG_MAX);
 
-	if (n == 0 || n >= CLI_SLUG_MAX || s[0] == '-')
+	if (n == 0 || n >= PLACES_SLUG_MAX || s[0] == '-')
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		if (!ascii_is_digit(s[i]) && s[i] != '-' && (s[i] < 'a' || s[i] > 'z'))

@@ -1,5 +1,6 @@
-#include "cli/bottles.h"
+#include "bottles/bottles.h"
 
+#include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -69,7 +70,7 @@ static int open_bottle(int bottles_dir, const char *slug, struct err *e)
 {
 	int fd;
 
-	if (!cli_slug_is_valid(slug))
+	if (!places_slug_is_valid(slug))
 		return err_set(e, -EINVAL, "not a bottle's name");
 	fd = openat(bottles_dir, slug, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return fd < 0 ? err_errno(e, "open the state of %s", slug) : fd;
@@ -106,7 +107,7 @@ int bottles_list(struct bottles_entry **out, size_t *n, struct err *e)
 
 	*out = NULL;
 	*n = 0;
-	r = cli_bottles_open(false, &fd, e);
+	r = places_bottles_open(false, &fd, e);
 	if (r == -ENOENT && fd < 0 && (!e || !e->code))
 		return 0;
 	if (r < 0)
@@ -117,7 +118,7 @@ int bottles_list(struct bottles_entry **out, size_t *n, struct err *e)
 		return err_errno(e, "read the state folder");
 	}
 	while ((entry = readdir(dir)) && count < BOTTLES_MAX) {
-		if (!cli_slug_is_valid(entry->d_name))
+		if (!places_slug_is_valid(entry->d_name))
 			continue;
 		list = mem_grow_array(list, &cap, count + 1, sizeof(*list));
 		/* One that goes away meanwhile is no error. */
@@ -176,7 +177,7 @@ int bottles_find(const char *name, struct bottles_entry *out, int *dir, struct e
 	if (r < 0)
 		return r;
 	*out = list[r];
-	r = cli_bottles_open(false, &bottles, e);
+	r = places_bottles_open(false, &bottles, e);
 	if (r < 0)
 		return r;
 	r = open_bottle(bottles, out->slug, e);
@@ -205,28 +206,28 @@ static int lock_in(int dir, int operation, int *lock_fd, struct err *e)
 	return 0;
 }
 
-int bottles_path(const char *slug, char path[CLI_PATH_MAX], struct err *e)
+int bottles_path(const char *slug, char path[PLACES_PATH_MAX], struct err *e)
 {
-	char root[CLI_PATH_MAX];
-	int r = cli_bottles_path(root, e), n;
+	char root[PLACES_PATH_MAX];
+	int r = places_bottles_path(root, e), n;
 
 	if (r < 0)
 		return r;
-	n = snprintf(path, CLI_PATH_MAX, "%s/%s", root, slug);
-	if (n < 0 || n >= CLI_PATH_MAX)
+	n = snprintf(path, PLACES_PATH_MAX, "%s/%s", root, slug);
+	if (n < 0 || n >= PLACES_PATH_MAX)
 		return err_set(e, -ENAMETOOLONG, "the state folder's path is too long");
 	return 0;
 }
 
-int bottles_create(const char *slug, char path[CLI_PATH_MAX], int *lock_fd, struct err *e)
+int bottles_create(const char *slug, char path[PLACES_PATH_MAX], int *lock_fd, struct err *e)
 {
 	_cleanup_close_ int bottles = -1, dir = -1;
 	int r;
 
 	*lock_fd = -1;
-	if (!cli_slug_is_valid(slug))
+	if (!places_slug_is_valid(slug))
 		return err_set(e, -EINVAL, "not a bottle's name: \"%s\"", slug);
-	r = cli_bottles_open(true, &bottles, e);
+	r = places_bottles_open(true, &bottles, e);
 	if (r < 0)
 		return r;
 	r = bottles_path(slug, path, e);
