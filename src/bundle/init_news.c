@@ -91,7 +91,7 @@ static void role_close(struct init_news_role *r)
 
 static void role_fails(struct init_news_role *r, const char *how)
 {
-	log_error("%s %s: it is started again", bundle_role_name(r->role), how);
+	log_error("%s %s", bundle_role_name(r->role), how);
 	role_close(r);
 	r->news->kill(r->role, r->news->ctx);
 }
