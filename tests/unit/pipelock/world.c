@@ -228,6 +228,9 @@ static void world_sockets(struct world *w)
 	(void)socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	w->records_fd = pair[0];
 	w->parts.record_fd = pair[1];
+	(void)socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	w->desk_fd = pair[0];
+	w->parts.desk_fd = pair[1];
 	w->parts.dns_tcp_fd = -1;
 	w->parts.dns_udp_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	(void)bind(w->parts.dns_udp_fd, (struct sockaddr *)&sin, sizeof(sin));
@@ -262,7 +265,9 @@ int world_start(struct world *w, struct scan_engine *engine, const struct policy
 	memset(w, 0, sizeof(*w));
 	(void)signal(SIGPIPE, SIG_IGN);
 	w->parts.engine = engine;
-	w->parts.policy = policy;
+	w->policy = *policy;
+	w->shared = (struct policy_shared){.policy = &w->policy, .n_users = 1};
+	w->parts.policy = &w->shared;
 	(void)sem_init(&w->go, 0, 0);
 	(void)pthread_mutex_init(&w->lock, NULL);
 	world_sockets(w);
@@ -292,6 +297,8 @@ void world_stop(struct world *w)
 	(void)close(w->parts.listen_fd);
 	(void)close(w->parts.dns_udp_fd);
 	(void)close(w->parts.record_fd);
+	(void)close(w->parts.desk_fd);
+	(void)close(w->desk_fd);
 	(void)close(w->keyd_fd);
 	(void)close(w->egress_fd);
 	(void)close(w->records_fd);

@@ -27,12 +27,14 @@
 struct world {
 	struct pipelock pipelock;
 	struct pipelock_parts parts;
+	struct policy policy; /* the first; never freed */
+	struct policy_shared shared;
 	struct ca *ca;
 	X509 *ca_cert;
 	SSL_CTX *client_ctx;
 	uint16_t port;
 	struct sockaddr_in dns;		    /* of the sink */
-	int keyd_fd, egress_fd, records_fd; /* the test's ends */
+	int keyd_fd, egress_fd, records_fd, desk_fd; /* the test's ends */
 	int stop_fd[2];
 	pthread_t pipelock_thread, keyd_thread, egress_thread;
 	struct loop_watch stop_watch;
