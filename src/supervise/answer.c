@@ -11,19 +11,23 @@ static const struct {
 	const char *name, *message;
 	bool is_error;
 } answer_states[] = {
-	[ASK_PENDING] = {"pending", "A human has not decided yet. Go on with something else, and "
-				    "call request_status with this id later; asking again for the "
-				    "same adds nothing.",
+	[ASK_PENDING] = {"pending",
+			 "A human has not decided yet. Go on with something else, and "
+			 "call request_status with this id later; asking again for the "
+			 "same adds nothing.",
 			 false},
 	[ASK_GRANTED] = {"granted", NULL, false},
-	[ASK_REFUSED] = {"refused", "A human has refused it. Do without it, or ask for something "
-				    "else; do not try another way to the same.",
+	[ASK_REFUSED] = {"refused",
+			 "A human has refused it. Do without it, or ask for something "
+			 "else; do not try another way to the same.",
 			 false},
-	[ASK_EXPIRED] = {"expired", "Nobody decided in time, which means no. Ask again only if it "
-				    "is still needed.",
+	[ASK_EXPIRED] = {"expired",
+			 "Nobody decided in time, which means no. Ask again only if it "
+			 "is still needed.",
 			 false},
-	[ASK_NEVER] = {"never", "No human can grant it from here: a rule forbids it. Do without "
-				"it.",
+	[ASK_NEVER] = {"never",
+		       "No human can grant it from here: a rule forbids it. Do without "
+		       "it.",
 		       false},
 	[ASK_INVALID] = {"invalid", "The request was not understood; nothing was asked.", true},
 	[ASK_LIMITED] = {"limited", "Too many requests, or too fast; nothing was asked.", true},

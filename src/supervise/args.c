@@ -121,8 +121,8 @@ void args_record(struct args *a, uint8_t record[8])
 {
 	json_t *value = args_get(a, "record");
 
-	if (value && !text_unhex(record, 8,
-				 str_slice(json_string_value(value), json_string_length(value))))
+	if (value &&
+	    !text_unhex(record, 8, str_slice(json_string_value(value), json_string_length(value))))
 		args_wrong(a, "\"record\" must be the 16 hex digits that a refusal or "
 			      "recent_refusals calls \"record\"");
 }

@@ -21,11 +21,11 @@ struct call {
 	void *ctx;
 	struct loop_timer timer;
 	enum ask_kind kind;
-	uint64_t asked_id;	 /* at the desk; 0: nothing is there */
-	uint64_t number;	 /* of the request, once it is known */
-	uint64_t deadline_ns;	 /* of the wait */
-	struct ask_answer last;	 /* state 0: none yet */
-	bool is_waiting;	 /* counted in all->n_waiting */
+	uint64_t asked_id;	/* at the desk; 0: nothing is there */
+	uint64_t number;	/* of the request, once it is known */
+	uint64_t deadline_ns;	/* of the wait */
+	struct ask_answer last; /* state 0: none yet */
+	bool is_waiting;	/* counted in all->n_waiting */
 };
 
 void call_forget(struct call *k)

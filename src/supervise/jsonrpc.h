@@ -38,7 +38,8 @@ struct jsonrpc_message {
 	enum jsonrpc_kind kind;
 	const char *method;
 	json_t *id;	/* REQUEST: a text or an integer */
-	json_t *params; /* an object, or NULL; a request's that are something else: are_bad_params */
+	json_t *params; /* an object, or NULL; a request's that are something else: are_bad_params
+			 */
 	bool are_bad_params;
 	const char *why;
 };

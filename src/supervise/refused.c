@@ -5,6 +5,8 @@
 #include "base/clean.h"
 #include "base/text.h"
 
+#include <stdio.h>
+
 /* Which tool asks for what was refused with such a reason; what is not listed, no human can let
  * through. */
 static const struct {
@@ -82,12 +84,10 @@ static json_t *refused_item(const struct record *r)
 	const char *tool = refused_tool(r->reason);
 	char id[2 * sizeof(r->id) + 1], path[RECORD_PATH_MAX];
 	json_t *item = json_object();
-	struct str whole;
 
 	text_hex(id, r->id, sizeof(r->id));
 	/* A record's path has no query; this does not depend on it. */
-	whole = str_of(r->path);
-	(void)str_to_cstr(path, sizeof(path), str_sub(whole, 0, str_chr(whole, '?')));
+	(void)snprintf(path, sizeof(path), "%.*s", (int)strcspn(r->path, "?"), r->path);
 	refused_text(item, "record", id);
 	refused_text(item, "by", r->role);
 	refused_text(item, "reason", r->reason);

@@ -40,8 +40,7 @@ struct session *session_open(struct sessions *s, enum session_version v)
 		if (s->all[i].used < place->used)
 			place = &s->all[i];
 	}
-	*place = (struct session){
-		.version = v, .serial = ++s->n_opened, .used = ++s->clock};
+	*place = (struct session){.version = v, .serial = ++s->n_opened, .used = ++s->clock};
 	text_hex(place->id, random, sizeof(random));
 	return place;
 }

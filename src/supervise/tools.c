@@ -20,8 +20,10 @@
 	"\"id\":{\"type\":\"integer\",\"description\":\"For request_status.\"},"                   \
 	"\"scope\":{\"type\":\"string\",\"enum\":[\"once\",\"bottle\",\"always\"]},"               \
 	"\"until\":{\"type\":\"string\"},"                                                         \
-	"\"reason\":{\"type\":\"string\",\"description\":\"In the human's or the rule's words.\"}," \
-	"\"message\":{\"type\":\"string\",\"description\":\"What it means and what to do now.\"}}," \
+	"\"reason\":{\"type\":\"string\",\"description\":\"In the human's or the rule's "          \
+	"words.\"},"                                                                               \
+	"\"message\":{\"type\":\"string\",\"description\":\"What it means and what to do "         \
+	"now.\"}},"                                                                                \
 	"\"required\":[\"state\",\"message\"]}"
 #define OUT_TOLD                                                                                   \
 	"{\"type\":\"object\",\"properties\":{"                                                    \
@@ -101,10 +103,8 @@
 #define IN_STATUS                                                                                  \
 	"\"id\":{\"type\":\"integer\",\"minimum\":1,\"description\":\"As an earlier answer "       \
 	"named it.\"}," IN_WAIT
-#define IN_LIMIT                                                                                   \
-	"\"limit\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":64,\"default\":10}"
-#define IN_MESSAGE                                                                                 \
-	"\"message\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":1023}"
+#define IN_LIMIT   "\"limit\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":64,\"default\":10}"
+#define IN_MESSAGE "\"message\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":1023}"
 
 /* --- what each does --- */
 
