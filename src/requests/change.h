@@ -32,7 +32,7 @@ struct change {
 
 /* Strict: canonical hosts (a name with letters past ASCII becomes its A-label, IDNA2008), at least
  * one port (443 when none was given), one method (GET and HEAD when none), path patterns as in a
- * manifest ("/**" when none). -EINVAL with e naming the argument, what was given and what was
+ * manifest (every path when none). -EINVAL with e naming the argument, what was given and what was
  * expected, in words for an agent. */
 int change_from_ask(struct change *out, const struct ask *a, struct err *e) _fallible_;
 void change_free(struct change *c);
@@ -42,6 +42,6 @@ int change_to_json(const struct change *c, struct buf *out) _fallible_;
 int change_from_json(struct change *out, struct str json, struct err *e) _fallible_;
 /* SHA-256 of the canonical form: requests for the same change are the same request. */
 int change_key(const struct change *c, uint8_t key[CHANGE_HASH_BYTES]) _fallible_;
-/* One line for people, visible, at most size - 1 bytes: "GET, POST https://api.example.com/v1/**".
+/* One line for people, visible, at most size - 1 bytes: "GET, POST https://api.example.com/v1/…".
  */
 void change_summary(const struct change *c, char *out, size_t size);

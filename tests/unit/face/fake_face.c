@@ -1,6 +1,6 @@
 /*
- * A face without bottles, for the page's server: face.h over requests that are made here. What would
- * go to a keeper is printed.
+ * A face without bottles, for the page's server: face.h over requests that are made here. What
+ * would go to a keeper is printed.
  */
 #include "fake_face.h"
 
@@ -182,11 +182,11 @@ int face_decide(const struct face_decision *d, enum store_verdict *out, struct b
 		       d->is_granted, (int)d->scope, (int)d->release,
 		       (unsigned long long)d->seconds, answer);
 	print_visible("decide", d->slug, d->id, more);
-	*out = !r				 ? STORE_NO_SUCH
-	       : r->state == REQUEST_NEVER	 ? STORE_FORBIDDEN
-	       : r->state != REQUEST_PENDING	 ? STORE_ALREADY
+	*out = !r				   ? STORE_NO_SUCH
+	       : r->state == REQUEST_NEVER	   ? STORE_FORBIDDEN
+	       : r->state != REQUEST_PENDING	   ? STORE_ALREADY
 	       : memcmp(r->hash, d->hash, 32) != 0 ? STORE_STALE
-						 : STORE_DECIDED;
+						   : STORE_DECIDED;
 	if (*out == STORE_DECIDED) {
 		r->state = d->is_granted ? REQUEST_GRANTED : REQUEST_REFUSED;
 		r->scope = d->scope;
