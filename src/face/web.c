@@ -18,7 +18,7 @@
 #include "face/web.h"
 
 #include "base/clean.h"
-#include "base/io.h"
+#include "base/mem.h"
 #include "base/timeutil.h"
 #include "face/web_int.h"
 
@@ -160,8 +160,9 @@ static int web_start(struct web *w, const struct face_web_options *o, struct err
 		r = listen_on(w, o->port, e);
 	if (r < 0)
 		return r;
-	/* A regular file cannot be waited for, and /dev/null need not. */
-	(void)loop_add(w->loop, &w->input, STDIN_FILENO, EPOLLIN, NULL);
+	/* A regular file cannot be waited for, and what is in it is nobody's key. */
+	if (loop_add(w->loop, &w->input, STDIN_FILENO, EPOLLIN, NULL) < 0)
+		w->input.fd = -1;
 	loop_timer_set(w->loop, &w->refresh, WEB_REFRESH_MS);
 	loop_timer_set(w->loop, &w->heartbeat, WEB_HEARTBEAT_MS);
 	return 0;
@@ -188,11 +189,9 @@ static void web_free_p(struct web **w)
 
 int face_web(const struct face_web_options *o, struct err *e)
 {
-	_cleanup_(web_free_p) struct web *w = calloc(1, sizeof(*w));
+	_cleanup_(web_free_p) struct web *w = mem_zalloc(sizeof(*w));
 	int r;
 
-	if (!w)
-		return err_set(e, -ENOMEM, "out of memory");
 	w->listener = (struct loop_watch){.fd = -1, .fn = on_listener};
 	w->input = (struct loop_watch){.fd = -1, .fn = on_input};
 	w->refresh.fn = on_refresh;
