@@ -16,7 +16,7 @@
 #define WEB_ANSWER_MAX_BYTES (8u << 20)
 
 #define WEB_TOKEN_MS	 60000u
-#define WEB_READ_MS	 5000u	/* from the connection to the end of the request */
+#define WEB_READ_MS	 3000u	/* from the connection to the end of the request */
 #define WEB_WRITE_MS	 20000u /* the whole answer */
 #define WEB_DRAIN_MS	 1000u
 #define WEB_HEARTBEAT_MS 15000u
