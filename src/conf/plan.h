@@ -150,7 +150,5 @@ const char *plan_workspace_name(enum plan_workspace w); /* "none", "clone", "mou
 bool plan_workspace_parse(struct str name, enum plan_workspace *out)
 	__attribute__((warn_unused_result));
 const char *plan_on_canary_name(enum plan_on_canary c); /* "record", "pause", "stop" */
-bool plan_on_canary_parse(struct str name, enum plan_on_canary *out)
-	__attribute__((warn_unused_result));
 const char *plan_backend_name(enum plan_backend b);
 int plan_backend_parse(struct str name, enum plan_backend *out, struct err *e) _fallible_;

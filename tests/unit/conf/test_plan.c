@@ -262,6 +262,7 @@ static void test_prints(void **state)
 	(void)state;
 	home_bottle(&home, "b",
 		    "env: {A: \"x\\e[31m\\u202ey\"}\nexpose: [~/src]\n"
+		    "supervise: {on_canary: stop, notify: say}\n"
 		    "egress:\n  resolve: {x.example: 127.0.0.1:8443}\n  routes:\n"
 		    "    - {host: x.example, auth: {scheme: bearer, env: K, token_ref: "
 		    "'command:pass show k'}}\n");
@@ -277,6 +278,9 @@ static void test_prints(void **state)
 	assert_null(strstr(buf_str(&text).p, p.canary));
 	assert_non_null(strstr(buf_str(&text).p, "command:pass show k"));
 	assert_non_null(strstr(buf_str(&text).p, "x.example is 127.0.0.1:8443"));
+	assert_non_null(strstr(buf_str(&text).p, "is stopped, and the bottle is stopped\n"));
+	assert_non_null(strstr(buf_str(&text).p, "Supervised: "));
+	assert_non_null(strstr(buf_str(&text).p, "request runs on this host: say\n"));
 	assert_int_equal(plan_print_json(&p, &json), 0);
 	root = json_loadb(buf_str(&json).p, buf_len(&json), JSON_REJECT_DUPLICATES, NULL);
 	assert_non_null(root);
@@ -285,6 +289,10 @@ static void test_prints(void **state)
 	assert_true(json_is_null(json_object_get(root, "image")));
 	assert_string_equal(json_string_value(json_object_get(root, "agent_file")), p.agent_file);
 	assert_non_null(strstr(p.agent_file, "/home/.claude-bottle/agents/a.md"));
+	assert_true(json_is_true(json_object_get(root, "supervised")));
+	assert_string_equal(json_string_value(json_object_get(root, "on_canary")), "stop");
+	assert_string_equal(json_string_value(json_object_get(root, "notify")), "say");
+	assert_non_null(strstr(p.manifest_file, "/home/.claude-bottle/bottles/b.md"));
 	policy_text = json_dumps(json_object_get(root, "policy"), 0);
 	assert_int_equal(policy_from_json(&policy, str_of(policy_text), NULL), 0);
 	assert_int_equal(policy.n_routes, 1);
