@@ -12,7 +12,8 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-#define ROLES 4 /* of a bottle without git: the first ones */
+#define ROLES     4 /* of a bottle without git: the first ones */
+#define GIT_ROLES 6 /* with git and an ssh remote */
 
 struct bundle {
 	pid_t init;
