@@ -241,12 +241,6 @@ static void draw_detail(struct ui *u, struct grid_area a, uint64_t now)
 
 static void draw_grants(struct ui *u, struct grid_area a, uint64_t now)
 {
-	static const char *const states[] = {[GRANT_ACTIVE] = "active",
-					     [GRANT_SPENT] = "spent",
-					     [GRANT_REVOKED] = "revoked",
-					     [GRANT_EXPIRED] = "expired"};
-	static const char *const scopes[] = {
-		[ASK_ONCE] = "once", [ASK_BOTTLE] = "bottle", [ASK_ALWAYS] = "always"};
 	struct grid_area list = grid_area(a.g, a.row + 1, a.col, a.rows - 1, a.cols);
 	const struct look_news *n = &u->now;
 	bool is_ours = n->has_grants && strcmp(n->grants_of, u->wanted.grants_of) == 0;
@@ -268,8 +262,8 @@ static void draw_grants(struct ui *u, struct grid_area a, uint64_t now)
 
 		(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)g->id);
 		col = put_column(list, (int)i, 0, 5, style, text);
-		col = put_column(list, (int)i, col, 7, style, states[g->state]);
-		col = put_column(list, (int)i, col, 6, style, scopes[g->scope]);
+		col = put_column(list, (int)i, col, 7, style, face_grant_state_name(g->state));
+		col = put_column(list, (int)i, col, 6, style, face_scope_name(g->scope));
 		text[0] = '\0';
 		if (g->state == GRANT_ACTIVE && g->until)
 			ui_span(text, g->until > now ? g->until - now : 0);
