@@ -49,7 +49,7 @@ void doc_add(struct doc *d, enum grid_style style, int indent, struct str line)
 		style = GRID_WARN;
 	}
 	d->lines = mem_grow_array(d->lines, &d->cap_lines, d->n_lines + 1, sizeof(*d->lines));
-	d->lines[d->n_lines++] = (struct doc_line){from, line.n, style, indent};
+	d->lines[d->n_lines++] = (struct doc_line){from, line.n, style, indent, false};
 	d->is_wrapped = false;
 }
 
@@ -62,6 +62,14 @@ void doc_addf(struct doc *d, enum grid_style style, int indent, const char *fmt,
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	doc_add(d, style, indent, str_of(text));
+}
+
+#define QUOTE_COLS 2
+
+void doc_add_quote(struct doc *d, enum grid_style style, struct str line)
+{
+	doc_add(d, style, QUOTE_COLS, line);
+	d->lines[d->n_lines - 1].is_quoted = !d->is_cut;
 }
 
 void doc_add_text(struct doc *d, enum grid_style style, struct str text)
@@ -107,12 +115,13 @@ static void wrap_line(struct doc *d, const struct doc_line *l)
 	size_t from = 0;
 
 	do {
-		int indent = from > 0 && l->indent < d->width / 2 ? l->indent : 0;
+		bool is_indented = l->is_quoted || (from > 0 && l->indent < d->width / 2);
+		int indent = is_indented ? l->indent : 0;
 		size_t end = row_end(all, from, d->width - indent);
 
 		d->rows = mem_grow_array(d->rows, &d->cap_rows, d->n_rows + 1, sizeof(*d->rows));
-		d->rows[d->n_rows++] =
-			(struct doc_row){l->from + from, end - from, l->style, indent};
+		d->rows[d->n_rows++] = (struct doc_row){l->from + from, end - from, l->style,
+							indent, l->is_quoted};
 		from = end;
 	} while (from < all.n);
 }
@@ -159,6 +168,8 @@ void doc_draw(struct doc *d, struct grid_area a)
 	for (size_t i = 0; i < height && d->top + i < d->n_rows; i++) {
 		const struct doc_row *row = &d->rows[d->top + i];
 
+		if (row->is_quoted)
+			(void)grid_put(a, (int)i, 0, GRID_DIM, STR_LIT("|"));
 		(void)grid_put(a, (int)i, row->indent, row->style, text_of(d, row->from, row->n));
 	}
 	if (d->top > 0)

@@ -13,11 +13,13 @@ struct doc_line {
 	size_t from, n; /* in text */
 	enum grid_style style;
 	int indent; /* of the rows that follow its first one */
+	bool is_quoted;
 };
 struct doc_row {
 	size_t from, n;
 	enum grid_style style;
 	int indent;
+	bool is_quoted;
 };
 struct doc {
 	struct buf text;
@@ -41,6 +43,8 @@ void doc_restart(struct doc *d);
 void doc_add(struct doc *d, enum grid_style style, int indent, struct str line);
 void doc_addf(struct doc *d, enum grid_style style, int indent, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+/* Words of somebody else's: each of its rows begins with a bar, so that none looks like ours. */
+void doc_add_quote(struct doc *d, enum grid_style style, struct str line);
 /* One line of text for each of its lines. */
 void doc_add_text(struct doc *d, enum grid_style style, struct str text);
 /* Up to here everything has to be seen. */

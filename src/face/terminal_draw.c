@@ -42,7 +42,7 @@ static size_t scrolled(size_t top, size_t at, size_t n, size_t height)
 static void draw_bottle(struct grid_area a, int row, const struct face_bottle *b, bool is_selected)
 {
 	bool is_wide = a.cols >= 42;
-	char pending[16] = "";
+	char pending[24] = "";
 	int name = a.cols - (is_wide ? 26 : 13), col = 0;
 	enum grid_style style = !b->entry.is_alive ? GRID_DIM
 				: b->is_paused	   ? GRID_WARN

@@ -117,7 +117,8 @@ static void add_change(struct doc *d, const struct change *c)
 	case ASK_CAPABILITY:
 		/* The request is nothing but words, so they are the agent's, and fenced below. */
 		doc_add(d, GRID_AGENT, 2, STR_LIT("The agent says:"));
-		doc_addf(d, GRID_AGENT, 2, "| %s", c->words);
+		doc_add_quote(d, GRID_AGENT, str_of(c->words));
+		doc_add(d, GRID_AGENT, 2, STR_LIT("(end of what the agent says)"));
 		doc_add(d, GRID_PLAIN, 0, STR_LIT("Granting it changes nothing by itself."));
 		break;
 	}
@@ -179,7 +180,8 @@ void ui_describe(struct doc *d, const char *slug, const struct request *r, uint6
 	doc_add(d, GRID_PLAIN, 0, STR_NULL);
 	if (r->change.kind != ASK_CAPABILITY || strcmp(r->reason, r->change.words) != 0) {
 		doc_add(d, GRID_AGENT, 2, STR_LIT("The agent says:"));
-		doc_addf(d, GRID_AGENT, 2, "| %s", r->reason[0] ? r->reason : "(nothing)");
+		doc_add_quote(d, GRID_AGENT,
+			      r->reason[0] ? str_of(r->reason) : STR_LIT("(nothing)"));
 		doc_add(d, GRID_AGENT, 2, STR_LIT("(end of what the agent says)"));
 		doc_add(d, GRID_PLAIN, 0, STR_NULL);
 	}

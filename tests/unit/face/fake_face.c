@@ -178,6 +178,8 @@ int face_decide(const struct face_decision *d, enum store_verdict *out, struct b
 	char more[1024], answer[600];
 
 	(void)e;
+	if (fake.on_decide)
+		fake.on_decide(d);
 	text_visible_cstr(answer, sizeof(answer), str_of(d->answer ? d->answer : ""));
 	(void)snprintf(more, sizeof(more), "granted=%d scope=%d release=%d seconds=%llu answer=%s",
 		       d->is_granted, (int)d->scope, (int)d->release,

@@ -11,6 +11,7 @@ struct fake {
 	size_t n, cap;
 	const char *manifest; /* of the bottle; NULL: none */
 	void (*on_refresh)(void);
+	void (*on_decide)(const struct face_decision *d); /* may be NULL */
 	bool is_changed, does_fail;
 	bool is_revoked[FAKE_REVOKED_MAX];
 };
