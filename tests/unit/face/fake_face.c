@@ -15,8 +15,10 @@ struct fake fake;
 
 static void print_visible(const char *what, const char *slug, uint64_t id, const char *more)
 {
-	(void)printf("%s %s %llu %s\n", what, slug, (unsigned long long)id, more);
-	(void)fflush(stdout);
+	FILE *out = fake.out ? fake.out : stdout;
+
+	(void)fprintf(out, "%s %s %llu %s\n", what, slug, (unsigned long long)id, more);
+	(void)fflush(out);
 }
 
 static char *copy(const char *s)
