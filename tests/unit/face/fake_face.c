@@ -15,8 +15,10 @@ struct fake fake;
 
 static void print_visible(const char *what, const char *slug, uint64_t id, const char *more)
 {
-	(void)printf("%s %s %llu %s\n", what, slug, (unsigned long long)id, more);
-	(void)fflush(stdout);
+	FILE *out = fake.out ? fake.out : stdout;
+
+	(void)fprintf(out, "%s %s %llu %s\n", what, slug, (unsigned long long)id, more);
+	(void)fflush(out);
 }
 
 static char *copy(const char *s)
@@ -178,6 +180,8 @@ int face_decide(const struct face_decision *d, enum store_verdict *out, struct b
 	char more[1024], answer[600];
 
 	(void)e;
+	if (fake.on_decide)
+		fake.on_decide(d);
 	text_visible_cstr(answer, sizeof(answer), str_of(d->answer ? d->answer : ""));
 	(void)snprintf(more, sizeof(more), "granted=%d scope=%d release=%d seconds=%llu answer=%s",
 		       d->is_granted, (int)d->scope, (int)d->release,

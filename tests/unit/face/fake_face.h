@@ -3,6 +3,8 @@
 
 #include "face/face.h"
 
+#include <stdio.h>
+
 #define FAKE_SLUG	 "coder-1"
 #define FAKE_REVOKED_MAX 64
 
@@ -11,6 +13,8 @@ struct fake {
 	size_t n, cap;
 	const char *manifest; /* of the bottle; NULL: none */
 	void (*on_refresh)(void);
+	void (*on_decide)(const struct face_decision *d); /* may be NULL */
+	FILE *out; /* what is asked of the keeper; NULL: standard output */
 	bool is_changed, does_fail;
 	bool is_revoked[FAKE_REVOKED_MAX];
 };
