@@ -84,7 +84,7 @@ int face_open(struct face **out, struct err *e)
 	(void)e;
 	*out = mem_zalloc(sizeof(**out));
 	(void)snprintf((*out)->bottle.entry.slug, sizeof((*out)->bottle.entry.slug), FAKE_SLUG);
-	(*out)->bottle.entry.is_alive = true;
+	(*out)->bottle.entry.is_alive = (*out)->bottle.entry.is_supervised = true;
 	(void)snprintf((*out)->bottle.manifest, sizeof((*out)->bottle.manifest), "%s",
 		       fake.manifest ? fake.manifest : "");
 	return 0;
