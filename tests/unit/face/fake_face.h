@@ -3,17 +3,18 @@
 
 #include "face/face.h"
 
-#define FAKE_SLUG	 "coder-1"
-#define FAKE_REVOKED_MAX 64
+#define FAKE_SLUG	  "coder-1"
+#define FAKE_HUNG	  "hung-1" /* its keeper takes a second to pause it */
+#define FAKE_REQUESTS_MAX 16384
 
 struct fake {
 	struct request *requests;
 	size_t n, cap;
 	const char *manifest; /* of the bottle; NULL: none */
 	void (*on_refresh)(void);
-	bool is_changed, does_fail;
-	bool is_revoked[FAKE_REVOKED_MAX];
 };
+
+void fake_init(void);
 
 extern struct fake fake;
 
