@@ -44,7 +44,7 @@ static void test_git_roles(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, true);
+	bundle_start(&b, WITH_GIT);
 	expect_event(&b, "\"ready\"");
 	roles_of(&b, pids, GIT_ROLES);
 	for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
@@ -69,7 +69,7 @@ static void test_git_oversteps(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, true);
+	bundle_start(&b, WITH_GIT);
 	expect_event(&b, "\"ready\"");
 	roles_of(&b, pids, GIT_ROLES);
 	(void)kill(pids[BUNDLE_ROLE_GITSSH], SIGUSR1);
@@ -89,7 +89,7 @@ static void test_git_restarts(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, true);
+	bundle_start(&b, WITH_GIT);
 	expect_event(&b, "\"ready\"");
 	roles_of(&b, pids, GIT_ROLES);
 	child = child_of(pids[BUNDLE_ROLE_GITGATE]);

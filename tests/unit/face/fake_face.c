@@ -14,23 +14,22 @@
 #include <unistd.h>
 
 struct fake fake;
+struct fake_done *fake_done;
 
-/* Decisions are made by children of the server: what comes of them lies where it sees it. */
-static struct {
-	bool is_changed;
-	bool is_revoked[FAKE_REQUESTS_MAX];
-	enum request_state states[FAKE_REQUESTS_MAX]; /* 0: as it was made */
-	enum ask_scope scopes[FAKE_REQUESTS_MAX];
-} * shared;
-
-void fake_init(void)
+void fake_reset(void)
 {
-	void *p = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		       -1, 0);
+	void *p = fake_done;
 
+	for (size_t i = 0; i < fake.n; i++)
+		request_free(&fake.requests[i]);
+	free(fake.requests);
+	fake = (struct fake){0};
+	if (!p)
+		p = mmap(NULL, sizeof(*fake_done), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (p == MAP_FAILED)
 		abort();
-	shared = p;
+	fake_done = memset(p, 0, sizeof(*fake_done));
 }
 
 static void print_visible(const char *what, const char *slug, uint64_t id, const char *more)
@@ -84,7 +83,7 @@ uint64_t fake_add(enum ask_kind kind, const char *host, enum danger_level level,
 		add_finding(r, DANGER_UPLOAD_RULE, level, "anybody can fetch what is put there");
 	memset(r->hash, (int)(r->id & 0xff), sizeof(r->hash));
 	fake.n++;
-	shared->is_changed = true;
+	fake_done->is_changed = true;
 	return r->id;
 }
 
@@ -93,9 +92,9 @@ static struct request *find(uint64_t id)
 {
 	struct request *r = id >= 1 && id <= fake.n ? &fake.requests[id - 1] : NULL;
 
-	if (r && shared->states[id]) {
-		r->state = shared->states[id];
-		r->scope = shared->scopes[id];
+	if (r && fake_done->states[id]) {
+		r->state = fake_done->states[id];
+		r->scope = fake_done->scopes[id];
 		r->decided = 1700009999;
 	}
 	return r;
@@ -130,8 +129,8 @@ int face_refresh(struct face *f, bool *changed, struct err *e)
 	(void)e;
 	if (fake.on_refresh)
 		fake.on_refresh();
-	*changed = shared->is_changed;
-	shared->is_changed = false;
+	*changed = fake_done->is_changed;
+	fake_done->is_changed = false;
 	for (uint64_t id = 1; id <= fake.n; id++)
 		n += find(id)->state == REQUEST_PENDING;
 	f->bottle.n_pending = n;
@@ -194,7 +193,8 @@ int face_each_grant(struct face *f, const char *slug, face_grant_fn *fn, void *c
 				  .until = r->until,
 				  .change = r->change};
 
-		if (r->state == REQUEST_GRANTED && !shared->is_revoked[r->id] && !fn(slug, &g, ctx))
+		if (r->state == REQUEST_GRANTED && !fake_done->is_revoked[r->id] &&
+		    !fn(slug, &g, ctx))
 			break;
 	}
 	return 0;
@@ -207,6 +207,8 @@ int face_decide(const struct face_decision *d, enum store_verdict *out, struct b
 	char more[1024], answer[600];
 
 	(void)e;
+	if (fake.on_decide)
+		fake.on_decide(d);
 	text_visible_cstr(answer, sizeof(answer), str_of(d->answer ? d->answer : ""));
 	(void)snprintf(more, sizeof(more), "granted=%d scope=%d release=%d seconds=%llu answer=%s",
 		       d->is_granted, (int)d->scope, (int)d->release,
@@ -218,9 +220,9 @@ int face_decide(const struct face_decision *d, enum store_verdict *out, struct b
 	       : memcmp(r->hash, d->hash, 32) != 0 ? STORE_STALE
 						   : STORE_DECIDED;
 	if (*out == STORE_DECIDED) {
-		shared->states[d->id] = d->is_granted ? REQUEST_GRANTED : REQUEST_REFUSED;
-		shared->scopes[d->id] = d->scope;
-		shared->is_changed = true;
+		fake_done->states[d->id] = d->is_granted ? REQUEST_GRANTED : REQUEST_REFUSED;
+		fake_done->scopes[d->id] = d->scope;
+		fake_done->is_changed = true;
 	}
 	return buf_printf(said, "%s", *out == STORE_DECIDED ? "done" : "not done");
 }
@@ -230,8 +232,8 @@ int face_revoke(const char *slug, uint64_t id, const char *face, struct buf *sai
 	(void)e;
 	print_visible("revoke", slug, id, face);
 	if (find(id))
-		shared->is_revoked[id] = true;
-	shared->is_changed = true;
+		fake_done->is_revoked[id] = true;
+	fake_done->is_changed = true;
 	return buf_printf(said, "revoked");
 }
 
@@ -242,13 +244,14 @@ int face_pause(const char *slug, bool is_paused, const char *face, struct buf *s
 		(void)sleep(1);
 	if (!is_paused)
 		return err_set(e, -EIO, "the keeper went away; look again");
-	shared->is_changed = true;
+	fake_done->is_changed = true;
 	return buf_printf(said, "paused");
 }
 
 int face_stop_now(const char *slug, struct buf *said, struct err *e)
 {
-	(void)e;
 	print_visible("stop", slug, 0, "");
+	if (fake.does_fail)
+		return err_set(e, -EIO, "the keeper went away; look again");
 	return buf_printf(said, "ended");
 }
