@@ -231,7 +231,7 @@ int face_revoke(const char *slug, uint64_t id, const char *face, struct buf *sai
 {
 	(void)e;
 	print_visible("revoke", slug, id, face);
-	if (find(id))
+	if (id < FAKE_REQUESTS_MAX)
 		fake_done->is_revoked[id] = true;
 	fake_done->is_changed = true;
 	return buf_printf(said, "revoked");
@@ -240,12 +240,12 @@ int face_revoke(const char *slug, uint64_t id, const char *face, struct buf *sai
 int face_pause(const char *slug, bool is_paused, const char *face, struct buf *said, struct err *e)
 {
 	print_visible(is_paused ? "pause" : "resume", slug, 0, face);
+	if (strcmp(slug, FAKE_HUNG) == 0 && !is_paused)
+		return err_set(e, -EIO, "the keeper went away; look again");
 	if (strcmp(slug, FAKE_HUNG) == 0)
 		(void)sleep(1);
-	if (!is_paused)
-		return err_set(e, -EIO, "the keeper went away; look again");
 	fake_done->is_changed = true;
-	return buf_printf(said, "paused");
+	return buf_printf(said, "%s", is_paused ? "paused" : "resumed");
 }
 
 int face_stop_now(const char *slug, struct buf *said, struct err *e)

@@ -4,7 +4,7 @@
 #include "face/face.h"
 
 #define FAKE_SLUG	  "coder-1"
-#define FAKE_HUNG	  "hung-1" /* its keeper takes a second to pause it */
+#define FAKE_HUNG	  "hung-1" /* its keeper takes a second to pause it, and dies then */
 #define FAKE_REQUESTS_MAX 16384
 
 struct fake {
