@@ -116,7 +116,7 @@ static void draw_row(const struct ui *u, struct grid_area a, int row, const stru
 		(void)snprintf(times, sizeof(times), ">999x");
 	else if (r->asked > 1)
 		(void)snprintf(times, sizeof(times), "%ux", (unsigned)r->asked);
-	col = put_column(a, row, col, 4, plain, age);
+	col = put_column(a, row, col, 5, plain, age);
 	if (a.cols >= 60)
 		col = put_column(a, row, col, 5, plain, times);
 	col = put_column(a, row, col, 6, plain, ui_kind_name(r->kind));
@@ -280,7 +280,7 @@ static const char *hint_of(const struct ui *u)
 
 	switch (u->mode) {
 	case UI_LIST:
-		return "Enter open  Tab pane  v grants  P pause  K stop  h history  ? help  q quit";
+		return "? help  q quit  Enter open  Tab pane  v grants  P pause  K stop  h history";
 	case UI_GRANTS:
 		return "x revoke  Esc back";
 	case UI_HELP:

@@ -34,8 +34,10 @@ void fake_reset(void)
 
 static void print_visible(const char *what, const char *slug, uint64_t id, const char *more)
 {
-	(void)printf("%s %s %llu %s\n", what, slug, (unsigned long long)id, more);
-	(void)fflush(stdout);
+	FILE *out = fake.out ? fake.out : stdout;
+
+	(void)fprintf(out, "%s %s %llu %s\n", what, slug, (unsigned long long)id, more);
+	(void)fflush(out);
 }
 
 static char *copy(const char *s)

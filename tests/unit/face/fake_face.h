@@ -3,6 +3,8 @@
 
 #include "face/face.h"
 
+#include <stdio.h>
+
 #define FAKE_SLUG	  "coder-1"
 #define FAKE_HUNG	  "hung-1" /* its keeper takes a second to pause it, and dies then */
 #define FAKE_REQUESTS_MAX 16384
@@ -13,6 +15,7 @@ struct fake {
 	const char *manifest; /* of the bottle; NULL: none */
 	void (*on_refresh)(void);
 	void (*on_decide)(const struct face_decision *d); /* may be NULL */
+	FILE *out; /* what is asked of the keeper; NULL: standard output */
 	bool does_fail;
 };
 
