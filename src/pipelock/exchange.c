@@ -7,6 +7,8 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/mem.h"
+#include "pipelock/hold.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -105,6 +107,14 @@ static bool exchange_canonical(struct relay_exchange *x, enum policy_reason *why
 	return true;
 }
 
+void exchange_mark(struct pipelock *p, struct exchange *ex)
+{
+	if (ex->v.verdict != RECORD_HOLD || ex->mark)
+		return;
+	ex->mark = mem_zalloc(sizeof(*ex->mark));
+	*ex->mark = p->gate.mark;
+}
+
 static enum relay_step exchange_on_connect(struct relay_exchange *x)
 {
 	struct pipelock *p = exchange_pipelock(x);
@@ -143,10 +153,13 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 		report_refuse(p, x, &ex->v);
 		return RELAY_REFUSE;
 	}
+	exchange_mark(p, ex);
 	/* Any back will do: egress takes the destination from each request. */
 	x->pool_key = STR_LIT("egress");
 	/* Masking keeps lengths; a chunked body that was held whole goes on with its exact one. */
 	x->req_keeps_length = x->req.framing == HTTP1_BODY_LENGTH;
+	if (x->req.framing == HTTP1_BODY_NONE && ex->v.verdict == RECORD_HOLD)
+		return hold_begin(p, x) == HOLD_WAIT ? RELAY_LATER : RELAY_REFUSE;
 	if (x->req.framing == HTTP1_BODY_NONE && !report_verdict(p, x, &ex->v, 0)) {
 		report_refuse_unrecorded(x);
 		return RELAY_REFUSE;
@@ -227,6 +240,7 @@ static void exchange_on_done(struct relay_exchange *x, const struct relay_result
 	/* A handshake that failed has no answer in words, but a record all the same. */
 	if (r->outcome == RELAY_BAD_REQUEST && !ex->is_recorded)
 		report_relay_refusal(p, x, r->status, r->reason, NULL);
+	hold_drop(ex);
 	exchange_body_drop(p, ex);
 }
 

@@ -8,9 +8,12 @@ struct exchange {
 	bool is_recorded; /* the decision is in the chain; id is its record's */
 	bool is_streaming;
 	bool is_response_open;
+	bool is_released; /* a human let go what was held */
 	uint8_t id[8];
 	char host[POLICY_HOST_MAX + 1]; /* of plain HTTP, canonical */
 	struct pipelock_held *held;
+	struct gate_mark *mark; /* of the verdict HOLD, else NULL */
+	struct hold *hold;	/* NULL: never held */
 	struct gate_stream up, down;
 };
 
@@ -42,6 +45,9 @@ void exchange_body_drop(struct pipelock *p, struct exchange *ex);
 void exchange_bodies_free(struct pipelock *p);
 
 /* --- exchange.c --- */
+
+/* After a call of the gate: what a verdict of HOLD was found by outlives the gate's next one. */
+void exchange_mark(struct pipelock *p, struct exchange *ex);
 extern const struct relay_ops pipelock_ops;
 
 static inline struct pipelock *exchange_pipelock(const struct relay_exchange *x)

@@ -3,12 +3,13 @@
  * nothing is dialled, until it has ended or has outgrown GATE_WHOLE_MAX. A body that ended is
  * scanned as one text and released at once. One that outgrew the cap is turned into a stream: from
  * then on all but the last SCAN_HOLDBACK_BYTES flow, and a finding ends the exchange; masking is
- * not possible there, since its result could not be scanned again. What is held over all exchanges
- * is bounded as well.
+ * not possible there, since its result could not be scanned again, nor is waiting for a human. What
+ * is held over all exchanges is bounded as well.
  */
 #include "pipelock/exchange.h"
 
 #include "base/mem.h"
+#include "pipelock/hold.h"
 
 static struct pipelock_held *held_take(struct pipelock *p)
 {
@@ -78,6 +79,15 @@ static enum relay_data body_block(struct pipelock *p, struct relay_exchange *x,
 	return body_refuse(p, x, &ex->v);
 }
 
+/* What would be held, but cannot be: as found. */
+static enum relay_data body_final(struct pipelock *p, struct relay_exchange *x)
+{
+	struct exchange *ex = relay_owner(x);
+
+	ex->v.verdict = RECORD_BLOCK;
+	return body_refuse(p, x, &ex->v);
+}
+
 /* Records that the exchange is allowed, before its first byte leaves. */
 static bool body_is_recorded(struct pipelock *p, struct relay_exchange *x)
 {
@@ -144,6 +154,16 @@ static enum relay_data body_stream(struct pipelock *p, struct relay_exchange *x,
 	return body_release(p, x, held, out);
 }
 
+/* All of it was looked at; it is in ex->held when it has to wait. */
+static enum relay_data body_wait(struct pipelock *p, struct relay_exchange *x, struct str body)
+{
+	struct exchange *ex = relay_owner(x);
+
+	if (!ex->held && !body_hold(p, ex, body))
+		return body_final(p, x);
+	return hold_begin(p, x) == HOLD_WAIT ? RELAY_DATA_LATER : RELAY_DATA_REFUSE;
+}
+
 static enum relay_data body_whole(struct pipelock *p, struct relay_exchange *x, struct str body,
 				  struct str coding)
 {
@@ -151,6 +171,9 @@ static enum relay_data body_whole(struct pipelock *p, struct relay_exchange *x, 
 
 	if (!gate_body(&p->gate, body, coding, &ex->v))
 		return body_refuse(p, x, &ex->v);
+	exchange_mark(p, ex);
+	if (ex->v.verdict == RECORD_HOLD)
+		return body_is_coded(coding) ? body_final(p, x) : body_wait(p, x, body);
 	return body_is_recorded(p, x) ? RELAY_DATA_OK : RELAY_DATA_REFUSE;
 }
 
@@ -163,6 +186,8 @@ enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in
 	struct str coding;
 	size_t max;
 
+	if (ex->is_released)
+		return ex->held ? body_release(p, x, buf_len(&ex->held->buf), out) : RELAY_DATA_OK;
 	if (!body_coding(x, &coding))
 		return body_block(p, x, GATE_BODY_CODING_UNSUPPORTED);
 	/* The common case: all of it came in one piece, and nothing has to be copied. */
@@ -179,6 +204,8 @@ enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in
 	if (buf_len(&ex->held->buf) > max) {
 		if (body_is_coded(coding))
 			return body_block(p, x, GATE_BODY_TOO_LARGE);
+		if (ex->v.verdict == RECORD_HOLD)
+			return body_final(p, x);
 		if (!gate_stream_open(&p->gate, &ex->up, SCAN_PLACE_BODY, STR_NULL, &ex->v))
 			return body_refuse(p, x, &ex->v);
 		ex->is_streaming = true;

@@ -1,6 +1,7 @@
 #include "pipelock/gate_int.h"
 
 #include "base/clean.h"
+#include "base/text.h"
 #include "pipelock/git_push.h"
 
 #include <assert.h>
@@ -9,6 +10,9 @@
 
 #define GATE_HTTPS_PORT 443
 #define GATE_BASIC_MAX	640 /* longer than any user and placeholder */
+/* Of what a human is shown: text on either side of a finding, and of the mask over it. */
+#define GATE_AROUND_BYTES   60
+#define GATE_MASK_SHOWN_MAX 40
 
 static const char *const gate_reason_names[] = {
 	[GATE_OK] = "ok",
@@ -69,7 +73,8 @@ static void gate_allow(struct gate_verdict *v, const struct policy_route *route)
 	*v = (struct gate_verdict){.verdict = RECORD_ALLOW,
 				   .reason = gate_reason_names[GATE_OK],
 				   .scanner = "",
-				   .route = route};
+				   .route = route,
+				   .on_match = route->on_match};
 }
 
 bool gate_block(struct gate_verdict *v, enum gate_reason reason, const char *scanner)
@@ -213,6 +218,69 @@ static struct gate_findings *gate_find(struct gate *g, enum scan_place place, st
 	return fs;
 }
 
+/* Only shapes of credentials, and all of them known: those a human may judge. A mask in the excerpt
+ * covers each one, for decoded text the whole coded run. */
+static bool gate_may_hold(const struct gate_findings *fs, struct str text)
+{
+	for (unsigned i = 0; i < fs->n; i++) {
+		const struct scan_finding *f = &fs->list[i];
+
+		if (f->kind != SCAN_KIND_RULE || f->from >= f->to || f->to > text.n)
+			return false;
+	}
+	return fs->n > 0 && !fs->is_full;
+}
+
+/* What a human is shown of text around f. What is left beside the masks is looked at once more:
+ * nothing is shown if there is anything in it. Overwrites the findings. */
+static void gate_excerpt(struct gate *g, struct str text, const struct scan_finding *f)
+{
+	const struct gate_findings *fs = &g->findings;
+	char around[2 * GATE_AROUND_BYTES + GATE_MASK_SHOWN_MAX];
+	size_t from = f->from > GATE_AROUND_BYTES ? f->from - GATE_AROUND_BYTES : 0;
+	size_t n = 0;
+
+	for (size_t at = from;
+	     at < text.n && at < f->to + GATE_AROUND_BYTES && n < sizeof(around);) {
+		const struct scan_finding *in = NULL;
+
+		for (unsigned i = 0; i < fs->n && !in; i++) {
+			if (at >= fs->list[i].from && at < fs->list[i].to)
+				in = &fs->list[i];
+		}
+		around[n++] = in ? '*' : text.p[at];
+		/* A long one is cut: how long it is says nothing. */
+		at += in && at - in->from >= GATE_MASK_SHOWN_MAX - 1 ? in->to - at : 1;
+	}
+	if (gate_may_show(g, f->place, str_slice(around, n)))
+		text_visible_cstr(g->mark.shown, sizeof(g->mark.shown), str_slice(around, n));
+	else
+		(void)snprintf(g->mark.shown, sizeof(g->mark.shown), "[masked]");
+}
+
+/* False: not of a kind that may be held. The first that was found is what the human is shown. */
+static bool gate_hold(struct gate *g, enum scan_place place, struct str text,
+		      struct gate_verdict *v)
+{
+	const struct gate_findings *fs = &g->findings;
+	const struct scan_finding *worst = gate_worst(fs);
+	struct scan_finding f;
+
+	if (!worst || !gate_may_hold(fs, text))
+		return false;
+	if (v->verdict == RECORD_HOLD)
+		return true;
+	f = *worst;
+	(void)gate_block_finding(v, place, &f);
+	v->verdict = RECORD_HOLD;
+	memcpy(g->mark.rule, f.rule, sizeof(g->mark.rule));
+	(void)snprintf(g->mark.where, sizeof(g->mark.where), "%s, byte %llu of %zu",
+		       place == SCAN_PLACE_QUERY ? "query" : gate_places[place].scanner,
+		       (unsigned long long)f.from, text.n);
+	gate_excerpt(g, text, &f);
+	return true;
+}
+
 /* A text's name among the known ones; 0 for one that is not to be looked up. */
 static uint64_t gate_name(const struct gate *g, enum scan_place place, struct str text,
 			  const struct policy_route *route)
@@ -229,7 +297,7 @@ static uint64_t gate_name(const struct gate *g, enum scan_place place, struct st
 static bool gate_scan(struct gate *g, enum scan_place place, struct str text,
 		      struct gate_verdict *v, bool *is_masked)
 {
-	bool may_mask = is_masked && v->route->on_match == POLICY_MATCH_REDACT;
+	bool may_mask = is_masked && v->on_match == POLICY_MATCH_REDACT;
 	uint64_t name = gate_name(g, place, text, v->route);
 
 	if (name && known_has(&g->known, name))
@@ -246,6 +314,8 @@ static bool gate_scan(struct gate *g, enum scan_place place, struct str text,
 				known_add(&g->known, name);
 			return true;
 		}
+		if (v->on_match == POLICY_MATCH_SUPERVISE && gate_hold(g, place, text, v))
+			return true;
 		if (!may_mask || round == GATE_MASK_ROUNDS || !gate_mask(fs, text))
 			return gate_block_finding(v, place, worst);
 		*is_masked = true;
@@ -264,6 +334,8 @@ bool gate_may_show(struct gate *g, enum scan_place place, struct str text)
 	if (text.n == 0)
 		return true;
 	fs = gate_find(g, place, text, NULL, &ret);
+	for (unsigned i = 0; i < fs->n; i++)
+		g->has_seen_canary |= fs->list[i].kind == SCAN_KIND_CANARY;
 	return ret == 0 && fs->n == 0;
 }
 
@@ -413,6 +485,8 @@ bool gate_head(struct gate *g, const struct gate_request *q, struct gate_verdict
 	if (d.reason != POLICY_OK)
 		return gate_block_policy(v, d);
 	gate_allow(v, d.route);
+	if (q->redacts && v->on_match == POLICY_MATCH_SUPERVISE)
+		v->on_match = POLICY_MATCH_REDACT;
 	if (!q->is_tls && !gate_plain_http(q, v))
 		return false;
 	/* A path is never masked: it would name another resource. */
@@ -455,9 +529,12 @@ static bool gate_coded_body(struct gate *g, struct str body, struct str coding,
 			    struct gate_verdict *v)
 {
 	struct gate_stream s;
-	bool is_clean = gate_stream_open(g, &s, SCAN_PLACE_BODY, coding, v) &&
-			gate_stream_feed(&s, body, true, v);
+	bool is_clean;
 
+	/* Nothing in it can be masked, nor shown to a human as it would arrive. */
+	v->on_match = POLICY_MATCH_BLOCK;
+	is_clean = gate_stream_open(g, &s, SCAN_PLACE_BODY, coding, v) &&
+		   gate_stream_feed(&s, body, true, v);
 	gate_stream_close(&s);
 	/* The coded bytes as well: containers have fields for names and comments, and room after
 	 * what they hold. */

@@ -4,7 +4,7 @@
  * agent runs afterwards, on one loop. Whatever cannot be had at the start (rules, fingerprints, a
  * leaf key) means that the role does not start, and then nothing leaves the bottle.
  */
-#include "pipelock/exchange.h"
+#include "pipelock/hold.h"
 
 #include "base/clean.h"
 #include "base/log.h"
@@ -60,12 +60,15 @@ int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struc
 	*p = (struct pipelock){.loop = parts->loop,
 			       .policy = parts->policy,
 			       .egress_fd = parts->egress_fd,
-			       .record_fd = parts->record_fd};
+			       .record_fd = parts->record_fd,
+			       .hold_ms = parts->hold_ms ? parts->hold_ms : HOLD_MS};
 	gate_init(&p->gate, parts->policy, parts->engine);
 	p->leaves = leaf_cache_new(parts->keyd_fd, LEAF_CACHE_HOSTS, e);
 	if (!p->leaves)
 		return e->code;
 	ret = tls_server_new(&p->tls, pipelock_cert, leaf_cache_ca(p->leaves), e);
+	if (ret == 0)
+		ret = desk_open(&p->desk, p->loop, parts->desk_fd, parts->life, e);
 	if (ret == 0)
 		ret = pipelock_relay(p, parts, e);
 	if (ret < 0)
@@ -78,6 +81,7 @@ int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struc
 void pipelock_stop(struct pipelock *p)
 {
 	relay_free(p->relay);
+	desk_close(p->desk);
 	dns_sink_free(p->dns);
 	tls_server_free(p->tls);
 	leaf_cache_free(p->leaves);
@@ -102,6 +106,8 @@ int pipelock_role_main(struct bundle_role_env *env)
 	struct pipelock_parts parts = {.keyd_fd = env->keyd_fd,
 				       .egress_fd = env->egress_fd,
 				       .record_fd = env->record_fd,
+				       .desk_fd = env->desk_fd,
+				       .life = env->life,
 				       .listen_fd = env->listen_fd,
 				       .dns_udp_fd = env->dns_udp_fd,
 				       .dns_tcp_fd = env->dns_tcp_fd,

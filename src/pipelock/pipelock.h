@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "bundle/desk.h"
 #include "conf/policy.h"
 #include "net/relay.h"
 #include "pipelock/dns_sink.h"
@@ -34,6 +35,9 @@ struct pipelock {
 	struct relay *relay;
 	struct dns_sink *dns;
 	int egress_fd, record_fd; /* borrowed */
+	struct desk *desk;	  /* closed where the bottle is not supervised */
+	uint64_t canary_quiet_ns; /* until then the keeper is not told again */
+	unsigned n_holds, hold_ms;
 	struct pipelock_held *held_idle;
 	unsigned n_held_idle;
 	size_t held_bytes;
@@ -45,6 +49,9 @@ struct pipelock_parts {
 	const struct policy *policy;
 	struct scan_engine *engine;
 	int keyd_fd, egress_fd, record_fd;
+	int desk_fd;	  /* to the keeper, of a supervised bottle */
+	uint32_t life;	  /* of the role */
+	unsigned hold_ms; /* for a human's decision; 0: HOLD_MS */
 	int listen_fd, dns_udp_fd, dns_tcp_fd;
 	const char *pinned; /* numeric */
 };

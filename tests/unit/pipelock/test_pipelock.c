@@ -48,28 +48,9 @@ static char answer[2 << 20];
 
 static int group_setup(void **state)
 {
-	static const struct {
-		enum scan_kind kind;
-		const char *value;
-	} known[] = {{SCAN_KIND_SECRET, WORLD_SECRET},
-		     {SCAN_KIND_CANARY, WORLD_CANARY},
-		     {SCAN_KIND_PLACEHOLDER, WORLD_PLACEHOLDER}};
-	struct scan_print_key key = {.multiplier = 0x9e3779b97f4a7c15, .mac_key = {1, 2, 3}};
-	struct scan_print prints[ARRAY_LEN(known)];
-	struct err e = ERR_INIT;
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-		if (scan_print_make(&prints[i], &key, known[i].kind, 0, str_of(known[i].value),
-				    &e) < 0)
-			return -1;
-	}
 	w = malloc(sizeof(*w));
-	return scan_engine_new(&engine, STR_NULL, &e) < 0 ||
-			       scan_engine_set_prints(engine, &key, prints, ARRAY_LEN(known), &e) <
-				       0
-		       ? -1
-		       : world_start(w, engine, &policy);
+	return world_engine(&engine) < 0 ? -1 : world_start(w, engine, &policy, 0);
 }
 
 static int group_teardown(void **state)

@@ -213,7 +213,7 @@ static void *pipelock_thread(void *arg)
 	return NULL;
 }
 
-static void world_sockets(struct world *w)
+static void world_sockets(struct world *w, bool is_supervised)
 {
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t n = sizeof(sin);
@@ -228,6 +228,12 @@ static void world_sockets(struct world *w)
 	(void)socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	w->records_fd = pair[0];
 	w->parts.record_fd = pair[1];
+	w->desk_fd = w->parts.desk_fd = -1;
+	if (is_supervised) {
+		(void)socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+		w->desk_fd = pair[0];
+		w->parts.desk_fd = pair[1];
+	}
 	w->parts.dns_tcp_fd = -1;
 	w->parts.dns_udp_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	(void)bind(w->parts.dns_udp_fd, (struct sockaddr *)&sin, sizeof(sin));
@@ -254,7 +260,31 @@ static int world_client_ctx(struct world *w)
 	return X509_STORE_add_cert(SSL_CTX_get_cert_store(w->client_ctx), w->ca_cert) == 1 ? 0 : -1;
 }
 
-int world_start(struct world *w, struct scan_engine *engine, const struct policy *policy)
+int world_engine(struct scan_engine **out)
+{
+	static const struct {
+		enum scan_kind kind;
+		const char *value;
+	} known[] = {{SCAN_KIND_SECRET, WORLD_SECRET},
+		     {SCAN_KIND_CANARY, WORLD_CANARY},
+		     {SCAN_KIND_PLACEHOLDER, WORLD_PLACEHOLDER}};
+	struct scan_print_key key = {.multiplier = 0x9e3779b97f4a7c15, .mac_key = {1, 2, 3}};
+	struct scan_print prints[ARRAY_LEN(known)];
+	struct err e = ERR_INIT;
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+		if (scan_print_make(&prints[i], &key, known[i].kind, 0, str_of(known[i].value),
+				    &e) < 0)
+			return -1;
+	}
+	return scan_engine_new(out, STR_NULL, &e) < 0 ||
+			       scan_engine_set_prints(*out, &key, prints, ARRAY_LEN(known), &e) < 0
+		       ? -1
+		       : 0;
+}
+
+int world_start(struct world *w, struct scan_engine *engine, const struct policy *policy,
+		unsigned hold_ms)
 {
 	_cleanup_close_ int state_fd = memfd_create("state", MFD_CLOEXEC);
 	struct err e = ERR_INIT;
@@ -265,7 +295,8 @@ int world_start(struct world *w, struct scan_engine *engine, const struct policy
 	w->parts.policy = policy;
 	(void)sem_init(&w->go, 0, 0);
 	(void)pthread_mutex_init(&w->lock, NULL);
-	world_sockets(w);
+	w->parts.hold_ms = hold_ms;
+	world_sockets(w, hold_ms > 0);
 	if (ca_open(&w->ca, state_fd, "test", &e) < 0 || world_client_ctx(w) < 0)
 		return -1;
 	(void)pthread_create(&w->keyd_thread, NULL, keyd_thread, w);
@@ -292,6 +323,8 @@ void world_stop(struct world *w)
 	(void)close(w->parts.listen_fd);
 	(void)close(w->parts.dns_udp_fd);
 	(void)close(w->parts.record_fd);
+	close_fd(&w->parts.desk_fd);
+	close_fd(&w->desk_fd);
 	(void)close(w->keyd_fd);
 	(void)close(w->egress_fd);
 	(void)close(w->records_fd);
@@ -347,6 +380,27 @@ char *world_last_wait(struct world *w, size_t *n)
 		last = world_last(w, n);
 	}
 	return last;
+}
+
+bool world_ask(struct world *w, struct ask *a)
+{
+	return io_wait(w->desk_fd, POLLIN, 1000) == 1 &&
+	       recv(w->desk_fd, a, sizeof(*a), MSG_DONTWAIT) == (ssize_t)sizeof(*a);
+}
+
+void world_answer(struct world *w, const struct ask *a, enum ask_state state,
+		  enum ask_release release)
+{
+	struct ask_answer answer = {.id = a->id,
+				    .life = a->life,
+				    .state = state,
+				    .scope = ASK_ONCE,
+				    .release = release,
+				    .is_final = 1,
+				    .text = "not this one"};
+
+	memcpy(answer.hash, a->hash, sizeof(answer.hash));
+	(void)send(w->desk_fd, &answer, sizeof(answer), MSG_NOSIGNAL);
 }
 
 /* --- clients --- */

@@ -1,6 +1,6 @@
 /*
  * pipelock with everything around it played by the test, in one process: a keyd with a real CA, an
- * egress that answers by path, a record channel, and clients that speak TLS.
+ * egress that answers by path, a record channel, a keeper's desk, and clients that speak TLS.
  */
 #pragma once
 
@@ -33,6 +33,7 @@ struct world {
 	uint16_t port;
 	struct sockaddr_in dns;		    /* of the sink */
 	int keyd_fd, egress_fd, records_fd; /* the test's ends */
+	int desk_fd;			    /* the same; -1: the bottle is not supervised */
 	int stop_fd[2];
 	pthread_t pipelock_thread, keyd_thread, egress_thread;
 	struct loop_watch stop_watch;
@@ -43,7 +44,11 @@ struct world {
 	size_t last_n;
 };
 
-int world_start(struct world *w, struct scan_engine *engine, const struct policy *policy);
+/* An engine that knows the values above. */
+int world_engine(struct scan_engine **out);
+/* hold_ms: how long pipelock waits for a human; 0: the bottle is not supervised. */
+int world_start(struct world *w, struct scan_engine *engine, const struct policy *policy,
+		unsigned hold_ms);
 void world_stop(struct world *w);
 /* Takes the next record; false when there is none. */
 bool world_record(struct world *w, struct record *r);
@@ -54,6 +59,12 @@ char *world_last(struct world *w, size_t *n);
  * there when its connection has ended, which may be after its client knows. */
 void world_last_drop(struct world *w);
 char *world_last_wait(struct world *w, size_t *n);
+
+/* Takes what pipelock says at its desk next, waited for; false when there is nothing. */
+bool world_ask(struct world *w, struct ask *a);
+/* The final answer to a, with its hash. */
+void world_answer(struct world *w, const struct ask *a, enum ask_state state,
+		  enum ask_release release);
 
 struct client {
 	int fd;
