@@ -11,8 +11,9 @@
 #define GATE_HTTPS_PORT 443
 #define GATE_BASIC_MAX	640 /* longer than any user and placeholder */
 /* Of what a human is shown: text on either side of a finding, and of the mask over it. */
-#define GATE_AROUND_BYTES   60
-#define GATE_MASK_SHOWN_MAX 40
+#define GATE_AROUND_BYTES 60
+#define GATE_MASK_SHOWN	  8
+#define GATE_AROUND_MAX	  (2 * GATE_AROUND_BYTES + 4 * GATE_MASK_SHOWN)
 
 static const char *const gate_reason_names[] = {
 	[GATE_OK] = "ok",
@@ -186,6 +187,18 @@ bool gate_block_finding(struct gate_verdict *v, enum scan_place place, const str
 	return gate_block(v, reason, gate_places[place].scanner);
 }
 
+/* Where a mask over f ends. The engine tells of a shape as soon as it is one: the rest of the value
+ * stands behind it. */
+static uint64_t gate_mask_end(const struct scan_finding *f, struct str text)
+{
+	uint64_t to = f->to;
+
+	while (f->kind == SCAN_KIND_RULE && to < text.n &&
+	       (ascii_is_alnum(text.p[to]) || strchr("_-+/=", text.p[to])))
+		to++;
+	return to;
+}
+
 /* Masks what was found in text, if all of it stands plainly and is of a kind that may be masked. A
  * canary and a misplaced placeholder are signs of an attempt: they are not made to go away. */
 static bool gate_mask(const struct gate_findings *fs, struct str text)
@@ -201,7 +214,8 @@ static bool gate_mask(const struct gate_findings *fs, struct str text)
 		const struct scan_finding *f = &fs->list[i];
 
 		if (!gate_is_placeholder_shape(fs, f))
-			memset((char *)(uintptr_t)text.p + f->from, '*', f->to - f->from);
+			memset((char *)(uintptr_t)text.p + f->from, '*',
+			       gate_mask_end(f, text) - f->from);
 	}
 	return true;
 }
@@ -231,29 +245,53 @@ static bool gate_may_hold(const struct gate_findings *fs, struct str text)
 	return fs->n > 0 && !fs->is_full;
 }
 
-/* What a human is shown of text around f. What is left beside the masks is looked at once more:
- * nothing is shown if there is anything in it. Overwrites the findings. */
-static void gate_excerpt(struct gate *g, struct str text, const struct scan_finding *f)
+/* The end of a mask over byte at, 0 where there is none. */
+static uint64_t gate_masked_to(const struct gate_range *masks, unsigned n, uint64_t at)
 {
-	const struct gate_findings *fs = &g->findings;
-	char around[2 * GATE_AROUND_BYTES + GATE_MASK_SHOWN_MAX];
-	size_t from = f->from > GATE_AROUND_BYTES ? f->from - GATE_AROUND_BYTES : 0;
+	uint64_t to = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (at >= masks[i].from && at < masks[i].to && masks[i].to > to)
+			to = masks[i].to;
+	}
+	return to;
+}
+
+/* What a human is shown of text around f, in out of GATE_AROUND_MAX bytes; its length. */
+static size_t gate_around(const struct gate_findings *fs, struct str text,
+			  const struct scan_finding *f, char *out)
+{
+	struct gate_range masks[GATE_FINDINGS_MAX];
+	uint64_t at = f->from > GATE_AROUND_BYTES ? f->from - GATE_AROUND_BYTES : 0;
+	uint64_t end = gate_mask_end(f, text) + GATE_AROUND_BYTES;
 	size_t n = 0;
 
-	for (size_t at = from;
-	     at < text.n && at < f->to + GATE_AROUND_BYTES && n < sizeof(around);) {
-		const struct scan_finding *in = NULL;
+	for (unsigned i = 0; i < fs->n; i++)
+		masks[i] = (struct gate_range){fs->list[i].from, gate_mask_end(&fs->list[i], text)};
+	while (at < text.n && at < end && n < GATE_AROUND_MAX) {
+		uint64_t to = gate_masked_to(masks, fs->n, at);
 
-		for (unsigned i = 0; i < fs->n && !in; i++) {
-			if (at >= fs->list[i].from && at < fs->list[i].to)
-				in = &fs->list[i];
+		if (to == 0) {
+			out[n++] = text.p[at++];
+			continue;
 		}
-		around[n++] = in ? '*' : text.p[at];
-		/* A long one is cut: how long it is says nothing. */
-		at += in && at - in->from >= GATE_MASK_SHOWN_MAX - 1 ? in->to - at : 1;
+		/* Of one length: how long a value is, is a part of it. */
+		for (int i = 0; i < GATE_MASK_SHOWN && n < GATE_AROUND_MAX; i++)
+			out[n++] = '*';
+		at = to;
 	}
-	if (gate_may_show(g, f->place, str_slice(around, n)))
-		text_visible_cstr(g->mark.shown, sizeof(g->mark.shown), str_slice(around, n));
+	return n;
+}
+
+/* What is left beside the masks is looked at once more: nothing is shown if there is anything in
+ * it. Overwrites the findings. */
+static void gate_excerpt(struct gate *g, struct str text, const struct scan_finding *f)
+{
+	char around[GATE_AROUND_MAX];
+	struct str shown = {around, gate_around(&g->findings, text, f, around)};
+
+	if (gate_may_show(g, f->place, shown))
+		text_visible_cstr(g->mark.shown, sizeof(g->mark.shown), shown);
 	else
 		(void)snprintf(g->mark.shown, sizeof(g->mark.shown), "[masked]");
 }
@@ -285,8 +323,12 @@ static bool gate_hold(struct gate *g, enum scan_place place, struct str text,
 static uint64_t gate_name(const struct gate *g, enum scan_place place, struct str text,
 			  const struct policy_route *route)
 {
-	/* The route counts: its placeholder is clean there and nowhere else. */
-	uint64_t salt = (uint64_t)place << 32 | (uint64_t)(uint32_t)(route - g->policy->routes);
+	/* The credential counts: its placeholder is clean there and nowhere else. Its number means
+	 * the same under every policy that this process will see. */
+	uint64_t credential = route && route->auth.scheme != POLICY_AUTH_NONE
+				      ? route->auth.credential + UINT64_C(1)
+				      : 0;
+	uint64_t salt = (uint64_t)place << 32 | credential;
 
 	if (place == SCAN_PLACE_BODY || text.n > KNOWN_TEXT_MAX)
 		return 0;

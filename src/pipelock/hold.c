@@ -102,12 +102,13 @@ static bool hold_judge(struct hold *h, enum ask_release how, struct gate_verdict
 				       .redacts = how == ASK_REDACT,
 				       .head = &x->req};
 
+	/* Its route is from now on one of the policy in force. */
+	policy_shared_drop(&ex->policy);
+	ex->policy = policy_shared_use(h->p->policy);
 	return gate_head(g, &q, v) &&
 	       (!ex->held || gate_body(g, buf_str(&ex->held->buf), STR_NULL, v));
 }
 
-/* What would let a request through that has been changed, or that nobody held, lets nothing
- * through. */
 static void hold_release(struct hold *h, enum ask_release how)
 {
 	struct exchange *ex = relay_owner(h->x);
@@ -123,9 +124,14 @@ static void hold_release(struct hold *h, enum ask_release how)
 		report_refuse(h->p, h->x, &ex->v);
 		return;
 	}
+	if (ex->v.verdict != (how == ASK_PASS ? RECORD_HOLD : RECORD_REDACT)) {
+		log_error("a held request is no longer what a human decided about");
+		hold_refuse(h, "held-expired");
+		return;
+	}
 	hold_leave(h, HOLD_RELEASED);
 	ex->is_released = true;
-	if (ex->v.verdict == RECORD_HOLD) {
+	if (how == ASK_PASS) {
 		ex->v.verdict = RECORD_ALLOW;
 		ex->v.reason = "held-released";
 	}

@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "bundle/bundle.h"
+#include "bundle/news.h"
 #include "keyd/role_engine.h"
+#include "pipelock/renew.h"
 #include "priv/priv.h"
 
 #include <signal.h>
@@ -28,7 +30,7 @@ static enum tls_cert_result pipelock_cert(void *conn_ctx, const char *host, stru
 	uint16_t port;
 
 	(void)relay_front_tunnel(f, &port);
-	if (policy_decide_authority(p->policy, str_of(host), port).reason != POLICY_OK)
+	if (policy_decide_authority(p->policy->policy, str_of(host), port).reason != POLICY_OK)
 		return TLS_CERT_NONE;
 	*cert = leaf_cache_get(p->leaves, str_of(host), loop_now_ns(p->loop), NULL);
 	*key = leaf_cache_key(p->leaves);
@@ -58,17 +60,19 @@ int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struc
 	int ret;
 
 	*p = (struct pipelock){.loop = parts->loop,
-			       .policy = parts->policy,
+			       .policy = policy_shared_use(parts->policy),
+			       .is_paused = parts->is_paused,
 			       .egress_fd = parts->egress_fd,
 			       .record_fd = parts->record_fd,
 			       .hold_ms = parts->hold_ms ? parts->hold_ms : HOLD_MS};
-	gate_init(&p->gate, parts->policy, parts->engine);
+	gate_init(&p->gate, parts->policy->policy, parts->engine);
+	ret = desk_open(&p->desk, parts->loop, parts->desk_fd, parts->life, e);
+	if (ret < 0)
+		return ret;
 	p->leaves = leaf_cache_new(parts->keyd_fd, LEAF_CACHE_HOSTS, e);
 	if (!p->leaves)
 		return e->code;
 	ret = tls_server_new(&p->tls, pipelock_cert, leaf_cache_ca(p->leaves), e);
-	if (ret == 0)
-		ret = desk_open(&p->desk, p->loop, parts->desk_fd, parts->life, e);
 	if (ret == 0)
 		ret = pipelock_relay(p, parts, e);
 	if (ret < 0)
@@ -81,12 +85,28 @@ int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struc
 void pipelock_stop(struct pipelock *p)
 {
 	relay_free(p->relay);
-	desk_close(p->desk);
 	dns_sink_free(p->dns);
 	tls_server_free(p->tls);
 	leaf_cache_free(p->leaves);
 	exchange_bodies_free(p);
 	gate_close(&p->gate);
+	desk_close(p->desk);
+	policy_shared_drop(&p->policy);
+}
+
+/* A news_fn. */
+static bool pipelock_on_news(struct bundle_config *c, uint64_t generation, void *ctx)
+{
+	struct pipelock *p = ctx;
+	struct policy_shared *policy;
+
+	(void)generation;
+	if (!policy_differs_only_in_grants(p->policy->policy, c->policy))
+		return false;
+	policy = policy_shared_new(take_ptr(&c->policy));
+	renew(p, policy, c->is_paused);
+	policy_shared_drop(&policy);
+	return true;
 }
 
 static void pipelock_on_signal(struct loop *l, int signo, void *ctx)
@@ -113,12 +133,14 @@ int pipelock_role_main(struct bundle_role_env *env)
 				       .dns_tcp_fd = env->dns_tcp_fd,
 				       .pinned = config.pinned};
 	static struct pipelock p;
+	struct news_watch *news = NULL;
 	struct err e = ERR_INIT;
 	int status;
 
 	if (bundle_config_load(&config, env->config_fd, &e) < 0)
 		die("%s", e.text);
-	parts.policy = config.policy;
+	parts.policy = policy_shared_new(take_ptr(&config.policy));
+	parts.is_paused = config.is_paused;
 	parts.engine = role_engine_new(env->rules_fd, env->keyd_fd, &e);
 	if (!parts.engine)
 		die("%s", e.text);
@@ -126,14 +148,17 @@ int pipelock_role_main(struct bundle_role_env *env)
 	if (!parts.loop ||
 	    loop_signals(parts.loop, (int[]){SIGTERM, SIGINT}, 2, pipelock_on_signal, NULL, &e) <
 		    0 ||
-	    pipelock_start(&p, &parts, &e) < 0)
+	    pipelock_start(&p, &parts, &e) < 0 ||
+	    news_watch_start(&news, parts.loop, env->news_fd, pipelock_on_news, &p, &e) < 0)
 		die("%s", e.text);
 	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT, &e) <
 	    0)
 		die("%s", e.text);
 	bundle_role_ready(env);
 	status = loop_run(parts.loop);
+	news_watch_stop(news);
 	pipelock_stop(&p);
+	policy_shared_drop(&parts.policy);
 	loop_free(parts.loop);
 	scan_engine_free(parts.engine);
 	bundle_config_free(&config);

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "bundle/desk.h"
-#include "conf/policy.h"
+#include "conf/policy_shared.h"
 #include "net/relay.h"
 #include "pipelock/dns_sink.h"
 #include "pipelock/gate.h"
@@ -28,14 +28,15 @@ struct pipelock_held {
 
 struct pipelock {
 	struct loop *loop;
-	const struct policy *policy;
+	struct policy_shared *policy; /* in force */
+	bool is_paused;		      /* nothing is allowed, whatever the policy says */
+	struct desk *desk;	      /* closed where the bottle is not supervised */
 	struct gate gate;
 	struct leaf_cache *leaves;
 	struct tls_server *tls;
 	struct relay *relay;
 	struct dns_sink *dns;
 	int egress_fd, record_fd; /* borrowed */
-	struct desk *desk;	  /* closed where the bottle is not supervised */
 	uint64_t canary_quiet_ns; /* until then the keeper is not told again */
 	unsigned n_holds, hold_ms;
 	struct pipelock_held *held_idle;
@@ -46,13 +47,14 @@ struct pipelock {
 /* Everything is borrowed; descriptors are -1 where there is none. */
 struct pipelock_parts {
 	struct loop *loop;
-	const struct policy *policy;
+	struct policy_shared *policy;
+	bool is_paused;
 	struct scan_engine *engine;
 	int keyd_fd, egress_fd, record_fd;
-	int desk_fd;	  /* to the keeper, of a supervised bottle */
-	uint32_t life;	  /* of the role */
-	unsigned hold_ms; /* for a human's decision; 0: HOLD_MS */
 	int listen_fd, dns_udp_fd, dns_tcp_fd;
+	int desk_fd;
+	uint32_t life;	    /* of the role, for its desk */
+	unsigned hold_ms;   /* for a human's decision; 0: HOLD_MS */
 	const char *pinned; /* numeric */
 };
 /* Serves once loop_run() is called. Blocks on keyd for the leaf key and the CA. */

@@ -292,7 +292,9 @@ int world_start(struct world *w, struct scan_engine *engine, const struct policy
 	memset(w, 0, sizeof(*w));
 	(void)signal(SIGPIPE, SIG_IGN);
 	w->parts.engine = engine;
-	w->parts.policy = policy;
+	w->policy = *policy;
+	w->shared = (struct policy_shared){.policy = &w->policy, .n_users = 1};
+	w->parts.policy = &w->shared;
 	(void)sem_init(&w->go, 0, 0);
 	(void)pthread_mutex_init(&w->lock, NULL);
 	w->parts.hold_ms = hold_ms;

@@ -27,6 +27,8 @@
 struct world {
 	struct pipelock pipelock;
 	struct pipelock_parts parts;
+	struct policy policy; /* the first; never freed */
+	struct policy_shared shared;
 	struct ca *ca;
 	X509 *ca_cert;
 	SSL_CTX *client_ctx;
