@@ -55,6 +55,21 @@ static int pipelock_relay(struct pipelock *p, const struct pipelock_parts *parts
 	return ret < 0 ? ret : relay_listen(p->relay, parts->listen_fd, e);
 }
 
+/* A news_fn. */
+static bool pipelock_on_news(struct bundle_config *c, uint64_t generation, void *ctx)
+{
+	struct pipelock *p = ctx;
+	struct policy_shared *policy;
+
+	(void)generation;
+	if (!policy_differs_only_in_grants(p->policy->policy, c->policy))
+		return false;
+	policy = policy_shared_new(take_ptr(&c->policy));
+	renew(p, policy, c->is_paused);
+	policy_shared_drop(&policy);
+	return true;
+}
+
 int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struct err *e)
 {
 	int ret;
@@ -79,11 +94,14 @@ int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struc
 		return ret;
 	p->dns = dns_sink_new(p->loop, parts->dns_udp_fd, parts->dns_tcp_fd, parts->pinned,
 			      report_dns_attempt, p, e);
-	return p->dns ? 0 : e->code;
+	if (!p->dns)
+		return e->code;
+	return news_watch_start(&p->news, p->loop, parts->news_fd, pipelock_on_news, p, e);
 }
 
 void pipelock_stop(struct pipelock *p)
 {
+	news_watch_stop(p->news);
 	relay_free(p->relay);
 	dns_sink_free(p->dns);
 	tls_server_free(p->tls);
@@ -92,21 +110,6 @@ void pipelock_stop(struct pipelock *p)
 	gate_close(&p->gate);
 	desk_close(p->desk);
 	policy_shared_drop(&p->policy);
-}
-
-/* A news_fn. */
-static bool pipelock_on_news(struct bundle_config *c, uint64_t generation, void *ctx)
-{
-	struct pipelock *p = ctx;
-	struct policy_shared *policy;
-
-	(void)generation;
-	if (!policy_differs_only_in_grants(p->policy->policy, c->policy))
-		return false;
-	policy = policy_shared_new(take_ptr(&c->policy));
-	renew(p, policy, c->is_paused);
-	policy_shared_drop(&policy);
-	return true;
 }
 
 static void pipelock_on_signal(struct loop *l, int signo, void *ctx)
@@ -131,9 +134,9 @@ int pipelock_role_main(struct bundle_role_env *env)
 				       .listen_fd = env->listen_fd,
 				       .dns_udp_fd = env->dns_udp_fd,
 				       .dns_tcp_fd = env->dns_tcp_fd,
+				       .news_fd = env->news_fd,
 				       .pinned = config.pinned};
 	static struct pipelock p;
-	struct news_watch *news = NULL;
 	struct err e = ERR_INIT;
 	int status;
 
@@ -148,15 +151,13 @@ int pipelock_role_main(struct bundle_role_env *env)
 	if (!parts.loop ||
 	    loop_signals(parts.loop, (int[]){SIGTERM, SIGINT}, 2, pipelock_on_signal, NULL, &e) <
 		    0 ||
-	    pipelock_start(&p, &parts, &e) < 0 ||
-	    news_watch_start(&news, parts.loop, env->news_fd, pipelock_on_news, &p, &e) < 0)
+	    pipelock_start(&p, &parts, &e) < 0)
 		die("%s", e.text);
 	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT, &e) <
 	    0)
 		die("%s", e.text);
 	bundle_role_ready(env);
 	status = loop_run(parts.loop);
-	news_watch_stop(news);
 	pipelock_stop(&p);
 	policy_shared_drop(&parts.policy);
 	loop_free(parts.loop);

@@ -31,6 +31,7 @@ struct pipelock {
 	struct policy_shared *policy; /* in force */
 	bool is_paused;		      /* nothing is allowed, whatever the policy says */
 	struct desk *desk;	      /* closed where the bottle is not supervised */
+	struct news_watch *news;
 	struct gate gate;
 	struct leaf_cache *leaves;
 	struct tls_server *tls;
@@ -52,7 +53,7 @@ struct pipelock_parts {
 	struct scan_engine *engine;
 	int keyd_fd, egress_fd, record_fd;
 	int listen_fd, dns_udp_fd, dns_tcp_fd;
-	int desk_fd;
+	int desk_fd, news_fd;
 	uint32_t life;	    /* of the role, for its desk */
 	unsigned hold_ms;   /* for a human's decision; 0: HOLD_MS */
 	const char *pinned; /* numeric */
