@@ -221,7 +221,7 @@ struct str relay_keep(struct relay_exchange *x, struct str s);
  * that answers itself). Not more than once for an exchange. */
 void relay_refuse(struct relay_exchange *x, unsigned status, const char *reason, struct str body);
 /* As relay_refuse(), with fields (NUL-terminated lines "Name: value\r\n", static or kept), e.g.
- * Content-Type other than application/json. */
+ * Content-Type other than application/json. With fields an empty body is sent as it is. */
 void relay_refuse_fields(struct relay_exchange *x, unsigned status, const char *reason,
 			 struct str fields, struct str body);
 /* After a RELAY_LATER or RELAY_DATA_LATER. */
