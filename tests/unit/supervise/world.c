@@ -85,7 +85,9 @@ static void world_listen(struct world *w)
 
 static void world_serve(struct world *w)
 {
-	w->mcp = mcp_new(w->loop, w->desk, &w->view);
+	w->protocol.desk = w->desk;
+	w->protocol.view = &w->view;
+	w->mcp = mcp_new(w->loop, &w->protocol);
 	w->config.host = "127.0.0.1";
 	w->config.port = w->port;
 	w->config.mcp = w->mcp;
@@ -251,7 +253,7 @@ int world_begin(struct world *w, const char *body)
 	return fd;
 }
 
-static unsigned world_finish(struct world *w, int fd)
+unsigned world_finish(struct world *w, int fd)
 {
 	unsigned status;
 
@@ -299,6 +301,34 @@ const char *world_initialize(struct world *w, const char *version)
 	return agreed;
 }
 
+/* All of it is what the tool's output schema names, and all that it requires is there. */
+static void check_output(const char *name, const json_t *content)
+{
+	_cleanup_json_ json_t *all = tools_list(SESSION_LATEST);
+	json_t *tool, *item, *schema = NULL;
+	const char *key;
+	size_t i;
+
+	json_array_foreach(json_object_get(all, "tools"), i, tool)
+	{
+		if (strcmp(json_string_value(json_object_get(tool, "name")), name) == 0)
+			schema = json_object_get(tool, "outputSchema");
+	}
+	assert_non_null(schema);
+	json_object_foreach((json_t *)(uintptr_t)content, key, item)
+	{
+		json_t *known = json_object_get(json_object_get(schema, "properties"), key);
+		json_t *names = json_object_get(known, "enum"), *one;
+		bool is_named = !names;
+
+		json_array_foreach(names, i, one) is_named |= json_equal(one, item);
+		if (!known || !is_named)
+			fail_msg("%s: \"%s\" is not of its output schema", name, key);
+	}
+	json_array_foreach(json_object_get(schema, "required"), i, item)
+		assert_non_null(json_object_get(content, json_string_value(item)));
+}
+
 json_t *world_tool(struct world *w, const char *name, const char *arguments, bool *is_error)
 {
 	_cleanup_free_ char *body =
@@ -315,6 +345,7 @@ json_t *world_tool(struct world *w, const char *name, const char *arguments, boo
 		fail_msg("no result: %s", w->body);
 	if (is_error)
 		*is_error = json_is_true(json_object_get(result, "isError"));
+	check_output(name, json_object_get(result, "structuredContent"));
 	return json_incref(json_object_get(result, "structuredContent"));
 }
 

@@ -22,6 +22,7 @@ struct world {
 	struct mcp *mcp;
 	struct server *server;
 	struct server_config config;
+	struct mcp_config protocol;
 	struct policy policy;
 	int listen_fd, keeper_fd, desk_fd;
 	uint16_t port;
@@ -45,7 +46,7 @@ struct world {
 
 int world_setup(void **state); /* cmocka's */
 int world_teardown(void **state);
-/* Ends the server and makes another with what is in config. */
+/* Ends the server and makes another with what is in config and protocol. */
 void world_restart(struct world *w);
 void world_run(struct world *w, unsigned ms);
 
@@ -58,6 +59,8 @@ int world_begin(struct world *w, const char *body);
 /* Whole requests, each on a connection of its own; the status. */
 unsigned world_raw(struct world *w, const char *request);
 unsigned world_post(struct world *w, const char *body);
+/* The answer to what was begun on fd, which is closed. */
+unsigned world_finish(struct world *w, int fd);
 /* The agreed version, and its session is the one of what follows. */
 const char *world_initialize(struct world *w, const char *version);
 /* A tool's structured content, the caller's; *is_error may be NULL. arguments NULL: none. */
