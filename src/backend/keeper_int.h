@@ -40,14 +40,61 @@ int keeper_secrets(const struct plan *p, struct err *e) _fallible_;
 /* Gathers what init is given and has the backend start it. */
 int keeper_bundle_start(struct keeper *k, int secrets_fd, struct err *e) _fallible_;
 /* Waits for its "ready". Fails as soon as abort_fd reports an error (the CLI went away). */
-int keeper_bundle_wait(struct keeper_bundle *b, int abort_fd, struct err *e) _fallible_;
+int keeper_bundle_wait(struct keeper *k, int abort_fd, struct err *e) _fallible_;
 /* What init says; what is worth telling goes into failure. False at the channel's end. */
-bool keeper_bundle_read(struct keeper_bundle *b);
+bool keeper_bundle_read(struct keeper *k);
 void keeper_bundle_stop(struct keeper_bundle *b);
 void keeper_bundle_free(struct keeper_bundle *b);
 /* The compiled rules of the cache, made when absent; -1 when there is none (the bundle then
  * compiles by itself). */
 int keeper_rules_open(int bundle_fd);
+
+/* --- keeper_policy.c: what the bundle enforces, from its start on --- */
+
+#define KEEPER_UPDATES_MAX 32
+/* init puts a role that does not answer to an end and starts it again, and ends itself when that
+ * does not work either; the bundle that has not answered by now answers no more. */
+#define KEEPER_UPDATE_MS 20000
+
+/* ok: every role enforces it. Else it is not in force, and the bundle may be about to end. */
+typedef void keeper_policy_fn(struct keeper *k, bool ok, void *ctx);
+
+struct keeper_update {
+	struct keeper_update *next;
+	struct policy policy;
+	bool is_paused;
+	int config_fd;
+	keeper_policy_fn *done;
+	void *ctx;
+};
+
+struct keeper_policy {
+	struct policy policy; /* in force; before the bundle starts: what it will start with */
+	bool is_paused;	      /* likewise */
+	struct buf inside;    /* the host's addresses as the bundle was told them */
+	uint64_t generation;  /* of what is in force, news.h */
+	struct keeper_update *first; /* the one that init has */
+	size_t n_updates;
+	bool is_sent;
+	struct loop_timer timer;
+};
+
+/* k->policy as the plan has it. keeper_policy_free() takes it also after a failure, and one that is
+ * all zeroes. */
+int keeper_policy_init(struct keeper *k, struct err *e) _fallible_;
+void keeper_policy_free(struct keeper_policy *p); /* calls nobody */
+int keeper_policy_copy(struct policy *out, const struct policy *p, struct err *e) _fallible_;
+/* The bundle's configuration with what k->policy holds. A sealed memory file, or -errno. */
+int keeper_policy_config(struct keeper *k, struct err *e) _fallible_;
+/* Has the bundle enforce a copy of p from now on, each after those that were given before it; done
+ * is called once, never from in here. -ESHUTDOWN when the bottle ends, -EBUSY past
+ * KEEPER_UPDATES_MAX: then done is not called. A bundle that does not answer is ended. */
+int keeper_policy_apply(struct keeper *k, const struct policy *p, bool is_paused,
+			keeper_policy_fn *done, void *ctx, struct err *e) _fallible_;
+/* init's answer; text is why it was refused, NULL: it is in force. */
+void keeper_policy_answer(struct keeper *k, uint64_t generation, const char *text);
+/* The bundle is gone: whatever waits is told so. */
+void keeper_policy_end(struct keeper *k);
 
 /* --- keeper_reach.c: the host's network, for a bundle that is apart from it --- */
 
@@ -116,6 +163,27 @@ int keeper_door_open(struct keeper_door *d, struct loop *l, int *theirs, struct 
 /* Kills what still runs. */
 void keeper_door_close(struct keeper_door *d);
 
+/* --- keeper_desk.c: what roles ask of the human (bundle/ask.h) --- */
+
+enum keeper_desk_role {
+	KEEPER_DESK_SUPERVISE,
+	KEEPER_DESK_PIPELOCK,
+	KEEPER_DESK_GITGATE, /* with git */
+	KEEPER_DESK_COUNT
+};
+
+struct keeper_desk {
+	int fds[KEEPER_DESK_COUNT]; /* -1: this bottle has no such desk, or it has ended */
+};
+
+/* All closed, which keeper_desk_close() takes. */
+void keeper_desk_init(struct keeper_desk *d);
+/* k->desk, before the bundle starts; here k->policy gets what was granted before the bottle was
+ * resumed. theirs are for init, as desk_*=; the caller closes them; -1
+ * where this bottle has none. */
+int keeper_desk_open(struct keeper *k, int theirs[KEEPER_DESK_COUNT], struct err *e) _fallible_;
+void keeper_desk_close(struct keeper_desk *d);
+
 /* --- keeper_session.c: one process and its standard descriptors --- */
 
 struct keeper_session {
@@ -174,6 +242,8 @@ json_t *keeper_state_json(const struct keeper *k);
 void keeper_state_write(const struct keeper *k);
 /* plan.json, policy.json and git.json. */
 int keeper_state_write_plan(const struct keeper *k, struct err *e) _fallible_;
+/* policy.json alone: what is in force. */
+int keeper_state_write_policy(const struct keeper *k, struct err *e) _fallible_;
 /* Writes a file of the state folder by renaming over it; no fsync: none of it outlives the host. */
 int keeper_write_file(int dirfd, const char *name, struct str data, struct err *e) _fallible_;
 
@@ -185,10 +255,12 @@ struct keeper {
 	struct bottle *bottle;
 	struct backend_place place;
 	struct keeper_bundle bundle;
+	struct keeper_policy policy;
 	struct keeper_reach reach;
 	struct workspace_watch *workspace; /* NULL: none is mounted */
 	struct loop_watch workspace_watch;
 	struct keeper_door door;
+	struct keeper_desk desk;
 	struct loop *loop;
 	int state_fd, lock_fd, ready_fd, listen_fd;
 	struct loop_watch listen_watch;
@@ -207,6 +279,8 @@ struct keeper {
 
 /* SIGTERM to the agent, and SIGKILL to the whole compartment after the grace. */
 void keeper_stop(struct keeper *k, unsigned grace_ms);
+/* Ends the bundle at once, and with it the bottle, for this reason. */
+void keeper_end_bundle(struct keeper *k, const char *why);
 void keeper_session_done(struct keeper_session *s);
 /* Called when a client has gone or has caught up. */
 void keeper_check_flushed(struct keeper *k);

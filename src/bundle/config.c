@@ -195,3 +195,78 @@ int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e)
 		bundle_config_free(out);
 	return ret;
 }
+
+/* --- one after another --- */
+
+static bool is_same_text(const char *a, const char *b)
+{
+	return (!a && !b) || (a && b && strcmp(a, b) == 0);
+}
+
+static bool is_same_inside(const struct bundle_config *a, const struct bundle_config *b)
+{
+	if (a->is_apart != b->is_apart || a->n_inside != b->n_inside)
+		return false;
+	for (size_t i = 0; i < a->n_inside; i++) {
+		if (strcmp(a->inside[i], b->inside[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* In the one form that each has as JSON. */
+static int git_text(const struct git_policy *git, struct buf *out, struct err *e)
+{
+	return git ? git_policy_to_json(git, out, e) : 0;
+}
+
+/* What of a policy no grant changes: the routes with a credential, in their order, resolvers and
+ * roots. */
+static int fixed_text(const struct policy *p, struct buf *out, struct err *e)
+{
+	_cleanup_free_ struct policy_route *bound =
+		mem_zalloc_array(p->n_routes + 1, sizeof(*bound));
+	struct policy fixed = *p;
+
+	fixed.routes = bound;
+	fixed.n_routes = 0;
+	fixed.index = NULL;
+	for (size_t i = 0; i < p->n_routes; i++) {
+		if (p->routes[i].auth.scheme != POLICY_AUTH_NONE)
+			bound[fixed.n_routes++] = p->routes[i];
+	}
+	return policy_to_json(&fixed, out, e);
+}
+
+static int is_same_enforced(const struct bundle_config *now, const struct bundle_config *next,
+			    bool *is_same, struct err *e)
+{
+	_cleanup_(buf_free) struct buf a = BUF_INIT(POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES);
+	_cleanup_(buf_free) struct buf b = BUF_INIT(POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES);
+	int ret = fixed_text(now->policy, &a, e);
+
+	if (ret == 0)
+		ret = git_text(now->git, &a, e);
+	if (ret == 0)
+		ret = fixed_text(next->policy, &b, e);
+	if (ret == 0)
+		ret = git_text(next->git, &b, e);
+	*is_same = ret == 0 && str_eq(buf_str(&a), buf_str(&b));
+	return ret;
+}
+
+int bundle_config_check_next(const struct bundle_config *now, const struct bundle_config *next,
+			     struct err *e)
+{
+	bool is_same;
+	int ret;
+
+	if (strcmp(now->slug, next->slug) != 0 || strcmp(now->pinned, next->pinned) != 0 ||
+	    now->uid_base != next->uid_base || now->is_supervised != next->is_supervised ||
+	    !is_same_inside(now, next) || !is_same_text(now->git_folder, next->git_folder))
+		return err_set(e, -EINVAL, "it is of another bottle");
+	ret = is_same_enforced(now, next, &is_same, e);
+	if (ret == 0 && !is_same)
+		ret = err_set(e, -EINVAL, "it differs in more than routes without a credential");
+	return ret;
+}

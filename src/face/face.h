@@ -76,6 +76,13 @@ int face_pause(const char *slug, bool is_paused, const char *face, struct buf *s
 /* Ends the bottle at once, agent and network. */
 int face_stop_now(const char *slug, struct buf *said, struct err *e) _fallible_;
 
+/* --- names, as in the JSON: "pending", "active", "egress", "bottle"; "" for none --- */
+
+const char *face_state_name(enum request_state s);
+const char *face_grant_state_name(enum grant_state s);
+const char *face_kind_name(enum ask_kind k);
+const char *face_scope_name(enum ask_scope s);
+
 /* --- JSON, the same for `requests --json` and the page --- */
 
 int face_request_json(struct buf *out, const char *slug, const struct request *r) _fallible_;

@@ -5,10 +5,14 @@
  * then on all but the last SCAN_HOLDBACK_BYTES flow, and a finding ends the exchange; masking is
  * not possible there, since its result could not be scanned again. What is held over all exchanges
  * is bounded as well.
+ *
+ * A body whose request uses up a grant for once never becomes a stream: the grant is spent when all
+ * of it was found clean, and that is known only at its end.
  */
 #include "pipelock/exchange.h"
 
 #include "base/mem.h"
+#include "pipelock/spend.h"
 
 static struct pipelock_held *held_take(struct pipelock *p)
 {
@@ -78,17 +82,6 @@ static enum relay_data body_block(struct pipelock *p, struct relay_exchange *x,
 	return body_refuse(p, x, &ex->v);
 }
 
-/* Records that the exchange is allowed, before its first byte leaves. */
-static bool body_is_recorded(struct pipelock *p, struct relay_exchange *x)
-{
-	struct exchange *ex = relay_owner(x);
-
-	if (ex->is_recorded || report_verdict(p, x, &ex->v, 0))
-		return true;
-	report_refuse_unrecorded(x);
-	return false;
-}
-
 static bool body_coding(struct relay_exchange *x, struct str *coding)
 {
 	const struct http1_field *f = http1_find(&x->req, STR_LIT("content-encoding"));
@@ -121,7 +114,7 @@ static enum relay_data body_release(struct pipelock *p, struct relay_exchange *x
 
 	if (n == 0)
 		return RELAY_DATA_OK;
-	if (!body_is_recorded(p, x))
+	if (!exchange_is_recorded(p, x))
 		return RELAY_DATA_REFUSE;
 	if (buf_append_str(out, str_sub(buf_str(held), 0, n)) < 0)
 		return body_block(p, x, GATE_SCAN_LIMIT);
@@ -151,7 +144,15 @@ static enum relay_data body_whole(struct pipelock *p, struct relay_exchange *x, 
 
 	if (!gate_body(&p->gate, body, coding, &ex->v))
 		return body_refuse(p, x, &ex->v);
-	return body_is_recorded(p, x) ? RELAY_DATA_OK : RELAY_DATA_REFUSE;
+	switch (spend_before(p, x)) {
+	case SPEND_WAITS:
+		return RELAY_DATA_LATER;
+	case SPEND_FREE:
+		return exchange_is_recorded(p, x) ? RELAY_DATA_OK : RELAY_DATA_REFUSE;
+	case SPEND_REFUSED:
+	default:
+		return RELAY_DATA_REFUSE;
+	}
 }
 
 enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in, bool is_last,
@@ -163,10 +164,13 @@ enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in
 	struct str coding;
 	size_t max;
 
+	/* It was judged and has waited. */
+	if (ex->is_spent)
+		return body_release(p, x, buf_len(&ex->held->buf), out);
 	if (!body_coding(x, &coding))
 		return body_block(p, x, GATE_BODY_CODING_UNSUPPORTED);
 	/* The common case: all of it came in one piece, and nothing has to be copied. */
-	if (is_last && !ex->held) {
+	if (is_last && !ex->held && !ex->v.route->is_once) {
 		did = body_whole(p, x, in, coding);
 		return did == RELAY_DATA_OK ? RELAY_DATA_PASS : did;
 	}
@@ -177,7 +181,7 @@ enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in
 		return body_stream(p, x, in, is_last, out);
 	max = body_is_coded(coding) ? GATE_CODED_MAX : GATE_WHOLE_MAX;
 	if (buf_len(&ex->held->buf) > max) {
-		if (body_is_coded(coding))
+		if (body_is_coded(coding) || ex->v.route->is_once)
 			return body_block(p, x, GATE_BODY_TOO_LARGE);
 		if (!gate_stream_open(&p->gate, &ex->up, SCAN_PLACE_BODY, STR_NULL, &ex->v))
 			return body_refuse(p, x, &ex->v);

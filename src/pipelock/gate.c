@@ -217,8 +217,12 @@ static struct gate_findings *gate_find(struct gate *g, enum scan_place place, st
 static uint64_t gate_name(const struct gate *g, enum scan_place place, struct str text,
 			  const struct policy_route *route)
 {
-	/* The route counts: its placeholder is clean there and nowhere else. */
-	uint64_t salt = (uint64_t)place << 32 | (uint64_t)(uint32_t)(route - g->policy->routes);
+	/* The credential counts: its placeholder is clean there and nowhere else. Its number means
+	 * the same under every policy that this process will see. */
+	uint64_t credential = route && route->auth.scheme != POLICY_AUTH_NONE
+				      ? route->auth.credential + UINT64_C(1)
+				      : 0;
+	uint64_t salt = (uint64_t)place << 32 | credential;
 
 	if (place == SCAN_PLACE_BODY || text.n > KNOWN_TEXT_MAX)
 		return 0;

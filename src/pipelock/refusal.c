@@ -21,6 +21,9 @@ struct refusal_text {
 static const struct refusal_text refusal_texts[] = {
 	{"host-not-allowed", 403,
 	 HINT_HUMAN "this host to egress.routes; no other way out of the bottle exists."},
+	{"network-paused", 403,
+	 "The person who runs this bottle has paused its network. Nothing can be reached until "
+	 "they resume it; wait for that."},
 	{"host-syntax", 403, "Use the plain lower-case host name."},
 	{"ip-literal", 403, "Use a host name; addresses can never be allowed."},
 	{"port-not-allowed", 403, HINT_HUMAN "this port to the host's route."},

@@ -61,3 +61,4 @@ void danger_judge(struct danger *out, const struct change *c, const struct dange
 /* The first finding that forbids it, or NULL. */
 const struct danger_finding *danger_forbids(const struct danger *d);
 int danger_to_json(const struct danger *d, struct buf *out) _fallible_; /* canonical */
+int danger_from_json(struct danger *out, struct str json, struct err *e) _fallible_;

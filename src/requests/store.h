@@ -7,6 +7,8 @@
  * store_decide() has committed is a decision; a keeper that finds it when the bottle is resumed
  * carries on from there.
  *
+ * A store is of the process that opened it: never used across a fork.
+ *
  * Times are seconds since the epoch, given by the caller.
  */
 #pragma once
@@ -17,6 +19,7 @@
 #define STORE_PENDING_MAX 10000
 #define STORE_KEPT_MAX	  50000 /* decided ones; the oldest go first, their audit stays */
 #define STORE_TELLS_MAX	  1000
+#define STORE_REFUSAL_S	  600 /* how long a refusal answers whoever asks for the same again */
 #define STORE_WHO_MAX	  128
 #define STORE_ANSWER_MAX  512
 
@@ -70,12 +73,15 @@ void store_close(struct store *s);
 
 struct store_asked {
 	uint64_t id;
-	bool is_new;		  /* else one that is pending already was asked again */
+	bool is_new;		  /* else the same was asked before, and its answer stands */
 	enum request_state state; /* NEVER at once where danger forbids it */
 	uint8_t hash[CHANGE_HASH_BYTES];
 };
 /* A request for the same change that is pending takes this one in: its count grows, nothing else of
- * it changes, so that what a human looks at cannot be edited. -ENOSPC past STORE_PENDING_MAX. */
+ * it changes, so that what a human looks at cannot be edited. So does one that was granted while
+ * its grant is in force (GRANTED), one that a human refused less than STORE_REFUSAL_S ago (REFUSED:
+ * store_get() has the answer), and one that was NEVER and still is. -ENOSPC past STORE_PENDING_MAX.
+ */
 int store_ask(struct store *s, const struct change *c, const struct danger *d, struct str reason,
 	      uint64_t now, uint64_t expires, struct store_asked *out, struct err *e) _fallible_;
 
@@ -94,6 +100,8 @@ struct store_decision {
 	const char *face; /* "terminal", "web", "command" */
 	struct str answer;
 };
+/* Of a request for a capability there is no grant: nothing changes by it. RELEASE, PUSH and
+ * CAPABILITY are for ASK_ONCE alone. A decision that its kind does not have is -EINVAL. */
 enum store_verdict {
 	STORE_DECIDED,
 	STORE_NO_SUCH,
@@ -106,8 +114,9 @@ enum store_verdict {
  * is STORE_STALE. */
 int store_decide(struct store *s, const struct store_decision *d, const struct danger *now_danger,
 		 uint64_t now, enum store_verdict *out, struct err *e) _fallible_;
-/* A grant for once is used: only if it is active, not past its time, and for exactly this hash.
- * -ENOENT else. Durable before it returns. */
+/* A grant for once is used: only if it is active, not past its time, and for exactly this hash (of
+ * RELEASE and PUSH; one of EGRESS is for whatever meets its route). -ENOENT else. Durable before it
+ * returns. */
 int store_spend(struct store *s, uint64_t id, const uint8_t hash[CHANGE_HASH_BYTES], uint64_t now,
 		struct err *e) _fallible_;
 int store_revoke(struct store *s, uint64_t id, const char *who, const char *face, uint64_t now,
@@ -115,6 +124,8 @@ int store_revoke(struct store *s, uint64_t id, const char *who, const char *face
 /* Requests and grants whose time is over; *n_grants: how many grants ended. */
 int store_expire(struct store *s, uint64_t now, size_t *n_requests, size_t *n_grants,
 		 struct err *e) _fallible_;
+/* One request waits no longer, since its exchange is gone. -ENOENT unless it is pending. */
+int store_expire_one(struct store *s, uint64_t id, uint64_t now, struct err *e) _fallible_;
 /* The bottle has ended: what is pending is expired, what was granted for it stays for a resume. */
 int store_end(struct store *s, uint64_t now, struct err *e) _fallible_;
 int store_tell(struct store *s, struct str text, uint64_t now, struct err *e) _fallible_;
@@ -132,7 +143,7 @@ uint64_t store_next_expiry(struct store *s);
 int store_get(struct store *s, uint64_t id, struct request *out, struct err *e) _fallible_;
 void request_free(struct request *r);
 /* Calls fn for each, the newest first, until it returns false. states: bits 1 << enum
- * request_state. */
+ * request_state. before_id 0: from the newest on; limit 0: all. */
 int store_each(struct store *s, unsigned states, uint64_t before_id, size_t limit,
 	       bool (*fn)(const struct request *r, void *ctx), void *ctx, struct err *e) _fallible_;
 int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ctx), void *ctx,
@@ -142,12 +153,15 @@ int store_count(struct store *s, unsigned states, size_t *n, struct err *e) _fal
 struct audit_line {
 	uint64_t time, request; /* request 0: of none */
 	const char *what, *who, *face, *detail;
+	const char *seen; /* the change and the danger that were decided about; may be "" */
 	uint8_t hash[CHANGE_HASH_BYTES]; /* of what was seen; zeroes for none */
 };
 /* The newest first, until fn returns false. */
 int store_each_audit(struct store *s, size_t limit,
 		     bool (*fn)(const struct audit_line *l, void *ctx), void *ctx,
 		     struct err *e) _fallible_;
+/* -EBADMSG where a line was changed, left out or put in. *n: how many lines are good. */
+int store_verify_audit(struct store *s, size_t *n, struct err *e) _fallible_;
 /* What the agent has told; the newest first. */
 int store_each_told(struct store *s, size_t limit,
 		    bool (*fn)(uint64_t time, const char *text, void *ctx), void *ctx,
