@@ -329,6 +329,37 @@ static void refusals_are_visible(void **state)
 	assert_null(json_object_get(first, "ask"));
 }
 
+/* What each of them is asked for with; a release only where a human may decide about content. */
+static void refusals_name_the_tool(void **state)
+{
+	static const struct {
+		const char *reason, *host, *tool;
+	} cases[] = {
+		{"path-not-allowed", "api.example.com", "request_egress"},
+		{"secret-in-body", "a.files.example.org", "request_release"},
+		{"secret-in-body", "api.example.com", NULL},
+		{"secret-in-body", "nowhere.example", NULL},
+		{"push-needs-approval", "git.example", "request_push"},
+		{"ip-literal", "10.0.0.1", NULL},
+	};
+	struct world *w = *state;
+
+	(void)world_initialize(w, "2025-11-25");
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		_cleanup_json_ json_t *all = NULL;
+		const json_t *ask;
+		const char *tool;
+
+		refuse(w, cases[i].reason, cases[i].host, "/v1/x");
+		all = world_tool(w, "recent_refusals", "{\"limit\":1}", NULL);
+		ask = json_object_get(json_array_get(json_object_get(all, "refusals"), 0), "ask");
+		tool = json_string_value(json_object_get(ask, "tool"));
+		if (tool && cases[i].tool ? strcmp(tool, cases[i].tool) != 0
+					  : tool != cases[i].tool)
+			fail_msg("%s to %s: %s", cases[i].reason, cases[i].host, tool);
+	}
+}
+
 static void malformed_records_are_left_out(void **state)
 {
 	struct world *w = *state;
@@ -358,6 +389,7 @@ int main(void)
 		WORLD(long_policies_are_cut),
 		WORLD(refusals_are_shown),
 		WORLD(refusals_are_visible),
+		WORLD(refusals_name_the_tool),
 		WORLD(malformed_records_are_left_out),
 	};
 
