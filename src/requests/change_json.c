@@ -11,9 +11,14 @@
 #include <errno.h>
 #include <openssl/sha.h>
 
+static int put(struct buf *out, const char *literal)
+{
+	return buf_append_str(out, str_of(literal));
+}
+
 static int put_text(struct buf *out, const char *key, const char *value)
 {
-	int ret = buf_printf(out, ",\"%s\":", key);
+	int ret = put(out, key);
 
 	return ret < 0 ? ret : text_json(out, str_of(value));
 }
@@ -29,22 +34,22 @@ static int put_hex(struct buf *out, const char *key, const uint8_t *p, size_t n)
 static int put_route(struct buf *out, const struct policy_route *r)
 {
 	const char *comma = "";
-	int ret = put_text(out, "host", r->host);
+	int ret = put_text(out, ",\"host\":", r->host);
 
 	if (ret == 0)
-		ret = buf_printf(out, ",\"ports\":[");
+		ret = put(out, ",\"ports\":[");
 	for (size_t i = 0; ret == 0 && i < r->n_ports; i++)
 		ret = buf_printf(out, "%s%u", i ? "," : "", r->ports[i]);
 	if (ret == 0)
-		ret = buf_printf(out, "],\"methods\":[");
+		ret = put(out, "],\"methods\":[");
 	for (unsigned m = 0; ret == 0 && m < POLICY_METHOD_COUNT; m++) {
 		if (!(r->methods & 1u << m))
 			continue;
-		ret = buf_printf(out, "%s\"%s\"", comma, policy_method_name((enum policy_method)m));
+		ret = put_text(out, comma, policy_method_name((enum policy_method)m));
 		comma = ",";
 	}
 	if (ret == 0)
-		ret = buf_printf(out, "],\"paths\":[");
+		ret = put(out, "],\"paths\":[");
 	for (size_t i = 0; ret == 0 && i < r->n_paths; i++) {
 		if (i > 0)
 			ret = buf_append(out, ",", 1);
@@ -63,10 +68,10 @@ static int put_release(struct buf *out, const struct change *c)
 	if (ret == 0)
 		ret = put_route(out, &c->route);
 	if (ret == 0)
-		ret = put_text(out, "rule", c->rule);
+		ret = put_text(out, ",\"rule\":", c->rule);
 	if (ret == 0)
-		ret = put_text(out, "where", c->where);
-	return ret < 0 ? ret : put_text(out, "shown", c->shown);
+		ret = put_text(out, ",\"where\":", c->where);
+	return ret < 0 ? ret : put_text(out, ",\"shown\":", c->shown);
 }
 
 static int put_push(struct buf *out, const struct change *c)
@@ -74,21 +79,21 @@ static int put_push(struct buf *out, const struct change *c)
 	int ret = put_hex(out, "hash", c->hash, sizeof(c->hash));
 
 	if (ret == 0)
-		ret = put_text(out, "host", c->route.host ? c->route.host : "");
+		ret = put_text(out, ",\"host\":", c->route.host ? c->route.host : "");
 	if (ret == 0)
-		ret = put_text(out, "remote", c->remote);
+		ret = put_text(out, ",\"remote\":", c->remote);
 	if (ret == 0)
-		ret = put_text(out, "ref", c->ref);
+		ret = put_text(out, ",\"ref\":", c->ref);
 	if (ret == 0)
-		ret = put_text(out, "old", c->old_oid);
+		ret = put_text(out, ",\"old\":", c->old_oid);
 	if (ret == 0)
-		ret = put_text(out, "new", c->new_oid);
-	return ret < 0 ? ret : put_text(out, "shown", c->shown);
+		ret = put_text(out, ",\"new\":", c->new_oid);
+	return ret < 0 ? ret : put_text(out, ",\"shown\":", c->shown);
 }
 
 int change_to_json(const struct change *c, struct buf *out)
 {
-	int ret = buf_printf(out, "{\"kind\":\"%s\"", change_kind_name(c->kind));
+	int ret = put_text(out, "{\"kind\":", change_kind_name(c->kind));
 
 	if (ret < 0)
 		return ret;
@@ -103,7 +108,7 @@ int change_to_json(const struct change *c, struct buf *out)
 		ret = put_push(out, c);
 		break;
 	case ASK_CAPABILITY:
-		ret = put_text(out, "words", c->words);
+		ret = put_text(out, ",\"words\":", c->words);
 		break;
 	default:
 		ret = -EINVAL;

@@ -447,8 +447,11 @@ int danger_to_json(const struct danger *d, struct buf *out)
 	int ret = buf_append(out, "[", 1);
 
 	for (size_t i = 0; ret == 0 && i < d->n; i++) {
-		ret = buf_printf(out, "%s{\"rule\":\"%s\",\"text\":", i ? "," : "",
-				 danger_rule_name(d->findings[i].rule));
+		ret = buf_append_str(out, i ? STR_LIT(",{\"rule\":\"") : STR_LIT("{\"rule\":\""));
+		if (ret == 0)
+			ret = buf_append_str(out, str_of(danger_rule_name(d->findings[i].rule)));
+		if (ret == 0)
+			ret = buf_append_str(out, STR_LIT("\",\"text\":"));
 		if (ret == 0)
 			ret = text_json(out, str_of(d->findings[i].text));
 		if (ret == 0)
