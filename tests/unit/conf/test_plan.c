@@ -191,6 +191,31 @@ static void test_commands(void **state)
 	check_command("shell", "bottle: b\n", "rm -rf /", "rm -rf /", true, "[/bin/bash] [-l]");
 }
 
+/* Who may ask is told where, beside whatever else the agent's file names. */
+static void test_supervised_command(void **state)
+{
+	_cleanup_(plan_free) struct plan p = {0}, q = {0}, r = {0};
+	struct plan_options o = options_for("a");
+	char *command[] = {(char *)"claude", NULL};
+
+	(void)state;
+	home_bottle(&home, "b", "supervise: true\n");
+	home_agent(home.path, "a", "bottle: b\n", "");
+	home_plan(&p, &o);
+	assert_int_equal(p.n_command, 3);
+	assert_string_equal(p.command[1], "--allowedTools=mcp__claude-bottle");
+	assert_string_equal(p.command[2], "--mcp-config=/etc/claude-bottle/mcp.json");
+	assert_false(p.is_command_given);
+	home_agent(home.path, "a", "bottle: b\ntools: [Read]\n", "");
+	home_plan(&q, &o);
+	assert_string_equal(q.command[1], "--allowedTools=Read,mcp__claude-bottle");
+	/* A command of the user's own is left alone. */
+	o.command = command;
+	home_plan(&r, &o);
+	assert_int_equal(r.n_command, 1);
+	assert_true(r.is_command_given);
+}
+
 static void test_own_command_and_slug(void **state)
 {
 	_cleanup_(plan_free) struct plan p = {0};
@@ -493,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_credential_errors),
 		cmocka_unit_test(test_too_many_credentials),
 		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_supervised_command),
 		cmocka_unit_test(test_own_command_and_slug),
 		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_prints),
