@@ -27,7 +27,7 @@ def curl(running, url=DOCS):
 def test_asked_approved_revoked(asked):
     running, agent, human = asked
     assert curl(running) in ("403", "000")
-    told = agent.call("request_egress", host="docs.example.test", reason="the manual")
+    told = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="the manual")
     assert told["state"] == "pending"
     assert [r["id"] for r in human.pending()] == [told["id"]]
     seen = human.show(told["id"])
@@ -49,7 +49,7 @@ def test_asked_approved_revoked(asked):
 
 def test_only_what_was_seen(asked):
     running, agent, human = asked
-    number = agent.call("request_egress", host="docs.example.test", reason="r")["id"]
+    number = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"]
     where = (running.slug, str(number))
     r = human.run("approve", *where, check=False)
     assert r.returncode == 2 and f"requests show {running.slug} {number}" in r.stderr
@@ -66,12 +66,12 @@ def test_only_what_was_seen(asked):
 
 def test_refused_with_a_reason(asked):
     running, agent, human = asked
-    number = agent.call("request_egress", host="docs.example.test", reason="r")["id"]
+    number = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"]
     human.refuse(number, "use the mirror \u202e")
     told = agent.call("request_status", id=number)
     assert told["state"] == "refused" and "use the mirror" in told["reason"]
     assert "\u202e" not in told["reason"]
-    never = agent.call("request_egress", host="metadata.google.internal", reason="r")
+    never = agent.call("request_egress", wait_seconds=0, host="metadata.google.internal", reason="r")
     assert never["state"] == "never", never
     listed = json.loads(human.run("list", running.slug, "--all", "--json").stdout)
     number = next(r["id"] for r in listed if r["state"] == "never")
@@ -83,7 +83,7 @@ def test_always_writes_what_was_shown(asked):
     running, agent, human = asked
     path = f"{human.home.folder}/.claude-bottle/bottles/box.md"
     before = open(path).read()
-    number = agent.call("request_egress", host="docs.example.test", reason="r")["id"]
+    number = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"]
     seen = json.loads(human.run("show", running.slug, str(number), "--always", "--json").stdout)
     assert "+" in seen["manifest"]["diff"] and "docs.example.test" in seen["manifest"]["diff"]
     words = ("approve", running.slug, str(number), "--always", "--hash", seen["hash"], "--manifest")
