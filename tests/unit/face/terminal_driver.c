@@ -48,6 +48,7 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return 2;
+	fake_reset();
 	fake.out = fopen(argv[1], "ae");
 	if (!fake.out)
 		return 2;

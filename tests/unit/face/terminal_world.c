@@ -44,7 +44,8 @@ int world_setup(void **state)
 {
 	(void)state;
 	world = (struct terminal_world){.now_ms = 1000000};
-	fake = (struct fake){.on_decide = note_decision};
+	fake_reset();
+	fake.on_decide = note_decision;
 	ui_init(&world.ui, "");
 	buf_init(&world.screen, 8u << 20);
 	world_resize(40, 120);
@@ -57,10 +58,7 @@ int world_teardown(void **state)
 	ui_free(&world.ui);
 	grid_free(&world.grid);
 	buf_free(&world.screen);
-	for (size_t i = 0; i < fake.n; i++)
-		request_free(&fake.requests[i]);
-	free(fake.requests);
-	fake = (struct fake){0};
+	fake_reset();
 	return 0;
 }
 

@@ -501,8 +501,8 @@ static void test_grants(void **state)
 	world_keys("jjx");
 	expect_shown("Revoke grant 8 of " FAKE_SLUG);
 	world_keys("y");
-	assert_true(fake.is_revoked[8]);
-	assert_false(fake.is_revoked[7]);
+	assert_true(fake_done->is_revoked[8]);
+	assert_false(fake_done->is_revoked[7]);
 }
 
 /* More is read as the selection comes near the end of what was. */
