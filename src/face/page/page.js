@@ -219,7 +219,7 @@ function rowAt(i) {
 
 /* --- the list --- */
 
-const ROW = 4 * parseFloat(getComputedStyle(document.documentElement).fontSize);
+const ROW = 4.5 * parseFloat(getComputedStyle(document.documentElement).fontSize);
 const drawn = new Map(); // index: element
 
 function isSame(a, b) {
@@ -304,8 +304,9 @@ function move(by) {
 function drawBottles() {
 	replace($('bottles'), state.bottles.map((b) => {
 		const li = make('li');
-		const status = [b.agent, b.alive ? (b.paused ? 'network paused' : b.state) : 'ended'].filter(Boolean);
-		li.append(make('span', `${b.slug} · ${status.join(' · ')} · ${b.pending} waiting`, 'text'));
+		const status = [b.slug, b.agent, b.alive ? (b.paused ? 'network paused' : b.state) : 'ended',
+			`${b.pending} waiting`];
+		li.append(make('span', status.filter(Boolean).join(' · '), 'text'));
 		if (b.alive && b.supervised !== false)
 			li.append(button(b.paused ? 'Give the network back' : 'Pause the network', () => pause(b), '', `pause/${b.slug}`));
 		if (b.alive)
@@ -390,12 +391,13 @@ function fieldsOf(change) {
 		if (!known.has(key)) // what this page does not know is shown all the same
 			names.push([key, key]);
 	}
-	return names.map(([key, name]) => [name, textOf(change[key])]).filter(([, text]) => text !== '');
+	return names.map(([key, name]) => [name, textOf(change[key], key === 'paths' ? '\n' : ', ')])
+		.filter(([, text]) => text !== '');
 }
 
-function textOf(value) {
+function textOf(value, between) {
 	if (Array.isArray(value))
-		return value.map(textOf).join('\n');
+		return value.map((v) => textOf(v, between)).join(between);
 	return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
 }
 

@@ -1,4 +1,5 @@
 """The page's server, byte by byte: web_wire.py PROGRAM."""
+import os
 import signal
 import socket
 import sys
@@ -367,6 +368,21 @@ class TokenTest(unittest.TestCase):
                 socket.create_connection(("127.0.0.2", server.port), timeout=1)
             with self.assertRaises(OSError):
                 socket.create_connection(("::1", server.port), timeout=1)
+
+    @unittest.skipIf(os.getuid() != 0, "needs root: another user connects")
+    def test_other_users_get_nothing(self):
+        with Server(PROGRAM) as server:
+            get = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+            os.seteuid(65534)
+            try:  # a socket is its maker's
+                theirs = socket.socket()
+            finally:
+                os.seteuid(0)
+            with theirs as s:
+                s.connect(("127.0.0.1", server.port))
+                s.sendall(get)
+                self.assertEqual(read_all(s), b"")
+            self.assertIn(b"HTTP/1.1 200", server.raw(get))
 
     def test_given_port_again_at_once(self):
         with Server(PROGRAM) as server:
