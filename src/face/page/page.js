@@ -442,9 +442,12 @@ function hide() {
 	$('list').focus();
 }
 
-function worst() {
-	return open.request.findings.some((f) => f.level === 'never') ? 'never' :
-		open.request.findings.some((f) => f.level === 'warning') ? 'warning' : '';
+/* The findings with their levels; what this page does not know is the worst. */
+function findings() {
+	return open.request.findings.map((f, i) => ({
+		rule: f.rule, text: f.text,
+		level: ['note', 'warning'].includes(open.levels[i]) ? open.levels[i] : 'never',
+	}));
 }
 
 /* [key, text, what the decision says] for each way in which this request can be granted. */
@@ -482,9 +485,9 @@ function drawDetail() {
 		dd.dir = 'ltr';
 		return [make('dt', name), dd];
 	}));
-	$('findings').replaceChildren(...r.findings.map((f) => {
+	$('findings').replaceChildren(...findings().map((f) => {
 		const li = make('li', undefined, f.level);
-		li.append(make('span', `${RANK[f.level] || f.level} `, 'level'), make('span', `${f.rule}: ${f.text}`, 'text'));
+		li.append(make('span', `${RANK[f.level]} `, 'level'), make('span', `${f.rule}: ${f.text}`, 'text'));
 		return li;
 	}));
 	$('findings-part').hidden = r.findings.length === 0;
@@ -497,7 +500,7 @@ function drawDetail() {
 
 function drawActions(r) {
 	const list = [];
-	if (r.state === 'pending' && worst() !== 'never') {
+	if (r.state === 'pending' && !findings().some((f) => f.level === 'never')) {
 		for (const [key, text] of waysOf(r)) {
 			const b = button(text, () => grant(key), key);
 			b.dataset.grants = key;
@@ -513,7 +516,7 @@ function drawActions(r) {
 /* Why it cannot be approved now; empty when it can. */
 function reasonNot(key) {
 	const r = open.request;
-	const forbids = r.findings.find((f) => f.level === 'never');
+	const forbids = findings().find((f) => f.level === 'never');
 	if (forbids)
 		return `It cannot be granted here; only the manifest, by hand, can. ${forbids.text}`;
 	if (r.state !== 'pending')
@@ -576,7 +579,7 @@ async function grant(key) {
 	// All of the decision is fixed before anything more is asked.
 	const r = open.request;
 	const decision = {slug: r.slug, id: r.id, hash: r.hash, granted: true, ...way[2]};
-	const warnings = r.findings.filter((f) => f.level === 'warning').map((f) => `${f.rule}: ${f.text}`);
+	const warnings = findings().filter((f) => f.level === 'warning').map((f) => `${f.rule}: ${f.text}`);
 	if (key === 't') {
 		const minutes = await question({title: 'For how many minutes?', prompt: 'Minutes', yes: 'Approve', value: '30'});
 		if (minutes === null)
