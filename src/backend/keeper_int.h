@@ -101,8 +101,8 @@ void keeper_policy_end(struct keeper *k);
 
 struct keeper_reach {
 	struct loop *loop;
-	const struct policy *policy;  /* the plan's */
-	const struct git_policy *git; /* the same; NULL: the bottle has none */
+	const struct policy *policy;  /* in force */
+	const struct git_policy *git; /* the plan's; NULL: the bottle has none */
 	struct loop_watch watch;
 	struct loop_timer timer; /* armed while nothing is read */
 	int fd;			 /* -1: not apart, or ended */

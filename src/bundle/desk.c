@@ -169,10 +169,11 @@ void desk_forget(struct desk *d, uint64_t id)
 
 int desk_say(struct desk *d, struct ask *a)
 {
-	int ret = desk_send(d, a, d->last_id + 1);
+	bool is_about = a->op == ASK_GONE;
+	int ret = desk_send(d, a, is_about ? a->id : d->last_id + 1);
 
 	/* An id of its own: an answer that nobody waits for finds no slot. */
-	if (ret == 0)
+	if (ret == 0 && !is_about)
 		d->last_id++;
 	return ret;
 }

@@ -7,6 +7,8 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/mem.h"
+#include "pipelock/hold.h"
 #include "pipelock/renew.h"
 #include "pipelock/spend.h"
 
@@ -99,6 +101,11 @@ bool exchange_is_recorded(struct pipelock *p, struct relay_exchange *x)
 {
 	struct exchange *ex = relay_owner(x);
 
+	/* Whoever gets here with what a human has to let go has forgotten to ask. */
+	if (ex->v.verdict == RECORD_HOLD) {
+		(void)exchange_block(p, x, ex->v.reason, ex->v.scanner);
+		return false;
+	}
 	if (ex->is_recorded || report_verdict(p, x, &ex->v, 0))
 		return true;
 	report_refuse_unrecorded(x);
@@ -115,6 +122,14 @@ static bool exchange_canonical(struct relay_exchange *x, enum policy_reason *why
 		return false;
 	x->req.host = str_of(ex->host);
 	return true;
+}
+
+void exchange_mark(struct pipelock *p, struct exchange *ex)
+{
+	if (ex->v.verdict != RECORD_HOLD || ex->mark)
+		return;
+	ex->mark = mem_zalloc(sizeof(*ex->mark));
+	*ex->mark = p->gate.mark;
 }
 
 static enum relay_step exchange_on_connect(struct relay_exchange *x)
@@ -143,6 +158,10 @@ static enum relay_step exchange_on_connect(struct relay_exchange *x)
 
 static enum relay_step exchange_allow(struct pipelock *p, struct relay_exchange *x)
 {
+	const struct exchange *ex = relay_owner(x);
+
+	if (ex->v.verdict == RECORD_HOLD)
+		return hold_begin(p, x) == HOLD_WAIT ? RELAY_LATER : RELAY_REFUSE;
 	switch (spend_before(p, x)) {
 	case SPEND_WAITS:
 		return RELAY_LATER;
@@ -174,6 +193,7 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 		report_refuse(p, x, &ex->v);
 		return RELAY_REFUSE;
 	}
+	exchange_mark(p, ex);
 	/* Any back will do: egress takes the destination from each request. */
 	x->pool_key = STR_LIT("egress");
 	/* Masking keeps lengths; a chunked body that was held whole goes on with its exact one. */
@@ -255,6 +275,7 @@ static void exchange_on_done(struct relay_exchange *x, const struct relay_result
 	/* A handshake that failed has no answer in words, but a record all the same. */
 	if (r->outcome == RELAY_BAD_REQUEST && !ex->is_recorded)
 		report_relay_refusal(p, x, r->status, r->reason, NULL);
+	hold_drop(ex);
 	exchange_body_drop(p, ex);
 	spend_drop(p, x);
 	policy_shared_drop(&ex->policy);

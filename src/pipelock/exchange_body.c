@@ -3,8 +3,8 @@
  * nothing is dialled, until it has ended or has outgrown GATE_WHOLE_MAX. A body that ended is
  * scanned as one text and released at once. One that outgrew the cap is turned into a stream: from
  * then on all but the last SCAN_HOLDBACK_BYTES flow, and a finding ends the exchange; masking is
- * not possible there, since its result could not be scanned again. What is held over all exchanges
- * is bounded as well.
+ * not possible there, since its result could not be scanned again, nor is waiting for a human. What
+ * is held over all exchanges is bounded as well.
  *
  * A body whose request uses up a grant for once never becomes a stream: the grant is spent when all
  * of it was found clean, and that is known only at its end.
@@ -12,6 +12,7 @@
 #include "pipelock/exchange.h"
 
 #include "base/mem.h"
+#include "pipelock/hold.h"
 #include "pipelock/spend.h"
 
 static struct pipelock_held *held_take(struct pipelock *p)
@@ -82,6 +83,15 @@ static enum relay_data body_block(struct pipelock *p, struct relay_exchange *x,
 	return body_refuse(p, x, &ex->v);
 }
 
+/* What would be held, but cannot be: as found. */
+static enum relay_data body_final(struct pipelock *p, struct relay_exchange *x)
+{
+	struct exchange *ex = relay_owner(x);
+
+	ex->v.verdict = RECORD_BLOCK;
+	return body_refuse(p, x, &ex->v);
+}
+
 static bool body_coding(struct relay_exchange *x, struct str *coding)
 {
 	const struct http1_field *f = http1_find(&x->req, STR_LIT("content-encoding"));
@@ -137,6 +147,16 @@ static enum relay_data body_stream(struct pipelock *p, struct relay_exchange *x,
 	return body_release(p, x, held, out);
 }
 
+/* All of it was looked at; it is in ex->held when it has to wait. */
+static enum relay_data body_wait(struct pipelock *p, struct relay_exchange *x, struct str body)
+{
+	struct exchange *ex = relay_owner(x);
+
+	if (!ex->held && !body_hold(p, ex, body))
+		return body_final(p, x);
+	return hold_begin(p, x) == HOLD_WAIT ? RELAY_DATA_LATER : RELAY_DATA_REFUSE;
+}
+
 static enum relay_data body_whole(struct pipelock *p, struct relay_exchange *x, struct str body,
 				  struct str coding)
 {
@@ -144,6 +164,9 @@ static enum relay_data body_whole(struct pipelock *p, struct relay_exchange *x, 
 
 	if (!gate_body(&p->gate, body, coding, &ex->v))
 		return body_refuse(p, x, &ex->v);
+	exchange_mark(p, ex);
+	if (ex->v.verdict == RECORD_HOLD)
+		return body_is_coded(coding) ? body_final(p, x) : body_wait(p, x, body);
 	switch (spend_before(p, x)) {
 	case SPEND_WAITS:
 		return RELAY_DATA_LATER;
@@ -165,8 +188,8 @@ enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in
 	size_t max;
 
 	/* It was judged and has waited. */
-	if (ex->is_spent)
-		return body_release(p, x, buf_len(&ex->held->buf), out);
+	if (ex->is_spent || ex->is_released)
+		return ex->held ? body_release(p, x, buf_len(&ex->held->buf), out) : RELAY_DATA_OK;
 	if (!body_coding(x, &coding))
 		return body_block(p, x, GATE_BODY_CODING_UNSUPPORTED);
 	/* The common case: all of it came in one piece, and nothing has to be copied. */
@@ -183,6 +206,8 @@ enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in
 	if (buf_len(&ex->held->buf) > max) {
 		if (body_is_coded(coding) || ex->v.route->is_once)
 			return body_block(p, x, GATE_BODY_TOO_LARGE);
+		if (ex->v.verdict == RECORD_HOLD)
+			return body_final(p, x);
 		if (!gate_stream_open(&p->gate, &ex->up, SCAN_PLACE_BODY, STR_NULL, &ex->v))
 			return body_refuse(p, x, &ex->v);
 		ex->is_streaming = true;

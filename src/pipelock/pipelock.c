@@ -4,7 +4,7 @@
  * agent runs afterwards, on one loop. Whatever cannot be had at the start (rules, fingerprints, a
  * leaf key) means that the role does not start, and then nothing leaves the bottle.
  */
-#include "pipelock/exchange.h"
+#include "pipelock/hold.h"
 
 #include "base/clean.h"
 #include "base/log.h"
@@ -78,7 +78,8 @@ int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struc
 			       .policy = policy_shared_use(parts->policy),
 			       .is_paused = parts->is_paused,
 			       .egress_fd = parts->egress_fd,
-			       .record_fd = parts->record_fd};
+			       .record_fd = parts->record_fd,
+			       .hold_ms = parts->hold_ms ? parts->hold_ms : HOLD_MS};
 	gate_init(&p->gate, parts->policy->policy, parts->engine);
 	ret = desk_open(&p->desk, parts->loop, parts->desk_fd, parts->life, e);
 	if (ret < 0)
@@ -128,12 +129,12 @@ int pipelock_role_main(struct bundle_role_env *env)
 	struct pipelock_parts parts = {.keyd_fd = env->keyd_fd,
 				       .egress_fd = env->egress_fd,
 				       .record_fd = env->record_fd,
+				       .desk_fd = env->desk_fd,
+				       .life = env->life,
 				       .listen_fd = env->listen_fd,
 				       .dns_udp_fd = env->dns_udp_fd,
 				       .dns_tcp_fd = env->dns_tcp_fd,
-				       .desk_fd = env->desk_fd,
 				       .news_fd = env->news_fd,
-				       .life = env->life,
 				       .pinned = config.pinned};
 	static struct pipelock p;
 	struct err e = ERR_INIT;

@@ -38,6 +38,8 @@ struct pipelock {
 	struct relay *relay;
 	struct dns_sink *dns;
 	int egress_fd, record_fd; /* borrowed */
+	uint64_t canary_quiet_ns; /* until then the keeper is not told again */
+	unsigned n_holds, hold_ms;
 	struct pipelock_held *held_idle;
 	unsigned n_held_idle;
 	size_t held_bytes;
@@ -53,6 +55,7 @@ struct pipelock_parts {
 	int listen_fd, dns_udp_fd, dns_tcp_fd;
 	int desk_fd, news_fd;
 	uint32_t life;	    /* of the role, for its desk */
+	unsigned hold_ms;   /* for a human's decision; 0: HOLD_MS */
 	const char *pinned; /* numeric */
 };
 /* Serves once loop_run() is called. Blocks on keyd for the leaf key and the CA. */

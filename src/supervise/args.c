@@ -208,31 +208,7 @@ static void args_paths(struct args *a, struct ask *q)
 	}
 }
 
-/* Exactly what was refused. Its path as a pattern would mean more where it holds a star. */
-static void args_from_record(struct args *a, const struct record *r, struct ask *q)
-{
-	struct err e = ERR_INIT;
-	enum policy_method m;
-
-	if (!r) {
-		args_wrong(a, "\"record\" is none of the last refusals; say host, ports, methods "
-			      "and paths instead");
-		return;
-	}
-	if (!r->host[0] || r->port == 0 || !policy_method_parse(str_of(r->method), &m) ||
-	    strchr(r->path, '*') || policy_path_pattern_check(str_of(r->path), &e) < 0 ||
-	    !str_to_cstr(q->paths[0], sizeof(q->paths[0]), str_of(r->path))) {
-		args_wrong(a, "what \"record\" names cannot be asked for as it was; say host, "
-			      "ports, methods and paths instead");
-		return;
-	}
-	(void)snprintf(q->host, sizeof(q->host), "%s", r->host);
-	q->ports[0] = r->port;
-	q->methods = 1u << m;
-	q->n_ports = q->n_paths = 1;
-}
-
-void args_egress(struct args *a, const struct refused *refused, struct ask *q)
+void args_egress(struct args *a, struct ask *q)
 {
 	q->kind = ASK_EGRESS;
 	args_only(a, (const char *const[]){"host", "ports", "methods", "paths", "record", "reason",
@@ -250,8 +226,6 @@ void args_egress(struct args *a, const struct refused *refused, struct ask *q)
 		args_wrong(a, "give \"record\" alone, or \"host\" with \"ports\", \"methods\" and "
 			      "\"paths\"");
 	args_record(a, q->record);
-	if (!a->wrong[0])
-		args_from_record(a, refused_find(refused, q->record), q);
 }
 
 /* --- the others --- */

@@ -5,7 +5,6 @@
 #pragma once
 
 #include "bundle/ask.h"
-#include "supervise/refused.h"
 
 #include <jansson.h>
 
@@ -29,8 +28,9 @@ void args_record(struct args *a, uint8_t record[8]);
 void args_required(struct args *a, const char *name);
 bool args_has(const struct args *a, const char *name);
 
-/* What each kind of request is made of, into q. */
-void args_egress(struct args *a, const struct refused *refused, struct ask *q);
+/* What each kind of request is made of, into q. Of a record the keeper knows from who refused it
+ * what it was about; nothing else is said then. */
+void args_egress(struct args *a, struct ask *q);
 void args_release(struct args *a, struct ask *q);
 void args_push(struct args *a, struct ask *q);
 void args_capability(struct args *a, struct ask *q);

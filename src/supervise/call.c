@@ -2,7 +2,7 @@
  * Theory of operation: one question is with the desk at a time. An answer that is not "pending"
  * ends the call. After a pending one the call waits, if it wanted to and there is room; what the
  * desk has answered for good (a look, or a request that it does not keep for us) is looked at again
- * every CALL_POLL_MS.
+ * every poll_ms.
  */
 #include "supervise/call.h"
 
@@ -101,8 +101,8 @@ static void call_on_answer(const struct ask_answer *a, void *ctx)
 		return;
 	}
 	ms = call_left_ms(k);
-	if (a->is_final && ms > CALL_POLL_MS)
-		ms = CALL_POLL_MS;
+	if (a->is_final && ms > k->all->poll_ms)
+		ms = k->all->poll_ms;
 	loop_timer_set(k->all->loop, &k->timer, ms);
 }
 
@@ -152,7 +152,7 @@ struct call *call_start(struct calls *c, struct ask *a, unsigned wait_ms, call_d
 			   .number = a->number,
 			   .deadline_ns = time_monotonic_ns() + wait_ms * TIME_NS_PER_MS};
 	*content = NULL;
-	ret = call_ask(k, a, CALL_FIRST_MS);
+	ret = call_ask(k, a, c->first_ms);
 	if (ret == 0)
 		return k;
 	*content = call_not_asked(ret);

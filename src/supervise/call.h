@@ -15,6 +15,7 @@
 struct calls {
 	struct loop *loop;
 	struct desk *desk; /* borrowed */
+	unsigned first_ms, poll_ms;
 	size_t n_waiting;
 };
 

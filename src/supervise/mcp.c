@@ -41,12 +41,15 @@ struct mcp {
 	struct mcp_post *posts;
 };
 
-struct mcp *mcp_new(struct loop *l, struct desk *desk, const struct tools_view *view)
+struct mcp *mcp_new(struct loop *l, const struct mcp_config *c)
 {
 	struct mcp *m = mem_zalloc(sizeof(*m));
 
-	m->view = view;
-	m->calls = (struct calls){.loop = l, .desk = desk};
+	m->view = c->view;
+	m->calls = (struct calls){.loop = l,
+				  .desk = c->desk,
+				  .first_ms = c->first_ms ? c->first_ms : CALL_FIRST_MS,
+				  .poll_ms = c->poll_ms ? c->poll_ms : CALL_POLL_MS};
 	return m;
 }
 

@@ -28,8 +28,13 @@ struct mcp_reply {
 /* Once. r lives as long as the call. */
 typedef void mcp_reply_fn(const struct mcp_reply *r, void *ctx);
 
-/* desk is borrowed; view is what tools look at, and may change between two calls. */
-struct mcp *mcp_new(struct loop *l, struct desk *desk, const struct tools_view *view);
+struct mcp_config {
+	struct desk *desk;	       /* borrowed */
+	const struct tools_view *view; /* what tools look at; may change between two calls */
+	unsigned first_ms, poll_ms;    /* 0: as in call.h */
+};
+
+struct mcp *mcp_new(struct loop *l, const struct mcp_config *c);
 void mcp_free(struct mcp *m);
 /* NULL: fn was called already. The caller has at most MCP_POSTS_MAX of them. */
 struct mcp_post *mcp_take(struct mcp *m, const struct mcp_in *in, mcp_reply_fn *fn, void *ctx);

@@ -2,31 +2,38 @@
 
 #include "supervise/tools.h"
 
-#include "base/clean.h"
 #include "base/text.h"
+#include "pipelock/refusal.h"
 
 #include <stdio.h>
 
-/* Which tool asks for what was refused with such a reason; what is not listed, no human can let
- * through. */
-static const struct {
-	const char *reason, *tool;
-} refused_tools[] = {
-	{"host-not-allowed", TOOL_REQUEST_EGRESS},   {"port-not-allowed", TOOL_REQUEST_EGRESS},
-	{"method-not-allowed", TOOL_REQUEST_EGRESS}, {"path-not-allowed", TOOL_REQUEST_EGRESS},
-	{"secret-in-host", TOOL_REQUEST_RELEASE},    {"secret-in-path", TOOL_REQUEST_RELEASE},
-	{"secret-in-query", TOOL_REQUEST_RELEASE},   {"secret-in-header", TOOL_REQUEST_RELEASE},
-	{"secret-in-body", TOOL_REQUEST_RELEASE},    {"held-expired", TOOL_REQUEST_RELEASE},
-	{"needs-approval", TOOL_REQUEST_PUSH},
-};
+/* Of a push that would change what runs elsewhere (gitgate/words.c). */
+#define REFUSED_PUSH "push-needs-approval"
 
-static const char *refused_tool(const char *reason)
+/* Is the place one where what the scanner finds is a human's to decide? */
+static bool refused_is_supervised(const struct policy *p, const struct record *r)
 {
-	for (size_t i = 0; i < ARRAY_LEN(refused_tools); i++) {
-		if (strcmp(refused_tools[i].reason, reason) == 0)
-			return refused_tools[i].tool;
+	struct policy_decision d = {.route = NULL};
+	enum policy_method m;
+
+	if (p && policy_method_parse(str_of(r->method), &m))
+		d = policy_decide(p, str_of(r->host), r->port, m, str_of(r->path));
+	return d.route && d.route->on_match == POLICY_MATCH_SUPERVISE;
+}
+
+/* The tool that asks for what was refused; NULL: no human can let it through. */
+static const char *refused_tool(const struct policy *p, const struct record *r)
+{
+	switch (refusal_tool(r->reason)) {
+	case REFUSAL_ASK_EGRESS:
+		return TOOL_REQUEST_EGRESS;
+	case REFUSAL_ASK_RELEASE:
+		return refused_is_supervised(p, r) ? TOOL_REQUEST_RELEASE : NULL;
+	case REFUSAL_ASK_NOTHING:
+	case REFUSAL_TOOL_COUNT:
+	default:
+		return strcmp(r->reason, REFUSED_PUSH) == 0 ? TOOL_REQUEST_PUSH : NULL;
 	}
-	return NULL;
 }
 
 static bool is_terminated(const char *text, size_t size)
@@ -59,15 +66,6 @@ static const struct record *refused_at(const struct refused *f, size_t back)
 	return &f->ring[(f->n - 1 - back) % REFUSED_MAX];
 }
 
-const struct record *refused_find(const struct refused *f, const uint8_t id[8])
-{
-	for (size_t i = 0; i < refused_count(f); i++) {
-		if (memcmp(refused_at(f, i)->id, id, sizeof(refused_at(f, i)->id)) == 0)
-			return refused_at(f, i);
-	}
-	return NULL;
-}
-
 /* Made visible by the sender already; made sure here, since it is what an agent will read. */
 static void refused_text(json_t *out, const char *name, const char *text)
 {
@@ -79,9 +77,9 @@ static void refused_text(json_t *out, const char *name, const char *text)
 	(void)json_object_set_new(out, name, json_string(visible));
 }
 
-static json_t *refused_item(const struct record *r)
+static json_t *refused_item(const struct policy *p, const struct record *r)
 {
-	const char *tool = refused_tool(r->reason);
+	const char *tool = refused_tool(p, r);
 	char id[2 * sizeof(r->id) + 1], path[RECORD_PATH_MAX];
 	json_t *item = json_object();
 
@@ -104,11 +102,11 @@ static json_t *refused_item(const struct record *r)
 	return item;
 }
 
-json_t *refused_list(const struct refused *f, size_t limit)
+json_t *refused_list(const struct refused *f, const struct policy *p, size_t limit)
 {
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < refused_count(f) && i < limit; i++)
-		(void)json_array_append_new(list, refused_item(refused_at(f, i)));
+		(void)json_array_append_new(list, refused_item(p, refused_at(f, i)));
 	return json_pack("{s:o}", "refusals", list);
 }

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include "conf/policy.h"
 #include "record/record.h"
 
 #include <jansson.h>
@@ -17,7 +18,6 @@ struct refused {
 
 /* False: the record is malformed, and was left out. */
 bool refused_add(struct refused *f, const struct record *r) __attribute__((warn_unused_result));
-/* NULL: it is not among the last ones. */
-const struct record *refused_find(const struct refused *f, const uint8_t id[8]);
-/* Newest first, visible text alone: {"refusals":[…]}, as the tool's output schema says. */
-json_t *refused_list(const struct refused *f, size_t limit);
+/* Newest first, visible text alone: {"refusals":[…]}, as the tool's output schema says. p says
+ * whom a human may let something through to; NULL: nobody. */
+json_t *refused_list(const struct refused *f, const struct policy *p, size_t limit);

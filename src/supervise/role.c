@@ -99,7 +99,7 @@ static int role_start(const struct bundle_role_env *env, struct err *e)
 		ret = loop_add(role.loop, &role.refused, env->refused_fd, EPOLLIN, e);
 	if (ret < 0)
 		return ret;
-	role.mcp = mcp_new(role.loop, role.desk, &role.view);
+	role.mcp = mcp_new(role.loop, &(struct mcp_config){.desk = role.desk, .view = &role.view});
 	server.mcp = role.mcp;
 	ret = server_new(&role.server, role.loop, &server, e);
 	return ret < 0 ? ret : server_listen(role.server, env->listen_fd, e);

@@ -124,7 +124,7 @@ static void tool_recent_refusals(const struct tools_view *view, struct args *a,
 	args_only(a, (const char *const[]){"limit", NULL});
 	args_integer(a, "limit", 1, REFUSED_MAX, &limit);
 	if (!a->wrong[0])
-		out->answer = refused_list(&view->refused, (size_t)limit);
+		out->answer = refused_list(&view->refused, view->policy, (size_t)limit);
 }
 
 static void tool_request(struct args *a, struct tools_call *out)
@@ -136,7 +136,8 @@ static void tool_request(struct args *a, struct tools_call *out)
 static void tool_request_egress(const struct tools_view *view, struct args *a,
 				struct tools_call *out)
 {
-	args_egress(a, &view->refused, &out->ask);
+	(void)view;
+	args_egress(a, &out->ask);
 	tool_request(a, out);
 }
 

@@ -301,6 +301,7 @@ int world_start(struct world *w, struct scan_engine *engine, const struct policy
 	w->policy = *policy;
 	w->shared = (struct policy_shared){.policy = &w->policy, .n_users = 1};
 	w->parts.policy = &w->shared;
+	w->parts.hold_ms = WORLD_HOLD_MS;
 	(void)sem_init(&w->go, 0, 0);
 	(void)pthread_mutex_init(&w->lock, NULL);
 	world_sockets(w);
@@ -331,7 +332,7 @@ void world_stop(struct world *w)
 	(void)close(w->parts.dns_udp_fd);
 	(void)close(w->parts.record_fd);
 	(void)close(w->parts.desk_fd);
-	(void)close(w->desk_fd);
+	close_fd(&w->desk_fd);
 	(void)close(w->parts.news_fd);
 	(void)close(w->news_fd);
 	(void)close(w->keyd_fd);
@@ -423,6 +424,28 @@ char *world_last_wait(struct world *w, size_t *n)
 		last = world_last(w, n);
 	}
 	return last;
+}
+
+bool world_ask(struct world *w, struct ask *a)
+{
+	return io_wait(w->desk_fd, POLLIN, 1000) == 1 &&
+	       recv(w->desk_fd, a, sizeof(*a), MSG_DONTWAIT) == (ssize_t)sizeof(*a);
+}
+
+void world_answer(struct world *w, const struct ask *a, enum ask_state state,
+		  enum ask_release release)
+{
+	struct ask_answer answer = {.id = a->id,
+				    .life = a->life,
+				    .number = a->number,
+				    .state = state,
+				    .scope = ASK_ONCE,
+				    .release = release,
+				    .is_final = 1,
+				    .text = "not this one"};
+
+	memcpy(answer.hash, a->hash, sizeof(answer.hash));
+	(void)send(w->desk_fd, &answer, sizeof(answer), MSG_NOSIGNAL);
 }
 
 /* --- clients --- */
