@@ -180,3 +180,19 @@ int face_each_grant(struct face *f, const char *slug, face_grant_fn *fn, void *c
 	face_store_done(f, i, s);
 	return r == -ENOENT ? 0 : r;
 }
+
+int face_each_audit(struct face *f, const char *slug, size_t limit,
+		    bool (*fn)(const struct audit_line *l, void *ctx), void *ctx, struct err *e)
+{
+	struct store *s = NULL;
+	size_t i;
+	int r = face_find(f, slug, &i, e);
+
+	if (r < 0)
+		return r;
+	r = face_store(f, i, &s, e);
+	if (r == 0)
+		r = store_each_audit(s, limit, fn, ctx, e);
+	face_store_done(f, i, s);
+	return r == -ENOENT ? 0 : r;
+}
