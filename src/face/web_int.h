@@ -100,6 +100,9 @@ struct web_answer {
 	bool is_stream;	   /* what follows is endless */
 };
 
+/* Looks whether anything is new, and tells those who listen. */
+void web_look(struct web *w);
+
 /* --- web_gate.c: who may ask what --- */
 
 /* 256 random bits as hex. */

@@ -45,8 +45,11 @@ function button(text, fn, key, focus) {
 	return b;
 }
 
-/* A list drawn anew, with the focus where it was. */
+/* A list drawn anew if there is anything new in it, with the focus where it was. */
 function replace(list, items) {
+	const isSameAs = (item, i) => item.outerHTML === list.children[i].outerHTML;
+	if (items.length === list.children.length && items.every(isSameAs))
+		return;
 	const active = document.activeElement;
 	const at = list.contains(active) ? active.dataset.focus : undefined;
 	list.replaceChildren(...items);
@@ -350,7 +353,7 @@ async function act(path, body) {
 		say(e.message, 'bad');
 		return 'failed';
 	} finally {
-		refreshSoon();
+		await refresh().catch(refreshSoon);
 	}
 }
 
@@ -619,7 +622,7 @@ async function decide(decision) {
 	const verdict = await act('/api/decide', decision);
 	if (verdict === 'decided' && open && isSame(open.request, decision)) {
 		hide();
-		state.selected = null;
+		select(state.at); // the next, which has taken its place
 	}
 }
 
