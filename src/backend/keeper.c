@@ -180,16 +180,26 @@ static void keeper_bundle_gone(struct keeper *k, bool must_die)
 	keeper_reach_close(&k->reach);
 	keeper_door_close(&k->door);
 	keeper_policy_end(k);
-	keeper_desk_close(&k->desk);
+	keeper_desk_close(k);
 	k->backend->reap_bundle(k->bottle, must_die, how, sizeof(how));
 	if (k->is_ending) {
 		keeper_farewell(k);
 		return;
 	}
+	if (k->is_cut)
+		return;
 	(void)snprintf(k->reason, sizeof(k->reason), "the bottle was stopped: its bundle %s",
 		       b->failure[0] ? b->failure : how);
 	log_error("%s", k->reason);
 	k->backend->kill(k->bottle);
+}
+
+void keeper_stop_now(struct keeper *k)
+{
+	session_flow(&k->agent);
+	k->is_cut = true;
+	k->backend->kill(k->bottle);
+	keeper_bundle_gone(k, true);
 }
 
 void keeper_end_bundle(struct keeper *k, const char *why)
@@ -339,7 +349,7 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 static void keeper_undo(struct keeper *k)
 {
 	keeper_door_close(&k->door);
-	keeper_desk_close(&k->desk);
+	keeper_desk_close(k);
 	if (k->bottle) {
 		k->backend->kill(k->bottle);
 		k->backend->reap_bundle(k->bottle, true, NULL, 0);
@@ -440,7 +450,7 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 	k.bundle.control_fd = -1;
 	k.reach.fd = -1;
 	keeper_door_init(&k.door);
-	keeper_desk_init(&k.desk);
+	keeper_desk_init(&k);
 	k.agent.has_tty = s->has_tty;
 	k.is_detached = s->is_detached;
 	log_set_role("keeper");

@@ -242,7 +242,7 @@ static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_f
 	/* Served from the loop, so not before the agent goes, and egress dials for the agent alone.
 	 */
 	if (k->place.is_apart &&
-	    keeper_reach_open(&k->reach, k->loop, &k->plan->policy, &k->plan->git, &reach, e) < 0)
+	    keeper_reach_open(&k->reach, k->loop, &k->policy.policy, &k->plan->git, &reach, e) < 0)
 		return e->code;
 	/* Likewise: git-gate asks when the agent does. */
 	if (keeper_door_open(&k->door, k->loop, &door, e) < 0)

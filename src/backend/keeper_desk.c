@@ -22,11 +22,14 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-#define DESK_BURST	256
-#define DESK_PER_SECOND 400
-#define DESK_PAUSE_MS	50
-#define DESK_TURN	16 /* messages in one turn of the loop, which serves clients too */
-#define DESK_ASKS	60 /* of may_ask: ten new requests; DESK_NEW_COST in keeper_desk_ask.c */
+#define DESK_BURST	  256
+#define DESK_PER_SECOND	  400
+#define DESK_PAUSE_MS	  50
+#define DESK_TURN	  16   /* messages in one turn of the loop, which serves clients too */
+#define DESK_AUDIT_LOOKED 1000 /* lines, for the canary of an earlier run */
+#define DESK_TELLS	  60
+#define DESK_NOTES	  5
+#define DESK_ASKS	  60 /* of may_ask: ten new requests; DESK_NEW_COST in keeper_desk_ask.c */
 
 #define DESK_OF(m, member)                                                                         \
 	((struct desk_channel *)(void *)((char *)(m)-offsetof(struct desk_channel, member)))
@@ -211,7 +214,7 @@ static int desk_resume(struct keeper *k, struct err *e)
 	if (ret == 0)
 		ret = store_expire(d->store, desk_now(), &ignored, &ignored, e);
 	if (ret == 0)
-		ret = store_each_audit(d->store, KEEPER_AUDIT_LOOKED, find_canary,
+		ret = store_each_audit(d->store, DESK_AUDIT_LOOKED, find_canary,
 				       &d->has_seen_canary, e);
 	if (ret == 0)
 		ret = desk_load_grants(k, e);
@@ -244,6 +247,8 @@ int keeper_desk_open(struct keeper *k, int theirs[KEEPER_DESK_COUNT], struct err
 		if (i != KEEPER_DESK_GITGATE || k->plan->git.n_remotes > 0)
 			ret = channel_open(&d->channels[i], &theirs[i], e);
 	}
+	d->may_tell = (struct allowance){DESK_TELLS, 1, DESK_TELLS, time_monotonic_ns()};
+	d->may_note = (struct allowance){DESK_NOTES, 1, DESK_NOTES, time_monotonic_ns()};
 	keeper_notify_init(&d->notify, k->loop, k->plan->slug, k->plan->notify);
 	return ret;
 }

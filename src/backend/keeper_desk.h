@@ -62,9 +62,9 @@ struct desk_pending {
 struct desk_change {
 	struct desk_change *next;
 	bool is_sent;
-	uint64_t request;	/* whose waiters are told; 0: nobody's */
-	uint64_t client;	/* the serial number of who is told; 0: nobody */
-	bool is_pause, is_resume;
+	uint64_t request; /* whose waiters are told; 0: nobody's */
+	uint64_t client;  /* the serial number of who is told; 0: nobody */
+	bool is_resume;	  /* of the network, after a pause */
 	char text[512];
 };
 
@@ -133,7 +133,7 @@ int desk_policy(struct keeper *k, const struct grant *extra, struct policy *out,
 /* Puts what the store says into force, and then says what (which it takes) is to be said. A bundle
  * that does not take it is ended: what was decided holds, in this run or in none. */
 void desk_force(struct keeper *k, struct desk_change *what);
-/* From now on, or for as long as it takes the human; both survive this keeper. */
+/* Survives this keeper either way. c (may be NULL) is told. */
 void desk_pause(struct keeper *k, bool is_paused, const char *who, const char *face,
 		struct keeper_client *c);
 /* Danger as of now. */

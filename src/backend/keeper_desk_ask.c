@@ -11,9 +11,9 @@
 #include <stdio.h>
 
 /* Of may_ask, which earns one a second: ten new requests at once, then one in six seconds. */
-#define DESK_NEW_COST	 6
-#define DESK_AGAIN_COST	 1
-#define DESK_SECOND_MS	 1000
+#define DESK_NEW_COST	6
+#define DESK_AGAIN_COST 1
+#define DESK_SECOND_MS	1000
 
 /* --- answers --- */
 
@@ -82,6 +82,21 @@ void desk_describe(struct ask_answer *a, const struct request *r)
 		break;
 	}
 	(void)snprintf(a->text, sizeof(a->text), "%s", text);
+}
+
+static void answer_state(struct desk_channel *c, const struct ask *a, uint64_t request)
+{
+	struct ask_answer out = answer_to(a, ASK_UNKNOWN);
+	struct err e = ERR_INIT;
+	struct request r;
+
+	if (store_get(c->k->desk.store, request, &r, &e) == 0) {
+		desk_describe(&out, &r);
+		request_free(&r);
+	} else {
+		(void)snprintf(out.text, sizeof(out.text), "no request has this number");
+	}
+	desk_send(c, &out);
 }
 
 /* --- who waits --- */
@@ -200,7 +215,7 @@ static bool ask_exactly(struct keeper *k, const struct ask *a, struct ask *out)
 	const struct ask *seen;
 
 	*out = *a;
-	if (a->kind == ASK_CAPABILITY || (a->kind == ASK_EGRESS && a->host[0]))
+	if (a->op != ASK_REQUEST || a->kind == ASK_CAPABILITY || (a->kind == ASK_EGRESS && a->host[0]))
 		return true;
 	if (a->kind == ASK_EGRESS && !is_record(a->record))
 		return true; /* the change is refused for want of a host */
@@ -264,18 +279,15 @@ static bool answer_granted(struct desk_channel *c, const struct ask *a, const st
 }
 
 static void answer_asked(struct desk_channel *c, const struct ask *a, const struct change *change,
-			 const struct danger *danger, const struct store_asked *asked,
-			 const uint8_t key[CHANGE_HASH_BYTES])
+			 const struct store_asked *asked, const uint8_t key[CHANGE_HASH_BYTES])
 {
-	const struct danger_finding *forbids = danger_forbids(danger);
 	struct keeper_desk *d = &c->k->desk;
 	struct ask_answer out = answer_to(a, ASK_PENDING);
 
 	out.number = asked->id;
+	/* A rule, or what was decided about the same before. */
 	if (asked->state != REQUEST_PENDING) {
-		out.state = ASK_NEVER;
-		(void)snprintf(out.text, sizeof(out.text), "%s", forbids ? forbids->text : "");
-		desk_send(c, &out);
+		answer_state(c, a, asked->id);
 		return;
 	}
 	if (asked->is_new && d->n_pending < KEEPER_PENDING_MAX) {
@@ -319,7 +331,7 @@ static void ask_human(struct desk_channel *c, const struct ask *a, const struct 
 	if (store_ask(d->store, change, &danger, str_of(a->reason), now, expires, &asked, &e) < 0)
 		answer_trouble(c, a, &e);
 	else
-		answer_asked(c, a, change, &danger, &asked, key);
+		answer_asked(c, a, change, &asked, key);
 }
 
 static void take_request(struct desk_channel *c, const struct ask *a)
@@ -347,17 +359,7 @@ static void take_request(struct desk_channel *c, const struct ask *a)
 
 static void take_look(struct desk_channel *c, const struct ask *a)
 {
-	struct ask_answer out = answer_to(a, ASK_UNKNOWN);
-	struct err e = ERR_INIT;
-	struct request r;
-
-	if (store_get(c->k->desk.store, a->number, &r, &e) == 0) {
-		desk_describe(&out, &r);
-		request_free(&r);
-	} else {
-		(void)snprintf(out.text, sizeof(out.text), "no request has this number");
-	}
-	desk_send(c, &out);
+	answer_state(c, a, a->number);
 }
 
 static void take_tell(struct desk_channel *c, const struct ask *a)
@@ -378,15 +380,27 @@ static void take_tell(struct desk_channel *c, const struct ask *a)
 		answer(c, a, ASK_TAKEN, "%s", "");
 }
 
-/* The request stays on the human's list until its time: what is granted too late holds for the same
- * request when it is made again. */
+/* Its exchange is gone, and with it what there was to decide; whoever else waits for it is told. */
+static void expire_held(struct desk_channel *c, struct desk_waiting *w)
+{
+	struct keeper *k = c->k;
+	uint64_t request = w->request;
+	struct err e = ERR_INIT;
+
+	w->request = 0;
+	if (store_expire_one(k->desk.store, request, desk_now(), &e) < 0 && e.code != -ENOENT)
+		log_error("%s", e.text);
+	desk_forget_pending(&k->desk, request);
+	desk_tell_waiting(k, request);
+}
+
 static void take_gone(struct desk_channel *c, const struct ask *a)
 {
 	for (size_t i = 0; i < KEEPER_WAITING_MAX; i++) {
 		struct desk_waiting *w = &c->waiting[i];
 
 		if (w->request && memcmp(w->record, a->record, sizeof(w->record)) == 0)
-			w->request = 0;
+			expire_held(c, w);
 	}
 }
 
@@ -456,15 +470,17 @@ static void take_canary(struct desk_channel *c, const struct ask *a)
 		desk_pause(k, true, "keeper", "canary", NULL);
 }
 
-/* Another process of the role than before: what the one before it waited for is asked for no more.
- */
+/* Another process of the role than before: what the one before it waited for, nobody waits for. */
 static void follow_life(struct desk_channel *c, const struct ask *a)
 {
 	if (a->life == c->life)
 		return;
 	c->life = a->life;
-	for (size_t i = 0; i < KEEPER_WAITING_MAX; i++)
+	for (size_t i = 0; i < KEEPER_WAITING_MAX; i++) {
+		if (c->waiting[i].request && c->role == KEEPER_DESK_PIPELOCK)
+			expire_held(c, &c->waiting[i]);
 		c->waiting[i].request = 0;
+	}
 }
 
 void desk_take(struct desk_channel *c, const struct ask *a)

@@ -4,6 +4,7 @@
 #include "backend/backend.h"
 #include "backend/host_git.h"
 #include "backend/keeper.h"
+#include "backend/keeper_desk.h"
 #include "base/allowance.h"
 #include "base/buf.h"
 #include "bundle/bundle.h"
@@ -100,8 +101,8 @@ void keeper_policy_end(struct keeper *k);
 
 struct keeper_reach {
 	struct loop *loop;
-	const struct policy *policy;  /* the plan's */
-	const struct git_policy *git; /* the same; NULL: the bottle has none */
+	const struct policy *policy;  /* in force */
+	const struct git_policy *git; /* the plan's; NULL: the bottle has none */
 	struct loop_watch watch;
 	struct loop_timer timer; /* armed while nothing is read */
 	int fd;			 /* -1: not apart, or ended */
@@ -147,7 +148,7 @@ struct keeper_door {
 	struct host_repo repo;
 	char *folder; /* of what is made for requests */
 	unsigned n_served;
-	bool has_complained;
+	bool has_complained, is_paused;
 	struct allowance may_read;
 	struct door_child children[KEEPER_DOOR_CHILDREN];
 };
@@ -160,29 +161,10 @@ int keeper_door_prepare(struct keeper_door *d, const struct plan *p, const char 
 			struct err *e) _fallible_;
 /* *theirs is for init, as door=. Served from the loop until the other end is closed. */
 int keeper_door_open(struct keeper_door *d, struct loop *l, int *theirs, struct err *e) _fallible_;
+/* Paused: what still runs is killed, and what is asked for is refused, with the reason. */
+void keeper_door_pause(struct keeper_door *d, bool is_paused);
 /* Kills what still runs. */
 void keeper_door_close(struct keeper_door *d);
-
-/* --- keeper_desk.c: what roles ask of the human (bundle/ask.h) --- */
-
-enum keeper_desk_role {
-	KEEPER_DESK_SUPERVISE,
-	KEEPER_DESK_PIPELOCK,
-	KEEPER_DESK_GITGATE, /* with git */
-	KEEPER_DESK_COUNT
-};
-
-struct keeper_desk {
-	int fds[KEEPER_DESK_COUNT]; /* -1: this bottle has no such desk, or it has ended */
-};
-
-/* All closed, which keeper_desk_close() takes. */
-void keeper_desk_init(struct keeper_desk *d);
-/* k->desk, before the bundle starts; here k->policy gets what was granted before the bottle was
- * resumed. theirs are for init, as desk_*=; the caller closes them; -1
- * where this bottle has none. */
-int keeper_desk_open(struct keeper *k, int theirs[KEEPER_DESK_COUNT], struct err *e) _fallible_;
-void keeper_desk_close(struct keeper_desk *d);
 
 /* --- keeper_session.c: one process and its standard descriptors --- */
 
@@ -217,6 +199,7 @@ void session_free(struct keeper_session *s);
 struct keeper_client {
 	struct keeper *k;
 	struct loop_watch watch;
+	uint64_t serial;		/* no two clients of a keeper have the same */
 	struct keeper_session *session; /* NULL before ATTACH or EXEC */
 	bool is_used, owns, is_closing; /* closing: after what is queued */
 	struct buf queue;		/* whole messages: length, type, bytes */
@@ -226,6 +209,8 @@ int client_listen(struct keeper *k, struct err *e) _fallible_;
 void client_send(struct keeper_client *c, char type, struct str body);
 void client_send_json(struct keeper_client *c, char type, json_t *body); /* takes body */
 void client_close(struct keeper_client *c);
+/* NULL when it has gone. */
+struct keeper_client *client_find(struct keeper *k, uint64_t serial);
 /* Some client of s has messages that its socket did not take yet. */
 bool client_any_behind(const struct keeper *k, const struct keeper_session *s);
 void client_broadcast(struct keeper *k, const struct keeper_session *s, char type, struct str body);
@@ -268,17 +253,20 @@ struct keeper {
 	const char *state; /* "starting", "running"; "ended" when all of it is undone */
 	uint64_t started_ns;
 	unsigned kill_after_ms;
-	bool is_ending, is_flushing, wants_hang_up, is_detached;
+	bool is_ending, is_flushing, is_cut, wants_hang_up, is_detached;
 	int exit_status;	   /* -1: none */
 	char limits[160];	   /* what the backend says of them */
 	char reason[ERR_TEXT_MAX]; /* why it ended before its time; else empty */
 	struct keeper_session agent;
 	struct keeper_session execs[KEEPER_EXECS_MAX];
 	struct keeper_client clients[KEEPER_CLIENTS_MAX];
+	uint64_t n_clients; /* ever */
 };
 
 /* SIGTERM to the agent, and SIGKILL to the whole compartment after the grace. */
 void keeper_stop(struct keeper *k, unsigned grace_ms);
+/* Nothing of the bottle lives on when it returns but its keeper: the compartment first. */
+void keeper_stop_now(struct keeper *k);
 /* Ends the bundle at once, and with it the bottle, for this reason. */
 void keeper_end_bundle(struct keeper *k, const char *why);
 void keeper_session_done(struct keeper_session *s);

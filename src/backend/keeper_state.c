@@ -34,7 +34,9 @@ int keeper_write_file(int dirfd, const char *name, struct str data, struct err *
 
 static json_t *text_or_null(const char *s)
 {
-	return s && s[0] ? json_string(s) : json_null();
+	json_t *j = s && s[0] ? json_string(s) : NULL; /* NULL for what is not UTF-8 */
+
+	return j ? j : json_null();
 }
 
 json_t *keeper_state_json(const struct keeper *k)
@@ -42,15 +44,15 @@ json_t *keeper_state_json(const struct keeper *k)
 	char started[TIME_RFC3339_SIZE];
 
 	time_format_rfc3339(k->started_ns, started);
-	return json_pack("{s:i, s:o, s:o, s:o, s:s, s:i, s:s, s:s, s:o, s:o, s:b, s:o, s:b, s:b}",
-			 "version", 1, "slug", text_or_null(k->plan->slug), "agent",
-			 text_or_null(k->plan->agent), "bottle", text_or_null(k->plan->bottle),
-			 "backend", k->backend->name, "pid", (int)getpid(), "started", started,
-			 "state", k->state, "exit_status",
-			 k->exit_status < 0 ? json_null() : json_integer(k->exit_status), "reason",
-			 text_or_null(k->reason), "tty", (int)k->agent.has_tty, "limits",
-			 text_or_null(k->limits), "supervised", (int)k->plan->is_supervised,
-			 "paused", (int)k->policy.is_paused);
+	return json_pack(
+		"{s:i, s:o, s:o, s:o, s:s, s:i, s:s, s:s, s:o, s:o, s:b, s:o, s:b, s:b, s:o}",
+		"version", 1, "slug", text_or_null(k->plan->slug), "agent",
+		text_or_null(k->plan->agent), "bottle", text_or_null(k->plan->bottle), "backend",
+		k->backend->name, "pid", (int)getpid(), "started", started, "state", k->state,
+		"exit_status", k->exit_status < 0 ? json_null() : json_integer(k->exit_status),
+		"reason", text_or_null(k->reason), "tty", (int)k->agent.has_tty, "limits",
+		text_or_null(k->limits), "supervised", (int)k->plan->is_supervised, "paused",
+		(int)k->policy.is_paused, "manifest", text_or_null(k->plan->manifest_file));
 }
 
 void keeper_state_write(const struct keeper *k)

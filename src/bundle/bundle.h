@@ -143,8 +143,8 @@ struct bundle_config {
 };
 int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e) _fallible_;
 void bundle_config_free(struct bundle_config *c);
-/* Whether next may take the place of now while the bundle runs: all but the routes without a
- * credential and the pause is the same. */
+/* Whether next may take the place of now while the bundle runs: all but the grants behind the
+ * manifest's routes and the pause is the same. */
 int bundle_config_check_next(const struct bundle_config *now, const struct bundle_config *next,
 			     struct err *e) _fallible_;
 /* Which roles there are with this configuration: 1 << role of each. */

@@ -215,58 +215,26 @@ static bool is_same_inside(const struct bundle_config *a, const struct bundle_co
 }
 
 /* In the one form that each has as JSON. */
-static int git_text(const struct git_policy *git, struct buf *out, struct err *e)
+static bool is_same_git(const struct git_policy *a, const struct git_policy *b)
 {
-	return git ? git_policy_to_json(git, out, e) : 0;
-}
+	_cleanup_(buf_free) struct buf of_a = BUF_INIT(GIT_JSON_MAX_BYTES);
+	_cleanup_(buf_free) struct buf of_b = BUF_INIT(GIT_JSON_MAX_BYTES);
 
-/* What of a policy no grant changes: the routes with a credential, in their order, resolvers and
- * roots. */
-static int fixed_text(const struct policy *p, struct buf *out, struct err *e)
-{
-	_cleanup_free_ struct policy_route *bound =
-		mem_zalloc_array(p->n_routes + 1, sizeof(*bound));
-	struct policy fixed = *p;
-
-	fixed.routes = bound;
-	fixed.n_routes = 0;
-	fixed.index = NULL;
-	for (size_t i = 0; i < p->n_routes; i++) {
-		if (p->routes[i].auth.scheme != POLICY_AUTH_NONE)
-			bound[fixed.n_routes++] = p->routes[i];
-	}
-	return policy_to_json(&fixed, out, e);
-}
-
-static int is_same_enforced(const struct bundle_config *now, const struct bundle_config *next,
-			    bool *is_same, struct err *e)
-{
-	_cleanup_(buf_free) struct buf a = BUF_INIT(POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES);
-	_cleanup_(buf_free) struct buf b = BUF_INIT(POLICY_JSON_MAX_BYTES + GIT_JSON_MAX_BYTES);
-	int ret = fixed_text(now->policy, &a, e);
-
-	if (ret == 0)
-		ret = git_text(now->git, &a, e);
-	if (ret == 0)
-		ret = fixed_text(next->policy, &b, e);
-	if (ret == 0)
-		ret = git_text(next->git, &b, e);
-	*is_same = ret == 0 && str_eq(buf_str(&a), buf_str(&b));
-	return ret;
+	if (!a || !b)
+		return !a && !b;
+	return git_policy_to_json(a, &of_a, NULL) == 0 && git_policy_to_json(b, &of_b, NULL) == 0 &&
+	       str_eq(buf_str(&of_a), buf_str(&of_b));
 }
 
 int bundle_config_check_next(const struct bundle_config *now, const struct bundle_config *next,
 			     struct err *e)
 {
-	bool is_same;
-	int ret;
-
 	if (strcmp(now->slug, next->slug) != 0 || strcmp(now->pinned, next->pinned) != 0 ||
 	    now->uid_base != next->uid_base || now->is_supervised != next->is_supervised ||
 	    !is_same_inside(now, next) || !is_same_text(now->git_folder, next->git_folder))
 		return err_set(e, -EINVAL, "it is of another bottle");
-	ret = is_same_enforced(now, next, &is_same, e);
-	if (ret == 0 && !is_same)
-		ret = err_set(e, -EINVAL, "it differs in more than routes without a credential");
-	return ret;
+	if (!policy_differs_only_in_grants(now->policy, next->policy) ||
+	    !is_same_git(now->git, next->git))
+		return err_set(e, -EINVAL, "it differs in more than grants");
+	return 0;
 }

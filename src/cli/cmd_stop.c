@@ -28,7 +28,7 @@
 enum { OPT_ALL, OPT_NOW };
 static const struct cli_option options[] = {
 	[OPT_ALL] = {"all", 'a', NULL, "every running bottle", 0},
-	[OPT_NOW] = {"now", 0, NULL, "kill at once, without a chance to finish", 0},
+	[OPT_NOW] = {"now", 0, NULL, "kill all at once, network included, without a chance to finish", 0},
 };
 
 /* One that was asked to end. */
@@ -166,7 +166,9 @@ const struct cli_verb cmd_stop = {
 	.summary = "end a bottle",
 	.synopsis = "SLUG | --all",
 	.description =
-		"The agent is asked with SIGTERM and has five seconds; then all is killed.\n",
+		"The agent is asked with SIGTERM and has five seconds; then all is killed.\n"
+		"--now kills the agent and its network in the same moment; the last records may\n"
+		"stay unsigned.\n",
 	.options = options,
 	.n_options = ARRAY_LEN(options),
 	.max_positionals = 1,

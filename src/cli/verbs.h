@@ -10,6 +10,7 @@ extern const struct cli_verb cmd_exec;
 extern const struct cli_verb cmd_stop;
 extern const struct cli_verb cmd_list;
 extern const struct cli_verb cmd_logs;
+extern const struct cli_verb cmd_supervise;
 extern const struct cli_verb cmd_commit;
 extern const struct cli_verb cmd_diff;
 extern const struct cli_verb cmd_merge;

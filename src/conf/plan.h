@@ -49,6 +49,11 @@ struct plan_secret {
 #define PLAN_SLUG_MAX	63
 #define PLAN_PROMPT_MAX (64u << 10)
 
+/* Of a supervised bottle: what the agent's configuration calls the server that it asks, and where a
+ * file in Claude Code's form names it (whoever runs in there). */
+#define PLAN_MCP_NAME "claude-bottle"
+#define PLAN_MCP_FILE "/etc/claude-bottle/mcp.json"
+
 struct plan_env {
 	char *name, *value;
 };
@@ -70,8 +75,9 @@ struct plan {
 	enum plan_backend backend; /* of the manifest; the flag and the variable win over it */
 	char **command;		   /* NULL-terminated argv of the agent */
 	size_t n_command;
-	char *prompt;	      /* the text below the agent's head, or --prompt; may be NULL */
-	struct plan_env *env; /* the manifest's own, visible to the agent; placeholders included */
+	bool is_command_given; /* by the user; else the provider's own */
+	char *prompt;	       /* the text below the agent's head, or --prompt; may be NULL */
+	struct plan_env *env;  /* the manifest's own, visible to the agent; placeholders included */
 	size_t n_env;
 	char **expose; /* host folders bound read-only at the same path (native) */
 	size_t n_expose;
@@ -150,7 +156,5 @@ const char *plan_workspace_name(enum plan_workspace w); /* "none", "clone", "mou
 bool plan_workspace_parse(struct str name, enum plan_workspace *out)
 	__attribute__((warn_unused_result));
 const char *plan_on_canary_name(enum plan_on_canary c); /* "record", "pause", "stop" */
-bool plan_on_canary_parse(struct str name, enum plan_on_canary *out)
-	__attribute__((warn_unused_result));
 const char *plan_backend_name(enum plan_backend b);
 int plan_backend_parse(struct str name, enum plan_backend *out, struct err *e) _fallible_;

@@ -12,8 +12,6 @@
  * that the human has open, another user of this host, another server on this loopback. Each rule
  * says whom it is against, where it stands. Whoever runs as the same user needs no page: the
  * keeper's socket is open to them (keeper.h).
- *
- * Asking a keeper holds the loop for as long as the keeper takes: there is one human.
  */
 #include "face/web.h"
 
@@ -163,6 +161,8 @@ static int web_start(struct web *w, const struct face_web_options *o, struct err
 	/* A regular file cannot be waited for, and what is in it is nobody's key. */
 	if (loop_add(w->loop, &w->input, STDIN_FILENO, EPOLLIN, NULL) < 0)
 		w->input.fd = -1;
+	/* What web_work.c starts is waited for through its pipe alone. */
+	(void)signal(SIGCHLD, SIG_IGN);
 	loop_timer_set(w->loop, &w->refresh, WEB_REFRESH_MS);
 	loop_timer_set(w->loop, &w->heartbeat, WEB_HEARTBEAT_MS);
 	return 0;

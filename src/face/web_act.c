@@ -72,24 +72,6 @@ static void bad(struct web_answer *a)
 	answer_error(a, 400, "not what was expected");
 }
 
-/* {"verdict": …, "text": …} */
-static void tell(struct web_answer *a, const char *verdict, struct str text)
-{
-	a->status = 200;
-	a->type = "application/json";
-	if (buf_printf(&a->text, "{\"verdict\":\"%s\",\"text\":", verdict) < 0 ||
-	    text_json(&a->text, text) < 0 || buf_append_str(&a->text, STR_LIT("}")) < 0)
-		answer_error(a, 500, "too much to say");
-}
-
-static void tell_done(struct web_answer *a, int r, const struct buf *said, const struct err *e)
-{
-	if (r < 0)
-		answer_error(a, 503, e->text);
-	else
-		tell(a, "decided", buf_str(said));
-}
-
 void act_session(const struct web_call *call, struct web_answer *a)
 {
 	static const char *const keys[] = {"token", NULL};
@@ -159,70 +141,59 @@ void act_decide(const struct web_call *call, struct web_answer *a)
 {
 	static const char *const keys[] = {"slug",    "id",	 "hash",     "granted", "scope",
 					   "release", "minutes", "manifest", "answer",	NULL};
-	static const char *const verdicts[] = {[STORE_DECIDED] = "decided",
-					       [STORE_NO_SUCH] = "no-such",
-					       [STORE_ALREADY] = "already",
-					       [STORE_STALE] = "stale",
-					       [STORE_FORBIDDEN] = "forbidden"};
 	_cleanup_json_ json_t *root = parse(call->body, keys);
-	_cleanup_(buf_free) struct buf said = BUF_INIT(4096);
-	struct face_decision d = {.face = "web"};
-	enum store_verdict verdict = STORE_STALE;
-	struct err e = ERR_INIT;
+	struct web_work work = {.kind = WEB_DECIDE, .decision.face = "web"};
 	const char *unseen;
 
-	if (!root || !parse_decision(root, &d)) {
+	if (!root || !parse_decision(root, &work.decision)) {
 		bad(a);
 		return;
 	}
-	unseen = check_seen(call, &d);
+	unseen = check_seen(call, &work.decision);
 	if (unseen)
-		tell(a, "stale", str_of(unseen));
-	else if (face_decide(&d, &verdict, &said, &e) < 0)
-		answer_error(a, 503, e.text);
+		answer_verdict(a, "stale", str_of(unseen));
 	else
-		tell(a, verdicts[verdict], buf_str(&said));
+		work_start(call->conn, &work, a);
 }
 
 void act_revoke(const struct web_call *call, struct web_answer *a)
 {
 	static const char *const keys[] = {"slug", "id", NULL};
 	_cleanup_json_ json_t *root = parse(call->body, keys);
-	_cleanup_(buf_free) struct buf said = BUF_INIT(4096);
-	const char *slug = get_slug(root);
-	struct err e = ERR_INIT;
+	struct web_work work = {
+		.kind = WEB_REVOKE,
+		.decision = {.slug = get_slug(root), .id = get_id(root), .face = "web"}};
 
-	if (!slug || get_id(root) == 0)
+	if (!work.decision.slug || work.decision.id == 0)
 		bad(a);
 	else
-		tell_done(a, face_revoke(slug, get_id(root), "web", &said, &e), &said, &e);
+		work_start(call->conn, &work, a);
 }
 
 void act_pause(const struct web_call *call, struct web_answer *a)
 {
 	static const char *const keys[] = {"slug", "paused", NULL};
 	_cleanup_json_ json_t *root = parse(call->body, keys);
-	_cleanup_(buf_free) struct buf said = BUF_INIT(4096);
 	const json_t *paused = json_object_get(root, "paused");
-	const char *slug = get_slug(root);
-	struct err e = ERR_INIT;
+	struct web_work work = {.kind = WEB_PAUSE,
+				.decision = {.slug = get_slug(root), .face = "web"},
+				.is_paused = json_is_true(paused)};
 
-	if (!slug || !json_is_boolean(paused))
+	if (!work.decision.slug || !json_is_boolean(paused))
 		bad(a);
 	else
-		tell_done(a, face_pause(slug, json_is_true(paused), "web", &said, &e), &said, &e);
+		work_start(call->conn, &work, a);
 }
 
 void act_stop(const struct web_call *call, struct web_answer *a)
 {
 	static const char *const keys[] = {"slug", NULL};
 	_cleanup_json_ json_t *root = parse(call->body, keys);
-	_cleanup_(buf_free) struct buf said = BUF_INIT(4096);
-	const char *slug = get_slug(root);
-	struct err e = ERR_INIT;
+	struct web_work work = {.kind = WEB_STOP,
+				.decision = {.slug = get_slug(root), .face = "web"}};
 
-	if (!slug)
+	if (!work.decision.slug)
 		bad(a);
 	else
-		tell_done(a, face_stop_now(slug, &said, &e), &said, &e);
+		work_start(call->conn, &work, a);
 }

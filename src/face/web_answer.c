@@ -56,3 +56,12 @@ void answer_error(struct web_answer *a, unsigned status, const char *text)
 	    text_json(&a->text, str_of(text)) < 0 || buf_append_str(&a->text, STR_LIT("}")) < 0)
 		buf_reset(&a->text);
 }
+
+void answer_verdict(struct web_answer *a, const char *verdict, struct str text)
+{
+	a->status = 200;
+	a->type = "application/json";
+	if (buf_printf(&a->text, "{\"verdict\":\"%s\",\"text\":", verdict) < 0 ||
+	    text_json(&a->text, text) < 0 || buf_append_str(&a->text, STR_LIT("}")) < 0)
+		answer_error(a, 500, "too much to say");
+}

@@ -17,6 +17,16 @@
 
 #define DRAIN_MAX_BYTES (256u << 10)
 
+static void drop(struct web *w, struct loop_watch *watch)
+{
+	int fd = watch->fd;
+
+	if (fd < 0)
+		return;
+	loop_del(w->loop, watch);
+	(void)close(fd);
+}
+
 void conn_close(struct web_conn *c)
 {
 	struct web *w = c->web;
@@ -24,15 +34,12 @@ void conn_close(struct web_conn *c)
 	if (c->state == WEB_CONN_FREE)
 		return;
 	loop_timer_del(w->loop, &c->timer);
-	if (c->watch.fd >= 0) {
-		int fd = c->watch.fd;
-
-		loop_del(w->loop, &c->watch);
-		(void)close(fd);
-	}
+	drop(w, &c->watch);
+	drop(w, &c->work);
 	buf_free(&c->in);
 	buf_free(&c->out);
-	*c = (struct web_conn){.watch.fd = -1};
+	buf_free(&c->result);
+	*c = (struct web_conn){.watch.fd = -1, .work.fd = -1};
 }
 
 void conn_close_all(struct web *w)
@@ -83,8 +90,9 @@ static bool flush(struct web_conn *c)
 	return true;
 }
 
-static void answer(struct web_conn *c, const struct web_answer *a)
+void conn_answer(struct web_conn *c, const struct web_answer *a)
 {
+	drop(c->web, &c->work);
 	buf_init(&c->out, WEB_ANSWER_MAX_BYTES + WEB_HEAD_MAX_BYTES);
 	if (answer_write(a, &c->out) < 0) {
 		conn_close(c);
@@ -102,7 +110,7 @@ static void answer(struct web_conn *c, const struct web_answer *a)
 
 static void answer_bare(struct web_conn *c, unsigned status)
 {
-	answer(c, &(struct web_answer){.status = status, .is_bare = true});
+	conn_answer(c, &(struct web_answer){.status = status, .is_bare = true});
 }
 
 /* True once the head is there and the request goes on. */
@@ -129,7 +137,7 @@ static bool take_head(struct web_conn *c)
 		return false;
 	c->route = route_find(c, &a);
 	if (!c->route)
-		answer(c, &a);
+		conn_answer(c, &a);
 	buf_free(&a.text);
 	return c->route != NULL;
 }
@@ -137,7 +145,7 @@ static bool take_head(struct web_conn *c)
 static void take_request(struct web_conn *c)
 {
 	struct web_answer a = {.text = BUF_INIT(WEB_ANSWER_MAX_BYTES)};
-	struct web_call call = {.web = c->web, .head = &c->head};
+	struct web_call call = {.web = c->web, .conn = c, .head = &c->head};
 	size_t end;
 
 	if (!take_head(c))
@@ -153,7 +161,8 @@ static void take_request(struct web_conn *c)
 		answer_error(&a, 401, "this session is over");
 	else
 		c->route->fn(&call, &a);
-	answer(c, &a);
+	if (c->state == WEB_CONN_READ)
+		conn_answer(c, &a);
 	buf_free(&a.text);
 }
 
@@ -173,7 +182,7 @@ static void on_readable(struct web_conn *c)
 		return;
 	}
 	c->drained += n > 0 ? (size_t)n : 0;
-	/* Who listens to events has nothing more to say. */
+	/* Who listens, or waits, has nothing more to say. */
 	if (n <= 0 || c->state != WEB_CONN_DRAIN || c->drained > DRAIN_MAX_BYTES)
 		conn_close(c);
 }
@@ -194,10 +203,17 @@ static void on_late(struct loop_timer *t)
 {
 	struct web_conn *c = (struct web_conn *)((char *)t - offsetof(struct web_conn, timer));
 
-	if (c->state == WEB_CONN_READ && buf_len(&c->in) > 0)
+	struct web_answer a = {.text = BUF_INIT(1024)};
+
+	if (c->state == WEB_CONN_READ && buf_len(&c->in) > 0) {
 		answer_bare(c, 408);
-	else
+	} else if (c->state == WEB_CONN_WORK) {
+		answer_error(&a, 503, "the keeper does not answer: look again");
+		conn_answer(c, &a);
+		buf_free(&a.text);
+	} else {
 		conn_close(c);
+	}
 }
 
 static struct web_conn *take_place(struct web *w)
@@ -229,6 +245,7 @@ void conn_accept(struct web *w)
 	if (!c)
 		return;
 	*c = (struct web_conn){.watch = {.fd = -1, .fn = on_event},
+			       .work.fd = -1,
 			       .timer.fn = on_late,
 			       .web = w,
 			       .order = ++w->n_accepted};

@@ -13,11 +13,13 @@
 
 #define WEB_HEAD_MAX_BYTES   16384u
 #define WEB_BODY_MAX_BYTES   8192u
+#define WEB_WORK_MAX_BYTES   32768u
 #define WEB_ANSWER_MAX_BYTES (8u << 20)
 
 #define WEB_TOKEN_MS	 60000u
 #define WEB_READ_MS	 3000u	/* from the connection to the end of the request */
 #define WEB_WRITE_MS	 20000u /* the whole answer */
+#define WEB_WORK_MS	 60000u /* longer than a face waits for a keeper */
 #define WEB_DRAIN_MS	 1000u
 #define WEB_HEARTBEAT_MS 15000u
 #define WEB_REFRESH_MS	 250u
@@ -49,17 +51,18 @@ struct web_session {
 enum web_conn_state {
 	WEB_CONN_FREE,
 	WEB_CONN_READ,
+	WEB_CONN_WORK,
 	WEB_CONN_WRITE,
 	WEB_CONN_EVENTS,
 	WEB_CONN_DRAIN
 };
 
 struct web_conn {
-	struct loop_watch watch;
+	struct loop_watch watch, work;
 	struct loop_timer timer;
 	struct web *web;
 	enum web_conn_state state;
-	struct buf in, out;
+	struct buf in, out, result;
 	size_t seen;		/* bytes of in without the end of a head */
 	size_t head_bytes;	/* 0 until the head is complete */
 	struct http1_head head; /* its slices lie in in, which does not move */
@@ -116,6 +119,8 @@ struct web_session *gate_redeem(struct web *w, struct str token);
 
 void conn_accept(struct web *w);
 void conn_close(struct web_conn *c);
+/* After this c may be gone. */
+void conn_answer(struct web_conn *c, const struct web_answer *a);
 void conn_close_all(struct web *w);
 void conn_close_session(struct web *w, uint64_t session);
 /* The version, or a heartbeat, to everyone who listens. */
@@ -126,6 +131,7 @@ void conn_tell(struct web *w, bool is_heartbeat);
 /* What is asked, once it is known by whom. */
 struct web_call {
 	struct web *web;
+	struct web_conn *conn;
 	struct web_session *session; /* NULL where none is needed */
 	struct http1_head *head;
 	struct str rest; /* of the path, behind the route's */
@@ -150,6 +156,23 @@ const struct web_route *route_find(struct web_conn *c, struct web_answer *a);
 int answer_write(const struct web_answer *a, struct buf *out) _fallible_;
 /* {"error": text}, with this status. */
 void answer_error(struct web_answer *a, unsigned status, const char *text);
+
+/* {"verdict": verdict, "text": text} */
+void answer_verdict(struct web_answer *a, const char *verdict, struct str text);
+
+/* --- web_work.c --- */
+
+enum web_work_kind { WEB_DECIDE, WEB_REVOKE, WEB_PAUSE, WEB_STOP };
+
+struct web_work {
+	enum web_work_kind kind;
+	struct face_decision decision; /* of the others: slug, id and face */
+	bool is_paused;
+};
+
+/* Has it done, and c answered when it is; or a is the answer at once. w lives as long as the call.
+ */
+void work_start(struct web_conn *c, const struct web_work *w, struct web_answer *a);
 
 /* --- web_show.c and web_act.c --- */
 

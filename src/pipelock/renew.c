@@ -8,7 +8,7 @@ static const char *renew_reason(const struct pipelock *p, struct relay_exchange 
 
 	if (p->is_paused)
 		return RENEW_PAUSED;
-	if (ex->is_spent)
+	if (ex->is_spent || ex->spend_id != 0)
 		return NULL;
 	d = x->is_connect ? policy_decide_authority(p->policy->policy, x->req.host, x->req.port)
 			  : policy_decide(p->policy->policy, x->req.host, x->req.port,

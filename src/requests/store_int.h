@@ -1,6 +1,7 @@
 /* Between the files of the store. */
 #pragma once
 
+#include "base/clean.h"
 #include "requests/store.h"
 
 #include <sqlite3.h>
@@ -26,10 +27,14 @@ struct store {
 /* Brings a file, empty or of an older version, to the last of the steps: all of them or none. */
 int store_migrate(struct store *s, const struct store_step *steps, size_t n,
 		  struct err *e) _fallible_;
+
+/* --- store_sql.c --- */
+
 /* -errno with e for a result of SQLite's; -EBADMSG for a file that is damaged or none. */
 int store_fail(const struct store *s, const char *doing, struct err *e) _fallible_;
-
-/* --- statements --- */
+/* The same of damage that was found otherwise. */
+int store_refuse_damage(const struct store *s, const char *what, const char *why,
+			struct err *e) _fallible_;
 
 static inline void store_stmt_p(sqlite3_stmt **q)
 {

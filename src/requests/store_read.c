@@ -5,17 +5,14 @@
 #include "base/mem.h"
 
 #include <errno.h>
+#include <stdio.h>
 
-static int refuse_row(struct store *s, uint64_t id, struct err *e)
+static int refuse_row(struct store *s, uint64_t id, const struct err *why, struct err *e)
 {
-	char why[ERR_TEXT_MAX] = "";
+	char what[64];
 
-	if (e)
-		memcpy(why, e->text, sizeof(why));
-	return err_set(
-		e, -EBADMSG,
-		"request %llu of bottle \"%s\" is damaged (%.200s); nothing is granted by it",
-		(unsigned long long)id, s->slug, why);
+	(void)snprintf(what, sizeof(what), "request %llu", (unsigned long long)id);
+	return store_refuse_damage(s, what, why->text, e);
 }
 
 int store_read_request(struct store *s, sqlite3_stmt *q, struct request *out, struct err *e)
@@ -40,9 +37,7 @@ int store_read_request(struct store *s, sqlite3_stmt *q, struct request *out, st
 	if (change_from_json(&out->change, store_column_str(q, 2), &why) < 0 ||
 	    danger_from_json(&out->danger, store_column_str(q, 3), &why) < 0) {
 		change_free(&out->change);
-		if (e)
-			*e = why;
-		return refuse_row(s, out->id, e);
+		return refuse_row(s, out->id, &why, e);
 	}
 	return 0;
 }
@@ -97,6 +92,7 @@ int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ct
 		     struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *q = NULL;
+	struct err why = ERR_INIT;
 	int ret = store_prepare(s, &q,
 				"SELECT id,state,scope,release,until,change,manifest,is_written "
 				"FROM grants ORDER BY id",
@@ -114,8 +110,8 @@ int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ct
 		bool goes_on;
 
 		store_column_blob(q, 6, g.manifest, sizeof(g.manifest));
-		if (change_from_json(&g.change, store_column_str(q, 5), e) < 0)
-			return refuse_row(s, g.id, e);
+		if (change_from_json(&g.change, store_column_str(q, 5), &why) < 0)
+			return refuse_row(s, g.id, &why, e);
 		goes_on = fn(&g, ctx);
 		change_free(&g.change);
 		if (!goes_on)

@@ -76,7 +76,7 @@ def test_finds_its_human_over_mcp(make_home, stub, authority, claude_code):
     home = make_home()
     write(home, stub, authority, expose=[claude_code], supervise=True,
           env={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"})
-    asked = {"host": "docs.example.test", "methods": ["GET"], "reason": "The documentation is there."}
+    asked = {"host": "docs.example.test", "methods": ["GET"], "reason": "The documentation is there.", "wait_seconds": 0}
     stub.pause, stub.tool = 0, ("mcp__claude-bottle__request_egress", asked)
     p = start(home, f"{claude_code}/claude", "--allowedTools", stub.tool[0])
     _, result = deltas_of(p)

@@ -57,8 +57,8 @@ def one_round(home, docs, rng):
     try:
         agent = asking.Agent(lambda script: running.exec("sh", "-c", script).stdout)
         human = asking.Human(home, running.slug)
-        number = agent.call("request_egress", host="docs.example.test", reason="round")["id"]
-        bystander = agent.call("request_egress", host="other.example.test", reason="never approved")["id"]
+        number = agent.call("request_egress", host="docs.example.test", reason="round", wait_seconds=0)["id"]
+        bystander = agent.call("request_egress", host="other.example.test", reason="never approved", wait_seconds=0)["id"]
         seen = human.show(number)
         name, wait = rng.choice(VICTIMS), rng.uniform(0, SPAN_S)
         victim = None if name == "cli" else victim_of(running, name, None)

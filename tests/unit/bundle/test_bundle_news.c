@@ -20,7 +20,7 @@
 
 #define ROUTE(host)                                                                                \
 	",{\"host\":\"" host "\",\"ports\":[443],\"methods\":[\"GET\"],\"paths\":[],"              \
-	"\"on_match\":\"block\",\"websocket\":false}"
+	"\"on_match\":\"block\",\"websocket\":false,\"grant\":7,\"once\":false}"
 
 static void send_policy(struct bundle *b, unsigned generation, int config)
 {
@@ -135,6 +135,8 @@ static void test_refused(void **state)
 		{"\"paused\":", "\"pauses\":"},
 		{"\"bearer\"", "\"token\""},
 		{"/api/**", "/**"},
+		/* Of the manifest, with a credential or not. */
+		{"other.example.com", "evil.example.com"},
 		{"\"resolve\":[]",
 		 "\"resolve\":[{\"host\":\"a.example.com\",\"address\":\"192.0.2.1\"}]"},
 		{"}", "}}"},

@@ -10,13 +10,34 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 struct fake fake;
+struct fake_done *fake_done;
+
+void fake_reset(void)
+{
+	void *p = fake_done;
+
+	for (size_t i = 0; i < fake.n; i++)
+		request_free(&fake.requests[i]);
+	free(fake.requests);
+	fake = (struct fake){0};
+	if (!p)
+		p = mmap(NULL, sizeof(*fake_done), PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		abort();
+	fake_done = memset(p, 0, sizeof(*fake_done));
+}
 
 static void print_visible(const char *what, const char *slug, uint64_t id, const char *more)
 {
-	(void)printf("%s %s %llu %s\n", what, slug, (unsigned long long)id, more);
-	(void)fflush(stdout);
+	FILE *out = fake.out ? fake.out : stdout;
+
+	(void)fprintf(out, "%s %s %llu %s\n", what, slug, (unsigned long long)id, more);
+	(void)fflush(out);
 }
 
 static char *copy(const char *s)
@@ -64,13 +85,21 @@ uint64_t fake_add(enum ask_kind kind, const char *host, enum danger_level level,
 		add_finding(r, DANGER_UPLOAD_RULE, level, "anybody can fetch what is put there");
 	memset(r->hash, (int)(r->id & 0xff), sizeof(r->hash));
 	fake.n++;
-	fake.is_changed = true;
+	fake_done->is_changed = true;
 	return r->id;
 }
 
+/* With what became of it. */
 static struct request *find(uint64_t id)
 {
-	return id >= 1 && id <= fake.n ? &fake.requests[id - 1] : NULL;
+	struct request *r = id >= 1 && id <= fake.n ? &fake.requests[id - 1] : NULL;
+
+	if (r && fake_done->states[id]) {
+		r->state = fake_done->states[id];
+		r->scope = fake_done->scopes[id];
+		r->decided = 1700009999;
+	}
+	return r;
 }
 
 /* --- face.h --- */
@@ -84,7 +113,7 @@ int face_open(struct face **out, struct err *e)
 	(void)e;
 	*out = mem_zalloc(sizeof(**out));
 	(void)snprintf((*out)->bottle.entry.slug, sizeof((*out)->bottle.entry.slug), FAKE_SLUG);
-	(*out)->bottle.entry.is_alive = true;
+	(*out)->bottle.entry.is_alive = (*out)->bottle.entry.is_supervised = true;
 	(void)snprintf((*out)->bottle.manifest, sizeof((*out)->bottle.manifest), "%s",
 		       fake.manifest ? fake.manifest : "");
 	return 0;
@@ -102,11 +131,11 @@ int face_refresh(struct face *f, bool *changed, struct err *e)
 	(void)e;
 	if (fake.on_refresh)
 		fake.on_refresh();
-	for (size_t i = 0; i < fake.n; i++)
-		n += fake.requests[i].state == REQUEST_PENDING;
+	*changed = fake_done->is_changed;
+	fake_done->is_changed = false;
+	for (uint64_t id = 1; id <= fake.n; id++)
+		n += find(id)->state == REQUEST_PENDING;
 	f->bottle.n_pending = n;
-	*changed = fake.is_changed;
-	fake.is_changed = false;
 	return 0;
 }
 
@@ -129,10 +158,12 @@ int face_each(struct face *f, const char *slug, unsigned states, size_t limit, f
 	(void)slug;
 	(void)e;
 	for (size_t i = 0, n = 0; i < fake.n && n < limit; i++) {
-		if (!(states & 1u << fake.requests[i].state))
+		const struct request *r = find(i + 1);
+
+		if (!(states & 1u << r->state))
 			continue;
 		n++;
-		if (!fn(FAKE_SLUG, &fake.requests[i], ctx))
+		if (!fn(FAKE_SLUG, r, ctx))
 			break;
 	}
 	return 0;
@@ -157,14 +188,14 @@ int face_each_grant(struct face *f, const char *slug, face_grant_fn *fn, void *c
 	(void)f;
 	(void)e;
 	for (size_t i = 0; i < fake.n; i++) {
-		const struct request *r = &fake.requests[i];
+		const struct request *r = find(i + 1);
 		struct grant g = {.id = r->id,
 				  .state = GRANT_ACTIVE,
 				  .scope = r->scope,
 				  .until = r->until,
 				  .change = r->change};
 
-		if (r->state == REQUEST_GRANTED && !fake.is_revoked[r->id % FAKE_REVOKED_MAX] &&
+		if (r->state == REQUEST_GRANTED && !fake_done->is_revoked[r->id] &&
 		    !fn(slug, &g, ctx))
 			break;
 	}
@@ -178,6 +209,8 @@ int face_decide(const struct face_decision *d, enum store_verdict *out, struct b
 	char more[1024], answer[600];
 
 	(void)e;
+	if (fake.on_decide)
+		fake.on_decide(d);
 	text_visible_cstr(answer, sizeof(answer), str_of(d->answer ? d->answer : ""));
 	(void)snprintf(more, sizeof(more), "granted=%d scope=%d release=%d seconds=%llu answer=%s",
 		       d->is_granted, (int)d->scope, (int)d->release,
@@ -189,10 +222,9 @@ int face_decide(const struct face_decision *d, enum store_verdict *out, struct b
 	       : memcmp(r->hash, d->hash, 32) != 0 ? STORE_STALE
 						   : STORE_DECIDED;
 	if (*out == STORE_DECIDED) {
-		r->state = d->is_granted ? REQUEST_GRANTED : REQUEST_REFUSED;
-		r->scope = d->scope;
-		r->decided = 1700009999;
-		fake.is_changed = true;
+		fake_done->states[d->id] = d->is_granted ? REQUEST_GRANTED : REQUEST_REFUSED;
+		fake_done->scopes[d->id] = d->scope;
+		fake_done->is_changed = true;
 	}
 	return buf_printf(said, "%s", *out == STORE_DECIDED ? "done" : "not done");
 }
@@ -201,15 +233,20 @@ int face_revoke(const char *slug, uint64_t id, const char *face, struct buf *sai
 {
 	(void)e;
 	print_visible("revoke", slug, id, face);
-	fake.is_revoked[id % FAKE_REVOKED_MAX] = fake.is_changed = true;
+	if (id < FAKE_REQUESTS_MAX)
+		fake_done->is_revoked[id] = true;
+	fake_done->is_changed = true;
 	return buf_printf(said, "revoked");
 }
 
 int face_pause(const char *slug, bool is_paused, const char *face, struct buf *said, struct err *e)
 {
-	(void)e;
 	print_visible(is_paused ? "pause" : "resume", slug, 0, face);
-	fake.is_changed = true;
+	if (strcmp(slug, FAKE_HUNG) == 0 && !is_paused)
+		return err_set(e, -EIO, "the keeper went away; look again");
+	if (strcmp(slug, FAKE_HUNG) == 0)
+		(void)sleep(1);
+	fake_done->is_changed = true;
 	return buf_printf(said, "%s", is_paused ? "paused" : "resumed");
 }
 

@@ -34,6 +34,7 @@ int main(int argc, char **argv)
 	if (argc < 3 || str_to_u64(str_of(argv[1]), 65535, &port) < 0 ||
 	    str_to_u64(str_of(argv[2]), 100000, &count) < 0)
 		return 2;
+	fake_reset();
 	fake.manifest = argc > 3 ? argv[3] : NULL;
 	o.port = (uint16_t)port;
 	(void)signal(SIGUSR1, on_usr1);

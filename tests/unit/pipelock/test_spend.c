@@ -249,27 +249,52 @@ static void test_a_spent_one_goes_on(void **state)
 	client_close(&c);
 }
 
-/* Revoked, or paused, while the keeper has not answered. */
-static void test_revoked_while_it_waits(void **state)
+/* The policy without the grant comes while the keeper's answer is on its way: only that says
+ * whether the grant was used for this request, or revoked before. */
+static void test_renewed_while_it_waits(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 4; i++) {
 		struct client c = client_tunnel(w, host_once);
 		unsigned before = w->requests;
 		struct ask a;
 
-		send_text(&c, i ? POST_ONCE("3") "abc" : GET_ONCE);
+		send_text(&c, i % 2 ? POST_ONCE("3") "abc" : GET_ONCE);
 		a = asked();
-		assert_true(world_renew(w, i ? &once : NULL, (size_t)i, i));
-		assert_int_equal(client_response(&c, answer, sizeof(answer)), 403);
-		assert_non_null(strstr(answer, i ? "network-paused" : "host-not-allowed"));
-		/* Too late. */
-		say(&a, ASK_GRANTED);
-		assert_asks_nothing();
+		assert_true(world_renew(w, NULL, 0, false));
+		(void)usleep(20000);
 		assert_int_equal(w->requests, before);
+		say(&a, i < 2 ? ASK_GRANTED : ASK_UNKNOWN);
+		if (i < 2)
+			assert_int_equal(client_response(&c, answer, sizeof(answer)), 200);
+		else
+			assert_refused(&c);
+		assert_int_equal(w->requests, before + (i < 2));
+		/* Its tunnel ends with it. */
+		assert_true(client_read(&c, answer, sizeof(answer)) <= 0);
 		client_close(&c);
 		assert_true(world_renew(w, &once, 1, false));
+		world_records_drop(w);
 	}
+}
+
+static void test_paused_while_it_waits(void **state)
+{
+	struct client c = client_tunnel(w, host_once);
+	unsigned before = w->requests;
+	struct ask a;
+
+	(void)state;
+	send_text(&c, GET_ONCE);
+	a = asked();
+	assert_true(world_renew(w, &once, 1, true));
+	assert_int_equal(client_response(&c, answer, sizeof(answer)), 403);
+	assert_non_null(strstr(answer, "network-paused"));
+	/* Too late. */
+	say(&a, ASK_GRANTED);
+	assert_asks_nothing();
+	assert_int_equal(w->requests, before);
+	client_close(&c);
 }
 
 /* The last test: nothing can be asked any more. */
@@ -296,7 +321,8 @@ int main(void)
 		cmocka_unit_test_setup(test_with_a_body, each),
 		cmocka_unit_test_setup(test_a_standing_route_wins, each),
 		cmocka_unit_test_setup(test_a_spent_one_goes_on, each),
-		cmocka_unit_test_setup(test_revoked_while_it_waits, each),
+		cmocka_unit_test_setup(test_renewed_while_it_waits, each),
+		cmocka_unit_test_setup(test_paused_while_it_waits, each),
 		cmocka_unit_test_setup(test_no_keeper, each),
 	};
 
