@@ -19,8 +19,7 @@
 #define SCAN_AT_ONCE PROBE_TARGETS_MAX
 #define SCAN_MS	     50
 
-static const uint16_t services[] = {SERVICE_PORT_PIPELOCK, SERVICE_PORT_DNS, SERVICE_PORT_GITGATE,
-				    SERVICE_PORT_SUPERVISE};
+static const uint16_t services[] = {SERVICE_PORT_PIPELOCK, SERVICE_PORT_DNS, SERVICE_PORT_GITGATE};
 
 static bool is_service(unsigned port)
 {
@@ -28,7 +27,7 @@ static bool is_service(unsigned port)
 		if (services[i] == port)
 			return true;
 	}
-	return false;
+	return port == SERVICE_PORT_SUPERVISE && getenv(SERVICE_SUPERVISE_ENV);
 }
 
 /* --- the bundle's ports --- */
