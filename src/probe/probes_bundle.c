@@ -19,15 +19,19 @@
 #define SCAN_AT_ONCE PROBE_TARGETS_MAX
 #define SCAN_MS	     50
 
-static const uint16_t services[] = {SERVICE_PORT_PIPELOCK, SERVICE_PORT_DNS, SERVICE_PORT_GITGATE};
+static const uint16_t services[] = {SERVICE_PORT_PIPELOCK, SERVICE_PORT_DNS, SERVICE_PORT_GITGATE,
+				    SERVICE_PORT_SUPERVISE};
 
+/* That this bottle's bundle serves. */
 static bool is_service(unsigned port)
 {
+	if (port == SERVICE_PORT_SUPERVISE)
+		return getenv(SERVICE_SUPERVISE_ENV) != NULL;
 	for (size_t i = 0; i < ARRAY_LEN(services); i++) {
 		if (services[i] == port)
 			return true;
 	}
-	return port == SERVICE_PORT_SUPERVISE && getenv(SERVICE_SUPERVISE_ENV);
+	return false;
 }
 
 /* --- the bundle's ports --- */
