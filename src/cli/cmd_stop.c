@@ -28,7 +28,8 @@
 enum { OPT_ALL, OPT_NOW };
 static const struct cli_option options[] = {
 	[OPT_ALL] = {"all", 'a', NULL, "every running bottle", 0},
-	[OPT_NOW] = {"now", 0, NULL, "kill all at once, network included, without a chance to finish", 0},
+	[OPT_NOW] = {"now", 0, NULL,
+		     "kill all at once, network included, without a chance to finish", 0},
 };
 
 /* One that was asked to end. */

@@ -49,6 +49,11 @@ int face_each_record(struct face *f, const char *slug, size_t limit, face_line_f
 int face_each_told(struct face *f, const char *slug, size_t limit, face_line_fn *fn, void *ctx,
 		   struct err *e) _fallible_;
 
+/* Who decided what, seeing what: the newest first. */
+int face_each_audit(struct face *f, const char *slug, size_t limit,
+		    bool (*fn)(const struct audit_line *l, void *ctx), void *ctx,
+		    struct err *e) _fallible_;
+
 /* --- what a human does --- */
 
 struct face_decision {
@@ -87,4 +92,5 @@ const char *face_scope_name(enum ask_scope s);
 
 int face_request_json(struct buf *out, const char *slug, const struct request *r) _fallible_;
 int face_bottle_json(struct buf *out, const struct face_bottle *b) _fallible_;
+int face_audit_json(struct buf *out, const struct audit_line *l) _fallible_;
 int face_grant_json(struct buf *out, const char *slug, const struct grant *g) _fallible_;

@@ -6,10 +6,11 @@
 #include "base/clean.h"
 
 /* Kept open from one look to the next: three descriptors each. */
-#define FACE_STORES_MAX	 128
-#define FACE_LIST_MS	 500 /* how often the folders are looked through */
-#define FACE_DEAD_LOOKED 64  /* of the bottles that have ended, the last ones, when none is named  \
-			      */
+#define FACE_STORES_MAX 128
+#define FACE_LIST_MS	500 /* how often the folders are looked through */
+#define FACE_DEAD_LOOKED                                                                           \
+	64 /* of the bottles that have ended, the last ones, when none is named                    \
+	    */
 #define FACE_KEPT_PENDING 10000 /* of one bottle */
 
 /* A request as far as its place among others needs it. */

@@ -14,12 +14,6 @@ static const char *const grant_names[] = {
 	[GRANT_REVOKED] = "revoked",
 	[GRANT_EXPIRED] = "expired",
 };
-static const char *const kind_names[] = {
-	[ASK_EGRESS] = "egress",
-	[ASK_RELEASE] = "release",
-	[ASK_PUSH] = "push",
-	[ASK_CAPABILITY] = "capability",
-};
 static const char *const scope_names[] = {
 	"", [ASK_ONCE] = "once", [ASK_BOTTLE] = "bottle", [ASK_ALWAYS] = "always"};
 static const char *const release_names[] = {"", [ASK_PASS] = "pass", [ASK_REDACT] = "redact"};
@@ -43,7 +37,7 @@ const char *face_grant_state_name(enum grant_state s)
 
 const char *face_kind_name(enum ask_kind k)
 {
-	return NAME_OF(kind_names, k);
+	return change_kind_name(k);
 }
 
 const char *face_scope_name(enum ask_scope s)
@@ -79,7 +73,7 @@ static int put_change(struct buf *out, const struct change *c)
 	change_summary(c, summary, sizeof(summary));
 	r = put_string(out, "summary", summary);
 	if (r == 0)
-		r = put_string(out, "kind", NAME_OF(kind_names, c->kind));
+		r = put_string(out, "kind", face_kind_name(c->kind));
 	if (r == 0)
 		r = buf_append_str(out, STR_LIT(",\"change\":"));
 	return r == 0 ? change_to_json(c, out) : r;
@@ -145,6 +139,25 @@ int face_grant_json(struct buf *out, const char *slug, const struct grant *g)
 	if (r == 0)
 		r = buf_printf(out, ",\"written\":%s}", g->is_written ? "true" : "false");
 	return r;
+}
+
+int face_audit_json(struct buf *out, const struct audit_line *l)
+{
+	const struct {
+		const char *key, *value;
+	} texts[] = {{"what", l->what},
+		     {"who", l->who},
+		     {"face", l->face},
+		     {"detail", l->detail},
+		     {"seen", l->seen}};
+	int r = buf_printf(out, "{\"time\":%llu,\"request\":%llu", (unsigned long long)l->time,
+			   (unsigned long long)l->request);
+
+	for (size_t i = 0; r == 0 && i < ARRAY_LEN(texts); i++)
+		r = put_string(out, texts[i].key, texts[i].value);
+	if (r == 0)
+		r = put_hash(out, "hash", l->hash);
+	return r == 0 ? buf_append_str(out, STR_LIT("}")) : r;
 }
 
 int face_bottle_json(struct buf *out, const struct face_bottle *b)

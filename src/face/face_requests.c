@@ -29,7 +29,7 @@ static void walk_put(struct walk *w, const struct face_key *k)
 	w->keys[w->n++].bottle = w->bottle;
 }
 
-static bool walk_add(const struct request *r, void *ctx)
+static bool walk_add(const struct store_key *r, void *ctx)
 {
 	struct walk *w = ctx;
 	bool is_pending = r->state == REQUEST_PENDING && w->f->bottles[w->bottle].entry.is_alive;
@@ -58,7 +58,7 @@ static int walk_bottle(struct walk *w, unsigned states, struct err *e)
 			walk_put(w, &k->pending[i]);
 		states &= ~pending;
 	}
-	return states ? store_each(w->stores[w->bottle], states, 0, w->limit, walk_add, w, e) : 0;
+	return states ? store_each_key(w->stores[w->bottle], states, w->limit, walk_add, w, e) : 0;
 }
 
 static int compare_keys(const void *a, const void *b)
@@ -177,6 +177,22 @@ int face_each_grant(struct face *f, const char *slug, face_grant_fn *fn, void *c
 	r = face_store(f, i, &s, e);
 	if (r == 0)
 		r = store_each_grant(s, show_grant, &gs, e);
+	face_store_done(f, i, s);
+	return r == -ENOENT ? 0 : r;
+}
+
+int face_each_audit(struct face *f, const char *slug, size_t limit,
+		    bool (*fn)(const struct audit_line *l, void *ctx), void *ctx, struct err *e)
+{
+	struct store *s = NULL;
+	size_t i;
+	int r = face_find(f, slug, &i, e);
+
+	if (r < 0)
+		return r;
+	r = face_store(f, i, &s, e);
+	if (r == 0)
+		r = store_each_audit(s, limit, fn, ctx, e);
 	face_store_done(f, i, s);
 	return r == -ENOENT ? 0 : r;
 }
