@@ -278,12 +278,12 @@ static int play_keeper(const char *answer, pid_t *pid)
 
 static json_t *heard(int fd, pid_t pid, char type)
 {
-	_cleanup_close_ int closing = fd;
 	struct str text = STR_NULL;
 	json_t *j;
 
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	assert_int_equal(io_read_all(fd, 8192, &text, NULL), 0);
+	close_fd(&fd);
 	assert_true(text.n > 1);
 	assert_int_equal(text.p[0], type);
 	j = json_loadb(text.p + 1, text.n - 1, JSON_REJECT_DUPLICATES, NULL);
