@@ -74,9 +74,8 @@ static void on_input(struct loop_watch *watch, uint32_t events)
 
 /* --- what is new --- */
 
-static void on_refresh(struct loop_timer *t)
+void web_look(struct web *w)
 {
-	struct web *w = (struct web *)((char *)t - offsetof(struct web, refresh));
 	bool is_changed = false;
 
 	/* What could not be read is in face_trouble(). */
@@ -84,6 +83,13 @@ static void on_refresh(struct loop_timer *t)
 		w->version++;
 		conn_tell(w, false);
 	}
+}
+
+static void on_refresh(struct loop_timer *t)
+{
+	struct web *w = (struct web *)((char *)t - offsetof(struct web, refresh));
+
+	web_look(w);
 	loop_timer_set(w->loop, t, WEB_REFRESH_MS);
 }
 

@@ -4,11 +4,12 @@
  * nothing follows; and takes what still comes for a moment, so that the answer is not lost to a
  * reset. Or it becomes a stream of events, which lives until either side ends it.
  *
- * There are few places. Whoever has not shown that they belong to a session (any process of this
- * host can connect) loses theirs to the next that comes, the oldest first; so nobody can keep the
+ * There are few places. Whoever has not shown that they belong to a session (any program of the
+ * user's can connect) loses theirs to the next that comes, the oldest first; so nobody can keep the
  * human out by holding connections.
  */
 #include "base/clean.h"
+#include "base/log.h"
 #include "base/timeutil.h"
 #include "face/web_int.h"
 
@@ -234,12 +235,24 @@ static struct web_conn *take_place(struct web *w)
 	return oldest;
 }
 
+static bool is_welcome(struct web *w, int fd)
+{
+	int r = peer_check(fd);
+
+	if (r < 0 && r != -EPERM && !w->has_warned) {
+		w->has_warned = true;
+		log_warn("a connection was refused, as the kernel does not say whose it is: %s",
+			 strerror(-r));
+	}
+	return r == 0;
+}
+
 void conn_accept(struct web *w)
 {
 	_cleanup_close_ int fd = accept4(w->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	struct web_conn *c;
 
-	if (fd < 0)
+	if (fd < 0 || !is_welcome(w, fd))
 		return;
 	c = take_place(w);
 	if (!c)

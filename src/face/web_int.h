@@ -85,6 +85,7 @@ struct web {
 	struct web_session sessions[WEB_SESSIONS_MAX];
 	uint64_t n_sessions, n_accepted;
 	uint64_t version; /* of what the page shows */
+	bool has_warned;  /* that an owner cannot be told */
 	struct web_conn conns[WEB_CONNS_MAX];
 };
 
@@ -98,6 +99,9 @@ struct web_answer {
 	bool is_bare;	   /* nothing about who answers */
 	bool is_stream;	   /* what follows is endless */
 };
+
+/* Looks whether anything is new, and tells those who listen. */
+void web_look(struct web *w);
 
 /* --- web_gate.c: who may ask what --- */
 
@@ -114,6 +118,12 @@ struct web_session *gate_session_of(struct web *w, uint64_t number);
 /* Takes the one-time token, and makes a session of it. NULL, and after a few times no token is good
  * any more. */
 struct web_session *gate_redeem(struct web *w, struct str token);
+
+/* --- web_peer.c --- */
+
+/* 0 if the other end is a process of this user's, or root's. -EPERM: of another; else the kernel
+ * does not say. */
+int peer_check(int conn) _fallible_;
 
 /* --- web_conn.c: connections --- */
 

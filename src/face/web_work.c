@@ -75,6 +75,8 @@ static void work_end(struct web_conn *c)
 	}
 	if (a.status == 0)
 		answer_error(&a, 503, "it is not known what became of it: look again");
+	/* Whoever asks next sees what came of it. */
+	web_look(c->web);
 	conn_answer(c, &a);
 	buf_free(&a.text);
 }

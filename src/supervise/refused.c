@@ -43,7 +43,8 @@ static bool is_terminated(const char *text, size_t size)
 
 bool refused_add(struct refused *f, const struct record *r)
 {
-	if (r->verdict != RECORD_BLOCK || !is_terminated(r->role, sizeof(r->role)) ||
+	if ((r->verdict != RECORD_BLOCK && r->verdict != RECORD_HOLD) ||
+	    !is_terminated(r->role, sizeof(r->role)) ||
 	    !is_terminated(r->reason, sizeof(r->reason)) ||
 	    !is_terminated(r->rule, sizeof(r->rule)) ||
 	    !is_terminated(r->scanner, sizeof(r->scanner)) ||
@@ -88,6 +89,8 @@ static json_t *refused_item(const struct policy *p, const struct record *r)
 	(void)snprintf(path, sizeof(path), "%.*s", (int)strcspn(r->path, "?"), r->path);
 	refused_text(item, "record", id);
 	refused_text(item, "by", r->role);
+	if (r->verdict == RECORD_HOLD)
+		(void)json_object_set_new(item, "held", json_true());
 	refused_text(item, "reason", r->reason);
 	refused_text(item, "rule", r->rule);
 	refused_text(item, "method", r->method);

@@ -1,6 +1,6 @@
 /*
- * What was refused lately: copies of the records of blocks, which the record role passes on, in a
- * ring. They are the agent's own requests; nothing else comes this way.
+ * What was refused or held lately: copies of the records of these, which the record role passes
+ * on, in a ring. They are the agent's own requests; nothing else comes this way.
  */
 #pragma once
 

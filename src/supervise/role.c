@@ -115,10 +115,8 @@ int supervise_role_main(struct bundle_role_env *env)
 	int status;
 
 	if (role_start(env, &e) < 0 ||
-	    /* FILE: a new configuration is a memory file. */
-	    bundle_role_seal(env, &limits, false,
-			     PRIV_SECCOMP_ACCEPT | PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_FILE,
-			     &e) < 0)
+	    bundle_role_seal(env, &limits, false, PRIV_SECCOMP_ACCEPT | PRIV_SECCOMP_PASS_FD, &e) <
+		    0)
 		die("%s", e.text);
 	bundle_role_ready(env);
 	status = loop_run(role.loop);

@@ -54,6 +54,7 @@
 	"{\"type\":\"object\",\"properties\":{"                                                    \
 	"\"refusals\":{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{"         \
 	"\"record\":{\"type\":\"string\"},\"by\":{\"type\":\"string\"},"                           \
+	"\"held\":{\"type\":\"boolean\",\"description\":\"It waited for a human.\"},"              \
 	"\"reason\":{\"type\":\"string\"},\"rule\":{\"type\":\"string\"},"                         \
 	"\"method\":{\"type\":\"string\"},\"host\":{\"type\":\"string\"},"                         \
 	"\"port\":{\"type\":\"integer\"},\"path\":{\"type\":\"string\"},"                          \

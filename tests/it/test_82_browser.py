@@ -9,15 +9,17 @@ import time
 
 import pytest
 
+import asking
+import bottle
 import browser as browser_module
-import bottle as bottle_module
+import standin
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests", "unit", "face"))
 
 import web_world  # noqa: E402
 
-BUILD = os.path.dirname(bottle_module.executable())
+BUILD = os.path.dirname(bottle.executable())
 PROGRAM = os.path.join(BUILD, "tests", "unit", "face", "web_driver")
 ARTIFACTS = os.path.join(BUILD, "artifacts")
 
@@ -33,20 +35,29 @@ def chromium():
 
 @pytest.fixture
 def server():
-    with web_world.Server(PROGRAM, 10) as s:
+    with web_world.driver(PROGRAM, 10) as s:
         yield s
 
 
-@pytest.fixture
-def page(chromium, server):
+def enter(chromium, server):
     p = chromium.page()
     p.size(1100, 800)
     p.go(f"{server.origin}/#{server.token}")
     p.wait("document.getElementById('link').textContent === 'live'")
+    return p
+
+
+def leave(page):
+    """Nothing that the page did was against its own policy."""
+    assert [c for c in page.complaints() if "favicon" not in c] == []
+    page.call("Page.close")
+
+
+@pytest.fixture
+def page(chromium, server):
+    p = enter(chromium, server)
     yield p
-    # Nothing that the page did was against its own policy.
-    assert [c for c in p.complaints() if "favicon" not in c] == []
-    p.call("Page.close")
+    leave(p)
 
 
 def decided(server):
@@ -88,9 +99,9 @@ def test_keys(server, page):
     assert "Too fast" in page.text("#said") or "Read on" in page.text("#said")
     wait_ready(page)
     page.key("b")
-    page.wait("document.getElementById('said').textContent === 'done'")
-    page.key("j")
-    page.key("Enter")
+    page.wait("document.getElementById('detail').hidden")
+    assert page.text("#said") == "done"
+    page.key("Enter")  # the next one
     page.wait("document.getElementById('detail').dataset.id === 'coder-1/2'")
     page.key("r")
     page.type("not that one")
@@ -217,19 +228,101 @@ def test_new_ones_come_by_themselves(server, page):
 
 
 def test_ten_thousand(chromium):
-    with web_world.Server(PROGRAM, 9990) as server:
-        page = chromium.page()
-        page.size(1100, 800)
-        page.go(f"{server.origin}/#{server.token}")
-        page.wait("document.getElementById('waiting-title').textContent === 'Waiting (9994)'")
-        page.wait("document.getElementById('link').textContent === 'live'")
+    with web_world.driver(PROGRAM, 9990) as server:
+        page = enter(chromium, server)
+        assert page.text("#waiting-title") == "Waiting (9994)"
         page.key("End")
         page.wait("document.getElementById('list').innerText.includes('h9989.example.com')")
         page.key("End")
         page.key("Enter")
         page.wait("document.getElementById('detail').dataset.id === 'coder-1/9995'")
         assert page.eval("document.querySelectorAll('.row').length") < 60
-        page.call("Page.close")
+        leave(page)
+
+
+# --- with a bottle ---
+
+@pytest.fixture
+def supervised(make_home, upstream, authority):
+    """A home whose bottle may ask for docs.example.test, and it."""
+    with standin.Upstream(authority, ["docs.example.test"], stem="docs") as docs:
+        home = make_home()
+        home.manifest = home.write_bottle(
+            "box", routes=[bottle.route("api.example.test")], supervise=True, ca=authority.path,
+            resolve={"api.example.test": upstream.address, "docs.example.test": docs.address})
+        home.write_agent()
+        with home.background() as running:
+            yield home, running
+
+
+def fetch(running):
+    return running.exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10",
+                        "https://docs.example.test/json").stdout.strip()
+
+
+def shown_by_itself(page, slug, number):
+    """Opens a request that comes while one looks."""
+    page.wait(f"""document.querySelector("#list [data-id='{slug}/{number}']") !== null""")
+    page.click(f"#list [data-id='{slug}/{number}']")
+    page.wait(f"document.getElementById('detail').dataset.id === '{slug}/{number}'")
+    wait_ready(page)
+
+
+def test_a_bottle_is_granted_what_it_asks_for(chromium, supervised):
+    home, running = supervised
+    agent = asking.Agent(lambda script: running.exec("sh", "-c", script).stdout)
+    with web_world.Server(home.argv(["supervise", "--web"]), env=home.env(), cwd=home.cwd) as server:
+        page = enter(chromium, server)
+        assert fetch(running) in ("403", "000")
+        asked = agent.call("request_egress", host="docs.example.test", reason="<b>to</b> read \u202e it", wait_seconds=0)
+        shown_by_itself(page, running.slug, asked["id"])
+        assert "<b>to</b> read \\u{202e} it" in page.text("#reason")
+        assert "docs.example.test" in page.text("#change")
+        page.key("b")
+        # What the verdict says is in force by then.
+        page.wait("document.getElementById('said').className === 'good'")
+        assert fetch(running) == "200", page.text("#said") + home.logs_of_all()
+        assert agent.call("request_status", id=asked["id"])["state"] == "granted"
+        page.click("summary")
+        page.click("#grants [data-focus]")
+        page.wait("document.getElementById('grants-count').textContent === '0'")
+        assert fetch(running) in ("403", "000")
+        # Always, after the difference was on the screen.
+        with open(home.manifest) as f:
+            before = f.read()
+        asked = agent.call("request_egress", host="docs.example.test", reason="again", wait_seconds=0)
+        shown_by_itself(page, running.slug, asked["id"])
+        page.key("a")
+        page.wait("document.getElementById('ask').open && !document.getElementById('ask-yes').disabled")
+        diff = page.text("#ask-text")
+        assert any(line.startswith("+") and "docs.example.test" in line for line in diff.splitlines()), diff
+        with open(home.manifest) as f:
+            assert f.read() == before
+        page.click("#ask-yes")
+        page.wait("document.getElementById('said').className === 'good'")
+        with open(home.manifest) as f:
+            assert 'docs.example.test' in f.read().replace(before, "")
+        assert fetch(running) == "200"
+        # One that is refused is told why.
+        asked = agent.call("request_egress", host="other.example.test", reason="more", wait_seconds=0)
+        shown_by_itself(page, running.slug, asked["id"])
+        page.key("r")
+        page.type("not today")
+        page.key("Enter")
+        page.wait("document.getElementById('said').className === 'good'")
+        told = agent.call("request_status", id=asked["id"])
+        assert (told["state"], told["reason"]) == ("refused", "not today")
+        # The kill switch.
+        page.click(f"[data-focus='pause/{running.slug}']")
+        page.wait("document.getElementById('bottles').innerText.includes('network paused')")
+        assert fetch(running) in ("403", "000")
+        page.click(f"[data-focus='stop/{running.slug}']")
+        page.wait("document.getElementById('ask').open")
+        page.click("#ask-yes")
+        page.wait("document.getElementById('said').className === 'good'", 20)
+        assert bottle.wait_until(lambda: running.process.poll() is not None, 10)
+        leave(page)
+        assert server.close()[0] == 0
 
 
 # --- what other pages try ---

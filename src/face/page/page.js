@@ -45,8 +45,11 @@ function button(text, fn, key, focus) {
 	return b;
 }
 
-/* A list drawn anew, with the focus where it was. */
+/* A list drawn anew if there is anything new in it, with the focus where it was. */
 function replace(list, items) {
+	const isSameAs = (item, i) => item.outerHTML === list.children[i].outerHTML;
+	if (items.length === list.children.length && items.every(isSameAs))
+		return;
 	const active = document.activeElement;
 	const at = list.contains(active) ? active.dataset.focus : undefined;
 	list.replaceChildren(...items);
@@ -219,7 +222,7 @@ function rowAt(i) {
 
 /* --- the list --- */
 
-const ROW = 4 * parseFloat(getComputedStyle(document.documentElement).fontSize);
+const ROW = 4.5 * parseFloat(getComputedStyle(document.documentElement).fontSize);
 const drawn = new Map(); // index: element
 
 function isSame(a, b) {
@@ -304,8 +307,9 @@ function move(by) {
 function drawBottles() {
 	replace($('bottles'), state.bottles.map((b) => {
 		const li = make('li');
-		const status = [b.agent, b.alive ? (b.paused ? 'network paused' : b.state) : 'ended'].filter(Boolean);
-		li.append(make('span', `${b.slug} · ${status.join(' · ')} · ${b.pending} waiting`, 'text'));
+		const status = [b.slug, b.agent, b.alive ? (b.paused ? 'network paused' : b.state) : 'ended',
+			`${b.pending} waiting`];
+		li.append(make('span', status.filter(Boolean).join(' · '), 'text'));
 		if (b.alive && b.supervised !== false)
 			li.append(button(b.paused ? 'Give the network back' : 'Pause the network', () => pause(b), '', `pause/${b.slug}`));
 		if (b.alive)
@@ -349,7 +353,7 @@ async function act(path, body) {
 		say(e.message, 'bad');
 		return 'failed';
 	} finally {
-		refreshSoon();
+		await refresh().catch(refreshSoon);
 	}
 }
 
@@ -390,12 +394,13 @@ function fieldsOf(change) {
 		if (!known.has(key)) // what this page does not know is shown all the same
 			names.push([key, key]);
 	}
-	return names.map(([key, name]) => [name, textOf(change[key])]).filter(([, text]) => text !== '');
+	return names.map(([key, name]) => [name, textOf(change[key], key === 'paths' ? '\n' : ', ')])
+		.filter(([, text]) => text !== '');
 }
 
-function textOf(value) {
+function textOf(value, between) {
 	if (Array.isArray(value))
-		return value.map(textOf).join('\n');
+		return value.map((v) => textOf(v, between)).join(between);
 	return typeof value === 'object' && value !== null ? JSON.stringify(value) : String(value);
 }
 
@@ -440,9 +445,12 @@ function hide() {
 	$('list').focus();
 }
 
-function worst() {
-	return open.request.findings.some((f) => f.level === 'never') ? 'never' :
-		open.request.findings.some((f) => f.level === 'warning') ? 'warning' : '';
+/* The findings with their levels; what this page does not know is the worst. */
+function findings() {
+	return open.request.findings.map((f, i) => ({
+		rule: f.rule, text: f.text,
+		level: ['note', 'warning'].includes(open.levels[i]) ? open.levels[i] : 'never',
+	}));
 }
 
 /* [key, text, what the decision says] for each way in which this request can be granted. */
@@ -480,9 +488,9 @@ function drawDetail() {
 		dd.dir = 'ltr';
 		return [make('dt', name), dd];
 	}));
-	$('findings').replaceChildren(...r.findings.map((f) => {
+	$('findings').replaceChildren(...findings().map((f) => {
 		const li = make('li', undefined, f.level);
-		li.append(make('span', `${RANK[f.level] || f.level} `, 'level'), make('span', `${f.rule}: ${f.text}`, 'text'));
+		li.append(make('span', `${RANK[f.level]} `, 'level'), make('span', `${f.rule}: ${f.text}`, 'text'));
 		return li;
 	}));
 	$('findings-part').hidden = r.findings.length === 0;
@@ -495,7 +503,7 @@ function drawDetail() {
 
 function drawActions(r) {
 	const list = [];
-	if (r.state === 'pending' && worst() !== 'never') {
+	if (r.state === 'pending' && !findings().some((f) => f.level === 'never')) {
 		for (const [key, text] of waysOf(r)) {
 			const b = button(text, () => grant(key), key);
 			b.dataset.grants = key;
@@ -511,7 +519,7 @@ function drawActions(r) {
 /* Why it cannot be approved now; empty when it can. */
 function reasonNot(key) {
 	const r = open.request;
-	const forbids = r.findings.find((f) => f.level === 'never');
+	const forbids = findings().find((f) => f.level === 'never');
 	if (forbids)
 		return `It cannot be granted here; only the manifest, by hand, can. ${forbids.text}`;
 	if (r.state !== 'pending')
@@ -574,7 +582,7 @@ async function grant(key) {
 	// All of the decision is fixed before anything more is asked.
 	const r = open.request;
 	const decision = {slug: r.slug, id: r.id, hash: r.hash, granted: true, ...way[2]};
-	const warnings = r.findings.filter((f) => f.level === 'warning').map((f) => `${f.rule}: ${f.text}`);
+	const warnings = findings().filter((f) => f.level === 'warning').map((f) => `${f.rule}: ${f.text}`);
 	if (key === 't') {
 		const minutes = await question({title: 'For how many minutes?', prompt: 'Minutes', yes: 'Approve', value: '30'});
 		if (minutes === null)
@@ -614,7 +622,7 @@ async function decide(decision) {
 	const verdict = await act('/api/decide', decision);
 	if (verdict === 'decided' && open && isSame(open.request, decision)) {
 		hide();
-		state.selected = null;
+		select(state.at); // the next, which has taken its place
 	}
 }
 

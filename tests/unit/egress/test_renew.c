@@ -149,7 +149,9 @@ static void test_paused(void **state)
 	assert_true(world_renew(w, NULL, 0, true));
 	expect_ended(&agent);
 	/* The connection that was given away, while who has it holds on to it. */
+	assert_int_equal(io_wait(peer, POLLIN, 5000), 1);
 	assert_int_equal(read(peer, text, sizeof(text)), 0);
+	assert_int_equal(io_wait(fd, POLLIN, 5000), 1);
 	assert_int_equal(read(fd, text, sizeof(text)), 0);
 	close_fd(&fd);
 	close_fd(&asker);

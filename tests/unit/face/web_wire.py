@@ -1,4 +1,5 @@
 """The page's server, byte by byte: web_wire.py PROGRAM."""
+import os
 import signal
 import socket
 import sys
@@ -6,7 +7,7 @@ import threading
 import time
 import unittest
 
-from web_world import Answer, Server, read_all, wait_for
+from web_world import Answer, driver, read_all, wait_for
 
 PROGRAM = sys.argv.pop(1)
 HASH = {n: f"{n:02x}" * 32 for n in range(1, 200)}
@@ -48,10 +49,10 @@ class Slow(threading.Thread):
 class WebTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(PROGRAM, 300)
+        cls.server = driver(PROGRAM, 300)
         cls.session = cls.server.open()
         # Of a server of its own, as others' connections take the place of such ones.
-        cls.slow_server = Server(PROGRAM)
+        cls.slow_server = driver(PROGRAM)
         cls.slow = Slow(cls.slow_server)
 
     @classmethod
@@ -331,7 +332,7 @@ class TokenTest(unittest.TestCase):
         return server.ask("POST", "/api/session", headers, {"token": token})
 
     def test_once(self):
-        with Server(PROGRAM) as server:
+        with driver(PROGRAM) as server:
             token = server.token
             # In the path or the query it is nothing.
             self.assertNotIn("set-cookie", server.ask("GET", f"/?token={token}").fields)
@@ -349,36 +350,51 @@ class TokenTest(unittest.TestCase):
             self.assertEqual(self.redeem(server, again).status, 200)
 
     def test_few_tries(self):
-        with Server(PROGRAM) as server:
+        with driver(PROGRAM) as server:
             for i in range(8):
                 self.assertEqual(self.redeem(server, f"{i:064x}").status, 401)
             self.assertEqual(self.redeem(server, server.token).status, 401)
             self.assertEqual(self.redeem(server, server.enter()).status, 200)
 
     def test_the_oldest_session_ends(self):
-        with Server(PROGRAM) as server:
+        with driver(PROGRAM) as server:
             sessions = [server.open()] + [server.open(server.enter()) for _ in range(4)]
             self.assertEqual([server.ask("GET", "/api/state", s).status for s in sessions],
                              [401, 200, 200, 200, 200])
 
     def test_one_address_only(self):
-        with Server(PROGRAM) as server:
+        with driver(PROGRAM) as server:
             with self.assertRaises(OSError):
                 socket.create_connection(("127.0.0.2", server.port), timeout=1)
             with self.assertRaises(OSError):
                 socket.create_connection(("::1", server.port), timeout=1)
 
+    @unittest.skipIf(os.getuid() != 0, "needs root: another user connects")
+    def test_other_users_get_nothing(self):
+        with driver(PROGRAM) as server:
+            get = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+            os.seteuid(65534)
+            try:  # a socket is its maker's
+                theirs = socket.socket()
+            finally:
+                os.seteuid(0)
+            with theirs as s:
+                s.connect(("127.0.0.1", server.port))
+                s.sendall(get)
+                self.assertEqual(read_all(s), b"")
+            self.assertIn(b"HTTP/1.1 200", server.raw(get))
+
     def test_given_port_again_at_once(self):
-        with Server(PROGRAM) as server:
+        with driver(PROGRAM) as server:
             port = server.port
             server.open()
             self.assertEqual(server.close()[0], 0)
-        with Server(PROGRAM, port=port) as server:
+        with driver(PROGRAM, port=port) as server:
             self.assertEqual(server.port, port)
             server.open()
 
     def test_ends_with_its_streams(self):
-        with Server(PROGRAM) as server:
+        with driver(PROGRAM) as server:
             session = server.open()
             head = "".join(f"{k}: {v}\r\n" for k, v in session.items())
             with server.connect() as s:

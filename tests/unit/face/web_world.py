@@ -7,9 +7,11 @@ import time
 
 
 class Server:
-    def __init__(self, program, count=0, port=0, manifest=None):
-        self.process = subprocess.Popen([program, str(port), str(count), *([manifest] if manifest else [])],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    """Any program that serves the page; it tells its address on standard output."""
+
+    def __init__(self, argv, **how):
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+                                        **how)
         self.port = 0
         self.token = self.next_token()
 
@@ -70,6 +72,11 @@ class Server:
         a = self.ask("POST", "/api/session", body={"token": token or self.token})
         assert a.status == 200, a
         return {"Cookie": a.fields["set-cookie"].split(";")[0], "X-Claude-Bottle": a.json["secret"]}
+
+
+def driver(program, count=0, port=0, manifest=None):
+    """The page's server over a face without bottles."""
+    return Server([program, str(port), str(count), *([manifest] if manifest else [])])
 
 
 class Answer:

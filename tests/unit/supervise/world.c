@@ -80,7 +80,7 @@ static void world_listen(struct world *w)
 	assert_return_code(bind(w->listen_fd, (struct sockaddr *)&a, sizeof(a)), errno);
 	assert_return_code(listen(w->listen_fd, 128), errno);
 	assert_return_code(getsockname(w->listen_fd, (struct sockaddr *)&a, &n), errno);
-	w->port = ntohs(a.sin_port);
+	w->port = w->host_port = ntohs(a.sin_port);
 }
 
 static void world_serve(struct world *w)
@@ -245,7 +245,7 @@ int world_begin(struct world *w, const char *body)
 			     "Content-Type: application/json\r\n"
 			     "Accept: application/json, text/event-stream\r\n"
 			     "Content-Length: %zu\r\n%s%s%s%s%s%s\r\n%s",
-			     w->port, strlen(body), w->session[0] ? "Mcp-Session-Id: " : "",
+			     w->host_port, strlen(body), w->session[0] ? "Mcp-Session-Id: " : "",
 			     w->session, w->session[0] ? "\r\n" : "",
 			     w->version ? "MCP-Protocol-Version: " : "",
 			     w->version ? w->version : "", w->version ? "\r\n" : "", body);

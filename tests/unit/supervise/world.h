@@ -25,7 +25,7 @@ struct world {
 	struct mcp_config protocol;
 	struct policy policy;
 	int listen_fd, keeper_fd, desk_fd;
-	uint16_t port;
+	uint16_t port, host_port; /* to dial; what Host says */
 	struct loop_timer stop;
 	/* The keeper: each ask is kept, and answered with this, unless it is silent. */
 	struct loop_watch keeper;
