@@ -91,7 +91,7 @@ static void set_row(struct ui *u, size_t at)
 	/* Read further before the end of what is there is reached. */
 	if (u->now.is_more && at + UI_LIST_STEP / 4 >= u->now.n_rows &&
 	    u->wanted.limit < FACE_SHOWN_MAX)
-		u->wanted.limit = u->now.n_rows + UI_LIST_STEP;
+		u->wanted.limit = 2 * u->now.n_rows;
 	if (u->wanted.limit > FACE_SHOWN_MAX)
 		u->wanted.limit = FACE_SHOWN_MAX;
 	if (!u->bottle[0])
