@@ -86,7 +86,18 @@ static int node_new(struct builder *b, const yaml_event_t *event, enum yaml_kind
 	(*out)->kind = kind;
 	(*out)->line = (unsigned)event->start_mark.line + b->first_line;
 	(*out)->column = (unsigned)event->start_mark.column + 1;
+	(*out)->end_line = (*out)->line;
 	return 0;
+}
+
+/* A block's text ends where the next line begins. */
+static unsigned end_line_of(const struct builder *b, const yaml_event_t *event)
+{
+	unsigned line = (unsigned)event->end_mark.line + b->first_line;
+
+	return event->end_mark.column == 0 && event->end_mark.line > event->start_mark.line
+		       ? line - 1
+		       : line;
 }
 
 static void node_add(struct yaml_node *parent, struct yaml_node *child)
@@ -110,6 +121,7 @@ static int build_scalar(struct builder *b, const yaml_event_t *event, struct yam
 	}
 	(*out)->text = str_slice(str_dup(text), text.n);
 	(*out)->is_plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+	(*out)->end_line = end_line_of(b, event);
 	return 0;
 }
 
@@ -150,6 +162,8 @@ static int build_children(struct builder *b, struct yaml_node *parent, yaml_even
 
 		if (ret < 0)
 			return ret;
+		if (event.type == end && parent->is_flow)
+			parent->end_line = end_line_of(b, &event);
 		if (event.type == end)
 			return 0;
 		ret = build_node(b, &event, depth + 1, &child);
@@ -159,6 +173,7 @@ static int build_children(struct builder *b, struct yaml_node *parent, yaml_even
 			ret = check_key(b, parent, child);
 		if (ret < 0)
 			return ret;
+		parent->end_line = child->end_line;
 		node_add(parent, take_ptr(&child));
 	}
 }
@@ -187,6 +202,10 @@ static int build_node(struct builder *b, yaml_event_t *event, unsigned depth,
 			       event->data.sequence_start.tag, &n);
 	else
 		return refuse_at(b, event->start_mark, "a value was expected here");
+	if (ret == 0)
+		n->is_flow = is_mapping
+				     ? event->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE
+				     : event->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE;
 	if (ret == 0)
 		ret = build_children(
 			b, n, is_mapping ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT, depth);

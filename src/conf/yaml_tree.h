@@ -19,7 +19,9 @@ struct yaml_node {
 	enum yaml_kind kind;
 	struct str text; /* of a scalar; NUL-terminated, without a NUL inside */
 	bool is_plain;	 /* a scalar without quotes: may stand for true, 12 or nothing */
+	bool is_flow;	 /* a sequence or mapping in brackets */
 	unsigned line, column;
+	unsigned end_line;	     /* the last line that something of it stands in */
 	struct yaml_node **children; /* of a mapping: key, value, key, value … */
 	size_t n_children, cap_children;
 };

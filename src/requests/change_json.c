@@ -5,15 +5,20 @@
 #include "requests/change.h"
 
 #include "base/clean.h"
-#include "base/json.h"
 #include "base/text.h"
+#include "requests/canon.h"
 
 #include <errno.h>
 #include <openssl/sha.h>
 
+static int put(struct buf *out, const char *literal)
+{
+	return buf_append_str(out, str_of(literal));
+}
+
 static int put_text(struct buf *out, const char *key, const char *value)
 {
-	int ret = buf_printf(out, ",\"%s\":", key);
+	int ret = put(out, key);
 
 	return ret < 0 ? ret : text_json(out, str_of(value));
 }
@@ -29,22 +34,22 @@ static int put_hex(struct buf *out, const char *key, const uint8_t *p, size_t n)
 static int put_route(struct buf *out, const struct policy_route *r)
 {
 	const char *comma = "";
-	int ret = put_text(out, "host", r->host);
+	int ret = put_text(out, ",\"host\":", r->host);
 
 	if (ret == 0)
-		ret = buf_printf(out, ",\"ports\":[");
+		ret = put(out, ",\"ports\":[");
 	for (size_t i = 0; ret == 0 && i < r->n_ports; i++)
 		ret = buf_printf(out, "%s%u", i ? "," : "", r->ports[i]);
 	if (ret == 0)
-		ret = buf_printf(out, "],\"methods\":[");
+		ret = put(out, "],\"methods\":[");
 	for (unsigned m = 0; ret == 0 && m < POLICY_METHOD_COUNT; m++) {
 		if (!(r->methods & 1u << m))
 			continue;
-		ret = buf_printf(out, "%s\"%s\"", comma, policy_method_name((enum policy_method)m));
+		ret = put_text(out, comma, policy_method_name((enum policy_method)m));
 		comma = ",";
 	}
 	if (ret == 0)
-		ret = buf_printf(out, "],\"paths\":[");
+		ret = put(out, "],\"paths\":[");
 	for (size_t i = 0; ret == 0 && i < r->n_paths; i++) {
 		if (i > 0)
 			ret = buf_append(out, ",", 1);
@@ -63,10 +68,10 @@ static int put_release(struct buf *out, const struct change *c)
 	if (ret == 0)
 		ret = put_route(out, &c->route);
 	if (ret == 0)
-		ret = put_text(out, "rule", c->rule);
+		ret = put_text(out, ",\"rule\":", c->rule);
 	if (ret == 0)
-		ret = put_text(out, "where", c->where);
-	return ret < 0 ? ret : put_text(out, "shown", c->shown);
+		ret = put_text(out, ",\"where\":", c->where);
+	return ret < 0 ? ret : put_text(out, ",\"shown\":", c->shown);
 }
 
 static int put_push(struct buf *out, const struct change *c)
@@ -74,21 +79,21 @@ static int put_push(struct buf *out, const struct change *c)
 	int ret = put_hex(out, "hash", c->hash, sizeof(c->hash));
 
 	if (ret == 0)
-		ret = put_text(out, "host", c->route.host ? c->route.host : "");
+		ret = put_text(out, ",\"host\":", c->route.host ? c->route.host : "");
 	if (ret == 0)
-		ret = put_text(out, "remote", c->remote);
+		ret = put_text(out, ",\"remote\":", c->remote);
 	if (ret == 0)
-		ret = put_text(out, "ref", c->ref);
+		ret = put_text(out, ",\"ref\":", c->ref);
 	if (ret == 0)
-		ret = put_text(out, "old", c->old_oid);
+		ret = put_text(out, ",\"old\":", c->old_oid);
 	if (ret == 0)
-		ret = put_text(out, "new", c->new_oid);
-	return ret < 0 ? ret : put_text(out, "shown", c->shown);
+		ret = put_text(out, ",\"new\":", c->new_oid);
+	return ret < 0 ? ret : put_text(out, ",\"shown\":", c->shown);
 }
 
 int change_to_json(const struct change *c, struct buf *out)
 {
-	int ret = buf_printf(out, "{\"kind\":\"%s\"", change_kind_name(c->kind));
+	int ret = put_text(out, "{\"kind\":", change_kind_name(c->kind));
 
 	if (ret < 0)
 		return ret;
@@ -103,7 +108,7 @@ int change_to_json(const struct change *c, struct buf *out)
 		ret = put_push(out, c);
 		break;
 	case ASK_CAPABILITY:
-		ret = put_text(out, "words", c->words);
+		ret = put_text(out, ",\"words\":", c->words);
 		break;
 	default:
 		ret = -EINVAL;
@@ -111,85 +116,91 @@ int change_to_json(const struct change *c, struct buf *out)
 	return ret < 0 ? ret : buf_append(out, "}", 1);
 }
 
-/* What is missing, of another type or too long stays empty; then the bytes will differ. */
-static void get_text(const json_t *root, const char *key, char *out, size_t size)
+static void get_route(struct canon *c, struct ask *a)
 {
-	const json_t *v = json_object_get(root, key);
+	char name[16];
+	enum policy_method m;
+	size_t n = 0;
 
-	if (json_is_string(v))
-		(void)!str_to_cstr(out, size, str_of(json_string_value(v)));
-}
-
-static void get_hex(const json_t *root, const char *key, uint8_t *out, size_t n)
-{
-	const json_t *v = json_object_get(root, key);
-
-	if (json_is_string(v))
-		(void)!text_unhex(out, n, str_of(json_string_value(v)));
-}
-
-static void get_route(const json_t *root, struct ask *a)
-{
-	const json_t *ports = json_object_get(root, "ports"), *paths;
-	const json_t *methods = json_object_get(root, "methods");
-	size_t n = json_array_size(ports);
-
-	get_text(root, "host", a->host, sizeof(a->host));
-	for (size_t i = 0; i < n && i < ASK_PORTS_MAX; i++)
-		a->ports[a->n_ports++] = (uint16_t)json_integer_value(json_array_get(ports, i));
-	n = json_array_size(methods);
-	for (size_t i = 0; i < n && i < POLICY_METHOD_COUNT; i++) {
-		const char *name = json_string_value(json_array_get(methods, i));
-		enum policy_method m;
-
-		if (name && policy_method_parse(str_of(name), &m))
+	canon_expect(c, ",\"host\":");
+	canon_string(c, a->host, sizeof(a->host));
+	canon_expect(c, ",\"ports\":[");
+	do
+		a->ports[a->n_ports++] = (uint16_t)canon_number(c, 65535);
+	while (a->n_ports < ASK_PORTS_MAX && canon_next_is(c, ","));
+	canon_expect(c, "],\"methods\":[");
+	do {
+		canon_string(c, name, sizeof(name));
+		if (policy_method_parse(str_of(name), &m))
 			a->methods |= 1u << m;
-	}
-	paths = json_object_get(root, "paths");
-	n = json_array_size(paths);
-	for (size_t i = 0; i < n && i < ASK_PATHS_MAX; i++) {
-		const char *path = json_string_value(json_array_get(paths, i));
-
-		(void)!str_to_cstr(a->paths[a->n_paths++], ASK_PATH_SIZE, str_of(path));
-	}
+	} while (n++ < POLICY_METHOD_COUNT && canon_next_is(c, ","));
+	canon_expect(c, "],\"paths\":[");
+	do
+		canon_string(c, a->paths[a->n_paths++], ASK_PATH_SIZE);
+	while (a->n_paths < ASK_PATHS_MAX && canon_next_is(c, ","));
+	canon_expect(c, "]");
 }
 
-static void get_ask(const json_t *root, struct ask *a)
+static void get_text(struct canon *c, const char *key, char *out, size_t size)
 {
-	char kind[16] = "";
+	canon_expect(c, key);
+	canon_string(c, out, size);
+}
 
-	get_text(root, "kind", kind, sizeof(kind));
-	for (enum ask_kind k = ASK_EGRESS; k <= ASK_CAPABILITY; k++)
-		if (strcmp(kind, change_kind_name(k)) == 0)
-			a->kind = k;
-	get_hex(root, "hash", a->hash, sizeof(a->hash));
-	get_hex(root, "record", a->record, sizeof(a->record));
-	get_route(root, a);
-	get_text(root, "rule", a->rule, sizeof(a->rule));
-	get_text(root, "where", a->where, sizeof(a->where));
-	get_text(root, "shown", a->shown, sizeof(a->shown));
-	get_text(root, "remote", a->remote, sizeof(a->remote));
-	get_text(root, "ref", a->ref, sizeof(a->ref));
-	get_text(root, "old", a->old_oid, sizeof(a->old_oid));
-	get_text(root, "new", a->new_oid, sizeof(a->new_oid));
-	get_text(root, "words", a->reason, sizeof(a->reason));
+static void get_release(struct canon *c, struct ask *a)
+{
+	canon_expect(c, ",\"hash\":");
+	canon_hex(c, a->hash, sizeof(a->hash));
+	canon_expect(c, ",\"record\":");
+	canon_hex(c, a->record, sizeof(a->record));
+	get_route(c, a);
+	get_text(c, ",\"rule\":", a->rule, sizeof(a->rule));
+	get_text(c, ",\"where\":", a->where, sizeof(a->where));
+	get_text(c, ",\"shown\":", a->shown, sizeof(a->shown));
+}
+
+static void get_push(struct canon *c, struct ask *a)
+{
+	canon_expect(c, ",\"hash\":");
+	canon_hex(c, a->hash, sizeof(a->hash));
+	get_text(c, ",\"host\":", a->host, sizeof(a->host));
+	get_text(c, ",\"remote\":", a->remote, sizeof(a->remote));
+	get_text(c, ",\"ref\":", a->ref, sizeof(a->ref));
+	get_text(c, ",\"old\":", a->old_oid, sizeof(a->old_oid));
+	get_text(c, ",\"new\":", a->new_oid, sizeof(a->new_oid));
+	get_text(c, ",\"shown\":", a->shown, sizeof(a->shown));
+}
+
+static bool get_ask(struct str json, struct ask *a)
+{
+	struct canon c = {.rest = json};
+
+	if (canon_next_is(&c, "{\"kind\":\"egress\"")) {
+		a->kind = ASK_EGRESS;
+		get_route(&c, a);
+	} else if (canon_next_is(&c, "{\"kind\":\"release\"")) {
+		a->kind = ASK_RELEASE;
+		get_release(&c, a);
+	} else if (canon_next_is(&c, "{\"kind\":\"push\"")) {
+		a->kind = ASK_PUSH;
+		get_push(&c, a);
+	} else {
+		a->kind = ASK_CAPABILITY;
+		get_text(&c, "{\"kind\":\"capability\",\"words\":", a->reason, sizeof(a->reason));
+	}
+	canon_expect(&c, "}");
+	return !c.is_bad && c.rest.n == 0;
 }
 
 int change_from_json(struct change *out, struct str json, struct err *e)
 {
-	_cleanup_json_ json_t *root = NULL;
 	_cleanup_(buf_free) struct buf again = BUF_INIT(CHANGE_JSON_MAX_BYTES);
 	struct ask a = {0};
-	json_error_t why;
 	int ret;
 
 	*out = (struct change){0};
-	if (json.n > CHANGE_JSON_MAX_BYTES)
-		return err_set(e, -EINVAL, "change: larger than %d bytes", CHANGE_JSON_MAX_BYTES);
-	root = json_loadb(json.p ? json.p : "", json.n, JSON_REJECT_DUPLICATES, &why);
-	if (!root)
-		return err_set(e, -EINVAL, "change: not JSON: %s", why.text);
-	get_ask(root, &a);
+	if (json.n > CHANGE_JSON_MAX_BYTES || !get_ask(json, &a))
+		return err_set(e, -EINVAL, "change: not in canonical form");
 	ret = change_from_ask(out, &a, e);
 	if (ret < 0)
 		return ret;

@@ -5,9 +5,9 @@
 #include "requests/danger_int.h"
 
 #include "base/clean.h"
-#include "base/json.h"
 #include "base/text.h"
 #include "conf/risky_path.h"
+#include "requests/canon.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -447,8 +447,11 @@ int danger_to_json(const struct danger *d, struct buf *out)
 	int ret = buf_append(out, "[", 1);
 
 	for (size_t i = 0; ret == 0 && i < d->n; i++) {
-		ret = buf_printf(out, "%s{\"rule\":\"%s\",\"text\":", i ? "," : "",
-				 danger_rule_name(d->findings[i].rule));
+		ret = buf_append_str(out, i ? STR_LIT(",{\"rule\":\"") : STR_LIT("{\"rule\":\""));
+		if (ret == 0)
+			ret = buf_append_str(out, str_of(danger_rule_name(d->findings[i].rule)));
+		if (ret == 0)
+			ret = buf_append_str(out, STR_LIT("\",\"text\":"));
 		if (ret == 0)
 			ret = text_json(out, str_of(d->findings[i].text));
 		if (ret == 0)
@@ -457,38 +460,47 @@ int danger_to_json(const struct danger *d, struct buf *out)
 	return ret < 0 ? ret : buf_append(out, "]", 1);
 }
 
-static int read_finding(struct danger_finding *f, const json_t *v)
+static bool get_finding(struct canon *c, struct danger_finding *f)
 {
-	const char *rule = json_string_value(json_object_get(v, "rule"));
-	const char *text = json_string_value(json_object_get(v, "text"));
+	char name[32];
 
-	if (!rule || !text || json_object_size(v) != 2 ||
-	    !str_to_cstr(f->text, sizeof(f->text), str_of(text)))
-		return -EINVAL;
+	canon_expect(c, "{\"rule\":");
+	canon_string(c, name, sizeof(name));
+	canon_expect(c, ",\"text\":");
+	canon_string(c, f->text, sizeof(f->text));
+	canon_expect(c, "}");
 	for (size_t i = 0; i < DANGER_RULE_COUNT; i++) {
-		if (strcmp(rules[i].name, rule) != 0)
+		if (strcmp(rules[i].name, name) != 0)
 			continue;
 		f->rule = (enum danger_rule)i;
 		f->level = rules[i].level;
-		return 0;
+		return true;
 	}
-	return -EINVAL;
+	return false;
+}
+
+static bool get_findings(struct canon *c, struct danger *out)
+{
+	canon_expect(c, "[");
+	if (canon_next_is(c, "]"))
+		return true;
+	do
+		if (!get_finding(c, &out->findings[out->n++]))
+			return false;
+	while (out->n < DANGER_FINDINGS_MAX && canon_next_is(c, ","));
+	canon_expect(c, "]");
+	return !c->is_bad;
 }
 
 int danger_from_json(struct danger *out, struct str json, struct err *e)
 {
-	_cleanup_json_ json_t *root = NULL;
-	json_error_t why;
+	_cleanup_(buf_free) struct buf again = BUF_INIT(CHANGE_JSON_MAX_BYTES);
+	struct canon c = {.rest = json};
 
 	out->n = 0;
-	if (str_eq(json, STR_LIT("[]")))
+	if (get_findings(&c, out) && c.rest.n == 0 && danger_to_json(out, &again) == 0 &&
+	    str_eq(buf_str(&again), json))
 		return 0;
-	if (json.n <= CHANGE_JSON_MAX_BYTES)
-		root = json_loadb(json.p ? json.p : "", json.n, JSON_REJECT_DUPLICATES, &why);
-	if (!json_is_array(root) || json_array_size(root) > DANGER_FINDINGS_MAX)
-		return err_set(e, -EINVAL, "danger: not a list of findings");
-	for (size_t i = 0; i < json_array_size(root); i++)
-		if (read_finding(&out->findings[out->n++], json_array_get(root, i)) < 0)
-			return err_set(e, -EINVAL, "danger: finding %zu cannot be read", i + 1);
-	return 0;
+	out->n = 0;
+	return err_set(e, -EINVAL, "danger: not in canonical form");
 }

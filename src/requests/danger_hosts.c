@@ -138,10 +138,8 @@ static const char *const shared_zones[] = {
 
 bool danger_is_shared_zone(struct str name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(shared_zones); i++)
-		if (str_eq(name, str_of(shared_zones[i])))
-			return true;
-	return false;
+	return is_below_any(name, shared_zones, ARRAY_LEN(shared_zones)) &&
+	       danger_private_suffix(name).n == 0;
 }
 
 /* --- services --- */

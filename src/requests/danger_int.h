@@ -12,7 +12,8 @@ const char *danger_inside(struct str host);
 /* What is done there with what is sent ("takes files that anybody can fetch"), or NULL. Services
  * that take something only in a body count where methods has one that carries one. */
 const char *danger_uploads(struct str host, uint32_t methods, bool is_wildcard);
-/* Anybody can have a name under it: a zone of a cloud's, of which not all suffixes are listed. */
+/* Anybody can have a name under it: in a cloud's zone, of which not all suffixes are listed, and
+ * not below one that is. */
 bool danger_is_shared_zone(struct str name);
 
 /* --- danger_suffix.c: the public suffix list --- */

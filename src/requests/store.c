@@ -194,7 +194,7 @@ int store_ask(struct store *s, const struct change *c, const struct danger *d, s
 	_cleanup_(asking_free) struct asking a = ASKING_INIT;
 	_cleanup_txn_ struct store_txn t = {0};
 	bool is_never = danger_forbids(d) != NULL;
-	size_t n_pending = 0;
+	size_t n_pending = s->n_pending;
 	int ret;
 
 	*out = (struct store_asked){0};
@@ -206,7 +206,7 @@ int store_ask(struct store *s, const struct change *c, const struct danger *d, s
 	ret = ask_known(s, &a, is_never, now, out, e);
 	if (ret == 1)
 		return store_commit(&t, e);
-	if (ret == 0)
+	if (ret == 0 && n_pending == STORE_UNCOUNTED)
 		ret = store_count(s, 1u << REQUEST_PENDING, &n_pending, e);
 	if (ret == 0 && n_pending >= STORE_PENDING_MAX && !is_never)
 		ret = err_set(e, -ENOSPC, "%zu requests are pending already", n_pending);
@@ -219,7 +219,11 @@ int store_ask(struct store *s, const struct change *c, const struct danger *d, s
 		ret = ask_new(s, &a, is_never, reason, now, expires, out, e);
 	if (ret == 0 && is_never)
 		ret = audit_never(s, &a, d, out, now, e);
-	return ret < 0 ? ret : store_commit(&t, e);
+	if (ret == 0)
+		ret = store_commit(&t, e);
+	if (ret == 0 && !is_never)
+		s->n_pending = n_pending + 1;
+	return ret;
 }
 
 /* --- deciding --- */

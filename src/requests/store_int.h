@@ -19,8 +19,13 @@ struct store {
 	sqlite3 *db;
 	char *slug, *path;
 	uint64_t version, seen_theirs, seen_ours; /* of store_version() */
+	/* How many are pending, from one store_ask() to the next; each other transaction forgets
+	 * it.
+	 */
+	size_t n_pending;
 	bool is_read_only;
 };
+#define STORE_UNCOUNTED SIZE_MAX
 
 /* --- store_schema.c --- */
 

@@ -268,6 +268,7 @@ static int store_new(struct store **out, int state_fd, const char *slug, bool is
 	(*out)->path = path;
 	(*out)->slug = mem_strdup(slug);
 	(*out)->is_read_only = is_read_only;
+	(*out)->n_pending = STORE_UNCOUNTED;
 	return 0;
 }
 

@@ -127,6 +127,7 @@ int store_begin(struct store_txn *t, struct store *s, struct err *e)
 	int ret = store_run(s, "BEGIN IMMEDIATE", NULL, 0, e);
 
 	*t = (struct store_txn){.s = s, .is_open = ret == 0};
+	s->n_pending = STORE_UNCOUNTED;
 	return ret;
 }
 
