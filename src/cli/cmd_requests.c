@@ -428,4 +428,5 @@ const struct cli_verb cmd_requests = {
 	.max_positionals = 3,
 	.complete = CLI_COMPLETE_WORDS,
 	.words = "list show approve refuse revoke grants audit",
+	.complete_second = CLI_COMPLETE_SLUG_ANY,
 };

@@ -5,6 +5,7 @@
 #include "base/timeutil.h"
 
 #define DIFF_MAX_BYTES (256u << 10)
+#define SHOW_MAX_BYTES (256u << 10)
 
 /* To the second: nothing is decided faster. */
 static void time_text(uint64_t seconds, char out[TIME_RFC3339_SIZE])
@@ -117,6 +118,7 @@ int requests_show_json(struct buf *out, const char *slug, const struct request *
 		       const struct manifest_edit *edit, const char *path)
 {
 	_cleanup_(buf_free) struct buf diff = BUF_INIT(DIFF_MAX_BYTES);
+	_cleanup_(buf_free) struct buf request = BUF_INIT(SHOW_MAX_BYTES);
 	char hex[CHANGE_HASH_HEX];
 	int ret;
 
@@ -125,9 +127,10 @@ int requests_show_json(struct buf *out, const char *slug, const struct request *
 	text_hex(hex, edit->hash, sizeof(edit->hash));
 	ret = manifest_edit_diff(edit, path, &diff);
 	if (ret == 0)
-		ret = buf_append_str(out, STR_LIT("{\"request\":"));
+		ret = face_request_json(&request, slug, r);
+	/* The same object, with one member more. */
 	if (ret == 0)
-		ret = face_request_json(out, slug, r);
+		ret = buf_append_str(out, str_sub(buf_str(&request), 0, buf_len(&request) - 1));
 	if (ret == 0)
 		ret = buf_printf(out, ",\"manifest\":{\"hash\":\"%s\",\"path\":", hex);
 	if (ret == 0)

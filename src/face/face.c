@@ -155,7 +155,7 @@ struct keys {
 	size_t n, cap, bottle;
 };
 
-static bool add_key(const struct request *r, void *ctx)
+static bool add_key(const struct store_key *r, void *ctx)
 {
 	struct keys *k = ctx;
 	bool is_pending = r->state == REQUEST_PENDING;
@@ -173,8 +173,8 @@ static bool add_key(const struct request *r, void *ctx)
 static int read_pending(struct face_kept *k, struct err *e)
 {
 	struct keys keys = {0};
-	int r = store_each(k->store, 1u << REQUEST_PENDING, 0, FACE_KEPT_PENDING, add_key, &keys,
-			   e);
+	int r = store_each_key(k->store, 1u << REQUEST_PENDING, FACE_KEPT_PENDING, add_key, &keys,
+			       e);
 
 	if (r < 0) {
 		free(keys.p);

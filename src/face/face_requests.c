@@ -29,7 +29,7 @@ static void walk_put(struct walk *w, const struct face_key *k)
 	w->keys[w->n++].bottle = w->bottle;
 }
 
-static bool walk_add(const struct request *r, void *ctx)
+static bool walk_add(const struct store_key *r, void *ctx)
 {
 	struct walk *w = ctx;
 	bool is_pending = r->state == REQUEST_PENDING && w->f->bottles[w->bottle].entry.is_alive;
@@ -58,7 +58,7 @@ static int walk_bottle(struct walk *w, unsigned states, struct err *e)
 			walk_put(w, &k->pending[i]);
 		states &= ~pending;
 	}
-	return states ? store_each(w->stores[w->bottle], states, 0, w->limit, walk_add, w, e) : 0;
+	return states ? store_each_key(w->stores[w->bottle], states, w->limit, walk_add, w, e) : 0;
 }
 
 static int compare_keys(const void *a, const void *b)

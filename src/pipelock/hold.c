@@ -1,10 +1,12 @@
 /*
  * Theory of operation: hold_begin() takes the hash of all that would be sent. The keeper is asked
  * first whether exactly that was granted before (ASK_SPEND by hash: an earlier hold that ran out of
- * time was decided late), then to show it to the human (ASK_HELD).
+ * time was decided late), then to show it to the human (ASK_HELD), whose grant has to be spent like
+ * any other (ASK_SPEND by its number), so that it is not there for a second time.
  *
- *   KNOWN ──not granted──> HELD ──granted──> RELEASED (relay_continue)
- *     └────granted────────────────────────────^   any other end: ENDED (refused)
+ *   KNOWN ──not granted──> HELD ──granted──> SPENDING ──spent──> RELEASED (relay_continue)
+ *     └──spent─────────────────────────────────────────────────────^
+ *   any other answer, or none in time: ENDED (refused)
  *
  * A release runs through the gate as a new request would, with what is in force then: a canary, a
  * secret of the bottle's or a route that is gone still stops it.
@@ -18,7 +20,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
-enum hold_state { HOLD_KNOWN, HOLD_HELD, HOLD_RELEASED, HOLD_ENDED };
+enum hold_state { HOLD_KNOWN, HOLD_HELD, HOLD_SPENDING, HOLD_RELEASED, HOLD_ENDED };
 
 struct hold {
 	struct pipelock *p;
@@ -72,7 +74,7 @@ static bool hold_hash(struct relay_exchange *x, uint8_t out[ASK_HASH_BYTES])
 
 static void hold_leave(struct hold *h, enum hold_state state)
 {
-	if (h->state == HOLD_KNOWN || h->state == HOLD_HELD)
+	if (h->state < HOLD_RELEASED)
 		h->p->n_holds--;
 	loop_timer_del(h->p->loop, &h->timer);
 	desk_forget(h->p->desk, h->ask_id);
@@ -158,9 +160,10 @@ static void hold_fill(struct hold *h, struct ask *a)
 	(void)snprintf(a->shown, sizeof(a->shown), "%s", ex->mark->shown);
 }
 
-static bool hold_ask(struct hold *h, enum ask_op op, unsigned wait_ms)
+/* number: of the grant, where it is known. */
+static bool hold_ask(struct hold *h, enum ask_op op, uint64_t number, unsigned wait_ms)
 {
-	struct ask a = {.op = op, .hold_ms = op == ASK_HELD ? wait_ms : 0};
+	struct ask a = {.op = op, .number = number, .hold_ms = op == ASK_HELD ? wait_ms : 0};
 
 	hold_fill(h, &a);
 	if (desk_ask(h->p->desk, &a, hold_on_answer, h, &h->ask_id) < 0) {
@@ -171,13 +174,46 @@ static bool hold_ask(struct hold *h, enum ask_op op, unsigned wait_ms)
 	return true;
 }
 
+/* By its record the agent may ask for it with words of its own, while it waits and afterwards. */
+static void hold_make_known(struct hold *h)
+{
+	struct ask a = {.op = ASK_SEEN};
+
+	hold_fill(h, &a);
+	if (desk_say(h->p->desk, &a) < 0)
+		log_warn("a held request can be asked for by nobody");
+}
+
 static void hold_show(struct hold *h)
 {
 	desk_forget(h->p->desk, h->ask_id);
+	hold_make_known(h);
 	h->ask_id = 0;
 	h->state = HOLD_HELD;
-	if (!hold_ask(h, ASK_HELD, h->p->hold_ms))
+	if (!hold_ask(h, ASK_HELD, 0, h->p->hold_ms))
 		hold_refuse(h, "held-expired");
+}
+
+static void hold_spend(struct hold *h, uint64_t number)
+{
+	loop_timer_del(h->p->loop, &h->timer);
+	h->state = HOLD_SPENDING;
+	if (number == 0 || !hold_ask(h, ASK_SPEND, number, HOLD_SPEND_MS))
+		hold_refuse(h, "held-expired");
+}
+
+/* It was not granted. */
+static void hold_on_no(struct hold *h, const struct ask_answer *a)
+{
+	bool is_no = h->state == HOLD_HELD && (a->state == ASK_REFUSED || a->state == ASK_NEVER);
+
+	if (h->state == HOLD_KNOWN) {
+		hold_show(h);
+		return;
+	}
+	if (is_no)
+		memcpy(h->answer, a->text, sizeof(h->answer));
+	hold_refuse(h, is_no ? "held-refused" : "held-expired");
 }
 
 static void hold_on_answer(const struct ask_answer *a, void *ctx)
@@ -190,20 +226,12 @@ static void hold_on_answer(const struct ask_answer *a, void *ctx)
 	if (!a->is_final)
 		return;
 	h->ask_id = 0;
-	if (is_granted) {
+	if (!is_granted)
+		hold_on_no(h, a);
+	else if (h->state == HOLD_HELD)
+		hold_spend(h, a->number);
+	else
 		hold_release(h, (enum ask_release)a->release);
-		return;
-	}
-	if (h->state == HOLD_KNOWN) {
-		hold_show(h);
-		return;
-	}
-	if (a->state == ASK_REFUSED || a->state == ASK_NEVER) {
-		memcpy(h->answer, a->text, sizeof(h->answer));
-		hold_refuse(h, "held-refused");
-		return;
-	}
-	hold_refuse(h, "held-expired");
 }
 
 static void hold_gone(struct hold *h)
@@ -269,7 +297,7 @@ enum hold_step hold_begin(struct pipelock *p, struct relay_exchange *x)
 	memcpy(h->record, ex->id, sizeof(h->record));
 	h->state = HOLD_KNOWN;
 	p->n_holds++;
-	if (hold_ask(h, ASK_SPEND, HOLD_KNOWN_MS))
+	if (hold_ask(h, ASK_SPEND, 0, HOLD_SPEND_MS))
 		return HOLD_WAIT;
 	hold_refuse(h, "held-expired");
 	return HOLD_REFUSED;

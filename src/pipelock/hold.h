@@ -14,7 +14,7 @@
 
 #define HOLD_MAX      8
 #define HOLD_MS	      120000
-#define HOLD_KNOWN_MS 2000 /* for the keeper to say that it was granted before */
+#define HOLD_SPEND_MS 2000 /* for the keeper to look for a grant, and to use it up */
 
 enum hold_step { HOLD_WAIT, HOLD_REFUSED };
 

@@ -130,7 +130,7 @@ static bool post_settle(struct mcp_post *p)
 		post_reply(p, NULL);
 	} else if (json_dumpb(all, NULL, 0, JSON_COMPACT | JSON_ENSURE_ASCII) > MCP_REPLY_MAX) {
 		post_fail(p, 200, JSONRPC_INTERNAL_ERROR,
-			  "The answers are too long for one batch: ask one at a time");
+			  "The answer would be too long: ask for less at a time");
 	} else {
 		post_reply(p, p->is_batch ? all : json_array_get(all, 0));
 	}
@@ -313,7 +313,7 @@ static void item_begin(struct mcp_item *i, const struct jsonrpc_message *message
 
 /* --- a post --- */
 
-static bool is_initialize(json_t *message)
+static bool message_is_initialize(json_t *message)
 {
 	struct jsonrpc_message look;
 
@@ -321,38 +321,47 @@ static bool is_initialize(json_t *message)
 	return look.kind == JSONRPC_REQUEST && strcmp(look.method, "initialize") == 0;
 }
 
+/* What a client says that it speaks, if it says so. */
+static unsigned version_check(const struct mcp_in *in, const char **why)
+{
+	enum session_version ignored;
+
+	*why = "MCP-Protocol-Version names no version that is spoken here";
+	return in->version.n > 0 && !session_version_parse(in->version, &ignored) ? 400 : 0;
+}
+
 /* 0, or the status of the refusal with *why. */
 static unsigned session_check(struct sessions *all, const struct mcp_in *in, struct session **out,
 			      const char **why)
 {
-	enum session_version v;
+	unsigned status = version_check(in, why);
+	struct str agreed;
 
 	*out = NULL;
-	if (in->version.n > 0 && !session_version_parse(in->version, &v)) {
-		*why = "MCP-Protocol-Version names no version that is spoken here";
+	if (status != 0)
+		return status;
+	*why = "Mcp-Session-Id is missing: initialize comes first";
+	if (in->session.n == 0)
 		return 400;
-	}
-	if (in->session.n == 0) {
-		*why = "Mcp-Session-Id is missing: initialize comes first";
-		return 400;
-	}
+	*why = "This session has ended, or never was: initialize anew";
 	*out = session_find(all, in->session);
-	if (!*out) {
-		*why = "This session has ended, or never was: initialize anew";
+	if (!*out)
 		return 404;
-	}
-	if (in->version.n > 0 && v != (*out)->version) {
-		*why = "MCP-Protocol-Version is not the one that this session agreed on";
-		return 400;
-	}
-	return 0;
+	*why = "MCP-Protocol-Version is not the one that this session agreed on";
+	agreed = str_of(session_version_name((*out)->version));
+	return in->version.n == 0 || str_eq(in->version, agreed) ? 0 : 400;
 }
 
-static unsigned post_session(struct mcp_post *p, const struct mcp_in *in, const char **why)
+/* An initialize needs no session, and what it names of an older one does not matter. */
+static unsigned post_session(struct mcp_post *p, const struct mcp_in *in, bool is_initialize,
+			     const char **why)
 {
 	struct session *s;
-	unsigned status = session_check(&p->m->sessions, in, &s, why);
+	unsigned status;
 
+	if (is_initialize)
+		return version_check(in, why);
+	status = session_check(&p->m->sessions, in, &s, why);
 	if (status == 0) {
 		p->session = s->serial;
 		p->version = s->version;
@@ -397,7 +406,7 @@ struct mcp_post *mcp_take(struct mcp *m, const struct mcp_in *in, mcp_reply_fn *
 	_cleanup_json_ json_t *root = NULL;
 	const char *why = NULL;
 	struct err e = ERR_INIT;
-	unsigned status = 0;
+	unsigned status;
 
 	*p = (struct mcp_post){.m = m, .next = m->posts, .fn = fn, .ctx = ctx};
 	m->posts = p;
@@ -407,8 +416,7 @@ struct mcp_post *mcp_take(struct mcp *m, const struct mcp_in *in, mcp_reply_fn *
 		return NULL;
 	}
 	p->is_batch = json_is_array(root);
-	if (!is_initialize(root))
-		status = post_session(p, in, &why);
+	status = post_session(p, in, message_is_initialize(root), &why);
 	if (status == 0 && p->is_batch) {
 		why = post_batch_refusal(p, root);
 		status = why ? 400 : 0;

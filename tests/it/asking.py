@@ -3,59 +3,31 @@ of its own would use it, and the human's side by `claude-bottle requests`."""
 import json
 import shlex
 
-ACCEPT = "application/json, text/event-stream"
+import mcp_client
 
 
-class Agent:
+class Agent(mcp_client.McpClient):
     """sh(script) runs in the bottle and gives what it printed."""
 
     def __init__(self, sh):
-        self.sh, self.session, self.number = sh, None, 0
+        super().__init__(None)
+        self.sh = sh
 
-    def post(self, message, *headers):
-        """(status, headers in lower case, body) of one POST."""
-        lines = ["Content-Type: application/json", f"Accept: {ACCEPT}", *headers]
-        if self.session:
-            lines += [f"Mcp-Session-Id: {self.session}", "MCP-Protocol-Version: 2025-11-25"]
-        flags = " ".join("-H " + shlex.quote(line) for line in lines)
-        text = message if isinstance(message, str) else json.dumps(message)
-        out = self.sh(f"curl -sS -i --max-time 70 {flags} --data-binary {shlex.quote(text)} "
-                      '"$CLAUDE_BOTTLE_SUPERVISE_URL"')
-        head, _, body = out.replace("\r\n", "\n").partition("\n\n")
+    def transport(self, method, body, fields):
+        flags = " ".join("-H " + shlex.quote(f"{name}: {value}") for name, value in fields.items())
+        if body is not None:
+            flags += " --data-binary " + shlex.quote(body)
+        out = self.sh(f'curl -sS -i --max-time {self.timeout} -X {method} {flags} "$CLAUDE_BOTTLE_SUPERVISE_URL"')
+        head, _, text = out.replace("\r\n", "\n").partition("\n\n")
         first, *rest = head.splitlines() or [""]
-        fields = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in rest)}
+        answered = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in rest)}
         words = first.split()
-        return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0, fields, body
+        return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0, answered, text
 
-    def request(self, method, params=None):
-        """The result, or the error, of one JSON-RPC request."""
-        self.number += 1
-        message = {"jsonrpc": "2.0", "id": self.number, "method": method}
-        if params is not None:
-            message["params"] = params
-        status, _, body = self.post(message)
-        if status != 200:
-            raise AssertionError(f"{method}: {status} {body[:200]}")
-        answer = json.loads(body)
-        assert answer.get("id") == self.number, answer
-        return answer.get("result", answer.get("error"))
-
-    def begin(self):
-        status, fields, body = self.post({
-            "jsonrpc": "2.0", "id": 0, "method": "initialize",
-            "params": {"protocolVersion": "2025-11-25", "capabilities": {},
-                       "clientInfo": {"name": "curl", "version": "1"}}})
-        assert status == 200, (status, body)
-        self.session = fields.get("mcp-session-id")
-        self.post({"jsonrpc": "2.0", "method": "notifications/initialized"})
-        return json.loads(body)["result"]
-
-    def call(self, tool, **arguments):
-        """What the tool answers, structured."""
+    def call(self, name, **arguments):
         if not self.session:
-            self.begin()
-        result = self.request("tools/call", {"name": tool, "arguments": arguments})
-        return result.get("structuredContent", result)
+            self.initialize()
+        return super().call(name, **arguments)
 
 
 class Human:

@@ -15,7 +15,7 @@ import pathlib
 
 PORT = 9100
 LATEST = "2025-11-25"
-SOURCE = pathlib.Path(__file__).read_text(encoding="utf-8")
+SOURCE = pathlib.Path(__file__).read_text(encoding="utf-8") if "__file__" in globals() else None
 
 
 class McpError(Exception):
@@ -40,7 +40,8 @@ class McpClient:
         self.last_id = 0
 
     def exchange(self, method, body=None, fields=None):
-        """(status, fields, body) of one HTTP request to /mcp; fields override the usual ones."""
+        """(status, fields with names in lower case, body) of one HTTP request to /mcp; fields override the
+        usual ones, and None leaves one out."""
         wanted = {"Accept": "application/json, text/event-stream"}
         if body is not None:
             wanted["Content-Type"] = "application/json"
@@ -49,11 +50,14 @@ class McpClient:
         if self.version:
             wanted["MCP-Protocol-Version"] = self.version
         wanted.update(fields or {})
+        return self.transport(method, body, {k: v for k, v in wanted.items() if v is not None})
+
+    def transport(self, method, body, fields):
         connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
         try:
-            connection.request(method, "/mcp", body, wanted)
+            connection.request(method, "/mcp", body, fields)
             answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read().decode()
         finally:
             connection.close()
 
@@ -70,7 +74,7 @@ class McpClient:
             raise McpError(status, error.get("code"), error.get("message", body))
         assert answer["id"] == self.last_id, answer
         if method == "initialize":
-            self.session = fields["Mcp-Session-Id"]
+            self.session = fields["mcp-session-id"]
             self.version = answer["result"]["protocolVersion"]
         return answer["result"]
 

@@ -75,6 +75,11 @@ def wait_ready(page):
     page.wait("[...document.querySelectorAll('#actions [data-grants]')].some((b) => !b.disabled)")
 
 
+def wait_done(page):
+    """It was decided, and the list no longer has it."""
+    page.wait("document.getElementById('detail').hidden && document.getElementById('said').className === 'good'")
+
+
 def test_the_address_works_once(chromium, server, page):
     assert page.eval("location.href") == f"{server.origin}/"
     assert server.token not in page.eval("JSON.stringify(history.state) + document.documentElement.outerHTML")
@@ -100,8 +105,7 @@ def test_keys(server, page):
     assert "Too fast" in page.text("#said") or "Read on" in page.text("#said")
     wait_ready(page)
     page.key("b")
-    page.wait("document.getElementById('detail').hidden")
-    assert page.text("#said") == "done"
+    wait_done(page)
     page.key("Enter")  # the next one
     page.wait("document.getElementById('detail').dataset.id === 'coder-1/2'")
     page.key("r")
@@ -125,7 +129,7 @@ def test_minutes_and_warnings(server, page):
     page.eval("document.getElementById('ask-input').select()")
     page.type("15")
     page.key("Enter")
-    page.wait("document.getElementById('said').textContent === 'done'")
+    wait_done(page)
     # A warning asks once more; the answer is no, and yes counts only after a moment.
     open_request(page, 2)
     wait_ready(page)
@@ -140,7 +144,7 @@ def test_minutes_and_warnings(server, page):
     page.click("[data-grants=o]")
     page.wait("document.getElementById('ask').open && !document.getElementById('ask-yes').disabled")
     page.click("#ask-yes")
-    page.wait("document.getElementById('said').textContent === 'done'")
+    wait_done(page)
     # A held request: masked.
     open_request(page, 4)
     wait_ready(page)
@@ -148,7 +152,7 @@ def test_minutes_and_warnings(server, page):
     page.key("m")
     page.wait("document.getElementById('ask').open && !document.getElementById('ask-yes').disabled")
     page.key("y")
-    page.wait("document.getElementById('said').textContent === 'done'")
+    wait_done(page)
     assert [d.split(" answer")[0] for d in decided(server)] == [
         "decide coder-1 1 granted=1 scope=2 release=0 seconds=900",
         "decide coder-1 2 granted=1 scope=1 release=0 seconds=0",
@@ -281,7 +285,7 @@ def test_a_bottle_is_granted_what_it_asks_for(chromium, supervised):
         assert "docs.example.test" in page.text("#change")
         page.key("b")
         # What the verdict says is in force by then.
-        page.wait("document.getElementById('said').className === 'good'")
+        wait_done(page)
         assert fetch(running) == "200", page.text("#said") + home.logs_of_all()
         assert agent.call("request_status", id=asked["id"])["state"] == "granted"
         page.click("summary")
@@ -300,7 +304,7 @@ def test_a_bottle_is_granted_what_it_asks_for(chromium, supervised):
         with open(home.manifest) as f:
             assert f.read() == before
         page.click("#ask-yes")
-        page.wait("document.getElementById('said').className === 'good'")
+        wait_done(page)
         with open(home.manifest) as f:
             assert 'docs.example.test' in f.read().replace(before, "")
         assert fetch(running) == "200"
@@ -310,7 +314,7 @@ def test_a_bottle_is_granted_what_it_asks_for(chromium, supervised):
         page.key("r")
         page.type("not today")
         page.key("Enter")
-        page.wait("document.getElementById('said').className === 'good'")
+        wait_done(page)
         told = agent.call("request_status", id=asked["id"])
         assert (told["state"], told["reason"]) == ("refused", "not today")
         # The kill switch.

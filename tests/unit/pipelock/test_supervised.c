@@ -239,16 +239,33 @@ static struct client post_held(const char *body)
 /* Through the keeper's not knowing it, to where a human would be asked. */
 static void take_held(struct ask *a)
 {
-	struct ask known;
+	struct ask known, seen;
 
 	take(&known, ASK_SPEND);
 	assert_int_equal(known.kind, ASK_RELEASE);
 	assert_int_equal(known.number, 0);
 	world_answer(w, &known, ASK_UNKNOWN, (enum ask_release)0);
+	take(&seen, ASK_SEEN);
 	take(a, ASK_HELD);
+	assert_memory_equal(a->record, seen.record, sizeof(a->record));
+	assert_memory_equal(a->hash, seen.hash, sizeof(a->hash));
 	assert_memory_equal(a->hash, known.hash, sizeof(a->hash));
 	assert_int_equal(w->requests, 0);
 	assert_int_equal(w->connections, 0);
+}
+
+/* The human grants what was held as a: nothing leaves before that is spent. */
+static void grant_held(struct ask *a, enum ask_release how)
+{
+	struct ask spend;
+
+	a->number = 4711;
+	world_answer(w, a, ASK_GRANTED, how);
+	take(&spend, ASK_SPEND);
+	assert_int_equal(spend.number, a->number);
+	assert_memory_equal(spend.hash, a->hash, sizeof(a->hash));
+	assert_int_equal(w->connections, 0);
+	world_answer(w, &spend, ASK_GRANTED, how);
 }
 
 static void test_held_pass(void **state)
@@ -272,7 +289,7 @@ static void test_held_pass(void **state)
 	assert_string_equal(a.where, "body, byte 13 of 61");
 	assert_string_equal(a.shown, "{\"a\":\"before "
 				     "******** after\"}");
-	world_answer(w, &a, ASK_GRANTED, ASK_PASS);
+	grant_held(&a, ASK_PASS);
 	assert_int_equal(receive(&c), 200);
 	take_record(&r, RECORD_ALLOW);
 	assert_string_equal(r.reason, "held-released");
@@ -292,7 +309,7 @@ static void test_held_redact(void **state)
 
 	(void)state;
 	take_held(&a);
-	world_answer(w, &a, ASK_GRANTED, ASK_REDACT);
+	grant_held(&a, ASK_REDACT);
 	assert_int_equal(receive(&c), 200);
 	take_record(&r, RECORD_REDACT);
 	last = world_last(w, &n);
@@ -316,22 +333,21 @@ static void test_held_head(void **state)
 	assert_true(str_starts(str_of(a.where), STR_LIT("header, byte ")));
 	assert_has(a.shown, "X-Key: ****");
 	assert_null(strstr(a.shown, WORLD_SHAPE));
-	world_answer(w, &a, ASK_GRANTED, ASK_PASS);
+	grant_held(&a, ASK_PASS);
 	assert_int_equal(receive(&c), 200);
 	last = world_last(w, &n);
 	assert_has(last, "X-Key: " WORLD_SHAPE);
 	free(last);
 	world_records_drop(w);
 
+	w->connections = w->requests = 0;
 	c = send_to("held.example.com", TO_HELD("GET /" WORLD_SHAPE, ""));
-	take(&a, ASK_SPEND);
+	take_held(&a);
 	assert_int_equal(a.n_paths, 0);
-	world_answer(w, &a, ASK_UNKNOWN, (enum ask_release)0);
-	take(&a, ASK_HELD);
-	world_answer(w, &a, ASK_GRANTED, ASK_REDACT);
+	grant_held(&a, ASK_REDACT);
 	assert_int_equal(receive(&c), 403);
 	assert_has(answer, "secret-in-path");
-	assert_int_equal(w->requests, 1);
+	assert_int_equal(w->requests, 0);
 }
 
 static void test_held_refused(void **state)
@@ -352,19 +368,20 @@ static void test_held_refused(void **state)
 	assert_nothing_asked();
 }
 
-/* A grant whose hash is of something else, or that says not how, is none. */
+/* A grant whose hash is of something else, or that says not how, or has no number, is none. */
 static void test_held_other(void **state)
 {
 	struct client c;
 	struct ask a, other;
 
 	(void)state;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		c = post_held(BODY);
 		take_held(&a);
 		other = a;
+		other.number = i == 2 ? 0 : 1;
 		other.hash[0] ^= i == 0;
-		world_answer(w, &other, ASK_GRANTED, i == 0 ? ASK_PASS : (enum ask_release)0);
+		world_answer(w, &other, ASK_GRANTED, i == 1 ? (enum ask_release)0 : ASK_PASS);
 		assert_int_equal(receive(&c), 403);
 		assert_has(answer, "held-expired");
 		take(&a, ASK_SEEN);
@@ -372,13 +389,32 @@ static void test_held_other(void **state)
 	assert_int_equal(w->requests, 0);
 }
 
+/* Granted, and used up by another before this one could. */
+static void test_held_spent(void **state)
+{
+	struct client c = post_held(BODY);
+	struct ask a;
+
+	(void)state;
+	take_held(&a);
+	a.number = 1;
+	world_answer(w, &a, ASK_GRANTED, ASK_PASS);
+	take(&a, ASK_SPEND);
+	world_answer(w, &a, ASK_UNKNOWN, (enum ask_release)0);
+	assert_int_equal(receive(&c), 403);
+	assert_has(answer, "held-expired");
+	assert_int_equal(w->requests, 0);
+}
+
 /* Too late for this one; it can be asked for, and when exactly it comes again it passes. */
 static void test_held_expired(void **state)
 {
-	struct client c = post_held(BODY);
 	struct ask a, seen, again;
+	struct client c;
 
 	(void)state;
+	w->pipelock.hold_ms = 50;
+	c = post_held(BODY);
 	take_held(&a);
 	assert_int_equal(receive(&c), 403);
 	assert_has(answer, "\"reason\":\"held-expired\"");
@@ -542,6 +578,7 @@ int main(void)
 		CASE(test_held_head),
 		CASE(test_held_refused),
 		CASE(test_held_other),
+		CASE(test_held_spent),
 		CASE(test_held_expired),
 		CASE(test_held_hash),
 		CASE(test_held_gone),

@@ -428,7 +428,7 @@ char *world_last_wait(struct world *w, size_t *n)
 
 bool world_ask(struct world *w, struct ask *a)
 {
-	return io_wait(w->desk_fd, POLLIN, 1000) == 1 &&
+	return io_wait(w->desk_fd, POLLIN, 5000) == 1 &&
 	       recv(w->desk_fd, a, sizeof(*a), MSG_DONTWAIT) == (ssize_t)sizeof(*a);
 }
 

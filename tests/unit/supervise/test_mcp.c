@@ -37,6 +37,22 @@ static void versions(void **state)
 	}
 }
 
+/* A version in the head that nobody speaks is refused even where there is nothing to compare it
+ * with; an old session there is not. */
+static void initialize_anew(void **state)
+{
+	static const char body[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\","
+				   "\"params\":{\"protocolVersion\":\"2025-11-25\"}}";
+	struct world *w = *state;
+
+	(void)snprintf(w->session, sizeof(w->session), "%032d", 0);
+	assert_int_equal(world_post(w, body), 200);
+	w->version = "2025-06-18";
+	assert_int_equal(world_post(w, body), 200);
+	w->version = "1999-01-01";
+	assert_int_equal(world_post(w, body), 400);
+}
+
 /* --- errors by the book --- */
 
 static void errors(void **state)
@@ -213,6 +229,31 @@ static void batches(void **state)
 	assert_int_equal(world_post(w, "[" PING("1") "]"), 400);
 }
 
+/* What would be too long to send is one error, not half an answer. */
+static void long_answers(void **state)
+{
+	struct world *w = *state;
+	char body[4096] = "[";
+	struct record r;
+
+	(void)world_initialize(w, "2025-03-26");
+	record_init(&r, "pipelock", RECORD_BLOCK, "host-not-allowed");
+	memset(r.host, '\\', sizeof(r.host) - 1);
+	memset(r.path, '\\', sizeof(r.path) - 1);
+	for (int i = 0; i < REFUSED_MAX; i++)
+		assert_true(refused_add(&w->view.refused, &r));
+	for (int i = 0; i < JSONRPC_BATCH_MAX; i++)
+		(void)snprintf(body + strlen(body), sizeof(body) - strlen(body),
+			       "%s" CALL("%d", "recent_refusals", "{\"limit\":64}"), i ? "," : "",
+			       i);
+	(void)strncat(body, "]", sizeof(body) - strlen(body) - 1);
+	assert_int_equal(world_post(w, body), 200);
+	assert_int_equal(world_error(w), JSONRPC_INTERNAL_ERROR);
+	/* One alone is never too long. */
+	assert_int_equal(world_post(w, CALL("1", "recent_refusals", "{\"limit\":64}")), 200);
+	assert_int_equal(world_error(w), 0);
+}
+
 /* --- what the wall is --- */
 
 static void policy_is_shown(void **state)
@@ -378,12 +419,14 @@ int main(void)
 #define WORLD(fn) cmocka_unit_test_setup_teardown(fn, world_setup, world_teardown)
 	const struct CMUnitTest tests[] = {
 		WORLD(versions),
+		WORLD(initialize_anew),
 		WORLD(errors),
 		WORLD(errors_quote_nothing),
 		WORLD(depth),
 		WORLD(ids),
 		WORLD(unsolicited_responses),
 		WORLD(batches),
+		WORLD(long_answers),
 		WORLD(policy_is_shown),
 		WORLD(grants_come_first),
 		WORLD(long_policies_are_cut),

@@ -100,7 +100,7 @@ static void giant_bodies(void **state)
 {
 	struct world *w = *state;
 	_cleanup_free_ char *body = mem_zalloc(JSONRPC_MESSAGE_MAX + 2);
-	_cleanup_free_ char *chunked = NULL;
+	_cleanup_free_ char *chunked = NULL, *head = NULL;
 	int fd;
 
 	(void)world_initialize(w, "2025-11-25");
@@ -109,7 +109,11 @@ static void giant_bodies(void **state)
 	assert_int_equal(world_post(w, body), 200);
 	body[JSONRPC_MESSAGE_MAX] = ' ';
 	assert_int_equal(world_post(w, body), 413);
-	/* Without a length it shows only on the way. */
+	/* Its length is enough to know; without one it shows only on the way. */
+	head = mem_printf("POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n" JSON
+			  "Content-Length: %u\r\n\r\n",
+			  w->port, JSONRPC_MESSAGE_MAX + 1);
+	assert_int_equal(world_raw(w, head), 413);
 	chunked = mem_printf("POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n" JSON
 			     "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n",
 			     w->port, JSONRPC_MESSAGE_MAX + 1, body);
