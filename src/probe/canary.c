@@ -9,6 +9,7 @@
 #include "probe/canary_dns.h"
 #include "probe/canary_git.h"
 #include "probe/canary_http.h"
+#include "probe/canary_mcp.h"
 
 #include "base/clean.h"
 #include "base/err.h"
@@ -41,6 +42,7 @@ enum canary_kind {
 	CANARY_TLS,
 	CANARY_PLAIN,
 	CANARY_PROXY,
+	CANARY_MCP,
 	CANARY_DNS_TCP,
 	CANARY_UDP,
 	CANARY_DNS_UDP
@@ -105,6 +107,9 @@ static void canary_serve(struct canary_listener *l, int fd)
 		break;
 	case CANARY_PROXY:
 		canary_proxy_serve(l->name, fd, canary.tls_port);
+		break;
+	case CANARY_MCP:
+		canary_mcp_serve(l->name, fd);
 		break;
 	case CANARY_DNS_TCP:
 		canary_dns_serve_tcp(l->name, fd);
@@ -265,6 +270,7 @@ static int canary_open_all(const char *folder, struct buf *targets, struct err *
 		{"loop", "loop", INADDR_LOOPBACK, CANARY_RAW, CANARY_UDP},
 		{"dns", "dns", INADDR_LOOPBACK, CANARY_DNS_TCP, CANARY_DNS_UDP},
 		{"proxy", "proxy", INADDR_LOOPBACK, CANARY_PROXY, -1},
+		{"mcp", "mcp", INADDR_ANY, CANARY_MCP, -1},
 	};
 	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
 	char name[64], path[108], host[INET_ADDRSTRLEN];
@@ -347,6 +353,8 @@ int canary_main(int argc, char **argv)
 	if (canary.log_fd < 0)
 		die("seen.log: %s", strerror(errno));
 	(void)signal(SIGPIPE, SIG_IGN);
+	if (!canary_mcp_open(argv[0]))
+		die("shown: %s", strerror(errno));
 	buf_init(&targets, 8192);
 	canary.tls = canary_tls_new(dir, &e);
 	/* Before anybody listens: the children that make the repositories keep nothing open. */
