@@ -256,6 +256,19 @@ static bool canary_outer_address(char *out, size_t size)
 	return found;
 }
 
+/* A host without IPv6 has one listener less to reach. */
+static void canary_listen_six(const char *name, uint16_t port, enum canary_kind kind)
+{
+	struct sockaddr_in6 any = {.sin6_family = AF_INET6,
+				   .sin6_port = htons(port),
+				   .sin6_addr = IN6ADDR_ANY_INIT};
+	struct err e = ERR_INIT;
+	int fd = canary_bind((struct sockaddr *)&any, sizeof(any), SOCK_STREAM, &e);
+
+	if (fd >= 0)
+		canary_add(name, kind, fd, 0);
+}
+
 static int canary_open_all(const char *folder, struct buf *targets, struct err *e)
 {
 	const struct {
@@ -272,9 +285,7 @@ static int canary_open_all(const char *folder, struct buf *targets, struct err *
 		{"proxy", "proxy", INADDR_LOOPBACK, CANARY_PROXY, -1},
 		{"mcp", "mcp", INADDR_ANY, CANARY_MCP, -1},
 	};
-	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
 	char name[64], path[108], host[INET_ADDRSTRLEN];
-	int fd;
 
 	for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
 		int port = canary_listen(wanted[i].name, wanted[i].address, wanted[i].kind,
@@ -284,16 +295,11 @@ static int canary_open_all(const char *folder, struct buf *targets, struct err *
 			return port;
 		if (strcmp(wanted[i].key, "tls") == 0)
 			canary.tls_port = (uint16_t)port;
-		if (strcmp(wanted[i].key, "any") == 0)
-			any6.sin6_port = htons((uint16_t)port);
+		if (wanted[i].address == INADDR_ANY)
+			canary_listen_six(wanted[i].name, (uint16_t)port, wanted[i].kind);
 		if (buf_printf(targets, "%s=%d\n", wanted[i].key, port) < 0)
 			return err_set(e, -ENOBUFS, "targets");
 	}
-	/* A host without IPv6 has one listener less to reach. */
-	fd = canary_bind((struct sockaddr *)&any6, sizeof(any6), SOCK_STREAM, e);
-	if (fd >= 0)
-		canary_add("any", CANARY_RAW, fd, 0);
-	*e = ERR_INIT;
 	(void)snprintf(name, sizeof(name), "claude-bottle-canary-%d", (int)getpid());
 	if (snprintf(path, sizeof(path), "%s/canary.sock", folder) >= (int)sizeof(path))
 		return err_set(e, -ENAMETOOLONG, "\"%s\" is too long", folder);

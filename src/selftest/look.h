@@ -16,7 +16,7 @@ enum look_face {
 	LOOK_LOGS_JSON,
 	LOOK_RECORDS,	/* records.jsonl, as it lies there */
 	LOOK_PAGE,	/* what the page is given */
-	LOOK_NAIVE,	/* what the canary's face would have shown */
+	LOOK_NAIVE,	/* the last: what the canary's face would have shown */
 	LOOK_FACES
 };
 
