@@ -6,7 +6,8 @@
 #include <stdarg.h>
 #include <unistd.h>
 
-#define HUMAN_MS 20000
+/* A human has one bottle after the other to look at. */
+#define HUMAN_MS 60000
 
 bool probe_human(const struct probe_env *env, const char *format, ...)
 {

@@ -23,7 +23,7 @@
 #define SHOWN_MAX (16u << 20)
 
 static const char *const all_ids[] = {"H01", "H02", "H03", "H04", "H05", "H06",
-				      "H07", "H08", "H09", "H10", "G08"};
+				      "H07", "H08", "H09", "H10", "G08", NULL};
 
 static const char manifest_head[] =
 	"---\n"
@@ -118,7 +118,7 @@ static void choose(const struct suite *s, const char *const *ids, char out[64])
 	}
 }
 
-static int start(struct supervise *v, struct sitting *t, struct err *e)
+static int add_inside(struct supervise *v, const struct sitting *t, struct err *e)
 {
 	struct suite *s = v->s;
 	bool is_root = t->run == SELFTEST_RUN_ROOT;
@@ -128,9 +128,35 @@ static int start(struct supervise *v, struct sitting *t, struct err *e)
 		return ret;
 	suite_add_start(s, t->name, is_root);
 	suite_add_probe(s, "attack", is_root ? "root" : "agent", t->only);
-	suite_add(s, mem_strdup("supervise=1"));
 	suite_add(s, mem_strdup("ask=1"));
-	return suite_spawn(s, t->name, &t->process, e);
+	return 0;
+}
+
+static int add_outside(struct supervise *v, const struct sitting *t, struct err *e)
+{
+	struct suite *s = v->s;
+	char port[16];
+	int ret;
+
+	if (!scratch_target(&s->scratch, "mcp", port, sizeof(port)))
+		return err_set(e, -EPROTO, "the canary does not speak MCP");
+	ret = suite_add_control(s, t->only, e);
+	if (ret < 0)
+		return ret;
+	suite_add(s, mem_printf("mcp=%s", port));
+	suite_add(s, mem_printf("face=%s", port));
+	suite_add(s, mem_printf("state=%s/open", s->scratch.root));
+	return 0;
+}
+
+static int start(struct supervise *v, struct sitting *t, struct err *e)
+{
+	int ret = t->run == SELFTEST_RUN_CONTROL ? add_outside(v, t, e) : add_inside(v, t, e);
+
+	if (ret < 0)
+		return ret;
+	suite_add(v->s, mem_strdup("supervise=1"));
+	return suite_spawn(v->s, t->name, &t->process, e);
 }
 
 static void say(struct sitting *t, const char *text)
@@ -200,11 +226,11 @@ static void attend(struct supervise *v, struct sitting *sittings, size_t n)
 	}
 }
 
-static int run_inside(struct supervise *v, struct sitting *sittings, size_t n, struct err *e)
+static int run_sittings(struct supervise *v, struct sitting *sittings, size_t n, struct err *e)
 {
 	int ret = 0;
 
-	suite_progress("asking, in several bottles");
+	suite_progress("asking, in several bottles and where everything is granted");
 	for (size_t i = 0; ret == 0 && i < n; i++)
 		if (sittings[i].only[0])
 			ret = start(v, &sittings[i], e);
@@ -223,29 +249,7 @@ static int run_inside(struct supervise *v, struct sitting *sittings, size_t n, s
 	return ret;
 }
 
-/* --- the control, and what was seen --- */
-
-static int run_outside(struct supervise *v, struct err *e)
-{
-	struct suite *s = v->s;
-	char only[64], port[16];
-	const char *ids[ARRAY_LEN(all_ids) + 1] = {NULL};
-	int ret;
-
-	memcpy(ids, all_ids, sizeof(all_ids));
-	choose(s, ids, only);
-	if (!scratch_target(&s->scratch, "mcp", port, sizeof(port)))
-		return err_set(e, -EPROTO, "the canary does not speak MCP");
-	suite_progress("the same where everything is granted");
-	ret = suite_add_control(s, only, e);
-	if (ret < 0)
-		return ret;
-	suite_add(s, mem_strdup("supervise=1"));
-	suite_add(s, mem_printf("mcp=%s", port));
-	suite_add(s, mem_printf("face=%s", port));
-	suite_add(s, mem_printf("state=%s/open", s->scratch.root));
-	return suite_collect(s, SELFTEST_RUN_CONTROL, "ask-control", e);
-}
+/* --- what was seen --- */
 
 static int judge(struct supervise *v, struct err *e)
 {
@@ -278,8 +282,9 @@ static int run_all(struct supervise *v, struct err *e)
 		{.name = "supervise-ask"},
 		{.name = "supervise-alike"},
 		{.name = "supervise-root", .run = SELFTEST_RUN_ROOT},
+		{.name = "supervise-control", .run = SELFTEST_RUN_CONTROL},
 	};
-	const char *const *ids[] = {speaking, asking, pretending, as_root};
+	const char *const *ids[] = {speaking, asking, pretending, as_root, all_ids};
 	int ret;
 
 	for (size_t i = 0; i < ARRAY_LEN(sittings); i++)
@@ -288,13 +293,11 @@ static int run_all(struct supervise *v, struct err *e)
 	if (ret == 0)
 		ret = make_unguarded(v->s, e);
 	if (ret == 0)
-		ret = run_inside(v, sittings, ARRAY_LEN(sittings), e);
+		ret = run_sittings(v, sittings, ARRAY_LEN(sittings), e);
 	if (ret == 0 && suite_wants(v->s, "H02"))
 		page_attack(&v->page, v->s);
 	if (ret == 0 && suite_wants(v->s, "H08"))
 		ret = tamper_run(v->s, sittings[0].bottle.slug, e);
-	if (ret == 0)
-		ret = run_outside(v, e);
 	return ret == 0 ? judge(v, e) : ret;
 }
 
@@ -303,7 +306,7 @@ int supervise_run(struct suite *s, struct err *e)
 	struct supervise v = {.s = s};
 	int ret;
 
-	if (!suite_wants_any(s, all_ids, ARRAY_LEN(all_ids)))
+	if (!suite_wants_any(s, all_ids, ARRAY_LEN(all_ids) - 1))
 		return 0;
 	if (!has_git(s))
 		suite_skip(s, "G08", "git", "this host has no git for the witness");
