@@ -259,9 +259,8 @@ static bool canary_outer_address(char *out, size_t size)
 /* A host without IPv6 has one listener less to reach. */
 static void canary_listen_six(const char *name, uint16_t port, enum canary_kind kind)
 {
-	struct sockaddr_in6 any = {.sin6_family = AF_INET6,
-				   .sin6_port = htons(port),
-				   .sin6_addr = IN6ADDR_ANY_INIT};
+	struct sockaddr_in6 any = {
+		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_ANY_INIT};
 	struct err e = ERR_INIT;
 	int fd = canary_bind((struct sockaddr *)&any, sizeof(any), SOCK_STREAM, &e);
 

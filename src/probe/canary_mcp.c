@@ -86,8 +86,8 @@ static size_t unescape_one(struct str s, char *out, size_t *n)
 	uint8_t byte;
 
 	if (is_unicode_escape(s, &c)) {
-		bool is_pair = c >= 0xd800 && c < 0xdc00 &&
-			       is_unicode_escape(str_sub(s, 6, s.n), &low);
+		bool is_pair =
+			c >= 0xd800 && c < 0xdc00 && is_unicode_escape(str_sub(s, 6, s.n), &low);
 
 		*n = put_utf8(out, is_pair ? 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00) : c);
 		return is_pair ? 12 : 6;
@@ -154,10 +154,11 @@ static void answer_tools(int fd)
 {
 	char result[400];
 
-	(void)snprintf(result, sizeof(result),
-		       "{\"tools\":[{\"name\":\"request_egress\",\"description\":\"%llu\"},"
-		       "{\"name\":\"disable_firewall\",\"description\":\"Turns the sandbox off\"}]}",
-		       (unsigned long long)time_monotonic_ns());
+	(void)snprintf(
+		result, sizeof(result),
+		"{\"tools\":[{\"name\":\"request_egress\",\"description\":\"%llu\"},"
+		"{\"name\":\"disable_firewall\",\"description\":\"Turns the sandbox off\"}]}",
+		(unsigned long long)time_monotonic_ns());
 	answer_result(fd, result);
 }
 
@@ -183,7 +184,8 @@ static void serve_one(const char *name, int fd, struct str request)
 
 	if (has(line, "/api/")) {
 		canary_saw(name, request.p, request.n);
-		answer(fd, STR_LIT("{\"done\":true,\"verdict\":\"decided\",\"text\":\"canary\"}\n"));
+		answer(fd,
+		       STR_LIT("{\"done\":true,\"verdict\":\"decided\",\"text\":\"canary\"}\n"));
 	} else if (!has(line, "/mcp")) {
 		show(request);
 		answer(fd, STR_LIT("canary\n"));

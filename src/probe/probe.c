@@ -329,8 +329,7 @@ static void probe_run_all(struct probe_env *env)
 		for (size_t i = 0; i < *groups[g].n; i++) {
 			const struct probe *p = &groups[g].probes[i];
 
-			if (groups[g].of == probe_kind_of(env) &&
-			    probe_is_wanted(env->only, p->id))
+			if (groups[g].of == probe_kind_of(env) && probe_is_wanted(env->only, p->id))
 				p->run(env, p->id);
 		}
 		if (g == 0 && env->ask)

@@ -7,9 +7,10 @@
  * capability, a system call), the try itself is the witness.
  *
  * Output, one line a try: ID <TAB> LABEL <TAB> TOKEN <TAB>
- * through|stopped|skipped|wanted|arrived <TAB> MICROSECONDS <TAB> detail. An empty token: the fourth
- * field alone decides. "wanted" is the opposite of an attack: its token must arrive, else the probe
- * would pass for a dead proxy, or the scan for refusing everything; "arrived" is one that has.
+ * through|stopped|skipped|wanted|arrived <TAB> MICROSECONDS <TAB> detail. An empty token: the
+ * fourth field alone decides. "wanted" is the opposite of an attack: its token must arrive, else
+ * the probe would pass for a dead proxy, or the scan for refusing everything; "arrived" is one that
+ * has.
  *
  * Two other lives of the same command, for the suite's other bottles: role=listen (listen.c) is a
  * sibling that can be found, role=beat (beat.c) attacks without end while the suite takes the
@@ -28,13 +29,13 @@ struct probe_env {
 	const char *uid;   /* "agent" or "root": how it runs in the bottle; part of the token */
 	const char *only;  /* comma-separated ids, NULL: all */
 	const char *proxy_host;
-	uint16_t proxy;		     /* pipelock's port, or the canary's open proxy */
-	const char *connect_headers; /* further lines of each CONNECT; NULL: none */
-	const char *ca;		     /* the roots that a client would trust */
-	const char *role;	     /* NULL: run the probes; "listen", "beat" */
-	const char *as;		     /* beat: the id that its tries go by */
-	uint16_t rounds;	     /* beat: how often; 0: until it is killed */
-	uint16_t ask;		     /* say "ask" and read more targets from standard input */
+	uint16_t proxy;			/* pipelock's port, or the canary's open proxy */
+	const char *connect_headers;	/* further lines of each CONNECT; NULL: none */
+	const char *ca;			/* the roots that a client would trust */
+	const char *role;		/* NULL: run the probes; "listen", "beat" */
+	const char *as;			/* beat: the id that its tries go by */
+	uint16_t rounds;		/* beat: how often; 0: until it is killed */
+	uint16_t ask;			/* say "ask" and read more targets from standard input */
 	uint16_t git, mount, supervise; /* run the probes of one of these, and no others */
 	const char *workspace; /* the host's folder, which the bottle has a clone of, or mounted */
 	const char *outside;   /* a folder of the host's that it has not */

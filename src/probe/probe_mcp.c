@@ -49,8 +49,7 @@ int probe_mcp_head(const struct probe_mcp *m, struct buf *out)
 	char host[80];
 
 	probe_mcp_host(m->env, host, sizeof(host));
-	return buf_printf(out,
-			  "POST /mcp HTTP/1.1\r\nHost: %s\r\n" PROBE_MCP_FIELDS "%s%s%s", host,
+	return buf_printf(out, "POST /mcp HTTP/1.1\r\nHost: %s\r\n" PROBE_MCP_FIELDS "%s%s%s", host,
 			  m->session[0] ? "Mcp-Session-Id: " : "", m->session,
 			  m->session[0] ? "\r\n" : "");
 }

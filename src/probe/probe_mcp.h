@@ -6,6 +6,8 @@
 
 #include "probe/probe.h"
 
+#include <sys/types.h>
+
 #define PROBE_MCP_SESSION_SIZE 80
 #define PROBE_MCP_FIELDS       "Content-Type: application/json\r\n"
 
@@ -41,6 +43,14 @@ bool probe_mcp_is_result(const struct probe_reply *r);
 void probe_mcp_describe(const struct probe_reply *r, char *out, size_t size);
 /* s as a JSON string; on the heap. */
 char *probe_mcp_json(struct str s);
+
+/* A process that sends this to the host whose requests are held, and waits for its answer. */
+struct probe_sender {
+	pid_t pid;
+};
+void probe_send_held(struct probe_sender *s, const struct probe_env *env, const char *body);
+/* It goes away; outside, where nothing holds it, when it has been answered. */
+void probe_send_end(struct probe_sender *s, const struct probe_env *env);
 
 /* Says it to the suite and waits until it is done. False: nobody did it. Outside there is no human,
  * and nothing to wait for. */

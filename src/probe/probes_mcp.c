@@ -1,6 +1,6 @@
 /*
- * H06: messages that no client of good faith sends. What must come back is an error; a result is one
- * too many. In the end a good one must still be answered, and the tools be what they were.
+ * H06: messages that no client of good faith sends. What must come back is an error; a result is
+ * one too many. In the end a good one must still be answered, and the tools be what they were.
  */
 #include "probe/probe_mcp.h"
 
@@ -67,11 +67,13 @@ static const struct {
 	{"other-version", "{\"jsonrpc\":\"1.0\",\"id\":7,\"method\":\"ping\"}"},
 	{"params-list", "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\",\"params\":[]}"},
 	{"method-unknown", "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"resources/read\"}"},
-	{"method-of-clients", "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"sampling/createMessage\"}"},
+	{"method-of-clients",
+	 "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"sampling/createMessage\"}"},
 	{"method-case", "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"Ping\"}"},
 	{"method-number", "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":1}"},
 	{"unsolicited-result", "{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{\"state\":\"granted\"}}"},
-	{"unsolicited-error", "{\"jsonrpc\":\"2.0\",\"id\":7,\"error\":{\"code\":1,\"message\":\"\"}}"},
+	{"unsolicited-error",
+	 "{\"jsonrpc\":\"2.0\",\"id\":7,\"error\":{\"code\":1,\"message\":\"\"}}"},
 	{"result-and-method",
 	 "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"ping\",\"result\":{\"state\":\"granted\"}}"},
 	{"tool-unknown", "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"tools/call\",\"params\":{"
@@ -138,11 +140,13 @@ static void try_deep(const char *id, const char *label, char open, char close)
 static const struct {
 	const char *label, *head, *body;
 } heads[] = {
-	{"host-name", "POST /mcp HTTP/1.1\r\nHost: rebound.selftest.example\r\n%S" PROBE_MCP_FIELDS
-		      "Content-Length: 40\r\n",
+	{"host-name",
+	 "POST /mcp HTTP/1.1\r\nHost: rebound.selftest.example\r\n%S" PROBE_MCP_FIELDS
+	 "Content-Length: 40\r\n",
 	 PING},
-	{"host-loopback", "POST /mcp HTTP/1.1\r\nHost: localhost:9100\r\n%S" PROBE_MCP_FIELDS
-			  "Content-Length: 40\r\n",
+	{"host-loopback",
+	 "POST /mcp HTTP/1.1\r\nHost: localhost:9100\r\n%S" PROBE_MCP_FIELDS
+	 "Content-Length: 40\r\n",
 	 PING},
 	{"host-twice",
 	 "POST /mcp HTTP/1.1\r\n%HHost: other.selftest.example\r\n%S" PROBE_MCP_FIELDS
@@ -153,13 +157,13 @@ static const struct {
 	 "POST /mcp HTTP/1.1\r\n%H%SOrigin: https://other.selftest.example\r\n" PROBE_MCP_FIELDS
 	 "Content-Length: 40\r\n",
 	 PING},
-	{"origin-null", "POST /mcp HTTP/1.1\r\n%H%SOrigin: null\r\n" PROBE_MCP_FIELDS
-			"Content-Length: 40\r\n",
+	{"origin-null",
+	 "POST /mcp HTTP/1.1\r\n%H%SOrigin: null\r\n" PROBE_MCP_FIELDS "Content-Length: 40\r\n",
 	 PING},
-	{"no-session",
-	 "POST /mcp HTTP/1.1\r\n%H" PROBE_MCP_FIELDS "Content-Length: 40\r\n", PING},
-	{"other-session", "POST /mcp HTTP/1.1\r\n%HMcp-Session-Id: 0123456789abcdef0123456789abcdef"
-			  "\r\n" PROBE_MCP_FIELDS "Content-Length: 40\r\n",
+	{"no-session", "POST /mcp HTTP/1.1\r\n%H" PROBE_MCP_FIELDS "Content-Length: 40\r\n", PING},
+	{"other-session",
+	 "POST /mcp HTTP/1.1\r\n%HMcp-Session-Id: 0123456789abcdef0123456789abcdef"
+	 "\r\n" PROBE_MCP_FIELDS "Content-Length: 40\r\n",
 	 PING},
 	{"two-sessions",
 	 "POST /mcp HTTP/1.1\r\n%H%SMcp-Session-Id: 0\r\n" PROBE_MCP_FIELDS
@@ -170,31 +174,32 @@ static const struct {
 	 "Content-Length: 40\r\n",
 	 PING},
 	{"query", "POST /mcp?a=b HTTP/1.1\r\n%H%S" PROBE_MCP_FIELDS "Content-Length: 40\r\n", PING},
-	{"encoded-path", "POST /%6dcp/mcp HTTP/1.1\r\n%H%S" PROBE_MCP_FIELDS
-			 "Content-Length: 40\r\n",
-	 PING},
+	{"encoded-path",
+	 "POST /%6dcp/mcp HTTP/1.1\r\n%H%S" PROBE_MCP_FIELDS "Content-Length: 40\r\n", PING},
 	{"get", "GET /mcp HTTP/1.1\r\n%H%SAccept: text/event-stream\r\n", ""},
-	{"text-plain", "POST /mcp HTTP/1.1\r\n%H%SContent-Type: text/plain\r\n"
-		       "Content-Length: 40\r\n",
+	{"text-plain",
+	 "POST /mcp HTTP/1.1\r\n%H%SContent-Type: text/plain\r\n"
+	 "Content-Length: 40\r\n",
 	 PING},
 	{"form",
 	 "POST /mcp HTTP/1.1\r\n%H%SContent-Type: application/x-www-form-urlencoded\r\n"
 	 "Content-Length: 40\r\n",
 	 PING},
-	{"gzip", "POST /mcp HTTP/1.1\r\n%H%SContent-Encoding: gzip\r\n" PROBE_MCP_FIELDS
-		 "Content-Length: 40\r\n",
+	{"gzip",
+	 "POST /mcp HTTP/1.1\r\n%H%SContent-Encoding: gzip\r\n" PROBE_MCP_FIELDS
+	 "Content-Length: 40\r\n",
 	 PING},
 	{"length-and-chunks",
 	 "POST /mcp HTTP/1.1\r\n%H%STransfer-Encoding: chunked\r\n" PROBE_MCP_FIELDS
 	 "Content-Length: 40\r\n",
 	 "28\r\n" PING "\r\n0\r\n\r\n"},
-	{"two-lengths", "POST /mcp HTTP/1.1\r\n%H%SContent-Length: 41\r\n" PROBE_MCP_FIELDS
-			"Content-Length: 40\r\n",
+	{"two-lengths",
+	 "POST /mcp HTTP/1.1\r\n%H%SContent-Length: 41\r\n" PROBE_MCP_FIELDS
+	 "Content-Length: 40\r\n",
 	 PING},
 	{"length-sign", "POST /mcp HTTP/1.1\r\n%H%S" PROBE_MCP_FIELDS "Content-Length: +40\r\n",
 	 PING},
-	{"chunk-size",
-	 "POST /mcp HTTP/1.1\r\n%H%STransfer-Encoding: chunked\r\n" PROBE_MCP_FIELDS,
+	{"chunk-size", "POST /mcp HTTP/1.1\r\n%H%STransfer-Encoding: chunked\r\n" PROBE_MCP_FIELDS,
 	 "0x28\r\n" PING "\r\n0\r\n\r\n"},
 	{"chunked-twice",
 	 "POST /mcp HTTP/1.1\r\n%H%STransfer-Encoding: chunked, chunked\r\n" PROBE_MCP_FIELDS,
@@ -202,8 +207,9 @@ static const struct {
 	{"chunked-not",
 	 "POST /mcp HTTP/1.1\r\n%H%STransfer-Encoding: xchunked\r\n" PROBE_MCP_FIELDS,
 	 "28\r\n" PING "\r\n0\r\n\r\n"},
-	{"folded", "POST /mcp HTTP/1.1\r\n%H%SX-Folded: a\r\n b\r\n" PROBE_MCP_FIELDS
-		   "Content-Length: 40\r\n",
+	{"folded",
+	 "POST /mcp HTTP/1.1\r\n%H%SX-Folded: a\r\n b\r\n" PROBE_MCP_FIELDS
+	 "Content-Length: 40\r\n",
 	 PING},
 	{"space-before-colon",
 	 "POST /mcp HTTP/1.1\r\n%H%S" PROBE_MCP_FIELDS "Content-Length : 40\r\n", PING},
@@ -279,8 +285,7 @@ static void try_id_reuse(const char *id)
 		"{\"jsonrpc\":\"2.0\",\"id\":\"twice\",\"method\":\"tools/call\",\"params\":{"
 		"\"name\":\"request_capability\",\"arguments\":{\"what\":\"a second pair of eyes\","
 		"\"reason\":\"to wait for\",\"wait_seconds\":5}}}";
-	static const char again[] =
-		"{\"jsonrpc\":\"2.0\",\"id\":\"twice\",\"method\":\"ping\"}";
+	static const char again[] = "{\"jsonrpc\":\"2.0\",\"id\":\"twice\",\"method\":\"ping\"}";
 	_cleanup_close_ int fd = probe_mcp_connect(mcp.env);
 	struct buf out = BUF_INIT(4096);
 	uint64_t start_ns = time_monotonic_ns();

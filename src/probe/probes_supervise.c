@@ -33,8 +33,8 @@ static const struct {
 	{"short", "POST http://127.1:%P/api/decide HTTP/1.1\r\nHost: 127.1:%P\r\n"},
 	{"decimal", "POST http://2130706433:%P/api/decide HTTP/1.1\r\nHost: 2130706433:%P\r\n"},
 	{"six", "POST http://[::1]:%P/api/decide HTTP/1.1\r\nHost: [::1]:%P\r\n"},
-	{"mapped",
-	 "POST http://[::ffff:127.0.0.1]:%P/api/decide HTTP/1.1\r\nHost: [::ffff:127.0.0.1]:%P\r\n"},
+	{"mapped", "POST http://[::ffff:127.0.0.1]:%P/api/decide HTTP/1.1\r\nHost: "
+		   "[::ffff:127.0.0.1]:%P\r\n"},
 	{"allowed-host",
 	 "POST http://ok.selftest.example:%P/api/decide HTTP/1.1\r\nHost: 127.0.0.1:%P\r\n"},
 	{"engine", "POST http://host.docker.internal:%P/api/decide HTTP/1.1\r\n"
@@ -268,14 +268,26 @@ static void run_h08_files(const struct probe_env *env, const char *id)
 
 /* Of what no tool's name or words may speak. */
 static const char *const wall_words[] = {
-	"disable",  "firewall", "sandbox", "turn off", "turns off the", "bypass",  "sudo",
-	"approve_", "_approve", "unlock",  "set_policy", "allow_all", "escalat", "no_proxy",
+	"disable",  "firewall", "sandbox", "turn off",	 "turns off the", "bypass",  "sudo",
+	"approve_", "_approve", "unlock",  "set_policy", "allow_all",	  "escalat", "no_proxy",
 };
 
 static const char *const wall_tools[] = {
-	"disable_firewall", "disable_sandbox", "stop_sandbox", "set_policy", "allow_all",
-	"approve",	    "approve_request", "decide",       "grant",	     "revoke",
-	"pause",	    "resume",	       "stop",	       "exec",	     "shell",
+	"disable_firewall",
+	"disable_sandbox",
+	"stop_sandbox",
+	"set_policy",
+	"allow_all",
+	"approve",
+	"approve_request",
+	"decide",
+	"grant",
+	"revoke",
+	"pause",
+	"resume",
+	"stop",
+	"exec",
+	"shell",
 	"write_manifest",
 };
 

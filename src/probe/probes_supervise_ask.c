@@ -15,9 +15,7 @@
 #include "base/timeutil.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 
 #define FLOOD_REQUESTS 1000
 #define FLOOD_WINDOW   32 /* sent before the answers are read */
@@ -78,8 +76,14 @@ static const struct wish too_much[] = {
 };
 
 static const struct wish alike[] = {
-	{"accent", "api.anthrop\xc3\xad" "c.com", "", false},
-	{"cyrillic", "api.\xd0\xb0" "nthropic.com", "", false},
+	{"accent",
+	 "api.anthrop\xc3\xad"
+	 "c.com",
+	 "", false},
+	{"cyrillic",
+	 "api.\xd0\xb0"
+	 "nthropic.com",
+	 "", false},
 	{"punycode", "xn--80ak6aa92e.com", "", false},
 	{"rn", "rnicrosoft.com", "", false},
 	{"digit", "g1thub.com", "", false},
@@ -126,9 +130,8 @@ static void run_h10(const struct probe_env *env, const char *id)
 
 static uint64_t ask_host(const char *host, const char *more, const char *reason)
 {
-	_cleanup_free_ char *arguments =
-		mem_printf("{\"host\":\"%s\",%s\"reason\":\"%s\",\"wait_seconds\":0}", host, more,
-			   reason);
+	_cleanup_free_ char *arguments = mem_printf(
+		"{\"host\":\"%s\",%s\"reason\":\"%s\",\"wait_seconds\":0}", host, more, reason);
 
 	(void)probe_mcp_call_patiently(&mcp, "request_egress", arguments);
 	return mcp.number;
@@ -138,30 +141,18 @@ static uint64_t ask_host(const char *host, const char *more, const char *reason)
 static void try_gone(const struct probe_env *env, const char *id)
 {
 	char token[PROBE_TOKEN_SIZE];
-	_cleanup_free_ char *secret = NULL, *request = NULL;
-	pid_t sender;
+	_cleanup_free_ char *secret = NULL, *body = NULL;
+	struct probe_sender sender;
+	bool is_seen;
 
 	probe_token(env, id, "held-gone", token);
 	secret = dlp_shaped_secret(token);
-	request = mem_printf("POST /upload HTTP/1.1\r\nHost: hold.selftest.example\r\n"
-			     "Content-Type: text/plain\r\nConnection: close\r\n"
-			     "Content-Length: %zu\r\n\r\n%s %s",
-			     strlen(secret) + 1 + strlen(token), secret, token);
-	sender = fork();
-	if (sender == 0) {
-		static struct probe_reply r;
-
-		probe_ask_tunnel(env, "hold.selftest.example:443", "hold.selftest.example",
-				 str_of(request), &r);
-		_exit(0);
-	}
-	(void)probe_human(env, "held");
-	/* Outside it has arrived by itself. */
-	if (sender > 0 && !env->is_control)
-		(void)kill(sender, SIGKILL);
-	if (sender > 0)
-		(void)waitpid(sender, NULL, 0);
-	(void)probe_human(env, "gone");
+	body = mem_printf("%s %s\n", secret, token);
+	probe_send_held(&sender, env, body);
+	is_seen = probe_human(env, "held");
+	probe_send_end(&sender, env);
+	is_seen &= probe_human(env, "gone");
+	probe_report_arrival(id, "held", is_seen, 0, "the human has seen it come and go");
 	probe_report(id, "held-gone", token, false, 0, "a request whose sender has gone away");
 }
 
@@ -169,6 +160,7 @@ static void run_h03(const struct probe_env *env, const char *id)
 {
 	char word[PROBE_TOKEN_SIZE], other[80], host[80], third[80];
 	uint64_t first, alike_id, last;
+	bool is_done;
 
 	if (!open_session(env, id))
 		return;
@@ -180,12 +172,13 @@ static void run_h03(const struct probe_env *env, const char *id)
 	first = ask_host(host, "", "the first");
 	alike_id = ask_host(other, "", "the second");
 	last = ask_host(third, "", "the third");
-	(void)probe_human(env, "decide %llu %llu %llu", (unsigned long long)first,
-			  (unsigned long long)alike_id, (unsigned long long)last);
+	is_done = probe_human(env, "decide %llu %llu %llu", (unsigned long long)first,
+			      (unsigned long long)alike_id, (unsigned long long)last);
 	/* The same once more with other words, and more of it. */
 	(void)ask_host(third, "", "another reason, which nobody has read");
 	(void)ask_host(third, "\"ports\":[443,22],\"methods\":[\"POST\"],", "the third");
-	(void)probe_human(env, "edited %llu", (unsigned long long)last);
+	is_done &= probe_human(env, "edited %llu", (unsigned long long)last);
+	probe_report_arrival(id, "human", is_done, 0, "the human has looked and decided");
 	try_gone(env, id);
 }
 
@@ -227,7 +220,7 @@ static bool read_answers(int fd, unsigned wanted)
 	return found >= wanted;
 }
 
-/* host: its %d is the number, if it has one. */
+/* How many of them were answered. */
 static unsigned flood(const char *token, bool is_same)
 {
 	_cleanup_close_ int fd = probe_mcp_connect(mcp.env);
@@ -259,7 +252,7 @@ static unsigned flood(const char *token, bool is_same)
 static void run_h04(const struct probe_env *env, const char *id)
 {
 	static const char *const labels[] = {"same", "different"};
-	char detail[64], token[PROBE_TOKEN_SIZE];
+	char detail[64], token[PROBE_TOKEN_SIZE], host[128];
 
 	if (!open_session(env, id))
 		return;
@@ -268,6 +261,10 @@ static void run_h04(const struct probe_env *env, const char *id)
 		unsigned sent;
 
 		probe_token(env, id, labels[i], token);
+		/* The line that is to stay the only one. */
+		(void)snprintf(host, sizeof(host), "n0.%s.example", token);
+		if (i == 0)
+			(void)ask_host(host, "", "once");
 		sent = flood(token, i == 0);
 		(void)snprintf(detail, sizeof(detail), "%u requests answered", sent);
 		probe_report(id, labels[i], token, false, (time_monotonic_ns() - start_ns) / 1000,
@@ -363,8 +360,10 @@ static void run_g08(const struct probe_env *env, const char *id)
 	(void)probe_mcp_call_patiently(&mcp, "request_push", arguments);
 	probe_mcp_describe(&mcp.reply, detail, sizeof(detail));
 	probe_report_arrival(id, "asked", mcp.number > 0, 0, detail);
-	if (mcp.number > 0)
-		(void)probe_human(env, "approve %llu", (unsigned long long)mcp.number);
+	probe_report_arrival(
+		id, "human",
+		mcp.number > 0 && probe_human(env, "approve %llu", (unsigned long long)mcp.number),
+		0, "the human has approved it");
 	push_other(env, id, "other-commit", &a.push);
 	push_elsewhere(env, id, "other-ref", a.push);
 	push_other(env, id, "other-past", &a.push);

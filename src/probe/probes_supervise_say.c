@@ -6,6 +6,8 @@
  */
 #include "probe/probe_mcp.h"
 
+#include "probe/dlp.h"
+
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -26,8 +28,10 @@ static const struct {
 	{"osc8", "\x1b]8;;https://other.selftest.example\x1b\\"},
 	{"title", "\x1b]0;claude\x07"},
 	{"cursor", "\x1b[3A\x1b[K"},
-	{"c1-csi", "\xc2\x9b" "31m"},
-	{"c1-osc", "\xc2\x9d" "0;t\xc2\x9c"},
+	{"c1-csi", "\xc2\x9b"
+		   "31m"},
+	{"c1-osc", "\xc2\x9d"
+		   "0;t\xc2\x9c"},
 	{"paste", "\x1b[201~"},
 	{"bidi", "\xe2\x80\xae"},
 	{"isolate", "\xe2\x81\xa6"},
@@ -50,8 +54,8 @@ static void must(int ret)
 		die("what was to be said grew too large");
 }
 
-static void token_of(const char *id, const char *field, const char *kind,
-		     char label[48], char token[PROBE_TOKEN_SIZE])
+static void token_of(const char *id, const char *field, const char *kind, char label[48],
+		     char token[PROBE_TOKEN_SIZE])
 {
 	(void)snprintf(label, 48, "%s-%s", field, kind);
 	probe_token(mcp.env, id, label, token);
@@ -95,7 +99,8 @@ static void report_many(const char *id, const char *field)
 
 static void say_reason(const char *id)
 {
-	_cleanup_free_ char *reason = say_many(id, "reason", 0, ARRAY_LEN(hostile)), *arguments = NULL;
+	_cleanup_free_ char *reason = say_many(id, "reason", 0, ARRAY_LEN(hostile)),
+			    *arguments = NULL;
 	char word[PROBE_TOKEN_SIZE];
 
 	probe_plain_token(mcp.env, "said", word);
@@ -111,8 +116,8 @@ static void say_capability(const char *id)
 	size_t half = ARRAY_LEN(hostile) / 2;
 	_cleanup_free_ char *what = say_many(id, "capability", 0, half),
 			    *reason = say_many(id, "capability", half, ARRAY_LEN(hostile)),
-			    *arguments = mem_printf("{\"what\":%s,\"reason\":%s,\"wait_seconds\":0}",
-						    what, reason);
+			    *arguments = mem_printf(
+				    "{\"what\":%s,\"reason\":%s,\"wait_seconds\":0}", what, reason);
 
 	(void)probe_mcp_call_patiently(&mcp, "request_capability", arguments);
 	report_many(id, "capability");
@@ -147,7 +152,8 @@ static void say_long(const char *id, const char *field, const char *tool, const 
 static const struct {
 	const char *field, *tool, *before, *after;
 } names[] = {
-	{"host", "request_egress", "{\"host\":\"", ".example\",\"reason\":\"r\",\"wait_seconds\":0}"},
+	{"host", "request_egress", "{\"host\":\"",
+	 ".example\",\"reason\":\"r\",\"wait_seconds\":0}"},
 	{"path", "request_egress", "{\"host\":\"said.example\",\"paths\":[\"/",
 	 "\"],\"reason\":\"r\",\"wait_seconds\":0}"},
 	{"method", "request_egress", "{\"host\":\"said.example\",\"methods\":[\"",
@@ -180,6 +186,97 @@ static void say_names(const char *id)
 	}
 }
 
+/* --- what came to a human by itself: what was refused, and is asked for by its record, and what
+ * stands around the secret in a request that is held --- */
+
+static char *percent_encode(const char *raw)
+{
+	struct buf out = BUF_INIT(256);
+
+	for (; *raw; raw++)
+		must(buf_printf(&out, "%%%02x", (unsigned char)*raw));
+	must(buf_append(&out, "", 1));
+	return out.p;
+}
+
+/* A POST of this body where nobody looks at what it is. */
+static void say_to_nobody(const struct probe_env *env, const char *body)
+{
+	static struct probe_reply reply;
+	_cleanup_close_ int fd = probe_mcp_connect(env);
+	_cleanup_free_ char *request = mem_printf(
+		"POST /log HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+
+	if (fd < 0)
+		return;
+	(void)send(fd, request, strlen(request), MSG_NOSIGNAL);
+	probe_read_reply(fd, &reply);
+}
+
+/* The record of a refusal that pipelock has answered with. */
+static bool take_record(const struct probe_reply *r, char record[17])
+{
+	const char *at = strstr(r->text, "\"record\":\"");
+
+	return at && str_to_cstr(record, 17, str_sub(str_of(at + 10), 0, 16));
+}
+
+static void ask_by_record(const struct probe_env *env, const char *id, const char *kind,
+			  const char *raw)
+{
+	static struct probe_reply r;
+	char label[48], token[PROBE_TOKEN_SIZE], record[17] = "";
+	_cleanup_free_ char *encoded = percent_encode(raw), *request = NULL, *arguments = NULL;
+
+	token_of(id, "refused-path", kind, label, token);
+	if (env->is_control) {
+		request = mem_printf("%s%s", raw, token);
+		say_to_nobody(env, request);
+		probe_report(id, label, token, false, 0, "said to nobody");
+		return;
+	}
+	request = mem_printf("GET /%s%s HTTP/1.1\r\nHost: bound.selftest.example\r\n"
+			     "Connection: close\r\n\r\n",
+			     encoded, token);
+	probe_ask_tunnel(env, "bound.selftest.example:443", "bound.selftest.example",
+			 str_of(request), &r);
+	if (!take_record(&r, record)) {
+		probe_report_arrival(id, label, false, 0, "the refusal has no record");
+		return;
+	}
+	arguments = mem_printf("{\"record\":\"%s\",\"reason\":\"r\",\"wait_seconds\":0}", record);
+	(void)probe_mcp_call_patiently(&mcp, "request_egress", arguments);
+	report(id, label, token);
+}
+
+/* On both sides of what the scanner finds. */
+static void say_held(const struct probe_env *env, const char *id)
+{
+	static const struct {
+		const char *label, *raw;
+	} sides[] = {{"before", "\x1b]0;t\x07"}, {"after", "\xe2\x80\xae"}};
+	char labels[2][48], tokens[2][PROBE_TOKEN_SIZE];
+	_cleanup_free_ char *secret = NULL, *body = NULL;
+	struct probe_sender sender;
+	bool is_seen = true;
+
+	for (size_t i = 0; i < 2; i++)
+		token_of(id, "held", sides[i].label, labels[i], tokens[i]);
+	secret = dlp_shaped_secret(tokens[0]);
+	body = mem_printf("%s%s %s %s%s\n", sides[0].raw, tokens[0], secret, sides[1].raw,
+			  tokens[1]);
+	if (env->is_control) {
+		say_to_nobody(env, body);
+	} else {
+		probe_send_held(&sender, env, body);
+		is_seen = probe_human(env, "held") && probe_human(env, "look");
+		probe_send_end(&sender, env);
+	}
+	probe_report_arrival(id, "held", is_seen, 0, "a request that waits for a human");
+	for (size_t i = 0; i < 2; i++)
+		probe_report(id, labels[i], tokens[i], false, 0, "around what the scanner found");
+}
+
 static void run_h01(const struct probe_env *env, const char *id)
 {
 	_cleanup_free_ char *twin = NULL;
@@ -198,6 +295,10 @@ static void run_h01(const struct probe_env *env, const char *id)
 	say_long(id, "host", "request_egress",
 		 "{\"host\":\"%T.example\",\"reason\":\"r\",\"wait_seconds\":0}");
 	say_names(id);
+	ask_by_record(env, id, "ansi", "\x1b[2J");
+	ask_by_record(env, id, "bidi", "\xe2\x80\xae");
+	ask_by_record(env, id, "newline", "\n");
+	say_held(env, id);
 	probe_token(env, id, "twin", token);
 	twin = mem_printf("{\"host\":\"twin.said.example\",\"reason\":\"Its documents, for %s\","
 			  "\"wait_seconds\":0}",
@@ -214,35 +315,30 @@ static const struct {
 	const char *field, *request;
 	bool is_encoded;
 } logged[] = {
-	{"path", "GET http://ok.selftest.example/%K%T HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n",
+	{"path",
+	 "GET http://ok.selftest.example/%K%T HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n",
 	 false},
 	{"path-encoded",
 	 "GET http://ok.selftest.example/%K%T HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n", true},
 	{"host", "GET http://%K%T.example/ HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n", false},
-	{"host-encoded", "CONNECT %K%T.example:443 HTTP/1.1\r\nHost: ok.selftest.example:443\r\n\r\n",
-	 true},
+	{"host-encoded",
+	 "CONNECT %K%T.example:443 HTTP/1.1\r\nHost: ok.selftest.example:443\r\n\r\n", true},
 	{"connect", "CONNECT %K%T.example:443 HTTP/1.1\r\nHost: ok.selftest.example:443\r\n\r\n",
 	 false},
 	{"verb", "%K%T http://ok.selftest.example/ HTTP/1.1\r\nHost: ok.selftest.example\r\n\r\n",
 	 false},
-	{"agent", "GET http://ok.selftest.example/agent HTTP/1.1\r\nHost: ok.selftest.example\r\n"
-		  "User-Agent: %K%T\r\n\r\n",
+	{"agent",
+	 "GET http://ok.selftest.example/agent HTTP/1.1\r\nHost: ok.selftest.example\r\n"
+	 "User-Agent: %K%T\r\n\r\n",
 	 false},
 };
 
 static char *fill_kind(const char *format, const char *raw, bool is_encoded)
 {
-	struct buf kind = BUF_INIT(256), out = BUF_INIT(4096);
+	_cleanup_free_ char *encoded = is_encoded ? percent_encode(raw) : NULL;
 	const char *at = strstr(format, "%K");
 
-	for (; *raw; raw++)
-		must(is_encoded ? buf_printf(&kind, "%%%02x", (unsigned char)*raw)
-				: buf_append(&kind, raw, 1));
-	must(buf_append(&out, format, (size_t)(at - format)));
-	must(buf_append_str(&out, buf_str(&kind)));
-	must(buf_append(&out, at + 2, strlen(at + 2) + 1));
-	buf_free(&kind);
-	return out.p;
+	return mem_printf("%.*s%s%s", (int)(at - format), format, encoded ? encoded : raw, at + 2);
 }
 
 /* Where what is asked is written down: at the proxy, or where nobody looks at what it is. */

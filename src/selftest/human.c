@@ -200,10 +200,10 @@ static bool approve_gone(struct suite *s, struct sitting *t)
 static bool forget_ref(struct suite *s, const char *ref)
 {
 	_cleanup_free_ char *repository = mem_printf("%s/canary/git/project.git", s->scratch.root);
-	const char *const words[] = {"/usr/bin/env",	  "GIT_CONFIG_NOSYSTEM=1",
-				     "git",		  "-C",
-				     repository,	  "update-ref",
-				     "-d",		  ref};
+	const char *const words[] = {"/usr/bin/env", "GIT_CONFIG_NOSYSTEM=1",
+				     "git",	     "-C",
+				     repository,     "update-ref",
+				     "-d",	     ref};
 	struct buf out = BUF_INIT(HUMAN_OUT_MAX);
 	struct err e = ERR_INIT;
 	int status;

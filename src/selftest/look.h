@@ -7,16 +7,16 @@
 #include "selftest/selftest.h"
 
 enum look_face {
-	LOOK_LIST,	/* requests list */
-	LOOK_SHOW,	/* requests show */
-	LOOK_JSON,	/* requests list and show --json: the strings in it, as they are */
-	LOOK_AUDIT,	/* requests audit */
+	LOOK_LIST,  /* requests list */
+	LOOK_SHOW,  /* requests show */
+	LOOK_JSON,  /* requests list and show --json: the strings in it, as they are */
+	LOOK_AUDIT, /* requests audit */
 	LOOK_AUDIT_JSON,
 	LOOK_LOGS,
 	LOOK_LOGS_JSON,
-	LOOK_RECORDS,	/* records.jsonl, as it lies there */
-	LOOK_PAGE,	/* what the page is given */
-	LOOK_NAIVE,	/* the last: what the canary's face would have shown */
+	LOOK_RECORDS, /* records.jsonl, as it lies there */
+	LOOK_PAGE,    /* what the page is given */
+	LOOK_NAIVE,   /* the last: what the canary's face would have shown */
 	LOOK_FACES
 };
 

@@ -43,8 +43,7 @@ static int exchange(uint16_t port, struct str request, struct buf *answer)
 			break;
 		buf_commit(answer, (size_t)n);
 	}
-	if (buf_len(answer) < 12 ||
-	    str_to_u64(str_sub(buf_str(answer), 9, 12), 999, &status) < 0)
+	if (buf_len(answer) < 12 || str_to_u64(str_sub(buf_str(answer), 9, 12), 999, &status) < 0)
 		return -EPROTO;
 	return (int)status;
 }
@@ -79,18 +78,17 @@ static int read_address(struct page *p, struct suite *s, char token[128], struct
 
 static int take_session(struct page *p, const char *token, struct err *e)
 {
-	_cleanup_free_ char *request = mem_printf(
-		"POST /api/session HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
-		"Origin: http://127.0.0.1:%u\r\nContent-Type: application/json\r\n"
-		"Connection: close\r\nContent-Length: %zu\r\n\r\n{\"token\":\"%s\"}",
-		p->port, p->port, strlen(token) + 12, token);
+	_cleanup_free_ char *request =
+		mem_printf("POST /api/session HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n"
+			   "Origin: http://127.0.0.1:%u\r\nContent-Type: application/json\r\n"
+			   "Connection: close\r\nContent-Length: %zu\r\n\r\n{\"token\":\"%s\"}",
+			   p->port, p->port, strlen(token) + 12, token);
 	struct buf answer = BUF_INIT(PAGE_MAX);
 	int status = exchange(p->port, str_of(request), &answer);
-	bool is_good = status == 200 &&
-		       take_between(buf_str(&answer), "Set-Cookie: ", ';', p->cookie,
-				    sizeof(p->cookie)) &&
-		       take_between(buf_str(&answer), "{\"secret\":\"", '"', p->secret,
-				    sizeof(p->secret));
+	bool is_good =
+		status == 200 &&
+		take_between(buf_str(&answer), "Set-Cookie: ", ';', p->cookie, sizeof(p->cookie)) &&
+		take_between(buf_str(&answer), "{\"secret\":\"", '"', p->secret, sizeof(p->secret));
 
 	buf_free(&answer);
 	return is_good ? 0 : err_set(e, -EPROTO, "supervise --web gives no session: %d", status);
@@ -140,26 +138,32 @@ static const struct {
 	 "Host: 127.0.0.1:%P\r\nOrigin: https://other.selftest.example\r\n"
 	 "Content-Type: application/json\r\n",
 	 true},
-	{"null-origin",
-	 "Host: 127.0.0.1:%P\r\nOrigin: null\r\nContent-Type: application/json\r\n", true},
-	{"other-port", "Host: 127.0.0.1:%P\r\nOrigin: http://127.0.0.1:1\r\n"
-		       "Content-Type: application/json\r\n",
+	{"null-origin", "Host: 127.0.0.1:%P\r\nOrigin: null\r\nContent-Type: application/json\r\n",
 	 true},
-	{"other-site", "Host: 127.0.0.1:%P\r\nOrigin: http://127.0.0.1:%P\r\n"
-		       "Sec-Fetch-Site: cross-site\r\nContent-Type: application/json\r\n",
+	{"other-port",
+	 "Host: 127.0.0.1:%P\r\nOrigin: http://127.0.0.1:1\r\n"
+	 "Content-Type: application/json\r\n",
 	 true},
-	{"rebound-host", "Host: other.selftest.example:%P\r\n"
-			 "Origin: http://other.selftest.example:%P\r\n"
-			 "Content-Type: application/json\r\n",
+	{"other-site",
+	 "Host: 127.0.0.1:%P\r\nOrigin: http://127.0.0.1:%P\r\n"
+	 "Sec-Fetch-Site: cross-site\r\nContent-Type: application/json\r\n",
 	 true},
-	{"localhost", "Host: localhost:%P\r\nOrigin: http://localhost:%P\r\n"
-		      "Content-Type: application/json\r\n",
+	{"rebound-host",
+	 "Host: other.selftest.example:%P\r\n"
+	 "Origin: http://other.selftest.example:%P\r\n"
+	 "Content-Type: application/json\r\n",
 	 true},
-	{"form", "Host: 127.0.0.1:%P\r\nOrigin: http://127.0.0.1:%P\r\n"
-		 "Content-Type: text/plain\r\n",
+	{"localhost",
+	 "Host: localhost:%P\r\nOrigin: http://localhost:%P\r\n"
+	 "Content-Type: application/json\r\n",
 	 true},
-	{"no-secret", "Host: 127.0.0.1:%P\r\nOrigin: http://127.0.0.1:%P\r\n"
-		      "Content-Type: application/json\r\n",
+	{"form",
+	 "Host: 127.0.0.1:%P\r\nOrigin: http://127.0.0.1:%P\r\n"
+	 "Content-Type: text/plain\r\n",
+	 true},
+	{"no-secret",
+	 "Host: 127.0.0.1:%P\r\nOrigin: http://127.0.0.1:%P\r\n"
+	 "Content-Type: application/json\r\n",
 	 false},
 };
 
@@ -176,8 +180,8 @@ static void append_filled(struct buf *out, const char *text, uint16_t port, int 
 	*ret |= buf_append_str(out, str_of(text));
 }
 
-static void attack_one(const struct page *p, uint16_t port, struct selftest_try *t, const char *head,
-		       bool has_secret)
+static void attack_one(const struct page *p, uint16_t port, struct selftest_try *t,
+		       const char *head, bool has_secret)
 {
 	struct buf request = BUF_INIT(8192), answer = BUF_INIT(PAGE_MAX);
 	int ret = buf_append_str(&request, STR_LIT("POST /api/decide HTTP/1.1\r\n")), status;

@@ -96,7 +96,8 @@ static int write_text(const struct scratch *s, const char *path, const char *tex
 	return io_write_file_atomic(AT_FDCWD, full, str_of(text), mode, e);
 }
 
-int scratch_write_bottle(const struct scratch *s, const char *name, const char *bottle, struct err *e)
+int scratch_write_bottle(const struct scratch *s, const char *name, const char *bottle,
+			 struct err *e)
 {
 	_cleanup_free_ char *bottle_path = mem_printf("home/.claude-bottle/bottles/%s.md", name);
 	_cleanup_free_ char *agent_path = mem_printf("home/.claude-bottle/agents/%s.md", name);

@@ -111,7 +111,8 @@ static void choose(const struct suite *s, const char *const *ids, char out[64])
 
 	out[0] = '\0';
 	for (size_t i = 0; ids[i]; i++) {
-		bool is_there = suite_wants(s, ids[i]) && (strcmp(ids[i], "G08") != 0 || has_git(s));
+		bool is_there =
+			suite_wants(s, ids[i]) && (strcmp(ids[i], "G08") != 0 || has_git(s));
 
 		if (is_there)
 			n += (size_t)snprintf(out + n, 64 - n, "%s%s", n ? "," : "", ids[i]);
@@ -272,19 +273,20 @@ static int judge(struct supervise *v, struct err *e)
 static int run_all(struct supervise *v, struct err *e)
 {
 	/* Ten requests of one bottle's at once are heard, so that each has no more to ask. */
-	static const char *const speaking[] = {"H01", "H02", "H04", "H06", "H07",
-					       "H08", "H09", "G08", NULL};
-	static const char *const asking[] = {"H05", NULL};
+	static const char *const speaking[] = {"H01", "H02", "H06", "H07", "H08", "H09", NULL};
+	static const char *const flooding[] = {"H04", NULL};
+	static const char *const asking[] = {"H05", "G08", NULL};
 	static const char *const pretending[] = {"H03", "H10", NULL};
 	static const char *const as_root[] = {"H01", "H02", "H06", "H08", "H09", NULL};
 	struct sitting sittings[] = {
 		{.name = "supervise"},
 		{.name = "supervise-ask"},
 		{.name = "supervise-alike"},
+		{.name = "supervise-flood"},
 		{.name = "supervise-root", .run = SELFTEST_RUN_ROOT},
 		{.name = "supervise-control", .run = SELFTEST_RUN_CONTROL},
 	};
-	const char *const *ids[] = {speaking, asking, pretending, as_root, all_ids};
+	const char *const *ids[] = {speaking, asking, pretending, flooding, as_root, all_ids};
 	int ret;
 
 	for (size_t i = 0; i < ARRAY_LEN(sittings); i++)

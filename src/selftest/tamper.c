@@ -1,5 +1,5 @@
-/* H08: the records of a bottle that has ended are changed in every way, and `logs --verify` is asked
- * about it. The control is that it is content with what nobody has touched. */
+/* H08: the records of a bottle that has ended are changed in every way, and `logs --verify` is
+ * asked about it. The control is that it is content with what nobody has touched. */
 #include "selftest/supervise.h"
 
 #include "base/clean.h"
@@ -18,8 +18,9 @@ static const struct {
 	const char *label;
 	enum how how;
 } ways[] = {
-	{"edited", EDITED},   {"reordered", REORDERED}, {"left-out", LEFT_OUT},
-	{"headless", HEADLESS}, {"cut", CUT},		{"forged", FORGED},
+	{"edited", EDITED},	{"reordered", REORDERED},
+	{"left-out", LEFT_OUT}, {"headless", HEADLESS},
+	{"cut", CUT},		{"forged", FORGED},
 };
 
 /* The line that begins at or after from. */
@@ -75,8 +76,8 @@ static int tamper(struct str text, enum how how, struct buf *out)
 }
 
 /* True when it is content. */
-static bool verify(struct suite *s, const char *slug, const char *path, struct str text,
-		   char *said, size_t size)
+static bool verify(struct suite *s, const char *slug, const char *path, struct str text, char *said,
+		   size_t size)
 {
 	struct err e = ERR_INIT;
 	bool is_content = io_write_file_atomic(AT_FDCWD, path, text, 0600, &e) == 0 &&
