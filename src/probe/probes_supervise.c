@@ -19,6 +19,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
+
+#define REFUSAL_LOOKS 40
 
 static struct probe_mcp mcp;
 
@@ -161,15 +164,34 @@ static void run_h02(const struct probe_env *env, const char *id)
 
 /* --- H07 --- */
 
+/* It comes to supervise by itself, a moment after it was refused. */
+static bool await_refusal(const char *word)
+{
+	const struct timespec pause = {.tv_nsec = 50000000};
+	bool is_listed = false;
+
+	for (int i = 0; i < REFUSAL_LOOKS && !is_listed; i++) {
+		if (i > 0)
+			(void)nanosleep(&pause, NULL);
+		(void)probe_mcp_call(&mcp, "recent_refusals", "{\"limit\":10}");
+		is_listed = strstr(mcp.reply.text, word) != NULL;
+	}
+	return is_listed;
+}
+
 /* Refused for its path: by then pipelock has seen all of it. */
 static void run_h07(const struct probe_env *env, const char *id)
 {
 	static const char *const labels[] = {"plain", "secret", "fragment"};
 	static struct probe_reply r;
-	char tokens[3][PROBE_TOKEN_SIZE], word[PROBE_TOKEN_SIZE];
+	char tokens[3][PROBE_TOKEN_SIZE], word[PROBE_TOKEN_SIZE], label[48];
 	_cleanup_free_ char *secret = NULL, *request = NULL;
 	bool is_listed;
 
+	if (!probe_mcp_open(&mcp, env)) {
+		probe_report_arrival(id, "session", false, 0, mcp.reply.error);
+		return;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(labels); i++)
 		probe_token(env, id, labels[i], tokens[i]);
 	probe_plain_token(env, "oracle", word);
@@ -181,27 +203,17 @@ static void run_h07(const struct probe_env *env, const char *id)
 			     word, tokens[0], secret, tokens[2]);
 	probe_ask_tunnel(env, "bound.selftest.example:443", "bound.selftest.example",
 			 str_of(request), &r);
+	is_listed = await_refusal(word);
+	probe_report_arrival(id, "listed", is_listed, 0, "the refusal's path in recent_refusals");
 	for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
-		char label[48];
 		const char *what = i == 1 ? secret : tokens[i];
 
 		(void)snprintf(label, sizeof(label), "%s-body", labels[i]);
 		probe_report(id, label, "", strstr(r.text, what) != NULL, 0,
 			     "in the refusal itself");
-	}
-	if (!probe_mcp_open(&mcp, env)) {
-		probe_report_arrival(id, "session", false, 0, mcp.reply.error);
-		return;
-	}
-	(void)probe_mcp_call(&mcp, "recent_refusals", "{\"limit\":10}");
-	for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
-		const char *what = i == 1 ? secret : tokens[i];
-
 		probe_report(id, labels[i], "", strstr(mcp.reply.text, what) != NULL, 0,
 			     "in what recent_refusals tells");
 	}
-	is_listed = strstr(mcp.reply.text, word) != NULL;
-	probe_report_arrival(id, "listed", is_listed, 0, "the refusal's path in recent_refusals");
 }
 
 /* --- H08: files --- */

@@ -14,8 +14,6 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-#include <sys/socket.h>
-
 #define SAY_MAX	  (64u << 10)
 #define LONG_SAID 6000
 
@@ -200,17 +198,12 @@ static char *percent_encode(const char *raw)
 }
 
 /* A POST of this body where nobody looks at what it is. */
-static void say_to_nobody(const struct probe_env *env, const char *body)
+static void say_to_nobody(const char *body)
 {
-	static struct probe_reply reply;
-	_cleanup_close_ int fd = probe_mcp_connect(env);
 	_cleanup_free_ char *request = mem_printf(
 		"POST /log HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
 
-	if (fd < 0)
-		return;
-	(void)send(fd, request, strlen(request), MSG_NOSIGNAL);
-	probe_read_reply(fd, &reply);
+	probe_mcp_send(&mcp, str_of(request));
 }
 
 /* The record of a refusal that pipelock has answered with. */
@@ -231,7 +224,7 @@ static void ask_by_record(const struct probe_env *env, const char *id, const cha
 	token_of(id, "refused-path", kind, label, token);
 	if (env->is_control) {
 		request = mem_printf("%s%s", raw, token);
-		say_to_nobody(env, request);
+		say_to_nobody(request);
 		probe_report(id, label, token, false, 0, "said to nobody");
 		return;
 	}
@@ -266,7 +259,7 @@ static void say_held(const struct probe_env *env, const char *id)
 	body = mem_printf("%s%s %s %s%s\n", sides[0].raw, tokens[0], secret, sides[1].raw,
 			  tokens[1]);
 	if (env->is_control) {
-		say_to_nobody(env, body);
+		say_to_nobody(body);
 	} else {
 		probe_send_held(&sender, env, body);
 		is_seen = probe_human(env, "held") && probe_human(env, "look");
@@ -345,17 +338,11 @@ static char *fill_kind(const char *format, const char *raw, bool is_encoded)
 static void ask_logged(const struct probe_env *env, const char *request)
 {
 	static struct probe_reply reply;
-	_cleanup_close_ int fd = -1;
 
-	if (!env->is_control) {
+	if (env->is_control)
+		probe_mcp_send(&mcp, str_of(request));
+	else
 		probe_ask_proxy(env, str_of(request), &reply);
-		return;
-	}
-	fd = probe_mcp_connect(env);
-	if (fd < 0)
-		return;
-	(void)send(fd, request, strlen(request), MSG_NOSIGNAL);
-	probe_read_reply(fd, &reply);
 }
 
 static void say_logged(const struct probe_env *env, const char *id)
