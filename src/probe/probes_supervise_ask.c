@@ -293,7 +293,7 @@ static void push_other(const struct probe_env *env, const char *id, const char *
 	bool is_past = strcmp(label, "other-past") == 0;
 	struct probe_attempt a;
 
-	if (!probe_attempt_begin(&a, env, id, label, "project"))
+	if (!probe_attempt_begin(&a, env, id, label, "asked"))
 		return;
 	if (is_past)
 		memcpy(a.push.old_oid, env->is_control ? approved->new_oid : a.parent,
@@ -348,13 +348,13 @@ static void run_g08(const struct probe_env *env, const char *id)
 	bool is_taken;
 	char detail[200];
 
-	if (!open_session(env, id) || !probe_attempt_begin(&a, env, id, "approved", "project"))
+	if (!open_session(env, id) || !probe_attempt_begin(&a, env, id, "approved", "asked"))
 		return;
 	make_push(&a, "approved");
 	is_taken = probe_git_push(env, &a.push, &r);
 	probe_git_describe(&r, detail, sizeof(detail));
 	probe_report(id, "not-asked", "", is_taken, 0, detail);
-	arguments = mem_printf("{\"remote\":\"project\",\"ref\":\"%s\",\"commit\":\"%s\","
+	arguments = mem_printf("{\"remote\":\"asked\",\"ref\":\"%s\",\"commit\":\"%s\","
 			       "\"reason\":\"the workflow\",\"wait_seconds\":0}",
 			       a.push.ref, a.push.new_oid);
 	(void)probe_mcp_call_patiently(&mcp, "request_push", arguments);

@@ -160,7 +160,7 @@ static const struct {
 	{"remote", "request_push", "{\"remote\":\"",
 	 "\",\"ref\":\"refs/heads/x\",\"commit\":\"0123456789012345678901234567890123456789\","
 	 "\"reason\":\"r\",\"wait_seconds\":0}"},
-	{"ref", "request_push", "{\"remote\":\"project\",\"ref\":\"refs/heads/",
+	{"ref", "request_push", "{\"remote\":\"asked\",\"ref\":\"refs/heads/",
 	 "\",\"commit\":\"0123456789012345678901234567890123456789\",\"reason\":\"r\","
 	 "\"wait_seconds\":0}"},
 	{"argument", "tell_human", "{\"", "\":\"m\"}"},

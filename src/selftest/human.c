@@ -199,7 +199,7 @@ static bool approve_gone(struct suite *s, struct sitting *t)
 /* As somebody would who cleans up there. */
 static bool forget_ref(struct suite *s, const char *ref)
 {
-	_cleanup_free_ char *repository = mem_printf("%s/canary/git/project.git", s->scratch.root);
+	_cleanup_free_ char *repository = mem_printf("%s/canary/git/asked.git", s->scratch.root);
 	const char *const words[] = {"/usr/bin/env", "GIT_CONFIG_NOSYSTEM=1",
 				     "git",	     "-C",
 				     repository,     "update-ref",

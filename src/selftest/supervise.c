@@ -52,8 +52,8 @@ static const char manifest_git[] =
 	"git:\n"
 	"  user: {name: Selftest, email: selftest@selftest.example, enforce: true}\n"
 	"  remotes:\n"
-	"    - name: project\n"
-	"      upstream: https://git.selftest.example/git/project.git\n"
+	"    - name: asked\n"
+	"      upstream: https://git.selftest.example/git/asked.git\n"
 	"      token_ref: \"file:%s/secret/token\"\n"
 	"      branches: [\"**\"]\n";
 
