@@ -16,10 +16,12 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define FLOOD_REQUESTS 1000
 #define FLOOD_WINDOW   32 /* sent before the answers are read */
 #define FLOOD_MS       2000
+#define FORGET_LOOKS   80
 
 static struct probe_mcp mcp;
 
@@ -319,6 +321,20 @@ static void push_elsewhere(const struct probe_env *env, const char *id, const ch
 	probe_report(id, label, "", is_taken, 0, detail);
 }
 
+/* git-gate looks at what upstream has when a client asks, but not for each. */
+static bool await_forgotten(const struct probe_env *env, const struct probe_push *push)
+{
+	const struct timespec pause = {.tv_nsec = 100000000};
+	char oid[PROBE_OID_SIZE];
+
+	for (int i = 0; i < FORGET_LOOKS; i++) {
+		if (!probe_git_ref(env, push->repository, push->ref, oid))
+			return true;
+		(void)nanosleep(&pause, NULL);
+	}
+	return false;
+}
+
 /* The same command and pack once more, when upstream has forgotten the ref again. Outside, where it
  * cannot, it goes to another one. */
 static void push_again(const struct probe_env *env, const char *id, const struct probe_push *push)
@@ -333,6 +349,10 @@ static void push_again(const struct probe_env *env, const char *id, const struct
 	}
 	if (!probe_human(env, "forget %s", push->ref)) {
 		probe_skip(id, "twice", "upstream did not forget the ref");
+		return;
+	}
+	if (!await_forgotten(env, push)) {
+		probe_skip(id, "twice", "git-gate still has the ref");
 		return;
 	}
 	is_taken = probe_git_push(env, push, &r);

@@ -74,6 +74,8 @@ static char *say_many(const char *id, const char *field, size_t from, size_t to)
 	char label[48], token[PROBE_TOKEN_SIZE];
 	char *json;
 
+	/* What comes first in it has a harmless text before it, too. */
+	must(buf_append_str(&out, STR_LIT("What the agent has to say: ")));
 	for (size_t i = from; i < to; i++) {
 		token_of(id, field, hostile[i].label, label, token);
 		must(buf_printf(&out, "%s%s ", hostile[i].raw, token));
@@ -124,10 +126,15 @@ static void say_capability(const char *id)
 static void say_told(const char *id)
 {
 	_cleanup_free_ char *message = say_many(id, "told", 0, ARRAY_LEN(hostile)),
-			    *arguments = mem_printf("{\"message\":%s}", message);
+			    *arguments = mem_printf("{\"message\":%s}", message), *twin = NULL;
+	char label[48], token[PROBE_TOKEN_SIZE];
 
 	(void)probe_mcp_call_patiently(&mcp, "tell_human", arguments);
 	report_many(id, "told");
+	token_of(id, "told", "twin", label, token);
+	twin = mem_printf("{\"message\":\"It goes well with %s\"}", token);
+	(void)probe_mcp_call_patiently(&mcp, "tell_human", twin);
+	probe_report_wanted(id, label, token, 0, "what was told, in the store");
 }
 
 /* More than a screen holds, and no place to break it. */

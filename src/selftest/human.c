@@ -250,15 +250,16 @@ static void look_at_request(struct supervise *v, const char *slug, json_int_t id
 	look_at_page(v, slug, id);
 }
 
-static void look_at_records(struct supervise *v, const char *slug)
+static void look_at_file(struct supervise *v, const char *slug, enum look_face face,
+			 const char *name)
 {
-	_cleanup_free_ char *path = mem_printf("%s/state/claude-bottle/bottles/%s/records.jsonl",
-					       v->s->scratch.root, slug);
+	_cleanup_free_ char *path =
+		mem_printf("%s/state/claude-bottle/bottles/%s/%s", v->s->scratch.root, slug, name);
 	struct str text;
 
 	if (io_read_file(AT_FDCWD, path, HUMAN_OUT_MAX, &text, NULL) < 0)
 		return;
-	look_add(&v->faces, LOOK_RECORDS, text);
+	look_add(&v->faces, face, text);
 	free((char *)(uintptr_t)text.p);
 }
 
@@ -311,7 +312,9 @@ static bool look(struct supervise *v, const char *slug)
 	}
 	look_at_page(v, slug, 0);
 	look_at_list(v, slug);
-	look_at_records(v, slug);
+	look_at_file(v, slug, LOOK_RECORDS, "records.jsonl");
+	look_at_file(v, slug, LOOK_STORE, "requests.db");
+	look_at_file(v, slug, LOOK_STORE, "requests.db-wal");
 	return true;
 }
 

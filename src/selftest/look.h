@@ -15,6 +15,7 @@ enum look_face {
 	LOOK_LOGS,
 	LOOK_LOGS_JSON,
 	LOOK_RECORDS, /* records.jsonl, as it lies there */
+	LOOK_STORE,   /* requests.db, as it lies there: what every face has it from */
 	LOOK_PAGE,    /* what the page is given */
 	LOOK_NAIVE,   /* the last: what the canary's face would have shown */
 	LOOK_FACES
