@@ -78,10 +78,16 @@ char *agent_clone_folder(const struct plan *p)
 	return mem_strdup(n > 0 ? name : "workspace");
 }
 
+/* Codex takes no file, and the address is known only here. */
+static bool wants_codex_option(const struct plan *p)
+{
+	return p->is_supervised && !p->is_command_given && strcmp(p->provider, "codex") == 0;
+}
+
 char **agent_command_make(const struct plan *p, const char *pinned)
 {
 	_cleanup_free_ char *folder = agent_clone_folder(p);
-	char **argv = mem_zalloc_array(p->n_command + 8, sizeof(*argv));
+	char **argv = mem_zalloc_array(p->n_command + 10, sizeof(*argv));
 	size_t n = 0;
 
 	if (folder) {
@@ -93,8 +99,15 @@ char **agent_command_make(const struct plan *p, const char *pinned)
 		argv[n++] = mem_strdup(folder);
 		argv[n++] = mem_strdup(p->slug);
 	}
-	for (size_t i = 0; i < p->n_command; i++)
+	for (size_t i = 0; i < p->n_command; i++) {
 		argv[n++] = mem_strdup(p->command[i]);
+		if (i == 0 && wants_codex_option(p)) {
+			argv[n++] = mem_strdup("-c");
+			argv[n++] =
+				mem_printf("mcp_servers." PLAN_MCP_NAME ".url=\"http://%s:%d/mcp\"",
+					   pinned, SERVICE_PORT_SUPERVISE);
+		}
+	}
 	return argv;
 }
 

@@ -45,6 +45,11 @@ static void env_put(struct env_list *l, const char *name, const char *value)
 	l->v[i] = mem_printf("%s=%s", name, value);
 }
 
+static char *supervise_url(const char *pinned)
+{
+	return mem_printf("http://%s:%d/mcp", pinned, SERVICE_PORT_SUPERVISE);
+}
+
 char **agent_env_make(const struct plan *p, const char *pinned)
 {
 	const char *user = p->agent_uid == 0 ? "root" : "agent";
@@ -71,6 +76,11 @@ char **agent_env_make(const struct plan *p, const char *pinned)
 		env_put(&l, AGENT_WORKSPACE_ENV, folder);
 	else if (p->workspace == PLAN_WORKSPACE_MOUNT && p->workspace_path)
 		env_put(&l, AGENT_WORKSPACE_ENV, p->workspace_path);
+	if (p->is_supervised) {
+		_cleanup_free_ char *url = supervise_url(pinned);
+
+		env_put(&l, SERVICE_SUPERVISE_ENV, url);
+	}
 	env_put(&l, "NO_PROXY", direct);
 	env_put(&l, "no_proxy", direct);
 	/* Node's own fetch looks at the proxy variables only when told to (24+). */
@@ -183,6 +193,20 @@ static int file_put_git(struct agent_file *files, size_t *n, const struct plan *
 	return ret == 0 ? file_put(files, n, AGENT_GITCONFIG, buf_str(&text), e) : ret;
 }
 
+static int file_put_mcp(struct agent_file *files, size_t *n, const struct plan *p,
+			const char *pinned, struct err *e)
+{
+	_cleanup_free_ char *url = supervise_url(pinned);
+
+	if (!p->is_supervised)
+		return 0;
+	return file_put_text(files, n, PLAN_MCP_FILE,
+			     mem_printf("{\"mcpServers\":{\"" PLAN_MCP_NAME
+					"\":{\"type\":\"http\",\"url\":\"%s\"}}}\n",
+					url),
+			     e);
+}
+
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
 		     const char *pinned, unsigned uid, unsigned gid, struct err *e)
 {
@@ -224,6 +248,8 @@ int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const 
 		ret = file_put(files, n, "/etc/machine-id", STR_LIT("uninitialized\n"), e);
 	if (ret == 0)
 		ret = file_put_git(files, n, p, pinned, e);
+	if (ret == 0)
+		ret = file_put_mcp(files, n, p, pinned, e);
 	if (ret < 0)
 		agent_files_free(files, *n);
 	return ret;

@@ -35,8 +35,8 @@ struct agent_file {
 #define AGENT_WORKSPACE_ENV GUEST_FOLDER_ENV
 
 /* /etc/passwd, group, hosts, resolv.conf, nsswitch.conf, hostname and machine-id; with git also
- * AGENT_GITCONFIG. uid and gid are
- * the agent's as it sees them. The caller closes with agent_files_free(). */
+ * AGENT_GITCONFIG, supervised also PLAN_MCP_FILE. uid and gid are the agent's as it sees them. The
+ * caller closes with agent_files_free(). */
 int agent_files_make(struct agent_file files[AGENT_FILES_MAX], size_t *n, const struct plan *p,
 		     const char *pinned, unsigned uid, unsigned gid, struct err *e) _fallible_;
 /* The CA bundle: the system's roots, then ca_pem. */

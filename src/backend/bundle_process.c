@@ -15,7 +15,7 @@
 #include <sys/random.h>
 #include <sys/wait.h>
 
-#define BUNDLE_ARGS_MAX 16
+#define BUNDLE_ARGS_MAX 24
 
 /* As root the roles get uids of their own, which nobody else has. 0: this user namespace has none
  * to give, or we are not root. */

@@ -179,15 +179,34 @@ static void keeper_bundle_gone(struct keeper *k, bool must_die)
 	loop_timer_del(k->loop, &k->end_timer);
 	keeper_reach_close(&k->reach);
 	keeper_door_close(&k->door);
+	keeper_policy_end(k);
+	keeper_desk_close(k);
 	k->backend->reap_bundle(k->bottle, must_die, how, sizeof(how));
 	if (k->is_ending) {
 		keeper_farewell(k);
 		return;
 	}
+	if (k->is_cut)
+		return;
 	(void)snprintf(k->reason, sizeof(k->reason), "the bottle was stopped: its bundle %s",
 		       b->failure[0] ? b->failure : how);
 	log_error("%s", k->reason);
 	k->backend->kill(k->bottle);
+}
+
+void keeper_stop_now(struct keeper *k)
+{
+	session_flow(&k->agent);
+	k->is_cut = true;
+	k->backend->kill(k->bottle);
+	keeper_bundle_gone(k, true);
+}
+
+void keeper_end_bundle(struct keeper *k, const char *why)
+{
+	if (!k->bundle.failure[0])
+		(void)snprintf(k->bundle.failure, sizeof(k->bundle.failure), "%s", why);
+	keeper_bundle_gone(k, true);
 }
 
 /* The control channel's end is the bundle's end. */
@@ -196,7 +215,7 @@ static void keeper_on_bundle_message(struct loop_watch *w, uint32_t events)
 	struct keeper *k = KEEPER_OF(w, bundle.control_watch);
 
 	(void)events;
-	if (!keeper_bundle_read(&k->bundle))
+	if (!keeper_bundle_read(k))
 		keeper_bundle_gone(k, false);
 }
 
@@ -295,8 +314,10 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	_cleanup_close_ int secrets = secrets_fd;
 	int ret;
 
+	ret = keeper_policy_init(k, e);
 	keeper_state_write(k);
-	ret = keeper_state_write_plan(k, e);
+	if (ret == 0)
+		ret = keeper_state_write_plan(k, e);
 	if (ret == 0)
 		ret = keeper_make_loop(k, e);
 	if (ret == 0)
@@ -314,7 +335,7 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 	if (ret == 0)
 		ret = keeper_launch(k, s, e);
 	if (ret == 0)
-		ret = keeper_bundle_wait(&k->bundle, k->ready_fd, e);
+		ret = keeper_bundle_wait(k, k->ready_fd, e);
 	if (ret == 0)
 		ret = k->backend->canary(k->bottle, e);
 	if (ret == 0)
@@ -328,11 +349,13 @@ static int keeper_make(struct keeper *k, const struct keeper_start *s, int secre
 static void keeper_undo(struct keeper *k)
 {
 	keeper_door_close(&k->door);
+	keeper_desk_close(k);
 	if (k->bottle) {
 		k->backend->kill(k->bottle);
 		k->backend->reap_bundle(k->bottle, true, NULL, 0);
 	}
 	keeper_bundle_free(&k->bundle);
+	keeper_policy_free(&k->policy);
 	keeper_release(k);
 	(void)unlinkat(k->state_fd, "control.sock", 0);
 	close_fd(&k->lock_fd);
@@ -367,6 +390,7 @@ static int keeper_run(struct keeper *k, const struct keeper_start *s, int secret
 	close_fd(&k->ready_fd);
 	(void)loop_run(k->loop);
 	keeper_bundle_free(&k->bundle);
+	keeper_policy_free(&k->policy);
 	return 0;
 }
 
@@ -426,6 +450,7 @@ static _Noreturn void keeper_main(const struct keeper_start *s, const struct bac
 	k.bundle.control_fd = -1;
 	k.reach.fd = -1;
 	keeper_door_init(&k.door);
+	keeper_desk_init(&k);
 	k.agent.has_tty = s->has_tty;
 	k.is_detached = s->is_detached;
 	log_set_role("keeper");

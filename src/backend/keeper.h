@@ -15,6 +15,7 @@
  *   log            standard error of the bundle's roles
  *   control.sock   the CLI's way in: SOCK_SEQPACKET, only this uid (SO_PEERCRED)
  *   home/          the agent's home
+ *   paused         there while the bottle's network is paused, this run's and the next one's
  *   requests.db    what the agent has asked for, and what was decided (requests/store.h)
  *   workspace/     of a workspace that is mounted (workspace/workspace.h)
  *
@@ -32,6 +33,7 @@
 #include "base/err.h"
 #include "conf/plan.h"
 
+#define KEEPER_PAUSED_FILE    "paused"
 #define KEEPER_MESSAGE_MAX    65536
 #define KEEPER_ATTACH_WAIT_MS 3000
 
@@ -43,7 +45,8 @@ enum keeper_message {
 	KEEPER_INPUT = 'i',  /* client: bytes for standard input; empty: end of input */
 	KEEPER_RESIZE = 'w', /* client: JSON {"rows":N,"columns":N} */
 	KEEPER_SIGNAL = 's', /* client: JSON {"signal":N} */
-	KEEPER_STOP = 'k',   /* client: JSON {"grace_ms":N} */
+	KEEPER_STOP = 'k',   /* client: JSON {"grace_ms":N,"now":bool}; now: the
+			      * compartment and the bundle, with nothing that they could finish */
 	KEEPER_STATUS = '?', /* client; the answer is KEEPER_STATE */
 	/* client, answered with KEEPER_DECIDED: JSON, in docs/SUPERVISE.md */
 	KEEPER_DECIDE = 'd',  /* a request, by its number and the hash of what was shown */

@@ -203,80 +203,31 @@ int keeper_rules_open(int bundle_fd)
 
 /* --- start --- */
 
-/* ,"git":{…},"git_folder":"…": both or neither. */
-static int config_put_git(struct buf *b, const struct plan *p, const struct backend_place *place,
-			  struct err *e)
+struct desk_ends {
+	int fds[KEEPER_DESK_COUNT];
+};
+
+static void desk_ends_close(struct desk_ends *d)
 {
-	int ret;
-
-	if (p->git.n_remotes == 0)
-		return 0;
-	if (place->git_folder[0] != '/')
-		return err_set(e, -ENOTSUP,
-			       "the bottle has git remotes, and its backend has no folder for "
-			       "git-gate");
-	ret = buf_append_str(b, STR_LIT(",\"git\":"));
-	if (ret == 0)
-		ret = git_policy_to_json(&p->git, b, e);
-	if (ret == 0)
-		ret = buf_append_str(b, STR_LIT(",\"git_folder\":"));
-	if (ret == 0)
-		ret = text_json(b, str_of(place->git_folder));
-	return ret < 0 ? err_set(e, ret, "the git policy is too large") : 0;
-}
-
-static int bundle_config(const struct plan *p, const struct backend_place *place, struct err *e)
-{
-	_cleanup_(buf_free) struct buf b, policy, inside, git;
-	int ret;
-
-	buf_init(&b, BUNDLE_CONFIG_MAX);
-	buf_init(&policy, POLICY_JSON_MAX_BYTES);
-	buf_init(&inside, BUNDLE_INSIDE_JSON_MAX);
-	buf_init(&git, GIT_JSON_MAX_BYTES);
-	ret = policy_to_json(&p->policy, &policy, e);
-	if (ret == 0)
-		ret = config_put_git(&git, p, place, e);
-	if (ret == 0 && place->is_apart)
-		ret = keeper_inside_put(&inside, e);
-	if (ret < 0)
-		return ret;
-	ret = buf_append_str(&b, STR_LIT("{\"version\":1,\"slug\":"));
-	if (ret == 0)
-		ret = text_json(&b, str_of(p->slug));
-	if (ret == 0)
-		ret = buf_append_str(&b, STR_LIT(",\"pinned\":"));
-	if (ret == 0)
-		ret = text_json(&b, str_of(place->pinned));
-	if (ret == 0 && place->is_apart)
-		ret = buf_append_str(&b, STR_LIT(",\"inside\":["));
-	if (ret == 0 && place->is_apart)
-		ret = buf_append_str(&b, buf_str(&inside));
-	if (ret == 0 && place->is_apart)
-		ret = buf_append_str(&b, STR_LIT("]"));
-	if (ret == 0)
-		ret = buf_printf(&b, ",\"supervised\":%s,\"uid_base\":%u,\"policy\":",
-				 p->is_supervised ? "true" : "false", place->uid_base);
-	if (ret == 0)
-		ret = buf_append_str(&b, buf_str(&policy));
-	if (ret == 0)
-		ret = buf_append_str(&b, buf_str(&git));
-	if (ret == 0)
-		ret = buf_append_str(&b, STR_LIT("}"));
-	if (ret < 0)
-		return err_set(e, ret, "the policy is too large");
-	return io_memfd_sealed("config", buf_str(&b), e);
+	for (size_t i = 0; i < KEEPER_DESK_COUNT; i++)
+		close_fd(&d->fds[i]);
 }
 
 static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_fd, struct err *e)
 {
+	_cleanup_(desk_ends_close) struct desk_ends desks = {{-1, -1, -1}};
 	_cleanup_close_ int bundle = bundle_find(e), config = -1, records = -1, rules = -1,
 			    theirs = -1, reach = -1, door = -1;
 	int pair[2];
 
 	if (bundle < 0)
 		return bundle;
-	config = bundle_config(k->plan, &k->place, e);
+	/* Before the configuration: what was granted before the bottle was resumed is in it. */
+	if (keeper_desk_open(k, desks.fds, e) < 0)
+		return e->code;
+	if (keeper_state_write_policy(k, e) < 0)
+		return e->code;
+	config = keeper_policy_config(k, e);
 	if (config < 0)
 		return config;
 	records = openat(k->state_fd, "records.jsonl",
@@ -291,32 +242,38 @@ static int bundle_start(struct keeper_bundle *b, struct keeper *k, int secrets_f
 	/* Served from the loop, so not before the agent goes, and egress dials for the agent alone.
 	 */
 	if (k->place.is_apart &&
-	    keeper_reach_open(&k->reach, k->loop, &k->plan->policy, &k->plan->git, &reach, e) < 0)
+	    keeper_reach_open(&k->reach, k->loop, &k->policy.policy, &k->plan->git, &reach, e) < 0)
 		return e->code;
 	/* Likewise: git-gate asks when the agent does. */
 	if (keeper_door_open(&k->door, k->loop, &door, e) < 0)
 		return e->code;
 	b->is_started = true;
-	return k->backend->start_bundle(k->bottle,
-					(const struct backend_fd[]){
-						{"config", config},
-						{"secrets", secrets_fd},
-						{"control", theirs},
-						{"records", records},
-						{"rules", rules},
-						{"reach", reach},
-						{"door", door},
-					},
-					7, e);
+	return k->backend->start_bundle(
+		k->bottle,
+		(const struct backend_fd[]){
+			{"config", config},
+			{"secrets", secrets_fd},
+			{"control", theirs},
+			{"records", records},
+			{"rules", rules},
+			{"reach", reach},
+			{"door", door},
+			{"desk_supervise", desks.fds[KEEPER_DESK_SUPERVISE]},
+			{"desk_pipelock", desks.fds[KEEPER_DESK_PIPELOCK]},
+			{"desk_gitgate", desks.fds[KEEPER_DESK_GITGATE]},
+		},
+		10, e);
 }
 
 /* Takes one message; *event is a static string. */
-static void bundle_take(struct keeper_bundle *b, struct str message, bool *is_ready)
+static void bundle_take(struct keeper *k, struct str message, bool *is_ready)
 {
+	struct keeper_bundle *b = &k->bundle;
 	json_t *j = json_loadb(message.p, message.n, JSON_REJECT_DUPLICATES, NULL);
 	const char *event = json_string_value(json_object_get(j, "event"));
 	const char *text = json_string_value(json_object_get(j, "text"));
 	const char *pem = json_string_value(json_object_get(j, "ca_pem"));
+	uint64_t generation = (uint64_t)json_integer_value(json_object_get(j, "generation"));
 
 	if (event && strcmp(event, "ready") == 0 && pem) {
 		buf_reset(&b->ca_pem);
@@ -325,24 +282,29 @@ static void bundle_take(struct keeper_bundle *b, struct str message, bool *is_re
 		text_visible_cstr(b->failure, sizeof(b->failure), str_of(text ? text : "?"));
 	} else if (event && strcmp(event, "role") == 0) {
 		log_warn("bundle: %s", text ? text : "a role was restarted");
+	} else if (event && strcmp(event, "policy") == 0) {
+		keeper_policy_answer(k, generation, NULL);
+	} else if (event && strcmp(event, "policy-refused") == 0) {
+		keeper_policy_answer(k, generation, text ? text : "?");
 	}
 	json_decref(j);
 }
 
-bool keeper_bundle_read(struct keeper_bundle *b)
+bool keeper_bundle_read(struct keeper *k)
 {
 	char message[BUNDLE_CONTROL_MAX];
 	bool ignored = false;
 	ssize_t got;
 
-	while ((got = io_recv_fds(b->control_fd, message, sizeof(message), NULL, NULL,
+	while ((got = io_recv_fds(k->bundle.control_fd, message, sizeof(message), NULL, NULL,
 				  MSG_DONTWAIT)) > 0)
-		bundle_take(b, str_slice(message, (size_t)got), &ignored);
+		bundle_take(k, str_slice(message, (size_t)got), &ignored);
 	return got == -EAGAIN;
 }
 
-int keeper_bundle_wait(struct keeper_bundle *b, int abort_fd, struct err *e)
+int keeper_bundle_wait(struct keeper *k, int abort_fd, struct err *e)
 {
+	struct keeper_bundle *b = &k->bundle;
 	uint64_t deadline_ns = time_monotonic_ns() + KEEPER_BUNDLE_READY_MS * TIME_NS_PER_MS;
 	char message[BUNDLE_CONTROL_MAX];
 
@@ -369,7 +331,7 @@ int keeper_bundle_wait(struct keeper_bundle *b, int abort_fd, struct err *e)
 			return err_set(e, -EIO, "the bundle did not start: %s",
 				       b->failure[0] ? b->failure
 						     : "it ended without a word (see the log)");
-		bundle_take(b, str_slice(message, (size_t)got), &is_ready);
+		bundle_take(k, str_slice(message, (size_t)got), &is_ready);
 		if (is_ready)
 			return 0;
 	}

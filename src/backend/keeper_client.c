@@ -59,6 +59,15 @@ void client_close(struct keeper_client *c)
 	keeper_check_flushed(k);
 }
 
+struct keeper_client *client_find(struct keeper *k, uint64_t serial)
+{
+	for (size_t i = 0; serial && i < KEEPER_CLIENTS_MAX; i++) {
+		if (k->clients[i].is_used && k->clients[i].serial == serial)
+			return &k->clients[i];
+	}
+	return NULL;
+}
+
 static void client_flush(struct keeper_client *c)
 {
 	while (c->is_used && buf_len(&c->queue) > 0) {
@@ -337,7 +346,15 @@ static void client_take_json(struct keeper_client *c, char type, struct str body
 		break;
 	case KEEPER_STOP:
 		session_flow(&c->k->agent); /* nobody is waited for any more */
-		keeper_stop(c->k, json_number(j, "grace_ms", 600000, 0));
+		if (json_is_true(json_object_get(j, "now")))
+			keeper_stop_now(c->k);
+		else
+			keeper_stop(c->k, json_number(j, "grace_ms", 600000, 0));
+		break;
+	case KEEPER_DECIDE:
+	case KEEPER_REVOKE:
+	case KEEPER_NETWORK:
+		keeper_desk_control(c->k, c, type, j);
 		break;
 	default:
 		client_refuse(c, "unknown message");
@@ -422,8 +439,10 @@ static void client_on_connect(struct loop_watch *w, uint32_t events)
 	}
 	if (!c)
 		return;
-	*c = (struct keeper_client){
-		.k = k, .is_used = true, .watch = {.fd = -1, .fn = client_on_event}};
+	*c = (struct keeper_client){.k = k,
+				    .is_used = true,
+				    .serial = ++k->n_clients,
+				    .watch = {.fd = -1, .fn = client_on_event}};
 	buf_init(&c->queue, KEEPER_QUEUE_BYTES);
 	if (loop_add(k->loop, &c->watch, fd, EPOLLIN, &e) < 0) {
 		c->is_used = false;

@@ -300,6 +300,14 @@ static void complain(struct keeper_door *d)
 	d->has_complained = true;
 }
 
+static void refuse_paused(int why)
+{
+	static const char text[] = "the bottle's network is paused";
+
+	(void)io_set_nonblock(why, true);
+	(void)!write(why, text, sizeof(text) - 1);
+}
+
 /* Owns fds. */
 static void serve(struct keeper_door *d, struct door_child *c, const struct git_stream_request *q,
 		  int fds[DOOR_FDS])
@@ -308,6 +316,9 @@ static void serve(struct keeper_door *d, struct door_child *c, const struct git_
 
 	if (!request_is_valid(d, q, fds)) {
 		complain(d);
+		close_fd(&fds[1]);
+	} else if (d->is_paused) {
+		refuse_paused(fds[1]);
 		close_fd(&fds[1]);
 	} else {
 		c->why_fd = take_fd(&fds[1]);
@@ -456,6 +467,16 @@ static void remove_empty(const struct keeper_door *d)
 
 		if (rmdir(own) == 0)
 			(void)rmdir(all);
+	}
+}
+
+void keeper_door_pause(struct keeper_door *d, bool is_paused)
+{
+	d->is_paused = is_paused;
+	/* Their ends are noticed as any other's. */
+	for (size_t i = 0; is_paused && i < KEEPER_DOOR_CHILDREN; i++) {
+		if (d->children[i].pid > 0)
+			(void)kill(-d->children[i].pid, SIGKILL);
 	}
 }
 

@@ -39,6 +39,7 @@ static void load_json(int dir, struct bottles_entry *out)
 	_cleanup_(clean_json_p) json_t *root = NULL;
 	_cleanup_free_ char *text = NULL;
 	struct str s = STR_NULL;
+	const char *manifest;
 	json_t *status;
 
 	if (io_read_file(dir, "bottle.json", STATE_JSON_MAX_BYTES, &s, NULL) < 0)
@@ -52,6 +53,11 @@ static void load_json(int dir, struct bottles_entry *out)
 	copy_text(out->backend, sizeof(out->backend), root, "backend");
 	copy_text(out->state, sizeof(out->state), root, "state");
 	copy_text(out->started, sizeof(out->started), root, "started");
+	manifest = json_string_value(json_object_get(root, "manifest"));
+	if (!manifest || text_has_deceptive(str_of(manifest)) ||
+	    !str_to_cstr(out->manifest, sizeof(out->manifest), str_of(manifest)))
+		out->manifest[0] = '\0';
+	out->is_supervised = json_is_true(json_object_get(root, "supervised"));
 	out->pid = (pid_t)json_integer_value(json_object_get(root, "pid"));
 	status = json_object_get(root, "exit_status");
 	if (json_is_integer(status))
@@ -85,6 +91,7 @@ int bottles_load(int bottles_dir, const char *slug, struct bottles_entry *out, s
 	*out = (struct bottles_entry){.exit_status = -1};
 	(void)snprintf(out->slug, sizeof(out->slug), "%s", slug);
 	out->is_alive = is_locked(dir);
+	out->is_paused = faccessat(dir, BOTTLES_PAUSED, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	load_json(dir, out);
 	return 0;
 }
@@ -187,6 +194,21 @@ int bottles_find(const char *name, struct bottles_entry *out, int *dir, struct e
 	return 0;
 }
 
+int bottles_open(const char *slug, int *dir, struct err *e)
+{
+	_cleanup_close_ int bottles = -1;
+	int r = places_bottles_open(false, &bottles, e);
+
+	*dir = -1;
+	if (r < 0)
+		return e && e->code ? r : err_set(e, r, "no bottle \"%s\"", slug);
+	r = open_bottle(bottles, slug, e);
+	if (r < 0)
+		return r;
+	*dir = r;
+	return 0;
+}
+
 /* The lock must still be the folder's: between open and flock a cleanup may have removed it. */
 static int lock_in(int dir, int operation, int *lock_fd, struct err *e)
 {
@@ -279,8 +301,9 @@ int bottles_json(struct buf *out, const struct bottles_entry *b)
 		     {"backend", b->backend},
 		     {"state", b->state},
 		     {"started", b->started}};
-	int r = buf_printf(out, "{\"slug\":\"%s\",\"alive\":%s", b->slug,
-			   b->is_alive ? "true" : "false");
+	int r = buf_printf(out, "{\"slug\":\"%s\",\"alive\":%s,\"supervised\":%s,\"paused\":%s",
+			   b->slug, b->is_alive ? "true" : "false",
+			   b->is_supervised ? "true" : "false", b->is_paused ? "true" : "false");
 
 	for (size_t i = 0; r == 0 && i < ARRAY_LEN(texts); i++) {
 		r = buf_printf(out, ",\"%s\":", texts[i].key);

@@ -22,7 +22,15 @@ struct bottles_entry {
 	char started[TIME_RFC3339_SIZE];
 	pid_t pid;
 	int exit_status; /* -1: none yet */
+	bool is_supervised;
+	bool is_paused; /* its network, also for the next start (BOTTLES_PAUSED) */
+	/* The bottle's own file, where a route that is granted for always goes; empty where none is
+	 * known, or its name would not be shown as it is. */
+	char manifest[PLACES_PATH_MAX];
 };
+
+/* There in the state folder as long as the bottle's network is paused. */
+#define BOTTLES_PAUSED "paused"
 
 /* Ended by itself or by `stop`, as against killed: only then is nothing left on the host. */
 bool bottles_is_ended(const struct bottles_entry *b);
@@ -46,5 +54,12 @@ int bottles_create(const char *slug, char path[PLACES_PATH_MAX], int *lock_fd,
 int bottles_lock_dead(int bottles_dir, const char *slug, int *lock_fd, struct err *e) _fallible_;
 /* A connection to the keeper. */
 int bottles_connect(int dir, const char *slug, int *sock, struct err *e) _fallible_;
+/* One bottle's state folder. */
+int bottles_open(const char *slug, int *dir, struct err *e) _fallible_;
+/* SIGKILL to the process that wrote pid, if it still has the lock of this folder open: all that is
+ * the bottle's dies with it. */
+void bottles_kill_keeper(pid_t pid, int dir);
+/* False when it lives on after timeout_ms. */
+bool bottles_wait_dead(const char *slug, uint64_t timeout_ms);
 /* One bottle as a JSON object, appended. */
 int bottles_json(struct buf *out, const struct bottles_entry *b) _fallible_;

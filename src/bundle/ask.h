@@ -46,10 +46,13 @@ enum ask_kind {
 #define ASK_HASH_BYTES	32
 
 struct ask {
-	uint32_t op;		      /* enum ask_op */
-	uint32_t kind;		      /* enum ask_kind; 0 where op needs none */
-	uint64_t id;		      /* the sender's, comes back with every answer */
-	uint64_t number;	      /* of a request (LOOK) or a grant (SPEND) */
+	uint32_t op;   /* enum ask_op */
+	uint32_t kind; /* enum ask_kind; 0 where op needs none */
+	uint64_t id;   /* the sender's, comes back with every answer */
+	/* Of a request (LOOK) or a grant (SPEND). SPEND with 0: the grant of this kind for hash.
+	 * Of PUSH: SHA-256 of remote, ref, old_oid and new_oid, a NUL between each two. Of RELEASE:
+	 * of the whole request, as pipelock makes it; the answer's release says how it may go. */
+	uint64_t number;
 	uint32_t life;		      /* which process of the role asks; comes back */
 	uint32_t methods;	      /* bits 1 << enum policy_method */
 	uint8_t record[8];	      /* of the refusal or of the held exchange; zeroes: none */

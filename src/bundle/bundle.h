@@ -25,10 +25,11 @@
  *
  * As process 1 of a container it gets fds=PATH listen=ADDRESS instead. PATH is a SOCK_SEQPACKET
  * socket of the keeper's, waited for up to 10 s. From there it receives one message per
- * descriptor: the name (config, secrets, control, records, rules, reach, door, or log, which
- * becomes standard output and error) with exactly that descriptor; then "end" with none. The
+ * descriptor: the name (config, secrets, control, records, rules, reach, door, desk_…, or log,
+ * which becomes standard output and error) with exactly that descriptor; then "end" with none. The
  * listening sockets it makes itself, on the pinned address, which the interface may be given later:
- * TCP 8888, with git TCP 9418, UDP and TCP 53. Engine and image never see what is passed.
+ * TCP 8888, with git TCP 9418, when supervised TCP 9100, UDP and TCP 53. Engine and image never see
+ * what is passed.
  *
  * As root it needs CAP_SETUID and CAP_SETGID (roles get uids of their own), CAP_KILL (to end them),
  * CAP_SETPCAP (to take the others out of their bounding sets) and, where low ports are privileged,
@@ -65,7 +66,7 @@ struct bundle_role_env {
 	int ready_fd;  /* all: to init; the role writes one byte once it serves (bundle_role_ready)
 			*/
 	int record_fd; /* all but record: to the record role */
-	int keyd_fd;   /* all but keyd: to keyd */
+	int keyd_fd;   /* all but keyd and supervise: to keyd */
 	int egress_fd; /* pipelock: SEQPACKET; sends one end of a stream socketpair per connection.
 			* egress: the other side; receives them. egress has no address at all.
 			* gitgate: the same over a channel of its own. */
@@ -80,16 +81,16 @@ struct bundle_role_env {
 	int secrets_fd;
 	int state_fd; /* memory file that outlives a keyd: CA and signing key */
 	int asker_fds[BUNDLE_ROLE_COUNT + 1]; /* by role; the last one is init */
-	/* pipelock; listen and rules: gitgate as well, its own socket */
+	/* pipelock; listen: gitgate and supervise as well, their own; rules: gitgate as well */
 	int listen_fd, dns_udp_fd, dns_tcp_fd, rules_fd;
 	/* gitgate; see git_stream.h */
 	int ssh_fd;  /* to gitssh; -1: no remote is reached by ssh */
 	int door_fd; /* to the keeper; -1: no workspace */
 	/* gitssh */
 	int stream_fd; /* the other side of ssh_fd */
+	int news_fd;   /* supervise, pipelock, egress: from init (news.h); of this process alone */
 	/* supervised bottles */
 	int desk_fd;	/* supervise, pipelock, gitgate: to the keeper (desk.h) */
-	int news_fd;	/* supervise, pipelock, egress: from init (news.h) */
 	int refused_fd; /* record: to supervise, a copy of each record of a block; supervise: its
 			 * side */
 };
@@ -142,6 +143,10 @@ struct bundle_config {
 };
 int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e) _fallible_;
 void bundle_config_free(struct bundle_config *c);
+/* Whether next may take the place of now while the bundle runs: all but the grants behind the
+ * manifest's routes and the pause is the same. */
+int bundle_config_check_next(const struct bundle_config *now, const struct bundle_config *next,
+			     struct err *e) _fallible_;
 /* Which roles there are with this configuration: 1 << role of each. */
 unsigned bundle_config_roles(const struct bundle_config *c);
 
@@ -149,6 +154,7 @@ unsigned bundle_config_roles(const struct bundle_config *c);
  * init -> host: {"event":"ready","ca_pem":"…"} {"event":"role","role":"egress","state":"restarted",
  *   "text":"…"}  {"event":"failed","text":"…"} (init exits with status 1 after it)
  *   {"event":"policy","generation":N}: every role enforces it (news.h)
+ *   {"event":"policy-refused","generation":N,"text":"…"}: nothing has changed
  * host -> init: {"command":"stop"}; {"command":"policy","generation":N} with one descriptor, a
  * whole configuration. End of file on control means stop as well. */
 #define BUNDLE_CONTROL_MAX 16384

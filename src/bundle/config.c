@@ -195,3 +195,46 @@ int bundle_config_load(struct bundle_config *out, int config_fd, struct err *e)
 		bundle_config_free(out);
 	return ret;
 }
+
+/* --- one after another --- */
+
+static bool is_same_text(const char *a, const char *b)
+{
+	return (!a && !b) || (a && b && strcmp(a, b) == 0);
+}
+
+static bool is_same_inside(const struct bundle_config *a, const struct bundle_config *b)
+{
+	if (a->is_apart != b->is_apart || a->n_inside != b->n_inside)
+		return false;
+	for (size_t i = 0; i < a->n_inside; i++) {
+		if (strcmp(a->inside[i], b->inside[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* In the one form that each has as JSON. */
+static bool is_same_git(const struct git_policy *a, const struct git_policy *b)
+{
+	_cleanup_(buf_free) struct buf of_a = BUF_INIT(GIT_JSON_MAX_BYTES);
+	_cleanup_(buf_free) struct buf of_b = BUF_INIT(GIT_JSON_MAX_BYTES);
+
+	if (!a || !b)
+		return !a && !b;
+	return git_policy_to_json(a, &of_a, NULL) == 0 && git_policy_to_json(b, &of_b, NULL) == 0 &&
+	       str_eq(buf_str(&of_a), buf_str(&of_b));
+}
+
+int bundle_config_check_next(const struct bundle_config *now, const struct bundle_config *next,
+			     struct err *e)
+{
+	if (strcmp(now->slug, next->slug) != 0 || strcmp(now->pinned, next->pinned) != 0 ||
+	    now->uid_base != next->uid_base || now->is_supervised != next->is_supervised ||
+	    !is_same_inside(now, next) || !is_same_text(now->git_folder, next->git_folder))
+		return err_set(e, -EINVAL, "it is of another bottle");
+	if (!policy_differs_only_in_grants(now->policy, next->policy) ||
+	    !is_same_git(now->git, next->git))
+		return err_set(e, -EINVAL, "it differs in more than grants");
+	return 0;
+}

@@ -28,5 +28,6 @@ bool desk_is_open(const struct desk *d);
 int desk_ask(struct desk *d, struct ask *a, desk_answer_fn *fn, void *ctx, uint64_t *id) _fallible_;
 /* fn will not be called for id any more. */
 void desk_forget(struct desk *d, uint64_t id);
-/* What needs no answer. -EPIPE or -EAGAIN: it was not said. */
+/* What needs no answer; a's id is set but that of ASK_GONE, which is about one. -EPIPE or -EAGAIN:
+ * it was not said. */
 int desk_say(struct desk *d, struct ask *a) _fallible_;

@@ -29,7 +29,9 @@ _Static_assert(sizeof(struct git_stream_request) == 8, "no padding");
 
 /* gitssh asks egress for a connection in the same way: remote, service 0, one descriptor: a stream
  * socketpair's end on which egress answers with one struct git_dial_reply (and the TCP socket with
- * it when status is 0), then closes. */
+ * it when status is 0). gitssh keeps its end open for as long as the connection is in use: when the
+ * bottle is paused, egress shuts it down; when that end is closed, egress forgets it. After a
+ * status of 1 egress closes. */
 struct git_dial_reply {
 	uint32_t status; /* 0, or 1: text says why */
 	char text[252];	 /* NUL-terminated */

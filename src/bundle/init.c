@@ -7,6 +7,8 @@
  * queue. The listening sockets are kept in the same way: while pipelock is away, connections wait
  * and nothing passes. init reads none of it: it holds descriptors, not bytes.
  *
+ * A policy that changes meanwhile is init_news.c's.
+ *
  * Roles start at once, side by side; the bundle is ready when the last of them has said so. A role
  * that ends, for whatever reason, is started again, at most INIT_RESTARTS_MAX times in
  * INIT_RESTARTS_WINDOW_MS; past that the whole bundle ends with status 1, which takes the agent's
@@ -25,6 +27,7 @@
 #include "bundle/init_argv.h"
 #include "bundle/init_channels.h"
 #include "bundle/init_fds.h"
+#include "bundle/init_news.h"
 #include "bundle/role.h"
 #include "keyd/keyd_proto.h"
 #include "net/loop.h"
@@ -66,6 +69,7 @@ struct init {
 	int self_fd; /* this executable */
 	struct init_fds given;
 	struct init_channels channels;
+	struct init_news news;
 	unsigned enabled; /* 1 << role of each that this bottle has */
 	struct init_role roles[BUNDLE_ROLE_COUNT];
 	struct loop_watch control_watch, notice_watch;
@@ -182,9 +186,12 @@ static int init_start_role(struct init *in, enum bundle_role role, struct err *e
 {
 	struct init_role *r = &in->roles[role];
 	struct init_argv a = {0};
+	_cleanup_close_ int news = -1;
 	pid_t parent = getpid();
 	int ready[2];
 
+	if (init_news_role_start(&in->news, role, &news, e) < 0)
+		return e->code;
 	if (pipe2(ready, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_errno(e, "pipe");
 	r->life++;
@@ -193,6 +200,7 @@ static int init_start_role(struct init *in, enum bundle_role role, struct err *e
 	init_argv_say(&a, "uid", in->config.uid_base ? in->config.uid_base + role : 0);
 	init_argv_say(&a, "life", r->life);
 	init_argv_give(&a, "ready", ready[1]);
+	init_argv_give(&a, "news", news);
 	init_channels_give(&in->channels, &in->given, role, &a);
 	r->is_ready = false;
 	r->pid = fork();
@@ -272,8 +280,10 @@ static void init_on_role_ready(struct loop_watch *w, uint32_t events)
 		r->is_ready = true;
 	loop_del(r->init->loop, w);
 	(void)close(fd);
-	if (r->is_ready)
-		init_report_ready(r->init);
+	if (!r->is_ready)
+		return;
+	init_news_role_ready(&r->init->news, (enum bundle_role)(r - r->init->roles));
+	init_report_ready(r->init);
 }
 
 static void init_on_ready_timeout(struct loop_timer *t)
@@ -344,6 +354,7 @@ static void init_on_role_end(struct loop_watch *w, uint32_t events)
 	struct err e = ERR_INIT;
 	char text[128];
 	int wait_status = 0;
+	bool owed_answer;
 
 	(void)events;
 	if (!init_collect(r->pid, &wait_status))
@@ -357,6 +368,7 @@ static void init_on_role_end(struct loop_watch *w, uint32_t events)
 		(void)close(fd);
 	}
 	r->pid = 0;
+	owed_answer = init_news_role_end(&in->news, role);
 	if (in->is_stopping) {
 		init_stop_next(in);
 		return;
@@ -364,7 +376,7 @@ static void init_on_role_end(struct loop_watch *w, uint32_t events)
 	init_describe_end(r, wait_status, text, sizeof(text));
 	/* Before the bundle was ever ready, a role that ends has found something that a second try
 	 * would find again. */
-	if (!in->has_reported_ready || !init_may_restart(r)) {
+	if (!in->has_reported_ready || (!owed_answer && !init_may_restart(r))) {
 		init_fail(in, text);
 		return;
 	}
@@ -392,10 +404,14 @@ static void init_on_stop_timeout(struct loop_timer *t)
 static void init_on_control(struct loop_watch *w, uint32_t events)
 {
 	char message[BUNDLE_CONTROL_MAX];
-	ssize_t n = io_recv_fds(w->fd, message, sizeof(message), NULL, NULL, MSG_DONTWAIT);
+	size_t n_fds = 1;
+	int fd = -1;
+	ssize_t n = io_recv_fds(w->fd, message, sizeof(message), &fd, &n_fds, MSG_DONTWAIT);
 
 	(void)events;
 	if (n == -EAGAIN)
+		return;
+	if (n > 0 && init_news_take(&init.news, str_slice(message, (size_t)n), fd))
 		return;
 	if (n > 0 && !str_eq(str_slice(message, (size_t)n), STR_LIT("{\"command\":\"stop\"}"))) {
 		log_warn("unknown command on the control channel");
@@ -403,6 +419,14 @@ static void init_on_control(struct loop_watch *w, uint32_t events)
 	}
 	loop_del(init.loop, w);
 	init_stop(&init, 0);
+}
+
+static void init_kill(enum bundle_role role, void *ctx)
+{
+	const struct init *in = ctx;
+
+	if (in->roles[role].pid > 0)
+		(void)kill(in->roles[role].pid, SIGKILL);
 }
 
 /* keyd's answers to init: only its unasked notice, that a role asked for what it may not have,
@@ -421,7 +445,7 @@ static void init_on_notice(struct loop_watch *w, uint32_t events)
 	if (role < BUNDLE_ROLE_COUNT && init.roles[role].pid > 0) {
 		log_error("%s overstepped at keyd: killed",
 			  bundle_role_name((enum bundle_role)role));
-		(void)kill(init.roles[role].pid, SIGKILL);
+		init_kill((enum bundle_role)role, &init);
 	}
 }
 
@@ -466,8 +490,8 @@ static int init_take(struct init *in, char **argv, struct err *e)
 	if (ret == 0 && address && strcmp(address, in->config.pinned) != 0)
 		ret = err_set(e, -EINVAL, "listen=%.64s is not the pinned address", address);
 	if (ret == 0 && address)
-		ret = init_fds_listen(&in->given, address, in->config.git != NULL, e);
-	return ret == 0 ? init_fds_check_git(&in->given, in->config.git, e) : ret;
+		ret = init_fds_listen(&in->given, &in->config, e);
+	return ret == 0 ? init_fds_check(&in->given, &in->config, e) : ret;
 }
 
 static int init_make(struct init *in, struct err *e)
@@ -488,6 +512,13 @@ static int init_watch_all(struct init *in, struct err *e)
 		return e->code;
 	in->control_watch = (struct loop_watch){.fd = -1, .fn = init_on_control};
 	in->notice_watch = (struct loop_watch){.fd = -1, .fn = init_on_notice};
+	in->news = (struct init_news){.loop = in->loop,
+				      .config = &in->config,
+				      .config_fd = &in->given.config,
+				      .control_fd = in->given.control,
+				      .kill = init_kill,
+				      .ctx = in};
+	init_news_init(&in->news);
 	in->ready_timer.fn = init_on_ready_timeout;
 	in->stop_timer.fn = init_on_stop_timeout;
 	for (int r = 0; r < BUNDLE_ROLE_COUNT; r++) {

@@ -21,7 +21,10 @@ int init_channels_make(struct init_channels *c, unsigned enabled, struct err *e)
 	for (unsigned s = 0; s < INIT_SENDERS && ret == 0; s++) {
 		ret = make_pair(c->record[s], (all & 1u << s) && s != BUNDLE_ROLE_RECORD, e);
 		if (ret == 0)
-			ret = make_pair(c->keyd[s], (all & 1u << s) && s != BUNDLE_ROLE_KEYD, e);
+			ret = make_pair(c->keyd[s],
+					(all & 1u << s) && s != BUNDLE_ROLE_KEYD &&
+						s != BUNDLE_ROLE_SUPERVISE,
+					e);
 	}
 	if (ret == 0)
 		ret = make_pair(c->egress, true, e);
@@ -31,6 +34,8 @@ int init_channels_make(struct init_channels *c, unsigned enabled, struct err *e)
 		ret = make_pair(c->ssh, has_ssh, e);
 	if (ret == 0)
 		ret = make_pair(c->dial, has_ssh, e);
+	if (ret == 0)
+		ret = make_pair(c->refused, enabled & 1u << BUNDLE_ROLE_SUPERVISE, e);
 	if (ret < 0)
 		return ret;
 	c->state = memfd_create("keyd", MFD_CLOEXEC);
@@ -53,6 +58,7 @@ void init_channels_give(const struct init_channels *c, const struct init_fds *gi
 	switch (role) {
 	case BUNDLE_ROLE_RECORD:
 		init_argv_give(a, "file", given->records);
+		init_argv_give(a, "refused", c->refused[0]);
 		give_from_all(c->record, "from", a);
 		break;
 	case BUNDLE_ROLE_KEYD:
@@ -71,6 +77,7 @@ void init_channels_give(const struct init_channels *c, const struct init_fds *gi
 		init_argv_give(a, "listen", given->pipelock);
 		init_argv_give(a, "dns_udp", given->dns_udp);
 		init_argv_give(a, "dns_tcp", given->dns_tcp);
+		init_argv_give(a, "desk", given->desk_pipelock);
 		init_argv_give(a, "rules", given->rules);
 		break;
 	case BUNDLE_ROLE_GITSSH:
@@ -83,8 +90,13 @@ void init_channels_give(const struct init_channels *c, const struct init_fds *gi
 		init_argv_give(a, "rules", given->rules);
 		init_argv_give(a, "ssh", c->ssh[0]);
 		init_argv_give(a, "door", given->door);
+		init_argv_give(a, "desk", given->desk_gitgate);
 		break;
 	case BUNDLE_ROLE_SUPERVISE:
+		init_argv_give(a, "listen", given->supervise);
+		init_argv_give(a, "desk", given->desk_supervise);
+		init_argv_give(a, "refused", c->refused[1]);
+		break;
 	case BUNDLE_ROLE_COUNT:
 		break;
 	}

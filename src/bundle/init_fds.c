@@ -47,8 +47,12 @@ static const struct {
 	{FD(rules), FROM_ARGUMENTS | FROM_SOCKET},
 	{FD(reach), FROM_ARGUMENTS | FROM_SOCKET},
 	{FD(door), FROM_ARGUMENTS | FROM_SOCKET},
+	{FD(desk_supervise), FROM_ARGUMENTS | FROM_SOCKET},
+	{FD(desk_pipelock), FROM_ARGUMENTS | FROM_SOCKET},
+	{FD(desk_gitgate), FROM_ARGUMENTS | FROM_SOCKET},
 	{FD(pipelock), FROM_ARGUMENTS | IS_LISTENING | IS_NEEDED},
 	{FD(gitgate), FROM_ARGUMENTS | IS_LISTENING},
+	{FD(supervise), FROM_ARGUMENTS | IS_LISTENING},
 	{FD(dns_udp), FROM_ARGUMENTS | IS_LISTENING},
 	{FD(dns_tcp), FROM_ARGUMENTS | IS_LISTENING},
 #undef FD
@@ -57,6 +61,12 @@ static const struct {
 static int *slot(struct init_fds *f, size_t i)
 {
 	return (int *)(void *)((char *)f + names[i].offset);
+}
+
+void init_fds_init(struct init_fds *f)
+{
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		*slot(f, i) = -1;
 }
 
 static size_t find_name(struct str name)
@@ -214,8 +224,7 @@ int init_fds_take(struct init_fds *f, char *const *argv, const char **listen_tex
 	int ret;
 
 	*listen_text = role_argument(argv, "listen");
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		*slot(f, i) = -1;
+	init_fds_init(f);
 	ret = check_arguments(argv, path != NULL, *listen_text != NULL, e);
 	if (ret == 0 && path)
 		ret = connect_to(path, &sock, e);
@@ -249,33 +258,64 @@ static int open_socket(const struct sockaddr_in *sa, int type, int *out, struct 
 	return 0;
 }
 
-int init_fds_listen(struct init_fds *f, const char *address, bool has_git, struct err *e)
+static int open_stream(const struct sockaddr_in *address, uint16_t port, int *out, struct err *e)
 {
-	struct sockaddr_in proxy = {.sin_family = AF_INET,
-				    .sin_port = htons(SERVICE_PORT_PIPELOCK)};
-	struct sockaddr_in dns, git;
+	struct sockaddr_in sa = *address;
+
+	sa.sin_port = htons(port);
+	return open_socket(&sa, SOCK_STREAM, out, e);
+}
+
+int init_fds_listen(struct init_fds *f, const struct bundle_config *c, struct err *e)
+{
+	struct sockaddr_in dns = {.sin_family = AF_INET, .sin_port = htons(SERVICE_PORT_DNS)};
 	uint32_t host;
 	int ret;
 
-	if (inet_pton(AF_INET, address, &proxy.sin_addr) != 1)
-		return err_set(e, -EINVAL, "listen=%.64s is not an IPv4 address", address);
-	host = ntohl(proxy.sin_addr.s_addr);
+	if (inet_pton(AF_INET, c->pinned, &dns.sin_addr) != 1)
+		return err_set(e, -EINVAL, "listen=%.64s is not an IPv4 address", c->pinned);
+	host = ntohl(dns.sin_addr.s_addr);
 	/* "This network", and multicast, reserved and broadcast. */
 	if (host >> 24 == 0 || host >> 29 == 7)
-		return err_set(e, -EINVAL, "listen=%s is not the address of one host", address);
-	dns = git = proxy;
-	dns.sin_port = htons(SERVICE_PORT_DNS);
-	git.sin_port = htons(SERVICE_PORT_GITGATE);
-	ret = open_socket(&proxy, SOCK_STREAM, &f->pipelock, e);
-	if (ret == 0 && has_git)
-		ret = open_socket(&git, SOCK_STREAM, &f->gitgate, e);
+		return err_set(e, -EINVAL, "listen=%s is not the address of one host", c->pinned);
+	ret = open_stream(&dns, SERVICE_PORT_PIPELOCK, &f->pipelock, e);
+	if (ret == 0 && c->git)
+		ret = open_stream(&dns, SERVICE_PORT_GITGATE, &f->gitgate, e);
+	if (ret == 0 && c->is_supervised)
+		ret = open_stream(&dns, SERVICE_PORT_SUPERVISE, &f->supervise, e);
 	if (ret == 0)
 		ret = open_socket(&dns, SOCK_DGRAM, &f->dns_udp, e);
 	return ret == 0 ? open_socket(&dns, SOCK_STREAM, &f->dns_tcp, e) : ret;
 }
 
-int init_fds_check_git(const struct init_fds *f, const struct git_policy *git, struct err *e)
+/* The port and the roles' ways to the keeper: all of them, or none. */
+static int check_supervised(const struct init_fds *f, const struct bundle_config *c, struct err *e)
 {
+	const struct {
+		const char *name;
+		int fd;
+		bool is_wanted;
+	} all[] = {{"supervise", f->supervise, c->is_supervised},
+		   {"desk_supervise", f->desk_supervise, c->is_supervised},
+		   {"desk_pipelock", f->desk_pipelock, c->is_supervised},
+		   {"desk_gitgate", f->desk_gitgate, c->is_supervised && c->git}};
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		if (all[i].is_wanted && all[i].fd < 0)
+			return err_set(e, -ENOENT,
+				       "no descriptor named %s, and the bottle is supervised",
+				       all[i].name);
+		if (!all[i].is_wanted && all[i].fd >= 0)
+			return err_set(e, -EINVAL, "%s= without its part of the configuration",
+				       all[i].name);
+	}
+	return 0;
+}
+
+int init_fds_check(const struct init_fds *f, const struct bundle_config *c, struct err *e)
+{
+	const struct git_policy *git = c->git;
+
 	if (!git != (f->gitgate < 0))
 		return err_set(e, -EINVAL, "%s",
 			       git ? "no descriptor named gitgate, and the configuration has git"
@@ -285,5 +325,5 @@ int init_fds_check_git(const struct init_fds *f, const struct git_policy *git, s
 			return err_set(e, -ENOENT,
 				       "no descriptor named door, and a remote is the workspace");
 	}
-	return 0;
+	return check_supervised(f, c, e);
 }

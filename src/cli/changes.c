@@ -125,17 +125,18 @@ struct side {
 	size_t n_token_refs;
 };
 
-/* Those of a that b has not. */
+/* Of the manifest's, which alone are compared, those of a that b has not. What was granted stands
+ * in the store, and outlives what the manifest says. */
 static void add_routes(struct line *l, const char *sign, const struct side *a, const struct side *b)
 {
 	for (size_t i = 0; i < a->policy->n_routes; i++) {
 		struct entry x = entry_of(a->policy, i, a->token_refs, a->n_token_refs);
-		bool is_there = false;
+		bool is_there = x.route->grant > 0;
 
 		for (size_t k = 0; k < b->policy->n_routes && !is_there; k++) {
 			struct entry y = entry_of(b->policy, k, b->token_refs, b->n_token_refs);
 
-			is_there = same_route(&x, &y);
+			is_there = y.route->grant == 0 && same_route(&x, &y);
 		}
 		if (!is_there)
 			add_route(l, sign, &x);

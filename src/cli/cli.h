@@ -68,6 +68,7 @@ struct cli_verb {
 	const char *words; /* space-separated, for CLI_COMPLETE_WORDS */
 	/* What may follow the one word more_after of them; NULL: anything of words again. */
 	const char *more_words, *more_after;
+	enum cli_complete complete_second; /* of the second one; NONE: as the first */
 };
 
 extern const struct cli_verb *const cli_verbs[];

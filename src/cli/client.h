@@ -41,6 +41,7 @@ struct client_result {
 void client_window(unsigned short *rows, unsigned short *columns);
 int client_send_attach(int sock, bool has_tty, bool owns, struct err *e) _fallible_;
 int client_send_exec(int sock, char *const *argv, bool has_tty, struct err *e) _fallible_;
+/* grace_ms 0: nothing may finish anything, the bundle neither. */
 int client_send_stop(int sock, unsigned grace_ms, struct err *e) _fallible_;
 /* Runs until the other side ends. -errno with *e when it said why it could not. */
 int client_run(const struct client_options *o, struct client_result *result,

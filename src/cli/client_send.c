@@ -60,7 +60,8 @@ int client_send_exec(int sock, char *const *argv, bool has_tty, struct err *e)
 int client_send_stop(int sock, unsigned grace_ms, struct err *e)
 {
 	char message[64];
-	int n = snprintf(message, sizeof(message), "%c{\"grace_ms\":%u}", KEEPER_STOP, grace_ms);
+	int n = snprintf(message, sizeof(message), "%c{\"grace_ms\":%u,\"now\":%s}", KEEPER_STOP,
+			 grace_ms, grace_ms == 0 ? "true" : "false");
 
 	return send_message(sock, message, (size_t)n, e);
 }

@@ -193,6 +193,8 @@ static void complete(char **words, size_t n)
 		(void)puts(":commands");
 	else if (positionals == 1 && v->more_words)
 		offer_words(is_word(words, n, v->more_after) ? v->more_words : NULL, typed);
+	else if (positionals == 1 && v->complete_second != CLI_COMPLETE_NONE)
+		offer_kind(v->complete_second, v, typed);
 	else if (positionals < v->max_positionals)
 		offer_kind(v->complete, v, typed);
 }

@@ -8,6 +8,7 @@
 #include "cli/launch.h"
 #include "cli/leftovers.h"
 #include "cli/verbs.h"
+#include "face/face.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -118,15 +119,44 @@ static int run_session(const struct cli_args *args, const struct plan *plan, str
 	return launch_session(&l, dir);
 }
 
+/* A paused bottle that runs is no dead one: its network opens again, and that is all. */
+static bool is_paused_alive(const char *name, struct bottles_entry *b)
+{
+	_cleanup_close_ int dir = -1;
+
+	return bottles_find(name, b, &dir, NULL) == 0 && b->is_alive && b->is_paused;
+}
+
+static int unpause(const struct cli_args *args, const struct bottles_entry *b)
+{
+	_cleanup_(buf_free) struct buf said = BUF_INIT(4096);
+	struct err e = ERR_INIT;
+
+	if (args->has_rest || cli_has(args, OPT_PROMPT) || cli_has(args, OPT_HEADLESS) ||
+	    cli_has(args, OPT_DETACH))
+		return cli_misuse(args, "%s is running: only its network is resumed", b->slug);
+	if (face_pause(b->slug, false, "command", &said, &e) < 0)
+		return cli_fail(&e);
+	cli_note(STR_FMT, STR_ARG(buf_str(&said)));
+	return CLI_OK;
+}
+
 static int run(const struct cli_args *args)
 {
 	_cleanup_(held_free) struct held h = {.dir = -1, .lock_fd = -1};
 	_cleanup_(plan_free) struct plan plan = {0};
 	bool is_headless = cli_has(args, OPT_HEADLESS);
 	struct err e = ERR_INIT;
+	struct bottles_entry b;
 
+	if (is_paused_alive(args->positionals[0], &b))
+		return unpause(args, &b);
 	if (hold(&h, args->positionals[0], &e) < 0 || make_plan(args, &h, &plan, &e) < 0)
 		return cli_fail(&e);
+	if (h.b.is_paused)
+		cli_note("its network is paused, as it was left: \"claude-bottle resume %s\" opens "
+			 "it once the bottle runs",
+			 h.b.slug);
 	if (!is_headless)
 		preflight_show(&plan);
 	if (!launch_is_wanted(&plan, is_headless, false))
@@ -139,12 +169,13 @@ static int run(const struct cli_args *args)
 const struct cli_verb cmd_resume = {
 	.name = "resume",
 	.fn = run,
-	.summary = "start a bottle that has ended again, in its own home",
+	.summary = "start a bottle that has ended again; open a paused one's network",
 	.synopsis = "SLUG [-- COMMAND [ARGUMENTS]]",
 	.description =
 		"The same agent, bottle and backend; what it may do is what the manifests say\n"
 		"now, and what has changed is shown. The exit status is the agent's own.\n"
-		"" CLIENT_DETACH_KEYS " detaches and leaves it running.\n",
+		"" CLIENT_DETACH_KEYS " detaches and leaves it running.\n"
+		"Of a bottle that runs and is paused, the network opens again.\n",
 	.options = options,
 	.n_options = ARRAY_LEN(options),
 	.min_positionals = 1,

@@ -21,7 +21,6 @@
 #define MARGIN_MS 5000
 /* Where nobody can say how long a keeper may need. */
 #define MARGIN_UNKNOWN_MS 30000
-#define POLL_PERIOD_MS	  20
 /* Of --all: each has its grace, and an engine works on several as fast as on one. More of them
  * would only wait for each other, past their margins. */
 #define STOP_TOGETHER 4
@@ -29,50 +28,9 @@
 enum { OPT_ALL, OPT_NOW };
 static const struct cli_option options[] = {
 	[OPT_ALL] = {"all", 'a', NULL, "every running bottle", 0},
-	[OPT_NOW] = {"now", 0, NULL, "kill at once, without a chance to finish", 0},
+	[OPT_NOW] = {"now", 0, NULL,
+		     "kill all at once, network included, without a chance to finish", 0},
 };
-
-/* True when the process has the bottle's lock file open: a pid in a file may long be another's. */
-static bool holds_lock(pid_t pid, int dir)
-{
-	_cleanup_closedir_ DIR *fds = NULL;
-	struct stat lock, st;
-	struct dirent *entry;
-	char path[64];
-
-	if (fstatat(dir, "lock", &lock, AT_SYMLINK_NOFOLLOW) < 0)
-		return false;
-	(void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-	fds = opendir(path);
-	while (fds && (entry = readdir(fds))) {
-		if (fstatat(dirfd(fds), entry->d_name, &st, 0) == 0 && st.st_dev == lock.st_dev &&
-		    st.st_ino == lock.st_ino)
-			return true;
-	}
-	return false;
-}
-
-static void kill_keeper(pid_t pid, int dir)
-{
-	_cleanup_close_ int pidfd = pid > 1 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-
-	/* The pidfd first, so that what is checked is what is signalled. */
-	if (pidfd >= 0 && holds_lock(pid, dir))
-		(void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-}
-
-static bool wait_dead(int bottles, const char *slug, uint64_t timeout_ms)
-{
-	uint64_t deadline = time_monotonic_ns() + timeout_ms * TIME_NS_PER_MS;
-	struct bottles_entry b;
-
-	do {
-		if (bottles_load(bottles, slug, &b, NULL) < 0 || !b.is_alive)
-			return true;
-		(void)poll(NULL, 0, POLL_PERIOD_MS);
-	} while (time_monotonic_ns() < deadline);
-	return false;
-}
 
 /* One that was asked to end. */
 struct stopping {
@@ -113,17 +71,13 @@ static unsigned margin_ms(const struct bottles_entry *b)
 
 static int stop_wait(struct stopping *s, bool is_now, struct err *e)
 {
-	_cleanup_close_ int bottles = -1;
 	unsigned wait_ms = (is_now ? 0 : GRACE_MS) + margin_ms(&s->b);
-	int r = places_bottles_open(false, &bottles, e);
 
-	if (r < 0)
-		return r;
-	if (s->sock >= 0 && wait_dead(bottles, s->b.slug, wait_ms))
+	if (s->sock >= 0 && bottles_wait_dead(s->b.slug, wait_ms))
 		return 0;
 	/* The keeper does not answer. All that is the bottle's dies with it. */
-	kill_keeper(s->b.pid, s->dir);
-	if (wait_dead(bottles, s->b.slug, MARGIN_MS))
+	bottles_kill_keeper(s->b.pid, s->dir);
+	if (bottles_wait_dead(s->b.slug, MARGIN_MS))
 		return 0;
 	return err_set(e, -EBUSY, "%s does not end: its keeper (pid %d) does not answer", s->b.slug,
 		       (int)s->b.pid);
@@ -213,7 +167,9 @@ const struct cli_verb cmd_stop = {
 	.summary = "end a bottle",
 	.synopsis = "SLUG | --all",
 	.description =
-		"The agent is asked with SIGTERM and has five seconds; then all is killed.\n",
+		"The agent is asked with SIGTERM and has five seconds; then all is killed.\n"
+		"--now kills the agent and its network in the same moment; the last records may\n"
+		"stay unsigned.\n",
 	.options = options,
 	.n_options = ARRAY_LEN(options),
 	.max_positionals = 1,

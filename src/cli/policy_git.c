@@ -30,7 +30,8 @@ static const struct {
 	{"push-secret",
 	 "the credential must leave every commit that has it; a finding that is none can "
 	 "be put into the remote's \"allow\" by its fingerprint"},
-	{"push-needs-approval", "the upstream obeys or runs this file: push that change yourself"},
+	{"push-needs-approval", "the upstream obeys or runs this file: in a supervised bottle the "
+				"agent can ask you for that push, else push the change yourself"},
 	{"push-oversize", "raise the remote's \"max_object\", or see \"oversize\""},
 	{"push-identity", "commits must be by git.user: see \"enforce\""},
 };

@@ -56,6 +56,14 @@ static int show_credential(struct buf *out, const struct plan *plan, const struc
 			  a->header, ref ? " " : "", ref ? ref : "");
 }
 
+/* What a route can allow, as against what no route can. */
+static bool may_ask(const struct plan *plan, enum policy_reason reason)
+{
+	return plan && plan->is_supervised &&
+	       (reason == POLICY_DENY_HOST || reason == POLICY_DENY_PORT ||
+		reason == POLICY_DENY_METHOD || reason == POLICY_DENY_PATH);
+}
+
 int policy_show_text(struct buf *out, const struct policy *p, const struct plan *plan,
 		     const struct policy_question *q)
 {
@@ -78,6 +86,8 @@ int policy_show_text(struct buf *out, const struct policy *p, const struct plan 
 		bad |= show_credential(out, plan, &r->auth);
 	if (q->decision.reason == POLICY_DENY_HOST)
 		near = nearest_host(p, q->host);
+	if (may_ask(plan, q->decision.reason))
+		bad |= buf_printf(out, "  the bottle is supervised: its agent may ask for this\n");
 	if (near)
 		bad |= buf_printf(out, "  did you mean %s?\n", near);
 	else if (hint)
@@ -106,6 +116,8 @@ int policy_show_json(struct buf *out, const struct plan *plan, const struct poli
 	bad |= json_member(out, "host", q->host);
 	bad |= buf_printf(out, ",\"port\":%u", (unsigned)q->port);
 	bad |= json_member(out, "path", q->path);
+	bad |= buf_printf(out, ",\"may_ask\":%s",
+			  may_ask(plan, q->decision.reason) ? "true" : "false");
 	if (hint)
 		bad |= json_member(out, "hint", str_of(hint));
 	if (!r)

@@ -3,10 +3,10 @@
 #include "base/text.h"
 
 const struct cli_verb *const cli_verbs[] = {
-	&cmd_start,    &cmd_resume,	&cmd_attach,   &cmd_exec,  &cmd_stop,
-	&cmd_list,     &cmd_logs,	&cmd_diff,     &cmd_merge, &cmd_commit,
-	&cmd_cleanup,  &cmd_doctor,	&cmd_image,    &cmd_init,  &cmd_policy,
-	&cmd_selftest, &cmd_completion, &cmd_complete, &cmd_help,  &cmd_version,
+	&cmd_start,    &cmd_resume,	&cmd_attach,	&cmd_exec,  &cmd_pause,	  &cmd_stop,
+	&cmd_list,     &cmd_requests,	&cmd_supervise, &cmd_logs,  &cmd_diff,	  &cmd_merge,
+	&cmd_commit,   &cmd_cleanup,	&cmd_doctor,	&cmd_image, &cmd_init,	  &cmd_policy,
+	&cmd_selftest, &cmd_completion, &cmd_complete,	&cmd_help,  &cmd_version,
 };
 const size_t cli_n_verbs = ARRAY_LEN(cli_verbs);
 

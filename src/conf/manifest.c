@@ -199,6 +199,7 @@ void manifest_bottle_free(struct manifest_bottle *b)
 	for (size_t i = 0; i < b->n_sources; i++)
 		free(b->sources[i]);
 	manifest_git_free(&b->git);
+	manifest_supervise_free(&b->supervise);
 	free(b->provider);
 	free(b->image);
 	free(b->env);
@@ -316,6 +317,8 @@ int manifest_load_bottle(struct manifest_bottle *out, const char *home, const ch
 	}
 	manifest_git_init(&out->git);
 	ret = load_bottle(out, home, &chain, e);
+	if (ret == 0)
+		ret = manifest_check_supervise(out, e);
 	if (ret < 0)
 		manifest_bottle_free(out);
 	return ret;

@@ -42,6 +42,12 @@ struct manifest_git {
 	bool enforces_identity, says_enforce;
 };
 
+struct manifest_supervise {
+	bool is_on;
+	enum plan_on_canary on_canary;
+	char *notify; /* NULL: not said */
+};
+
 struct manifest_bottle {
 	char *provider; /* NULL: not said */
 	char *image;	/* NULL: not said */
@@ -60,6 +66,7 @@ struct manifest_bottle {
 	size_t n_dns;
 	char *ca_pem;
 	bool wants_canary;
+	struct manifest_supervise supervise;
 	struct manifest_git git;
 	enum plan_workspace workspace;
 	bool says_workspace;
@@ -101,6 +108,12 @@ int manifest_read_reference(struct schema_ctx *c, const struct yaml_node *n, con
 int manifest_read_git(struct schema_ctx *c, const struct yaml_node *n, void *bottle) _fallible_;
 void manifest_git_init(struct manifest_git *g); /* the workspace's defaults */
 void manifest_git_free(struct manifest_git *g);
+/* "supervise": all of it replaces what the bases said. */
+int manifest_read_supervise(struct schema_ctx *c, const struct yaml_node *n,
+			    void *bottle) _fallible_;
+void manifest_supervise_free(struct manifest_supervise *s);
+/* Of the whole bottle: no route wants a human where none is asked. */
+int manifest_check_supervise(const struct manifest_bottle *b, struct err *e) _fallible_;
 /* A folder that may be shown to the agent, resolved; the caller frees. */
 int manifest_read_expose(struct schema_ctx *c, const struct yaml_node *n, char **out) _fallible_;
 /* egress.ca: the certificates of a PEM file, and nothing else. */

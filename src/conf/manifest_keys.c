@@ -367,7 +367,7 @@ int manifest_read_bottle(struct schema_ctx *c, const struct yaml_node *root,
 		{"workspace", read_workspace},
 		{"git", manifest_read_git},
 		{"description", schema_ignore},
-		{"supervise", schema_unsupported_unless_false},
+		{"supervise", manifest_read_supervise},
 		{"skills", schema_unsupported},
 	};
 

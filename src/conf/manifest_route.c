@@ -236,10 +236,8 @@ static int read_on_match(struct schema_ctx *c, const struct yaml_node *n, void *
 	size_t i;
 	int ret = schema_choice(c, n, "on_match", names, ARRAY_LEN(names), &i);
 
-	if (ret < 0)
-		return ret;
 	r->route.on_match = (enum policy_on_match)i;
-	return r->route.on_match == POLICY_MATCH_SUPERVISE ? schema_unsupported(c, n, out) : 0;
+	return ret;
 }
 
 static int read_dlp(struct schema_ctx *c, const struct yaml_node *n, void *out)

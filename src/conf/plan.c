@@ -148,6 +148,8 @@ void plan_free(struct plan *p)
 	free(p->env);
 	free(p->secrets);
 	free(p->canary);
+	free(p->manifest_file);
+	free(p->notify);
 	free(p->pinned);
 	*p = (struct plan){0};
 }
@@ -376,6 +378,20 @@ static int fill_canary(struct plan *p, const struct manifest_bottle *b, struct e
 	return ret;
 }
 
+/* Where a grant for always would be written: the file itself, not a link to it. */
+static int fill_supervise(struct plan *p, struct manifest_bottle *b, struct err *e)
+{
+	const char *own = p->sources[p->n_sources - 1]; /* its bases stand before it */
+
+	p->manifest_file = realpath(own, NULL);
+	if (!p->manifest_file)
+		return err_errno(e, "find \"%s\"", own);
+	p->is_supervised = b->supervise.is_on;
+	p->on_canary = b->supervise.on_canary;
+	p->notify = take_ptr(&b->supervise.notify);
+	return 0;
+}
+
 static int fill_prompt(struct plan *p, const struct manifest_agent *a,
 		       const struct plan_options *opt, struct err *e)
 {
@@ -433,6 +449,9 @@ static int fill_plan(struct plan *p, const struct plan_options *opt, struct mani
 	p->pinned = mem_strdup(PLAN_PINNED);
 	p->agent_uid = AGENT_UID;
 	fill_from_bottle(p, b, provider);
+	ret = fill_supervise(p, b, e);
+	if (ret < 0)
+		return ret;
 	if (a->file) {
 		add_source(p, a->file);
 		p->agent_file = mem_strdup(a->file);

@@ -19,6 +19,14 @@ enum plan_backend {
 	PLAN_BACKEND_COUNT
 };
 
+/* What happens when the canary is seen leaving, besides its request being refused. */
+enum plan_on_canary {
+	PLAN_CANARY_RECORD, /* it is recorded */
+	PLAN_CANARY_PAUSE,  /* the bottle's network is paused */
+	PLAN_CANARY_STOP,   /* the bottle is stopped at once */
+	PLAN_CANARY_COUNT
+};
+
 /* What the agent gets of the folder that it was started in. */
 enum plan_workspace {
 	PLAN_WORKSPACE_NONE,
@@ -41,6 +49,11 @@ struct plan_secret {
 #define PLAN_SLUG_MAX	63
 #define PLAN_PROMPT_MAX (64u << 10)
 
+/* Of a supervised bottle: what the agent's configuration calls the server that it asks, and where a
+ * file in Claude Code's form names it (whoever runs in there). */
+#define PLAN_MCP_NAME "claude-bottle"
+#define PLAN_MCP_FILE "/etc/claude-bottle/mcp.json"
+
 struct plan_env {
 	char *name, *value;
 };
@@ -62,8 +75,9 @@ struct plan {
 	enum plan_backend backend; /* of the manifest; the flag and the variable win over it */
 	char **command;		   /* NULL-terminated argv of the agent */
 	size_t n_command;
-	char *prompt;	      /* the text below the agent's head, or --prompt; may be NULL */
-	struct plan_env *env; /* the manifest's own, visible to the agent; placeholders included */
+	bool is_command_given; /* by the user; else the provider's own */
+	char *prompt;	       /* the text below the agent's head, or --prompt; may be NULL */
+	struct plan_env *env;  /* the manifest's own, visible to the agent; placeholders included */
 	size_t n_env;
 	char **expose; /* host folders bound read-only at the same path (native) */
 	size_t n_expose;
@@ -80,8 +94,11 @@ struct plan {
 	char *canary;	/* planted in the bottle's files and environment */
 	char **sources; /* the manifest files that were read, for the record */
 	size_t n_sources;
-	char *pinned; /* the bundle's address inside the wall */
-	bool is_supervised;
+	char *pinned;	     /* the bundle's address inside the wall */
+	char *manifest_file; /* the bottle's own: absolute, without links */
+	bool is_supervised;  /* the agent may ask, and a human decides */
+	enum plan_on_canary on_canary;
+	char *notify;	    /* a command line of the user's, for each new request; may be NULL */
 	unsigned agent_uid; /* inside the bottle; 1000 unless the selftest asks for 0 */
 	char **warnings;    /* for the human, before the start: "the allowlist is empty …" */
 	size_t n_warnings;
@@ -138,5 +155,6 @@ void plan_secret_free(struct plan_secret *s);
 const char *plan_workspace_name(enum plan_workspace w); /* "none", "clone", "mount" */
 bool plan_workspace_parse(struct str name, enum plan_workspace *out)
 	__attribute__((warn_unused_result));
+const char *plan_on_canary_name(enum plan_on_canary c); /* "record", "pause", "stop" */
 const char *plan_backend_name(enum plan_backend b);
 int plan_backend_parse(struct str name, enum plan_backend *out, struct err *e) _fallible_;

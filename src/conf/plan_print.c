@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -172,6 +173,27 @@ static void put_network(struct printer *p, const struct plan *plan)
 		put(p, "Certificates: your own roots beside the system's\n");
 }
 
+static void put_supervise(struct printer *p, const struct plan *plan)
+{
+	static const char *const besides[] = {
+		[PLAN_CANARY_RECORD] = "",
+		[PLAN_CANARY_PAUSE] = ", and the bottle's network is paused",
+		[PLAN_CANARY_STOP] = ", and the bottle is stopped",
+	};
+	static_assert(ARRAY_LEN(besides) == PLAN_CANARY_COUNT, "one text for each");
+
+	if (plan->canary)
+		put(p, "A canary is planted: whatever carries it out is stopped%s\n",
+		    besides[plan->on_canary]);
+	if (plan->is_supervised)
+		put(p, "Supervised: the agent may ask for more, and you decide\n");
+	if (plan->notify) {
+		put(p, "  each new request runs on this host: ");
+		put_visible(p, plan->notify, SHOWN_MAX);
+		put(p, "\n");
+	}
+}
+
 int plan_print_network(const struct plan *plan, struct buf *out)
 {
 	struct printer p = {.out = out};
@@ -202,8 +224,7 @@ int plan_print_text(const struct plan *plan, struct buf *out)
 		put_visible(&p, plan->env[i].value, SHOWN_MAX);
 		put(&p, "\n");
 	}
-	if (plan->canary)
-		put(&p, "A canary is planted: whatever carries it out is stopped\n");
+	put_supervise(&p, plan);
 	if (plan->image)
 		put(&p, "Image: %s\n", plan->image);
 	put(&p, "Root file system: %s\n",
@@ -291,6 +312,9 @@ int plan_print_json(const struct plan *plan, struct buf *out)
 	json_string(&p, "pinned", plan->pinned);
 	put(&p, "\"agent_uid\":%u,\"supervised\":%s,\"canary\":%s,", plan->agent_uid,
 	    plan->is_supervised ? "true" : "false", plan->canary ? "true" : "false");
+	put(&p, "\"on_canary\":\"%s\",", plan_on_canary_name(plan->on_canary));
+	json_string(&p, "notify", plan->notify);
+	json_string(&p, "manifest_file", plan->manifest_file);
 	json_list(&p, "command", plan->command, plan->n_command);
 	json_string(&p, "prompt", plan->prompt);
 	json_env(&p, plan);

@@ -72,6 +72,17 @@ static void put_prompt(struct plan *p)
 	put(p, p->prompt);
 }
 
+/* To ask is no power; without this, an agent that nobody watches could not. */
+static void put_allowed_tools(struct plan *p, const struct manifest_agent *a)
+{
+	_cleanup_free_ char *all = NULL;
+
+	if (p->is_supervised)
+		all = mem_printf("%s%smcp__" PLAN_MCP_NAME, a->tools ? a->tools : "",
+				 a->tools ? "," : "");
+	put_list_option(p, "--allowedTools", all ? all : a->tools);
+}
+
 static void claude_command(struct plan *p, const struct manifest_agent *a,
 			   const struct plan_options *opt)
 {
@@ -79,8 +90,11 @@ static void claude_command(struct plan *p, const struct manifest_agent *a,
 	if (a->model && strcmp(a->model, "inherit") != 0)
 		put_option(p, "--model", a->model);
 	put_option(p, "--permission-mode", a->permission_mode);
-	put_list_option(p, "--allowedTools", a->tools);
+	put_allowed_tools(p, a);
 	put_list_option(p, "--disallowedTools", a->disallowed_tools);
+	/* Beside the servers of the agent's own configuration, not instead of them. */
+	if (p->is_supervised)
+		put_list_option(p, "--mcp-config", PLAN_MCP_FILE);
 	/* With a prompt of the moment, the agent's own text says who it is. */
 	if (opt->prompt)
 		put_option(p, "--append-system-prompt", a->prompt);
@@ -102,6 +116,7 @@ static void codex_command(struct plan *p, const struct manifest_agent *a,
 void plan_provider_command(struct plan *p, const struct manifest_agent *agent,
 			   const struct plan_options *opt)
 {
+	p->is_command_given = opt->command != NULL;
 	if (opt->command) {
 		size_t n = 0;
 

@@ -316,6 +316,14 @@ struct policy_decision policy_decide_authority(const struct policy *p, struct st
 	return d;
 }
 
+/* Which of two routes that allow a request is taken; of equals the first is. */
+static unsigned route_rank(const struct policy_route *r)
+{
+	if (r->auth.scheme != POLICY_AUTH_NONE)
+		return 2;
+	return r->is_once ? 0 : 1;
+}
+
 struct policy_decision policy_decide(const struct policy *p, struct str host, uint16_t port,
 				     enum policy_method method, struct str path)
 {
@@ -347,9 +355,7 @@ struct policy_decision policy_decide(const struct policy *p, struct str host, ui
 		is_form_known = true;
 		if (form == PATH_REFUSED)
 			continue;
-		if ((!best || (best->auth.scheme == POLICY_AUTH_NONE &&
-			       r->auth.scheme != POLICY_AUTH_NONE)) &&
-		    route_allows_path(r, path))
+		if ((!best || route_rank(r) > route_rank(best)) && route_allows_path(r, path))
 			best = r;
 	}
 	if (d.reason != POLICY_DENY_PATH_SYNTAX || form > worst_allowed)

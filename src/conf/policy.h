@@ -28,6 +28,7 @@
 #define POLICY_PLACEHOLDER_MAX 64
 #define POLICY_CA_MAX_BYTES    (1u << 20)
 #define POLICY_JSON_MAX_BYTES  (4u << 20)
+#define POLICY_GRANT_MAX       INT64_MAX
 
 /* RFC 9110 methods that a route may name; CONNECT and TRACE never. */
 enum policy_method {
@@ -73,7 +74,8 @@ struct policy_route {
 	enum policy_on_match on_match;
 	bool may_websocket;
 	/* Not of the manifest but granted: the request's number (requests/store.h); 0: the
-	 * manifest's. is_once: each request by it has to be spent at the keeper first. */
+	 * manifest's. Grants stand behind all of the manifest's routes and have no auth. is_once:
+	 * each request by it has to be spent at the keeper first. */
 	uint64_t grant;
 	bool is_once;
 	char *origin_file; /* of the manifest, for `policy why`; the agent never sees it */
@@ -132,7 +134,10 @@ struct policy_decision {
 struct policy_decision policy_decide_authority(const struct policy *p, struct str host,
 					       uint16_t port);
 /* For a request. path is the origin-form path with or without query. Among several routes that
- * allow it, one with auth wins, then manifest order. Dot segments, controls, backslashes, broken
+ * allow it, exactly one wins: one with auth before one without, then a standing one (the manifest's
+ * or a grant that is not for once) before one for once, then the first in the policy's order, which
+ * is the manifest's with the grants behind it. So a grant never takes a credential from a request,
+ * and none is spent for what is allowed anyway. Dot segments, controls, backslashes, broken
  * escapes and bytes past ASCII are refused everywhere; as soon as one route of the host and port
  * restricts paths, everything that policy_path_is_canonical() refuses is. Neither allocates. */
 struct policy_decision policy_decide(const struct policy *p, struct str host, uint16_t port,
@@ -173,3 +178,7 @@ void policy_free(struct policy *p); /* leaves an empty policy, which allows noth
  * errors; out is then an empty policy. */
 int policy_from_json(struct policy *out, struct str json, struct err *e) _fallible_;
 int policy_to_json(const struct policy *p, struct buf *out, struct err *e) _fallible_;
+/* True if one can follow the other while a bundle runs (bundle/news.h): the manifest's routes are
+ * the same in the same order, and so is all but the routes of grants behind them. */
+bool policy_differs_only_in_grants(const struct policy *a, const struct policy *b)
+	__attribute__((warn_unused_result));

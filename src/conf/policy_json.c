@@ -107,6 +107,9 @@ static int put_route(struct buf *out, const struct policy_route *r)
 		ret = buf_printf(out, ",\"on_match\":\"%s\",\"websocket\":%s",
 				 policy_on_match_name(r->on_match),
 				 r->may_websocket ? "true" : "false");
+	if (ret == 0 && r->grant > 0)
+		ret = buf_printf(out, ",\"grant\":%llu,\"once\":%s", (unsigned long long)r->grant,
+				 r->is_once ? "true" : "false");
 	if (ret == 0 && r->origin_file) {
 		ret = buf_printf(out, ",\"origin_line\":%u,", r->origin_line);
 		if (ret == 0)
@@ -305,6 +308,26 @@ static int read_host(char **out, const json_t *object, bool may_wildcard, struct
 	return 0;
 }
 
+/* What was granted is a route of its own and carries nothing: so that the routes with credentials
+ * are always the manifest's. */
+static int read_grant(struct policy_route *r, const json_t *object, struct err *e)
+{
+	int ret;
+
+	if (!json_object_get(object, "grant"))
+		return json_object_get(object, "once")
+			       ? err_set(e, -EINVAL, "policy: \"once\" belongs to a grant")
+			       : 0;
+	ret = policy_read_u64(object, "grant", POLICY_GRANT_MAX, &r->grant, e);
+	if (ret == 0)
+		ret = policy_read_bool(object, "once", &r->is_once, e);
+	if (ret == 0 && r->grant == 0)
+		ret = err_set(e, -EINVAL, "policy: a grant's number is from 1");
+	if (ret == 0 && r->auth.scheme != POLICY_AUTH_NONE)
+		ret = err_set(e, -EINVAL, "policy: a grant has no credential");
+	return ret;
+}
+
 static int read_route_rest(struct policy_route *r, const json_t *object, struct err *e)
 {
 	const json_t *auth = json_object_get(object, "auth");
@@ -318,6 +341,8 @@ static int read_route_rest(struct policy_route *r, const json_t *object, struct 
 	if (!policy_on_match_parse(text, &r->on_match))
 		return err_set(e, -EINVAL, "policy: unknown on_match");
 	ret = policy_read_bool(object, "websocket", &r->may_websocket, e);
+	if (ret == 0)
+		ret = read_grant(r, object, e);
 	if (ret < 0 || !json_object_get(object, "origin_file"))
 		return ret;
 	ret = policy_read_string(object, "origin_file", 4096, &text, e);
@@ -332,7 +357,7 @@ static int read_route(struct policy_route *r, const json_t *object, struct err *
 {
 	static const char *const keys[] = {"host",	  "ports",    "methods",   "paths",
 					   "auth",	  "on_match", "websocket", "origin_file",
-					   "origin_line", NULL};
+					   "origin_line", "grant",    "once",	   NULL};
 	int ret = policy_read_keys(object, "a route", keys, e);
 
 	if (ret == 0)
@@ -397,6 +422,8 @@ static int read_lists(struct policy *p, const json_t *root, struct err *e)
 		ret = read_route(&p->routes[i], json_array_get(list, i), e);
 		if (ret < 0)
 			return ret;
+		if (i > 0 && p->routes[i - 1].grant > 0 && p->routes[i].grant == 0)
+			return err_set(e, -EINVAL, "policy: a route stands behind a grant");
 	}
 	ret = policy_read_list(root, "resolve", POLICY_RESOLVE_MAX, &list, e);
 	if (ret < 0)
@@ -448,4 +475,32 @@ int policy_from_json(struct policy *out, struct str json, struct err *e)
 	else
 		policy_index_make(out);
 	return ret;
+}
+
+/* Their JSON holds all that there is of them, so that nothing is forgotten here. */
+static int put_without_grants(const struct policy *p, struct buf *out)
+{
+	struct policy rest = *p;
+
+	rest.n_routes = 0;
+	while (rest.n_routes < p->n_routes && p->routes[rest.n_routes].grant == 0)
+		rest.n_routes++;
+	for (size_t i = rest.n_routes; i < p->n_routes; i++)
+		if (p->routes[i].grant == 0)
+			return -EINVAL;
+	return policy_to_json(&rest, out, NULL);
+}
+
+bool policy_differs_only_in_grants(const struct policy *a, const struct policy *b)
+{
+	struct buf of_a, of_b;
+	bool is_same;
+
+	buf_init(&of_a, POLICY_JSON_MAX_BYTES);
+	buf_init(&of_b, POLICY_JSON_MAX_BYTES);
+	is_same = put_without_grants(a, &of_a) == 0 && put_without_grants(b, &of_b) == 0 &&
+		  str_eq(buf_str(&of_a), buf_str(&of_b));
+	buf_free(&of_a);
+	buf_free(&of_b);
+	return is_same;
 }

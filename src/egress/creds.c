@@ -398,7 +398,7 @@ static enum creds_reason creds_fetch(struct creds *c, size_t slot, const struct 
 enum creds_reason creds_apply(struct creds *c, struct http1_head *h,
 			      const struct policy_route *route, struct err *e)
 {
-	size_t slot = (size_t)(route - c->policy->routes), bound = SIZE_MAX;
+	size_t slot, bound = SIZE_MAX;
 	enum creds_reason r = CREDS_OK;
 
 	if (route->auth.scheme == POLICY_AUTH_NONE)
@@ -412,6 +412,7 @@ enum creds_reason creds_apply(struct creds *c, struct http1_head *h,
 		return CREDS_MISPLACED;
 	if (creds_query_has_credential(h->query))
 		return CREDS_FOREIGN;
+	slot = (size_t)(route - c->policy->routes);
 	if (c->lengths[slot] == 0)
 		r = creds_fetch(c, slot, h, route, e);
 	if (r == CREDS_OK)

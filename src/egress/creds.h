@@ -43,7 +43,8 @@ int creds_new(struct creds **out, const struct policy *policy, creds_ask_fn ask,
 	      struct err *e) _fallible_;
 void creds_free(struct creds *c);
 
-/* The request's head as parsed, its host canonical, and the route that allows it. On CREDS_OK of a
+/* The request's head as parsed, its host canonical, and the route that allows it; one with auth is
+ * of the policy that c was made for. On CREDS_OK of a
  * bound route the header holds the credential (memory of c), and every other field that could
  * carry one is gone. On any other reason h is not to be sent. May wait for keyd once per route.
  * *e says more about DENIED and UNAVAILABLE. */

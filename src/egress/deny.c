@@ -53,6 +53,8 @@ static const struct deny denials[] = {
 	{"stream-timeout", 504, RECORD_NOTE, HINT_RETRY},
 	{"upstream-closed", 502, RECORD_NOTE, HINT_RETRY},
 	{"upstream-closed-early", 502, RECORD_NOTE, HINT_RETRY},
+	{"network-paused", 403, RECORD_BLOCK,
+	 "The person who runs this bottle has paused its network. Wait until they resume it."},
 	{"host-not-allowed", 403, RECORD_BLOCK, HINT_ROUTE},
 	{"host-syntax", 403, RECORD_BLOCK, "Use the plain lower-case host name."},
 	{"ip-literal", 403, RECORD_BLOCK, "Use a host name; addresses can never be allowed."},

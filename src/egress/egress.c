@@ -1,6 +1,7 @@
 #include "egress/egress.h"
 
 #include "egress/exchange.h"
+#include "egress/renew.h"
 
 #include "base/clean.h"
 #include "base/log.h"
@@ -35,9 +36,9 @@ static int egress_open_relay(struct egress *g, const struct egress_config *c, st
 static int egress_open_tls(struct egress *g, const struct egress_config *c, struct err *e)
 {
 	struct tls_client_config config = {.ca_file = c->ca_file,
-					   .ca_pem = str_of(c->policy->ca_pem)};
+					   .ca_pem = str_of(c->policy->policy->ca_pem)};
 
-	if (!c->ca_file && !c->policy->ca_pem) {
+	if (!c->ca_file && !c->policy->policy->ca_pem) {
 		log_warn("no certificate authority is known here; https will be refused");
 		return 0;
 	}
@@ -46,20 +47,22 @@ static int egress_open_tls(struct egress *g, const struct egress_config *c, stru
 
 int egress_new(struct egress **out, struct loop *l, const struct egress_config *c, struct err *e)
 {
+	const struct policy *policy = c->policy->policy;
 	struct egress *g = mem_zalloc(sizeof(*g));
 	struct resolver_config resolver = {.servers = c->servers,
 					   .n_servers = c->n_servers,
-					   .policy = c->policy,
+					   .policy = policy,
 					   .own = &g->own,
 					   .reacher = c->reacher,
 					   .total_ms = c->dns_ms};
 	int ret;
 
 	*out = NULL;
-	*g = (struct egress){
-		.loop = l, .policy = c->policy, .record_fd = c->record_fd, .rule = c->rule};
-	for (size_t i = 0; i < c->policy->n_routes; i++)
-		g->has_bound_routes |= c->policy->routes[i].auth.scheme != POLICY_AUTH_NONE;
+	*g = (struct egress){.loop = l, .record_fd = c->record_fd, .rule = c->rule};
+	g->first = policy_shared_use(c->policy);
+	g->policy = policy_shared_use(c->policy);
+	for (size_t i = 0; i < policy->n_routes; i++)
+		g->has_bound_routes |= policy->routes[i].auth.scheme != POLICY_AUTH_NONE;
 	ret = address_own_open(&g->own, e);
 	if (ret == 0 && c->pinned && c->pinned[0])
 		ret = address_own_add(&g->own, c->pinned, e);
@@ -68,7 +71,7 @@ int egress_new(struct egress **out, struct loop *l, const struct egress_config *
 	if (ret == 0)
 		ret = address_own_refresh(&g->own, e);
 	if (ret == 0)
-		ret = creds_new(&g->creds, c->policy, c->ask, c->ask_ctx, e);
+		ret = creds_new(&g->creds, policy, c->ask, c->ask_ctx, e);
 	if (ret == 0)
 		ret = resolver_new(&g->resolver, l, &resolver, e);
 	if (ret == 0)
@@ -93,6 +96,7 @@ void egress_free(struct egress *g)
 		tls_client_free(g->tls);
 	creds_free(g->creds);
 	address_own_close(&g->own);
+	renew_free(g);
 	free(g);
 }
 

@@ -5,13 +5,14 @@
  */
 #pragma once
 
+#include "conf/policy_shared.h"
 #include "egress/creds.h"
 #include "egress/resolver.h"
 #include "net/relay.h"
 
 struct egress_config {
-	const struct policy *policy; /* borrowed */
-	const char *pinned;	     /* the bundle's own address, always inside; may be NULL */
+	struct policy_shared *policy; /* used until the end, whatever follows it */
+	const char *pinned;	      /* the bundle's own address, always inside; may be NULL */
 	/* The host's addresses, where its network is not ours: inside as well. */
 	const char (*inside)[46];
 	size_t n_inside;
@@ -34,5 +35,11 @@ int egress_new(struct egress **out, struct loop *l, const struct egress_config *
 void egress_free(struct egress *g);
 /* One end of a stream socketpair, owned from here on in every case. */
 void egress_serve(struct egress *g, int fd);
+/* This policy decides from now on; g becomes a user of it. It differs from the first one only in
+ * grants. What it would not allow, of the exchanges under way, is over when this returns; the rest
+ * goes on. See renew.h. */
+void egress_renew(struct egress *g, struct policy_shared *policy);
+/* Everything is refused from now on ("network-paused") and what is under way ends; or no longer. */
+void egress_pause(struct egress *g, bool is_paused);
 /* For others that dial under the same policy and checks. */
 struct resolver *egress_resolver(struct egress *g);

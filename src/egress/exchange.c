@@ -8,6 +8,7 @@
 #include "egress/exchange.h"
 
 #include "egress/deny.h"
+#include "egress/renew.h"
 
 #include "base/clean.h"
 #include "base/log.h"
@@ -67,7 +68,7 @@ static void exchange_refuse_as(struct relay_exchange *x, unsigned status, struct
 	buf_free(&body);
 }
 
-static void exchange_refuse(struct relay_exchange *x, const char *reason, const char *detail)
+void egress_refuse(struct relay_exchange *x, const char *reason, const char *detail)
 {
 	unsigned status = deny_find(reason)->status;
 
@@ -136,11 +137,11 @@ static void exchange_strip(struct http1_head *h)
 
 static const char *exchange_decide(struct relay_exchange *x)
 {
-	struct exchange_state *s = relay_owner(x);
-	struct policy_decision d;
 	char host[POLICY_HOST_MAX + 1];
 	enum policy_reason r = policy_host_canonical(x->req.host, host);
 
+	if (egress_of(x)->is_paused)
+		return EGRESS_PAUSED;
 	if (r != POLICY_OK)
 		return policy_reason_name(r);
 	x->req.host = relay_keep(x, str_of(host));
@@ -149,12 +150,8 @@ static const char *exchange_decide(struct relay_exchange *x)
 	/* The first methods of both enums are the same ones, in the same order. */
 	if ((int)x->req.method >= (int)POLICY_METHOD_COUNT)
 		return policy_reason_name(POLICY_DENY_METHOD);
-	d = policy_decide(egress_of(x)->policy, x->req.host, x->req.port,
-			  (enum policy_method)x->req.method, x->req.path);
-	if (d.reason != POLICY_OK)
-		return policy_reason_name(d.reason);
-	s->route = d.route;
-	return NULL;
+	r = renew_decide(egress_of(x), x);
+	return r == POLICY_OK ? NULL : policy_reason_name(r);
 }
 
 _Static_assert((int)HTTP1_GET == (int)POLICY_METHOD_GET &&
@@ -186,7 +183,7 @@ static void exchange_refuse_credential(struct relay_exchange *x, enum creds_reas
 					   "WWW-Authenticate: Basic realm=\"claude-bottle\"\r\n"),
 				   creds_reason_name(reason), detail);
 	else
-		exchange_refuse(x, creds_reason_name(reason), detail);
+		egress_refuse(x, creds_reason_name(reason), detail);
 }
 
 static enum relay_step exchange_on_request(struct relay_exchange *x)
@@ -200,7 +197,7 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 
 	s->x = x;
 	if (reason) {
-		exchange_refuse(x, reason, "");
+		egress_refuse(x, reason, "");
 		return RELAY_REFUSE;
 	}
 	exchange_strip(&x->req);
@@ -218,12 +215,12 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 		(void)http1_remove(&x->req, STR_LIT("range"));
 		(void)http1_remove(&x->req, STR_LIT("if-range"));
 		if (http1_set(&x->req, STR_LIT("Accept-Encoding"), STR_LIT("identity")) < 0) {
-			exchange_refuse(x, "egress-busy", "too many header fields");
+			egress_refuse(x, "egress-busy", "too many header fields");
 			return RELAY_REFUSE;
 		}
 	}
 	if (!exchange_set_pool_key(x)) {
-		exchange_refuse(x, "egress-busy", "");
+		egress_refuse(x, "egress-busy", "");
 		return RELAY_REFUSE;
 	}
 	x->req_skips_data = true;
@@ -240,7 +237,7 @@ static void exchange_on_dialled(struct dialer *d, int fd, const char *reason, co
 	struct relay_back_spec spec = {.fd = fd};
 
 	if (fd < 0) {
-		exchange_refuse(x, reason, detail);
+		egress_refuse(x, reason, detail);
 		return;
 	}
 	if (x->req.scheme == HTTP1_SCHEME_HTTPS) {
@@ -248,7 +245,7 @@ static void exchange_on_dialled(struct dialer *d, int fd, const char *reason, co
 		/* Fits: it is canonical. */
 		if (!spec.tls || !str_to_cstr(spec.tls_host, sizeof(spec.tls_host), x->req.host)) {
 			close_fd(&fd);
-			exchange_refuse(x, "upstream-certificate", "no authority is trusted here");
+			egress_refuse(x, "upstream-certificate", "no authority is trusted here");
 			return;
 		}
 	}
@@ -268,7 +265,7 @@ static enum relay_dial exchange_dial(struct relay_exchange *x, unsigned attempt,
 	if (dialer_start(&s->dialer, g->loop, g->resolver, x->req.host, x->req.port,
 			 exchange_on_dialled))
 		return RELAY_DIAL_LATER;
-	exchange_refuse(x, "egress-busy", "too many lookups");
+	egress_refuse(x, "egress-busy", "too many lookups");
 	return RELAY_DIAL_NONE;
 }
 
@@ -314,15 +311,15 @@ static enum relay_step exchange_on_response(struct relay_exchange *x)
 		is_kept = exchange_mask(x, &x->res.fields[i].name) &&
 			  exchange_mask(x, &x->res.fields[i].value) && is_kept;
 	if (!is_kept) {
-		exchange_refuse(x, "egress-busy", "the answer's head is too large");
+		egress_refuse(x, "egress-busy", "the answer's head is too large");
 		return RELAY_REFUSE;
 	}
 	if (s->is_bound && x->res.framing != HTTP1_BODY_NONE && is_coded(&x->res)) {
-		exchange_refuse(x, "coded-response", "");
+		egress_refuse(x, "coded-response", "");
 		return RELAY_REFUSE;
 	}
 	if (s->is_bound && x->res.status == 206) {
-		exchange_refuse(x, "partial-response", "");
+		egress_refuse(x, "partial-response", "");
 		return RELAY_REFUSE;
 	}
 	x->res_keeps_length = true;
@@ -341,7 +338,7 @@ static enum relay_data exchange_on_response_data(struct relay_exchange *x, struc
 		return RELAY_DATA_PASS;
 	if (ret == SCRUB_CHANGED)
 		return RELAY_DATA_OK;
-	exchange_refuse(x, "egress-busy", "an answer could not be searched");
+	egress_refuse(x, "egress-busy", "an answer could not be searched");
 	return RELAY_DATA_REFUSE;
 }
 
@@ -351,6 +348,7 @@ static void exchange_on_done(struct relay_exchange *x, const struct relay_result
 	struct record r;
 
 	dialer_cancel(&s->dialer);
+	policy_shared_drop(&s->policy);
 	s->n_masked += s->scrub.n_masked;
 	scrub_stream_close(&s->scrub);
 	if (s->n_masked > 0) {

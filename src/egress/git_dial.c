@@ -3,6 +3,10 @@
  * matched, and an asker that died costs its dial only. The asker is trusted with nothing: a request
  * that names no ssh remote, or brings another kind of descriptor, gets no answer but the end of its
  * socket, and past GIT_DIALS_MAX the answer is that too many are under way.
+ *
+ * A connection that was given away can still be ended: a copy of it is kept here, together with the
+ * answer's socket, whose other end the asker holds while it uses the connection. When that end is
+ * closed the copy is, too, so that the connection never outlives who uses it.
  */
 #include "egress/git_dial.h"
 
@@ -27,12 +31,15 @@ struct dial {
 	struct git_dial *of;
 	const struct git_remote *remote; /* NULL: free */
 	int answer_fd;
+	int given_fd; /* a copy of what was given away; -1: still being made */
+	struct loop_watch asker;
 };
 
 struct git_dial {
 	struct loop *loop;
 	struct git_dial_config config;
 	struct loop_watch channel;
+	bool is_paused;
 	struct dial dials[GIT_DIALS_MAX];
 };
 
@@ -52,8 +59,8 @@ static void dial_record(const struct git_dial *g, const struct git_remote *remot
 		log_error("a refusal could not be recorded: %s", r.reason);
 }
 
-/* Owns answer_fd and fd (-1: none). */
-static void dial_answer(int answer_fd, int fd, const char *reason, const char *detail)
+/* fd -1: none. */
+static bool dial_say(int answer_fd, int fd, const char *reason, const char *detail)
 {
 	struct git_dial_reply reply = {.status = fd < 0};
 	ssize_t n;
@@ -64,24 +71,57 @@ static void dial_answer(int answer_fd, int fd, const char *reason, const char *d
 	n = io_send_fds(answer_fd, &reply, sizeof(reply), &fd, fd >= 0, MSG_DONTWAIT);
 	if (n != (ssize_t)sizeof(reply))
 		log_warn("a connection for git was not taken");
-	close_fd(&fd);
+	return n == (ssize_t)sizeof(reply);
+}
+
+/* Owns answer_fd. */
+static void dial_refuse(struct git_dial *g, const struct git_remote *remote, int answer_fd,
+			const char *reason, const char *detail)
+{
+	dial_record(g, remote, reason, detail);
+	(void)dial_say(answer_fd, -1, reason, detail);
 	close_fd(&answer_fd);
+}
+
+static void dial_end(struct dial *d)
+{
+	dialer_cancel(&d->dialer);
+	loop_del(d->of->loop, &d->asker);
+	close_fd(&d->answer_fd);
+	close_fd(&d->given_fd);
+	d->remote = NULL;
+}
+
+/* The asker says nothing more: this is its end. */
+static void dial_on_asker(struct loop_watch *w, uint32_t events)
+{
+	(void)events;
+	dial_end((struct dial *)((char *)w - offsetof(struct dial, asker)));
 }
 
 static void dial_on_done(struct dialer *dialer, int fd, const char *reason, const char *detail)
 {
 	struct dial *d = (struct dial *)((char *)dialer - offsetof(struct dial, dialer));
-	const struct git_remote *remote = d->remote;
+	struct err e = ERR_INIT;
 
-	d->remote = NULL;
-	if (fd < 0)
-		dial_record(d->of, remote, reason, detail);
-	dial_answer(take_fd(&d->answer_fd), fd, reason, detail);
+	if (fd < 0) {
+		dial_refuse(d->of, d->remote, take_fd(&d->answer_fd), reason, detail);
+		dial_end(d);
+		return;
+	}
+	d->given_fd = fd;
+	if (!dial_say(d->answer_fd, fd, reason, detail) ||
+	    loop_add(d->of->loop, &d->asker, d->answer_fd, EPOLLIN | EPOLLRDHUP, &e) < 0)
+		dial_end(d);
 }
 
 /* Owns answer_fd. */
 static void dial_start(struct git_dial *g, const struct git_remote *remote, int answer_fd)
 {
+	if (g->is_paused) {
+		dial_refuse(g, remote, answer_fd, "network-paused", "");
+		return;
+	}
 	for (size_t i = 0; i < GIT_DIALS_MAX; i++) {
 		struct dial *d = &g->dials[i];
 
@@ -90,13 +130,12 @@ static void dial_start(struct git_dial *g, const struct git_remote *remote, int 
 		if (!dialer_start(&d->dialer, g->loop, g->config.resolver, str_of(remote->host),
 				  remote->port, dial_on_done))
 			break;
-		d->of = g;
 		d->remote = remote;
 		d->answer_fd = answer_fd;
 		return;
 	}
-	dial_record(g, remote, "egress-busy", "too many connections for git are being made");
-	dial_answer(answer_fd, -1, "egress-busy", "");
+	dial_refuse(g, remote, answer_fd, "egress-busy",
+		    "too many connections for git are being made");
 }
 
 static const struct git_remote *dial_find(const struct git_dial *g,
@@ -161,7 +200,10 @@ int git_dial_new(struct git_dial **out, struct loop *l, const struct git_dial_co
 	*g = (struct git_dial){
 		.loop = l, .config = *config, .channel = {.fd = -1, .fn = dial_on_request}};
 	for (size_t i = 0; i < GIT_DIALS_MAX; i++)
-		g->dials[i].answer_fd = -1;
+		g->dials[i] = (struct dial){.of = g,
+					    .answer_fd = -1,
+					    .given_fd = -1,
+					    .asker = {.fd = -1, .fn = dial_on_asker}};
 	ret = loop_add(l, &g->channel, config->channel_fd, EPOLLIN, e);
 	if (ret < 0)
 		free(g);
@@ -170,14 +212,28 @@ int git_dial_new(struct git_dial **out, struct loop *l, const struct git_dial_co
 	return ret;
 }
 
+void git_dial_pause(struct git_dial *g, bool is_paused)
+{
+	g->is_paused = is_paused;
+	for (size_t i = 0; is_paused && i < GIT_DIALS_MAX; i++) {
+		struct dial *d = &g->dials[i];
+
+		if (!d->remote)
+			continue;
+		if (d->given_fd >= 0)
+			(void)shutdown(d->given_fd, SHUT_RDWR);
+		else
+			dial_refuse(g, d->remote, take_fd(&d->answer_fd), "network-paused", "");
+		dial_end(d);
+	}
+}
+
 void git_dial_free(struct git_dial *g)
 {
 	if (!g)
 		return;
 	loop_del(g->loop, &g->channel);
-	for (size_t i = 0; i < GIT_DIALS_MAX; i++) {
-		dialer_cancel(&g->dials[i].dialer);
-		close_fd(&g->dials[i].answer_fd);
-	}
+	for (size_t i = 0; i < GIT_DIALS_MAX; i++)
+		dial_end(&g->dials[i]);
 	free(g);
 }

@@ -7,10 +7,12 @@
 #include "egress/git_dial.h"
 
 #include "bundle/bundle.h"
+#include "bundle/news.h"
 
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "priv/priv.h"
 
 #include <errno.h>
@@ -34,10 +36,12 @@ struct egress_role {
 	struct egress *egress;
 	struct reacher *reacher;
 	struct bundle_config config;
+	struct policy_shared *policy; /* the first */
+	struct news_watch *news;
 	int keyd_fd;
 	struct loop_watch channel;
 	/* With git: a second one, which knows git-gate's upstreams and nothing of the agent's. */
-	struct policy git_routes;
+	struct policy_shared *git_routes;
 	struct egress *git_egress;
 	struct loop_watch git_channel;
 	struct git_dial *git_dial;
@@ -143,10 +147,11 @@ static int role_start_git(const struct bundle_role_env *env, const struct egress
 		return err_set(e, -EINVAL, "git and git_egress= belong together");
 	if (!role.config.git)
 		return 0;
-	ret = git_policy_routes(role.config.git, role.config.policy, &role.git_routes, e);
+	role.git_routes = policy_shared_new(mem_zalloc(sizeof(struct policy)));
+	ret = git_policy_routes(role.config.git, role.policy->policy, role.git_routes->policy, e);
 	if (ret < 0)
 		return ret;
-	config.policy = &role.git_routes;
+	config.policy = role.git_routes;
 	config.rule = "git";
 	config.body_ms = config.response_ms = config.stream_ms = ROLE_GIT_SILENCE_MS;
 	ret = egress_new(&role.git_egress, role.loop, &config, e);
@@ -158,6 +163,32 @@ static int role_start_git(const struct bundle_role_env *env, const struct egress
 		return ret;
 	dial.resolver = egress_resolver(role.git_egress);
 	return git_dial_new(&role.git_dial, role.loop, &dial, e);
+}
+
+static void role_pause(bool is_paused)
+{
+	egress_pause(role.egress, is_paused);
+	if (role.git_egress)
+		egress_pause(role.git_egress, is_paused);
+	if (role.git_dial)
+		git_dial_pause(role.git_dial, is_paused);
+}
+
+/* A news_fn. Git's upstreams are no matter of grants: of a new configuration only the pause
+ * concerns them. */
+static bool role_on_news(struct bundle_config *c, uint64_t generation, void *ctx)
+{
+	struct policy_shared *policy;
+
+	(void)generation;
+	(void)ctx;
+	if (!policy_differs_only_in_grants(role.policy->policy, c->policy))
+		return false;
+	policy = policy_shared_new(take_ptr(&c->policy));
+	egress_renew(role.egress, policy);
+	policy_shared_drop(&policy);
+	role_pause(c->is_paused);
+	return true;
 }
 
 static int role_start(const struct bundle_role_env *env, struct err *e)
@@ -178,10 +209,11 @@ static int role_start(const struct bundle_role_env *env, struct err *e)
 	config.reacher = role.reacher;
 	config.inside = (const char(*)[46])role.config.inside;
 	config.n_inside = role.config.n_inside;
-	config.policy = role.config.policy;
+	role.policy = policy_shared_new(take_ptr(&role.config.policy));
+	config.policy = role.policy;
 	config.pinned = role.config.pinned;
 	config.ca_file = role_find_ca_file();
-	config.n_servers = role_find_servers(config.policy, servers);
+	config.n_servers = role_find_servers(config.policy->policy, servers);
 	config.record_fd = env->record_fd;
 	ret = egress_new(&role.egress, role.loop, &config, e);
 	if (ret < 0)
@@ -190,8 +222,11 @@ static int role_start(const struct bundle_role_env *env, struct err *e)
 	ret = loop_add(role.loop, &role.channel, env->egress_fd, EPOLLIN, e);
 	if (ret == 0)
 		ret = role_start_git(env, &config, e);
+	if (ret == 0)
+		ret = news_watch_start(&role.news, role.loop, env->news_fd, role_on_news, NULL, e);
 	if (ret < 0)
 		return ret;
+	role_pause(role.config.is_paused);
 	return loop_signals(role.loop, (int[]){SIGTERM}, 1, role_on_signal, NULL, e);
 }
 
@@ -209,10 +244,12 @@ int egress_role_main(struct bundle_role_env *env)
 		die("%s", e.text);
 	bundle_role_ready(env);
 	status = loop_run(role.loop);
+	news_watch_stop(role.news);
 	git_dial_free(role.git_dial);
 	egress_free(role.git_egress);
 	egress_free(role.egress);
-	policy_free(&role.git_routes);
+	policy_shared_drop(&role.git_routes);
+	policy_shared_drop(&role.policy);
 	reacher_free(role.reacher);
 	bundle_config_free(&role.config);
 	loop_free(role.loop);

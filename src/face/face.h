@@ -49,6 +49,11 @@ int face_each_record(struct face *f, const char *slug, size_t limit, face_line_f
 int face_each_told(struct face *f, const char *slug, size_t limit, face_line_fn *fn, void *ctx,
 		   struct err *e) _fallible_;
 
+/* Who decided what, seeing what: the newest first. */
+int face_each_audit(struct face *f, const char *slug, size_t limit,
+		    bool (*fn)(const struct audit_line *l, void *ctx), void *ctx,
+		    struct err *e) _fallible_;
+
 /* --- what a human does --- */
 
 struct face_decision {
@@ -76,8 +81,16 @@ int face_pause(const char *slug, bool is_paused, const char *face, struct buf *s
 /* Ends the bottle at once, agent and network. */
 int face_stop_now(const char *slug, struct buf *said, struct err *e) _fallible_;
 
+/* --- names, as in the JSON: "pending", "active", "egress", "bottle"; "" for none --- */
+
+const char *face_state_name(enum request_state s);
+const char *face_grant_state_name(enum grant_state s);
+const char *face_kind_name(enum ask_kind k);
+const char *face_scope_name(enum ask_scope s);
+
 /* --- JSON, the same for `requests --json` and the page --- */
 
 int face_request_json(struct buf *out, const char *slug, const struct request *r) _fallible_;
 int face_bottle_json(struct buf *out, const struct face_bottle *b) _fallible_;
+int face_audit_json(struct buf *out, const struct audit_line *l) _fallible_;
 int face_grant_json(struct buf *out, const char *slug, const struct grant *g) _fallible_;

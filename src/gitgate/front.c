@@ -26,6 +26,7 @@ static struct gitgate_exchange *front_exchange(struct relay_exchange *x)
 
 	ex->x = x;
 	ex->job.g = front_gate(x);
+	ex->job.desk_fd = -1;
 	return ex;
 }
 
@@ -339,7 +340,7 @@ int gitgate_new(struct gitgate **out, struct loop *l, const struct gitgate_confi
 	g->workers_max = config->workers_max ? config->workers_max : GITGATE_WORKERS_MAX;
 	g->workers = mem_zalloc_array(g->workers_max, sizeof(*g->workers));
 	for (unsigned i = 0; i < g->workers_max; i++)
-		g->workers[i].watch.fd = -1;
+		g->workers[i].watch.fd = g->workers[i].desk_watch.fd = -1;
 	g->queue_last = &g->queue_first;
 	ret = store_open(&g->store, config->folder, config->policy, config->program_fd, e);
 	if (ret == 0) {

@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include "bundle/desk.h"
 #include "conf/git_policy.h"
 #include "gitgate/check.h"
 #include "gitgate/upstream.h"
@@ -23,7 +24,7 @@ struct gitgate_config {
 	struct upstream_place upstream;
 	struct scan_engine *engine;
 	int record_fd;
-	bool is_supervised;
+	struct desk *desk;    /* NULL or closed: nobody can be asked */
 	unsigned workers_max; /* 0: GITGATE_WORKERS_MAX */
 	int program_fd; /* our multi-call executable, copied into folder; -1: /proc/self/exe */
 };

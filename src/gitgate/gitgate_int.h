@@ -24,6 +24,7 @@ struct gitgate_job {
 	enum git_service service;
 	bool is_advert;	    /* GET …/info/refs */
 	bool is_git_client; /* by its User-Agent: plain text, which git shows */
+	int desk_fd;	    /* in a push's worker, see worker_desk.h; else -1 */
 };
 
 struct gitgate_exchange;
@@ -36,6 +37,8 @@ struct gitgate_worker {
 	pid_t pid; /* and process group; 0: free */
 	bool is_ending;
 	struct gitgate_exchange *exchange; /* NULL: its request is over */
+	struct loop_watch desk_watch;	   /* of what it asks */
+	uint64_t desk_id;		   /* of what waits for an answer; 0: nothing */
 };
 
 struct gitgate {
@@ -48,6 +51,7 @@ struct gitgate {
 	unsigned workers_max;
 	struct gitgate_exchange *queue_first, **queue_last;
 	unsigned n_queued;
+	uint64_t canary_quiet_ns; /* until then the keeper is not told of another */
 };
 
 /* Memory of one exchange of the relay's; zeroed at its start. */

@@ -13,7 +13,7 @@
  * are shown visible. A name may be the very secret that the push is refused for, or would have been
  * had it come so far: it is told and recorded masked.
  */
-#include "gitgate/push.h"
+#include "gitgate/approval.h"
 
 #include "base/clean.h"
 #include "base/log.h"
@@ -38,6 +38,8 @@ struct push {
 	struct check_report report;
 	struct upstream_ref_result results[CHECK_UPDATES_MAX];
 	uint64_t deadline_ns;
+	bool is_approved; /* by a human, for what would have needed it */
+	uint8_t id[8];	  /* of the last record */
 };
 
 /* --- verdicts --- */
@@ -47,24 +49,21 @@ static void push_show_ref(const struct push *p, size_t i, char *shown, size_t si
 	check_name_show(p->in->job->g->config.engine, shown, size, str_of(p->in->updates[i].ref));
 }
 
-static bool push_record(const struct push *p, enum record_verdict v, const char *reason,
-			const char *rule, const char *detail)
+static bool push_record(struct push *p, enum record_verdict v, const char *reason, const char *rule,
+			const char *detail)
 {
-	uint8_t id[8];
-
-	return gitgate_record_rule(p->in->job, v, reason, rule, "push", 0, detail, id);
+	return gitgate_record_rule(p->in->job, v, reason, rule, "push", 0, detail, p->id);
 }
 
 /* The words were said. */
-static int push_refuse(const struct push *p, const char *reason, const char *rule,
-		       const char *detail)
+static int push_refuse(struct push *p, const char *reason, const char *rule, const char *detail)
 {
 	if (!push_record(p, RECORD_BLOCK, reason, rule, detail))
 		hook_say(p->in->hook_fd, "git-gate: the refusal could not be recorded");
 	return 1;
 }
 
-static int push_fail(const struct push *p, const struct err *e)
+static int push_fail(struct push *p, const struct err *e)
 {
 	char shown[PUSH_SHOWN];
 
@@ -233,14 +232,24 @@ static int push_check(struct push *p)
 	};
 	struct err e = ERR_INIT;
 	char detail[160];
+	int ret;
 
 	if (check_push(&in, &p->report, &e) < 0)
 		return push_fail(p, &e);
 	if (p->report.n_findings == 0)
 		return 0;
-	words_findings(p->in->hook_fd, g->config.policy, &p->report);
+	p->is_approved = approval_is_enough(p->in, &p->report) && approval_spend(p->in);
+	if (p->is_approved)
+		return 0;
+	/* Written down first: it may be asked for by its record. */
 	words_summary(&p->report, detail, sizeof(detail));
-	return push_refuse(p, words_reason(&p->report), p->report.findings[0].rule, detail);
+	ret = push_refuse(p, words_reason(&p->report), p->report.findings[0].rule, detail);
+	approval_canary(p->in, &p->report, p->id);
+	words_findings(p->in->hook_fd, g->config.policy, &p->report);
+	if (strcmp(words_reason(&p->report), "push-needs-approval") == 0)
+		words_approval(p->in->hook_fd,
+			       approval_offer(p->in, &p->report, p->id) ? p->id : NULL);
+	return ret;
 }
 
 /* --- the upstream --- */
@@ -269,7 +278,8 @@ static int push_forward(struct push *p)
 	push_show_ref(p, 0, first, sizeof(first));
 	(void)snprintf(detail, sizeof(detail), "%zu ref%s, first %s, %llu objects scanned", in->n,
 		       in->n == 1 ? "" : "s", first, (unsigned long long)p->report.n_objects);
-	if (!push_record(p, RECORD_ALLOW, "push-forwarded", "", detail))
+	if (!push_record(p, RECORD_ALLOW, "push-forwarded", p->is_approved ? "approved" : "",
+			 detail))
 		return hook_say(in->hook_fd, "git-gate: refused: the push could not be recorded"),
 		       1;
 	buf_init(&said, UPSTREAM_TEXT_MAX);

@@ -51,7 +51,9 @@ static int gitgate_serve(const struct bundle_role_env *env, struct gitgate_confi
 	if (!loop ||
 	    loop_signals(loop, (int[]){SIGTERM, SIGINT}, 2, gitgate_on_signal, NULL, e) < 0)
 		return e->code;
-	ret = gitgate_seal(env, config->folder, e);
+	ret = desk_open(&config->desk, loop, env->desk_fd, env->life, e);
+	if (ret == 0)
+		ret = gitgate_seal(env, config->folder, e);
 	if (ret == 0)
 		ret = gitgate_new(&g, loop, config, e);
 	if (ret == 0)
@@ -61,6 +63,7 @@ static int gitgate_serve(const struct bundle_role_env *env, struct gitgate_confi
 	bundle_role_ready(env);
 	ret = loop_run(loop);
 	gitgate_free(g);
+	desk_close(config->desk);
 	loop_free(loop);
 	return ret;
 }

@@ -30,9 +30,8 @@ static const struct {
 	 "commits with git rebase --exec 'git commit --amend --no-edit --reset-author', and make "
 	 "annotated tags again."},
 	{CHECK_SENSITIVE, "push-needs-approval",
-	 "The change would run code where this repository is checked out or built. It needs the "
-	 "approval of the person who runs this bottle, who cannot be asked from here yet; leave it "
-	 "out of the push."},
+	 "The change would run code where this repository is checked out or built: it needs the "
+	 "approval of the person who runs this bottle."},
 	{CHECK_OVERSIZE, "push-oversize",
 	 "Leave the large file out of every commit, or ask the person who runs this bottle to "
 	 "raise "
@@ -84,6 +83,25 @@ void words_findings(int hook_fd, const struct git_policy *policy, const struct c
 		hook_say(hook_fd, "git-gate: The bottle's user is %s <%s>.", policy->user_name,
 			 policy->user_email);
 	hook_say(hook_fd, "git-gate: nothing was forwarded.");
+}
+
+void words_approval(int hook_fd, const uint8_t *record)
+{
+	char hex[17];
+
+	if (!record) {
+		hook_say(hook_fd, "git-gate: Leave it out of the push. It can be asked for only "
+				  "in a supervised bottle, by a push of one ref that has nothing "
+				  "else against it.");
+		return;
+	}
+	text_hex(hex, record, 8);
+	hook_say(hook_fd,
+		 "git-gate: Ask for it with this tool of supervise; once it is granted, push "
+		 "exactly the same again.");
+	hook_say(hook_fd,
+		 "git-gate: ask: {\"tool\":\"request_push\",\"arguments\":{\"record\":\"%s\"}}",
+		 hex);
 }
 
 const char *words_reason(const struct check_report *report)

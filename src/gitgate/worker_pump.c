@@ -232,9 +232,9 @@ static int pump_judge(struct worker *w, const char *quarantine, struct err *e)
 	};
 	const struct gitgate *g = w->job->g;
 	const int keep[] = {
-		STDIN_FILENO,	    STDOUT_FILENO,	 STDERR_FILENO,		w->hook_fd,
-		w->lock_fd,	    g->config.record_fd, g->upstream.egress_fd, g->upstream.ssh_fd,
-		g->upstream.door_fd};
+		STDIN_FILENO,	     STDOUT_FILENO,	  STDERR_FILENO,	 w->hook_fd,
+		w->lock_fd,	     g->config.record_fd, g->upstream.egress_fd, g->upstream.ssh_fd,
+		g->upstream.door_fd, w->job->desk_fd};
 	pid_t parent = getpid();
 
 	w->judge = fork();

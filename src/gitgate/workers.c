@@ -5,7 +5,7 @@
  * worker leaves behind is told by the kernel (parent-death signal) or finds its pipes closed. At
  * most workers_max run at a time, the rest wait in a queue.
  */
-#include "gitgate/gitgate_int.h"
+#include "gitgate/worker_desk.h"
 
 #include "base/clean.h"
 #include "base/io.h"
@@ -69,14 +69,20 @@ static void worker_on_term(int signo)
 
 /* Never returns. Standard input and output stay what they are: init has given every role
  * something. */
-_Noreturn static void worker_child(const struct gitgate_job *job, int fd, pid_t parent)
+_Noreturn static void worker_child(struct gitgate_job *job, int fd, int desk_fd, pid_t parent)
 {
 	const struct gitgate *g = job->g;
-	const int keep[] = {STDIN_FILENO,	 STDOUT_FILENO,
-			    STDERR_FILENO,	 fd,
-			    g->config.record_fd, g->upstream.egress_fd,
-			    g->upstream.ssh_fd,	 g->upstream.door_fd};
+	const int keep[] = {STDIN_FILENO,
+			    STDOUT_FILENO,
+			    STDERR_FILENO,
+			    fd,
+			    g->config.record_fd,
+			    g->upstream.egress_fd,
+			    g->upstream.ssh_fd,
+			    g->upstream.door_fd,
+			    desk_fd};
 
+	job->desk_fd = desk_fd;
 	/* Without a group of its own the handler would end the role. */
 	if (setpgid(0, 0) < 0 || gitgate_die_with(parent) < 0)
 		_exit(1);
@@ -113,6 +119,7 @@ static void worker_on_exit(struct loop_watch *watch, uint32_t events)
 	loop_timer_del(g->loop, &w->timer);
 	loop_del(g->loop, &w->watch);
 	(void)close(pid_fd);
+	worker_desk_close(w);
 	if (w->exchange)
 		w->exchange->worker = NULL;
 	w->pid = 0;
@@ -163,7 +170,7 @@ static int worker_watch(struct gitgate_worker *w, struct err *e)
 static int worker_start(struct gitgate *g, struct gitgate_exchange *ex, struct gitgate_worker *w,
 			struct err *e)
 {
-	_cleanup_close_ int ours = -1, theirs = -1;
+	_cleanup_close_ int ours = -1, theirs = -1, desk_fd = -1;
 	pid_t parent = getpid();
 	int pair[2], ret;
 
@@ -172,19 +179,22 @@ static int worker_start(struct gitgate *g, struct gitgate_exchange *ex, struct g
 	ours = pair[0];
 	theirs = pair[1];
 	*w = (struct gitgate_worker){.g = g, .watch = {.fd = -1}};
+	desk_fd = worker_desk_open(w, &ex->job);
 	w->pid = fork();
 	if (w->pid < 0) {
 		w->pid = 0;
+		worker_desk_close(w);
 		return err_errno(e, "fork a worker");
 	}
 	if (w->pid == 0)
-		worker_child(&ex->job, theirs, parent);
+		worker_child(&ex->job, theirs, desk_fd, parent);
 	ret = io_set_nonblock(ours, true);
 	if (ret == 0)
 		ret = worker_watch(w, e);
 	if (ret < 0) {
 		worker_signal(w, SIGKILL);
 		(void)waitpid(w->pid, NULL, 0);
+		worker_desk_close(w);
 		w->pid = 0;
 		return ret;
 	}
@@ -274,6 +284,7 @@ void gitgate_workers_kill(struct gitgate *g)
 			loop_del(g->loop, &w->watch);
 			(void)close(fd);
 		}
+		worker_desk_close(w);
 		w->pid = 0;
 	}
 }

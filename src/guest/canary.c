@@ -25,7 +25,8 @@
 
 #define CANARY_RETRY_MS 20
 #define CANARY_TRIES	8
-#define CANARY_ATTEMPTS (GUEST_CLOSED_MAX + 3)
+#define CANARY_OWN	4
+#define CANARY_ATTEMPTS (GUEST_CLOSED_MAX + CANARY_OWN)
 
 /* --- what must be closed --- */
 
@@ -152,10 +153,10 @@ static int attempts_watch(struct attempt *all, size_t n, struct err *e)
 	return 0;
 }
 
-static bool canary_has_git(const struct guest_canary *c)
+static bool canary_answers_at(const struct guest_canary *c, unsigned port)
 {
 	for (size_t i = 0; i < c->n_answers; i++) {
-		if (c->answers[i] == SERVICE_PORT_GITGATE)
+		if (c->answers[i] == port)
 			return true;
 	}
 	return false;
@@ -169,14 +170,17 @@ static int canary_closed(const struct guest_canary *c, struct err *e)
 		 .port = SERVICE_PORT_DNS,
 		 .what = "the engine's resolver"},
 		{.address = c->pinned, .port = SERVICE_PORT_GITGATE, .what = "git-gate"},
+		{.address = c->pinned, .port = SERVICE_PORT_SUPERVISE, .what = "supervise"},
 	};
-	size_t n_own = ARRAY_LEN(own) - (canary_has_git(c) ? 1 : 0);
+	_Static_assert(ARRAY_LEN(own) == CANARY_OWN, "room for each");
 	struct attempt all[CANARY_ATTEMPTS];
 	size_t n = 0, n_begun = 0;
 	int ret = 0;
 
-	for (size_t i = 0; i < n_own; i++)
-		all[n++] = (struct attempt){.target = &own[i], .tcp = -1, .udp = -1};
+	for (size_t i = 0; i < ARRAY_LEN(own); i++) {
+		if (strcmp(own[i].address, c->pinned) != 0 || !canary_answers_at(c, own[i].port))
+			all[n++] = (struct attempt){.target = &own[i], .tcp = -1, .udp = -1};
+	}
 	for (size_t i = 0; i < c->n_closed && n < CANARY_ATTEMPTS; i++)
 		all[n++] = (struct attempt){.target = &c->closed[i], .tcp = -1, .udp = -1};
 	while (ret == 0 && n_begun < n)

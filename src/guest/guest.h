@@ -51,7 +51,8 @@
  *       be unreachable within GUEST_CLOSED_MS, by TCP, where silence is a failure, and not answer
  *       a UDP question either. Besides, without being told: no route but the one to pinned, no
  *       engine resolver, no interface up but lo and the wall's, no IPv6 address but ::1, egress's
- *       port 9099 closed, and git-gate's 9418, unless it is among answers: then it is git-gate.
+ *       port 9099 closed, and git-gate's 9418 and supervise's 9100, unless they are among answers:
+ *       then 9418 is git-gate.
  *   guest -> keeper  'k'         the wall holds
  *                    'n' + text  it does not: which and why, one line. Or: the order was not
  *                                understood, and guest init ends

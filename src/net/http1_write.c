@@ -138,6 +138,7 @@ struct str http1_status_phrase(unsigned status)
 		struct str phrase;
 	} phrases[] = {
 		{200, STR_LIT("OK")},
+		{202, STR_LIT("Accepted")},
 		{204, STR_LIT("No Content")},
 		{304, STR_LIT("Not Modified")},
 		{400, STR_LIT("Bad Request")},
@@ -145,6 +146,7 @@ struct str http1_status_phrase(unsigned status)
 		{403, STR_LIT("Forbidden")},
 		{404, STR_LIT("Not Found")},
 		{405, STR_LIT("Method Not Allowed")},
+		{406, STR_LIT("Not Acceptable")},
 		{408, STR_LIT("Request Timeout")},
 		{413, STR_LIT("Content Too Large")},
 		{414, STR_LIT("URI Too Long")},

@@ -212,6 +212,18 @@ void relay_front_each(struct relay *r, void (*fn)(struct relay_front *f, void *a
 	}
 }
 
+struct relay_exchange *relay_front_exchange(struct relay_front *f)
+{
+	struct exchange *x = f->x;
+
+	return x && x->phase != PHASE_HEAD && !x->is_refused ? &x->pub : NULL;
+}
+
+void relay_close_after(struct relay_exchange *pub)
+{
+	((struct exchange *)(void *)pub)->must_close_front = true;
+}
+
 void relay_backs_drop(struct relay *r, struct str prefix)
 {
 	for (struct list *l = r->backs.next, *next; l != &r->backs; l = next) {

@@ -188,8 +188,14 @@ int relay_listen(struct relay *r, int listen_fd, struct err *e) _fallible_;
  * fd in every case. NULL when a cap is reached: fd is closed. */
 struct relay_front *relay_front_add(struct relay *r, int fd);
 void relay_front_close(struct relay_front *f); /* at once; its exchange ends as RELAY_SHUTDOWN */
-/* Closes the fronts for which fn is true, e.g. when a rule is revoked while its tunnel is open. */
+/* fn may end f and its exchange, e.g. when a rule is revoked while its tunnel is open. */
 void relay_front_each(struct relay *r, void (*fn)(struct relay_front *f, void *arg), void *arg);
+/* The exchange that is under way on it, its head read and not refused yet; or NULL. What the owner
+ * thinks differently about now may be ended outside of its functions: by relay_refuse(), or a
+ * CONNECT, which may have its 200 already, by relay_front_close(). */
+struct relay_exchange *relay_front_exchange(struct relay_front *f);
+/* The front is closed when x has ended. */
+void relay_close_after(struct relay_exchange *x);
 /* Closes idle pooled backs: all, or those whose key begins with prefix. */
 void relay_backs_drop(struct relay *r, struct str prefix);
 size_t relay_front_count(const struct relay *r);
@@ -215,7 +221,7 @@ struct str relay_keep(struct relay_exchange *x, struct str s);
  * that answers itself). Not more than once for an exchange. */
 void relay_refuse(struct relay_exchange *x, unsigned status, const char *reason, struct str body);
 /* As relay_refuse(), with fields (NUL-terminated lines "Name: value\r\n", static or kept), e.g.
- * Content-Type other than application/json. */
+ * Content-Type other than application/json. With fields an empty body is sent as it is. */
 void relay_refuse_fields(struct relay_exchange *x, unsigned status, const char *reason,
 			 struct str fields, struct str body);
 /* After a RELAY_LATER or RELAY_DATA_LATER. */

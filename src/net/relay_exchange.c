@@ -231,7 +231,7 @@ void relay_refuse_fields(struct relay_exchange *pub, unsigned status, const char
 {
 	struct exchange *x = (struct exchange *)(void *)pub;
 
-	if (body.n > 0)
+	if (body.n > 0 || fields.n > 0)
 		refuse(x, RELAY_REFUSED, status, reason, fields, body);
 	else
 		exchange_refuse(x, RELAY_REFUSED, status, reason);

@@ -7,6 +7,10 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/mem.h"
+#include "pipelock/hold.h"
+#include "pipelock/renew.h"
+#include "pipelock/spend.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -81,8 +85,8 @@ static void exchange_limit_codings(struct relay_exchange *x)
 		(void)http1_remove(&x->req, name);
 }
 
-static enum relay_step exchange_block(struct pipelock *p, struct relay_exchange *x,
-				      const char *reason, const char *scanner)
+enum relay_step exchange_block(struct pipelock *p, struct relay_exchange *x, const char *reason,
+			       const char *scanner)
 {
 	struct exchange *ex = relay_owner(x);
 
@@ -91,6 +95,21 @@ static enum relay_step exchange_block(struct pipelock *p, struct relay_exchange 
 	ex->v.scanner = scanner;
 	report_refuse(p, x, &ex->v);
 	return RELAY_REFUSE;
+}
+
+bool exchange_is_recorded(struct pipelock *p, struct relay_exchange *x)
+{
+	struct exchange *ex = relay_owner(x);
+
+	/* Whoever gets here with what a human has to let go has forgotten to ask. */
+	if (ex->v.verdict == RECORD_HOLD) {
+		(void)exchange_block(p, x, ex->v.reason, ex->v.scanner);
+		return false;
+	}
+	if (ex->is_recorded || report_verdict(p, x, &ex->v, 0))
+		return true;
+	report_refuse_unrecorded(x);
+	return false;
 }
 
 /* The host in its one canonical form, in the exchange's own memory. */
@@ -105,12 +124,23 @@ static bool exchange_canonical(struct relay_exchange *x, enum policy_reason *why
 	return true;
 }
 
+void exchange_mark(struct pipelock *p, struct exchange *ex)
+{
+	if (ex->v.verdict != RECORD_HOLD || ex->mark)
+		return;
+	ex->mark = mem_zalloc(sizeof(*ex->mark));
+	*ex->mark = p->gate.mark;
+}
+
 static enum relay_step exchange_on_connect(struct relay_exchange *x)
 {
 	struct pipelock *p = exchange_pipelock(x);
 	struct exchange *ex = relay_owner(x);
 	enum policy_reason why;
 
+	ex->policy = policy_shared_use(p->policy);
+	if (p->is_paused)
+		return exchange_block(p, x, RENEW_PAUSED, "policy");
 	if (x->is_in_tunnel)
 		return exchange_block(p, x, "connect-in-tunnel", "http");
 	if (!exchange_canonical(x, &why))
@@ -126,6 +156,23 @@ static enum relay_step exchange_on_connect(struct relay_exchange *x)
 	return RELAY_FORWARD;
 }
 
+static enum relay_step exchange_allow(struct pipelock *p, struct relay_exchange *x)
+{
+	const struct exchange *ex = relay_owner(x);
+
+	if (ex->v.verdict == RECORD_HOLD)
+		return hold_begin(p, x) == HOLD_WAIT ? RELAY_LATER : RELAY_REFUSE;
+	switch (spend_before(p, x)) {
+	case SPEND_WAITS:
+		return RELAY_LATER;
+	case SPEND_FREE:
+		return exchange_is_recorded(p, x) ? RELAY_FORWARD : RELAY_REFUSE;
+	case SPEND_REFUSED:
+	default:
+		return RELAY_REFUSE;
+	}
+}
+
 static enum relay_step exchange_on_request(struct relay_exchange *x)
 {
 	struct pipelock *p = exchange_pipelock(x);
@@ -133,6 +180,9 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 	struct gate_request q = {.is_tls = x->is_in_tunnel, .head = &x->req};
 	enum policy_reason why;
 
+	ex->policy = policy_shared_use(p->policy);
+	if (p->is_paused)
+		return exchange_block(p, x, RENEW_PAUSED, "policy");
 	exchange_strip(&x->req);
 	exchange_limit_codings(x);
 	if (!exchange_canonical(x, &why))
@@ -143,15 +193,13 @@ static enum relay_step exchange_on_request(struct relay_exchange *x)
 		report_refuse(p, x, &ex->v);
 		return RELAY_REFUSE;
 	}
+	exchange_mark(p, ex);
 	/* Any back will do: egress takes the destination from each request. */
 	x->pool_key = STR_LIT("egress");
 	/* Masking keeps lengths; a chunked body that was held whole goes on with its exact one. */
 	x->req_keeps_length = x->req.framing == HTTP1_BODY_LENGTH;
-	if (x->req.framing == HTTP1_BODY_NONE && !report_verdict(p, x, &ex->v, 0)) {
-		report_refuse_unrecorded(x);
-		return RELAY_REFUSE;
-	}
-	return RELAY_FORWARD;
+	/* With a body, it is allowed when that was looked at. */
+	return x->req.framing == HTTP1_BODY_NONE ? exchange_allow(p, x) : RELAY_FORWARD;
 }
 
 static enum relay_dial exchange_dial(struct relay_exchange *x, unsigned attempt,
@@ -227,7 +275,10 @@ static void exchange_on_done(struct relay_exchange *x, const struct relay_result
 	/* A handshake that failed has no answer in words, but a record all the same. */
 	if (r->outcome == RELAY_BAD_REQUEST && !ex->is_recorded)
 		report_relay_refusal(p, x, r->status, r->reason, NULL);
+	hold_drop(ex);
 	exchange_body_drop(p, ex);
+	spend_drop(p, x);
+	policy_shared_drop(&ex->policy);
 }
 
 const struct relay_ops pipelock_ops = {

@@ -3,12 +3,17 @@
  * nothing is dialled, until it has ended or has outgrown GATE_WHOLE_MAX. A body that ended is
  * scanned as one text and released at once. One that outgrew the cap is turned into a stream: from
  * then on all but the last SCAN_HOLDBACK_BYTES flow, and a finding ends the exchange; masking is
- * not possible there, since its result could not be scanned again. What is held over all exchanges
- * is bounded as well.
+ * not possible there, since its result could not be scanned again, nor is waiting for a human. What
+ * is held over all exchanges is bounded as well.
+ *
+ * A body whose request uses up a grant for once never becomes a stream: the grant is spent when all
+ * of it was found clean, and that is known only at its end.
  */
 #include "pipelock/exchange.h"
 
 #include "base/mem.h"
+#include "pipelock/hold.h"
+#include "pipelock/spend.h"
 
 static struct pipelock_held *held_take(struct pipelock *p)
 {
@@ -78,15 +83,13 @@ static enum relay_data body_block(struct pipelock *p, struct relay_exchange *x,
 	return body_refuse(p, x, &ex->v);
 }
 
-/* Records that the exchange is allowed, before its first byte leaves. */
-static bool body_is_recorded(struct pipelock *p, struct relay_exchange *x)
+/* What would be held, but cannot be: as found. */
+static enum relay_data body_final(struct pipelock *p, struct relay_exchange *x)
 {
 	struct exchange *ex = relay_owner(x);
 
-	if (ex->is_recorded || report_verdict(p, x, &ex->v, 0))
-		return true;
-	report_refuse_unrecorded(x);
-	return false;
+	ex->v.verdict = RECORD_BLOCK;
+	return body_refuse(p, x, &ex->v);
 }
 
 static bool body_coding(struct relay_exchange *x, struct str *coding)
@@ -121,7 +124,7 @@ static enum relay_data body_release(struct pipelock *p, struct relay_exchange *x
 
 	if (n == 0)
 		return RELAY_DATA_OK;
-	if (!body_is_recorded(p, x))
+	if (!exchange_is_recorded(p, x))
 		return RELAY_DATA_REFUSE;
 	if (buf_append_str(out, str_sub(buf_str(held), 0, n)) < 0)
 		return body_block(p, x, GATE_SCAN_LIMIT);
@@ -144,6 +147,16 @@ static enum relay_data body_stream(struct pipelock *p, struct relay_exchange *x,
 	return body_release(p, x, held, out);
 }
 
+/* All of it was looked at; it is in ex->held when it has to wait. */
+static enum relay_data body_wait(struct pipelock *p, struct relay_exchange *x, struct str body)
+{
+	struct exchange *ex = relay_owner(x);
+
+	if (!ex->held && !body_hold(p, ex, body))
+		return body_final(p, x);
+	return hold_begin(p, x) == HOLD_WAIT ? RELAY_DATA_LATER : RELAY_DATA_REFUSE;
+}
+
 static enum relay_data body_whole(struct pipelock *p, struct relay_exchange *x, struct str body,
 				  struct str coding)
 {
@@ -151,7 +164,18 @@ static enum relay_data body_whole(struct pipelock *p, struct relay_exchange *x, 
 
 	if (!gate_body(&p->gate, body, coding, &ex->v))
 		return body_refuse(p, x, &ex->v);
-	return body_is_recorded(p, x) ? RELAY_DATA_OK : RELAY_DATA_REFUSE;
+	exchange_mark(p, ex);
+	if (ex->v.verdict == RECORD_HOLD)
+		return body_is_coded(coding) ? body_final(p, x) : body_wait(p, x, body);
+	switch (spend_before(p, x)) {
+	case SPEND_WAITS:
+		return RELAY_DATA_LATER;
+	case SPEND_FREE:
+		return exchange_is_recorded(p, x) ? RELAY_DATA_OK : RELAY_DATA_REFUSE;
+	case SPEND_REFUSED:
+	default:
+		return RELAY_DATA_REFUSE;
+	}
 }
 
 enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in, bool is_last,
@@ -163,10 +187,13 @@ enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in
 	struct str coding;
 	size_t max;
 
+	/* It was judged and has waited. */
+	if (ex->is_spent || ex->is_released)
+		return ex->held ? body_release(p, x, buf_len(&ex->held->buf), out) : RELAY_DATA_OK;
 	if (!body_coding(x, &coding))
 		return body_block(p, x, GATE_BODY_CODING_UNSUPPORTED);
 	/* The common case: all of it came in one piece, and nothing has to be copied. */
-	if (is_last && !ex->held) {
+	if (is_last && !ex->held && !ex->v.route->is_once) {
 		did = body_whole(p, x, in, coding);
 		return did == RELAY_DATA_OK ? RELAY_DATA_PASS : did;
 	}
@@ -177,8 +204,10 @@ enum relay_data exchange_on_request_data(struct relay_exchange *x, struct str in
 		return body_stream(p, x, in, is_last, out);
 	max = body_is_coded(coding) ? GATE_CODED_MAX : GATE_WHOLE_MAX;
 	if (buf_len(&ex->held->buf) > max) {
-		if (body_is_coded(coding))
+		if (body_is_coded(coding) || ex->v.route->is_once)
 			return body_block(p, x, GATE_BODY_TOO_LARGE);
+		if (ex->v.verdict == RECORD_HOLD)
+			return body_final(p, x);
 		if (!gate_stream_open(&p->gate, &ex->up, SCAN_PLACE_BODY, STR_NULL, &ex->v))
 			return body_refuse(p, x, &ex->v);
 		ex->is_streaming = true;

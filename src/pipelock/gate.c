@@ -1,6 +1,7 @@
 #include "pipelock/gate_int.h"
 
 #include "base/clean.h"
+#include "base/text.h"
 #include "pipelock/git_push.h"
 
 #include <assert.h>
@@ -9,6 +10,10 @@
 
 #define GATE_HTTPS_PORT 443
 #define GATE_BASIC_MAX	640 /* longer than any user and placeholder */
+/* Of what a human is shown: text on either side of a finding, and of the mask over it. */
+#define GATE_AROUND_BYTES 60
+#define GATE_MASK_SHOWN	  8
+#define GATE_AROUND_MAX	  (2 * GATE_AROUND_BYTES + 4 * GATE_MASK_SHOWN)
 
 static const char *const gate_reason_names[] = {
 	[GATE_OK] = "ok",
@@ -69,7 +74,8 @@ static void gate_allow(struct gate_verdict *v, const struct policy_route *route)
 	*v = (struct gate_verdict){.verdict = RECORD_ALLOW,
 				   .reason = gate_reason_names[GATE_OK],
 				   .scanner = "",
-				   .route = route};
+				   .route = route,
+				   .on_match = route->on_match};
 }
 
 bool gate_block(struct gate_verdict *v, enum gate_reason reason, const char *scanner)
@@ -181,6 +187,18 @@ bool gate_block_finding(struct gate_verdict *v, enum scan_place place, const str
 	return gate_block(v, reason, gate_places[place].scanner);
 }
 
+/* Where a mask over f ends. The engine tells of a shape as soon as it is one: the rest of the value
+ * stands behind it. */
+static uint64_t gate_mask_end(const struct scan_finding *f, struct str text)
+{
+	uint64_t to = f->to;
+
+	while (f->kind == SCAN_KIND_RULE && to < text.n &&
+	       (ascii_is_alnum(text.p[to]) || strchr("_-+/=", text.p[to])))
+		to++;
+	return to;
+}
+
 /* Masks what was found in text, if all of it stands plainly and is of a kind that may be masked. A
  * canary and a misplaced placeholder are signs of an attempt: they are not made to go away. */
 static bool gate_mask(const struct gate_findings *fs, struct str text)
@@ -196,7 +214,8 @@ static bool gate_mask(const struct gate_findings *fs, struct str text)
 		const struct scan_finding *f = &fs->list[i];
 
 		if (!gate_is_placeholder_shape(fs, f))
-			memset((char *)(uintptr_t)text.p + f->from, '*', f->to - f->from);
+			memset((char *)(uintptr_t)text.p + f->from, '*',
+			       gate_mask_end(f, text) - f->from);
 	}
 	return true;
 }
@@ -213,12 +232,103 @@ static struct gate_findings *gate_find(struct gate *g, enum scan_place place, st
 	return fs;
 }
 
+/* Only shapes of credentials, and all of them known: those a human may judge. A mask in the excerpt
+ * covers each one, for decoded text the whole coded run. */
+static bool gate_may_hold(const struct gate_findings *fs, struct str text)
+{
+	for (unsigned i = 0; i < fs->n; i++) {
+		const struct scan_finding *f = &fs->list[i];
+
+		if (f->kind != SCAN_KIND_RULE || f->from >= f->to || f->to > text.n)
+			return false;
+	}
+	return fs->n > 0 && !fs->is_full;
+}
+
+/* The end of a mask over byte at, 0 where there is none. */
+static uint64_t gate_masked_to(const struct gate_range *masks, unsigned n, uint64_t at)
+{
+	uint64_t to = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (at >= masks[i].from && at < masks[i].to && masks[i].to > to)
+			to = masks[i].to;
+	}
+	return to;
+}
+
+/* What a human is shown of text around f, in out of GATE_AROUND_MAX bytes; its length. */
+static size_t gate_around(const struct gate_findings *fs, struct str text,
+			  const struct scan_finding *f, char *out)
+{
+	struct gate_range masks[GATE_FINDINGS_MAX];
+	uint64_t at = f->from > GATE_AROUND_BYTES ? f->from - GATE_AROUND_BYTES : 0;
+	uint64_t end = gate_mask_end(f, text) + GATE_AROUND_BYTES;
+	size_t n = 0;
+
+	for (unsigned i = 0; i < fs->n; i++)
+		masks[i] = (struct gate_range){fs->list[i].from, gate_mask_end(&fs->list[i], text)};
+	while (at < text.n && at < end && n < GATE_AROUND_MAX) {
+		uint64_t to = gate_masked_to(masks, fs->n, at);
+
+		if (to == 0) {
+			out[n++] = text.p[at++];
+			continue;
+		}
+		/* Of one length: how long a value is, is a part of it. */
+		for (int i = 0; i < GATE_MASK_SHOWN && n < GATE_AROUND_MAX; i++)
+			out[n++] = '*';
+		at = to;
+	}
+	return n;
+}
+
+/* What is left beside the masks is looked at once more: nothing is shown if there is anything in
+ * it. Overwrites the findings. */
+static void gate_excerpt(struct gate *g, struct str text, const struct scan_finding *f)
+{
+	char around[GATE_AROUND_MAX];
+	struct str shown = {around, gate_around(&g->findings, text, f, around)};
+
+	if (gate_may_show(g, f->place, shown))
+		text_visible_cstr(g->mark.shown, sizeof(g->mark.shown), shown);
+	else
+		(void)snprintf(g->mark.shown, sizeof(g->mark.shown), "[masked]");
+}
+
+/* False: not of a kind that may be held. The first that was found is what the human is shown. */
+static bool gate_hold(struct gate *g, enum scan_place place, struct str text,
+		      struct gate_verdict *v)
+{
+	const struct gate_findings *fs = &g->findings;
+	const struct scan_finding *worst = gate_worst(fs);
+	struct scan_finding f;
+
+	if (!worst || !gate_may_hold(fs, text))
+		return false;
+	if (v->verdict == RECORD_HOLD)
+		return true;
+	f = *worst;
+	(void)gate_block_finding(v, place, &f);
+	v->verdict = RECORD_HOLD;
+	memcpy(g->mark.rule, f.rule, sizeof(g->mark.rule));
+	(void)snprintf(g->mark.where, sizeof(g->mark.where), "%s, byte %llu of %zu",
+		       place == SCAN_PLACE_QUERY ? "query" : gate_places[place].scanner,
+		       (unsigned long long)f.from, text.n);
+	gate_excerpt(g, text, &f);
+	return true;
+}
+
 /* A text's name among the known ones; 0 for one that is not to be looked up. */
 static uint64_t gate_name(const struct gate *g, enum scan_place place, struct str text,
 			  const struct policy_route *route)
 {
-	/* The route counts: its placeholder is clean there and nowhere else. */
-	uint64_t salt = (uint64_t)place << 32 | (uint64_t)(uint32_t)(route - g->policy->routes);
+	/* The credential counts: its placeholder is clean there and nowhere else. Its number means
+	 * the same under every policy that this process will see. */
+	uint64_t credential = route && route->auth.scheme != POLICY_AUTH_NONE
+				      ? route->auth.credential + UINT64_C(1)
+				      : 0;
+	uint64_t salt = (uint64_t)place << 32 | credential;
 
 	if (place == SCAN_PLACE_BODY || text.n > KNOWN_TEXT_MAX)
 		return 0;
@@ -229,7 +339,7 @@ static uint64_t gate_name(const struct gate *g, enum scan_place place, struct st
 static bool gate_scan(struct gate *g, enum scan_place place, struct str text,
 		      struct gate_verdict *v, bool *is_masked)
 {
-	bool may_mask = is_masked && v->route->on_match == POLICY_MATCH_REDACT;
+	bool may_mask = is_masked && v->on_match == POLICY_MATCH_REDACT;
 	uint64_t name = gate_name(g, place, text, v->route);
 
 	if (name && known_has(&g->known, name))
@@ -246,6 +356,8 @@ static bool gate_scan(struct gate *g, enum scan_place place, struct str text,
 				known_add(&g->known, name);
 			return true;
 		}
+		if (v->on_match == POLICY_MATCH_SUPERVISE && gate_hold(g, place, text, v))
+			return true;
 		if (!may_mask || round == GATE_MASK_ROUNDS || !gate_mask(fs, text))
 			return gate_block_finding(v, place, worst);
 		*is_masked = true;
@@ -264,6 +376,8 @@ bool gate_may_show(struct gate *g, enum scan_place place, struct str text)
 	if (text.n == 0)
 		return true;
 	fs = gate_find(g, place, text, NULL, &ret);
+	for (unsigned i = 0; i < fs->n; i++)
+		g->has_seen_canary |= fs->list[i].kind == SCAN_KIND_CANARY;
 	return ret == 0 && fs->n == 0;
 }
 
@@ -413,6 +527,8 @@ bool gate_head(struct gate *g, const struct gate_request *q, struct gate_verdict
 	if (d.reason != POLICY_OK)
 		return gate_block_policy(v, d);
 	gate_allow(v, d.route);
+	if (q->redacts && v->on_match == POLICY_MATCH_SUPERVISE)
+		v->on_match = POLICY_MATCH_REDACT;
 	if (!q->is_tls && !gate_plain_http(q, v))
 		return false;
 	/* A path is never masked: it would name another resource. */
@@ -455,9 +571,12 @@ static bool gate_coded_body(struct gate *g, struct str body, struct str coding,
 			    struct gate_verdict *v)
 {
 	struct gate_stream s;
-	bool is_clean = gate_stream_open(g, &s, SCAN_PLACE_BODY, coding, v) &&
-			gate_stream_feed(&s, body, true, v);
+	bool is_clean;
 
+	/* Nothing in it can be masked, nor shown to a human as it would arrive. */
+	v->on_match = POLICY_MATCH_BLOCK;
+	is_clean = gate_stream_open(g, &s, SCAN_PLACE_BODY, coding, v) &&
+		   gate_stream_feed(&s, body, true, v);
 	gate_stream_close(&s);
 	/* The coded bytes as well: containers have fields for names and comments, and room after
 	 * what they hold. */

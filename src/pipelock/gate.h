@@ -8,7 +8,9 @@
  *  - a canary, one of the bottle's own secrets or a credential's shape blocks, whatever the host;
  *  - a placeholder is at home in any request that its own route allows (in its header, where egress
  *    swaps it, and in bodies, where a chat history repeats it); anywhere else it is an alert;
- *  - a text that cannot be scanned within its limits blocks.
+ *  - a text that cannot be scanned within its limits blocks;
+ *  - where a route says so, credential shapes are masked (redact), or the request is held for a
+ *    human once all of it was looked at and nothing worse found (supervise).
  *
  * A verdict holds names of our own tables only, never a piece of the text.
  */
@@ -59,14 +61,24 @@ enum gate_reason {
 };
 const char *gate_reason_name(enum gate_reason r); /* "secret-in-path", … */
 
+/* What was found in a request that may be held for a human: credential shapes and nothing else. */
+#define GATE_WHERE_MAX 64
+#define GATE_SHOWN_MAX 1024
+struct gate_mark {
+	char rule[SCAN_RULE_NAME_MAX];
+	char where[GATE_WHERE_MAX]; /* "body, byte 120 of 800" */
+	char shown[GATE_SHOWN_MAX]; /* the text around it, every finding masked; visible */
+};
+
 struct gate_verdict {
-	enum record_verdict verdict; /* ALLOW, BLOCK or REDACT */
+	enum record_verdict verdict; /* ALLOW, BLOCK, REDACT or HOLD */
 	const char *reason;	     /* static; "ok" */
 	const char *scanner; /* static; "policy", "host", "url", "header", "body", "response" */
 	char rule[SCAN_RULE_NAME_MAX];
 	char decoders[32];
 	bool is_alert; /* a canary or a placeholder: somebody is trying, or is confused */
 	const struct policy_route *route; /* as of policy_decide() */
+	enum policy_on_match on_match;
 };
 
 /* A request's head as parsed and its destination as agreed upon by CONNECT, SNI and Host. Redaction
@@ -75,6 +87,7 @@ struct gate_request {
 	struct str host; /* canonical */
 	uint16_t port;
 	bool is_tls;
+	bool redacts; /* what would be held is masked: a human has said so */
 	const struct http1_head *head;
 };
 
@@ -97,6 +110,8 @@ struct gate {
 	struct buf decoded;
 	struct known known; /* clean heads of earlier requests */
 	struct gate_findings findings;
+	struct gate_mark mark; /* of the last call that made a verdict HOLD */
+	bool has_seen_canary;  /* gate_may_show() has; whoever reports it clears it */
 };
 void gate_init(struct gate *g, const struct policy *policy, struct scan_engine *engine);
 void gate_close(struct gate *g);
@@ -104,7 +119,8 @@ void gate_close(struct gate *g);
 /* For CONNECT: may anything to this host and port be allowed, and is the name itself clean? True
  * when so. The name needs a scan only below a wildcard: elsewhere the operator wrote it. */
 bool gate_authority(struct gate *g, struct str host, uint16_t port, struct gate_verdict *v);
-/* For a request's head. True when it may go on (ALLOW or REDACT). */
+/* For a request's head. True when it may go on (ALLOW or REDACT), or might, if a human lets it
+ * (HOLD): then the rest of the request has yet to be looked at. */
 bool gate_head(struct gate *g, const struct gate_request *q, struct gate_verdict *v);
 /* For the fields of an answer, which may echo what was sent: only the bottle's own secrets block.
  */
@@ -112,7 +128,7 @@ bool gate_response_head(struct gate *g, const struct http1_head *head, struct ga
 /* True if text may be written into a record: not so when anything at all was found in it. */
 bool gate_may_show(struct gate *g, enum scan_place place, struct str text);
 /* For a whole body as sent, in memory that redaction may write to. content_encoding may be empty.
- * v comes from gate_head() and is overwritten only by a block or a redaction. */
+ * v comes from gate_head() and is overwritten only by a block, a redaction or a first hold. */
 bool gate_body(struct gate *g, struct str body, struct str content_encoding,
 	       struct gate_verdict *v);
 

@@ -1,7 +1,7 @@
 /*
  * Texts that were scanned before and found clean. A client sends the same fields with every
  * request, and their scan is the dearest part of a small exchange; a text that is the same byte for
- * byte, in the same place, for the same route, need not be scanned again.
+ * byte, in the same place, for the same credential, need not be scanned again.
  *
  * What is kept is a 64-bit SipHash-2-4 under a random key of this process, so nobody can make a
  * text that passes for another without guessing 64 bits that are never shown. What the engine looks

@@ -4,13 +4,15 @@
  * agent runs afterwards, on one loop. Whatever cannot be had at the start (rules, fingerprints, a
  * leaf key) means that the role does not start, and then nothing leaves the bottle.
  */
-#include "pipelock/exchange.h"
+#include "pipelock/hold.h"
 
 #include "base/clean.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "bundle/bundle.h"
+#include "bundle/news.h"
 #include "keyd/role_engine.h"
+#include "pipelock/renew.h"
 #include "priv/priv.h"
 
 #include <signal.h>
@@ -28,7 +30,7 @@ static enum tls_cert_result pipelock_cert(void *conn_ctx, const char *host, stru
 	uint16_t port;
 
 	(void)relay_front_tunnel(f, &port);
-	if (policy_decide_authority(p->policy, str_of(host), port).reason != POLICY_OK)
+	if (policy_decide_authority(p->policy->policy, str_of(host), port).reason != POLICY_OK)
 		return TLS_CERT_NONE;
 	*cert = leaf_cache_get(p->leaves, str_of(host), loop_now_ns(p->loop), NULL);
 	*key = leaf_cache_key(p->leaves);
@@ -53,15 +55,35 @@ static int pipelock_relay(struct pipelock *p, const struct pipelock_parts *parts
 	return ret < 0 ? ret : relay_listen(p->relay, parts->listen_fd, e);
 }
 
+/* A news_fn. */
+static bool pipelock_on_news(struct bundle_config *c, uint64_t generation, void *ctx)
+{
+	struct pipelock *p = ctx;
+	struct policy_shared *policy;
+
+	(void)generation;
+	if (!policy_differs_only_in_grants(p->policy->policy, c->policy))
+		return false;
+	policy = policy_shared_new(take_ptr(&c->policy));
+	renew(p, policy, c->is_paused);
+	policy_shared_drop(&policy);
+	return true;
+}
+
 int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struct err *e)
 {
 	int ret;
 
 	*p = (struct pipelock){.loop = parts->loop,
-			       .policy = parts->policy,
+			       .policy = policy_shared_use(parts->policy),
+			       .is_paused = parts->is_paused,
 			       .egress_fd = parts->egress_fd,
-			       .record_fd = parts->record_fd};
-	gate_init(&p->gate, parts->policy, parts->engine);
+			       .record_fd = parts->record_fd,
+			       .hold_ms = parts->hold_ms ? parts->hold_ms : HOLD_MS};
+	gate_init(&p->gate, parts->policy->policy, parts->engine);
+	ret = desk_open(&p->desk, parts->loop, parts->desk_fd, parts->life, e);
+	if (ret < 0)
+		return ret;
 	p->leaves = leaf_cache_new(parts->keyd_fd, LEAF_CACHE_HOSTS, e);
 	if (!p->leaves)
 		return e->code;
@@ -72,17 +94,22 @@ int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struc
 		return ret;
 	p->dns = dns_sink_new(p->loop, parts->dns_udp_fd, parts->dns_tcp_fd, parts->pinned,
 			      report_dns_attempt, p, e);
-	return p->dns ? 0 : e->code;
+	if (!p->dns)
+		return e->code;
+	return news_watch_start(&p->news, p->loop, parts->news_fd, pipelock_on_news, p, e);
 }
 
 void pipelock_stop(struct pipelock *p)
 {
+	news_watch_stop(p->news);
 	relay_free(p->relay);
 	dns_sink_free(p->dns);
 	tls_server_free(p->tls);
 	leaf_cache_free(p->leaves);
 	exchange_bodies_free(p);
 	gate_close(&p->gate);
+	desk_close(p->desk);
+	policy_shared_drop(&p->policy);
 }
 
 static void pipelock_on_signal(struct loop *l, int signo, void *ctx)
@@ -102,9 +129,12 @@ int pipelock_role_main(struct bundle_role_env *env)
 	struct pipelock_parts parts = {.keyd_fd = env->keyd_fd,
 				       .egress_fd = env->egress_fd,
 				       .record_fd = env->record_fd,
+				       .desk_fd = env->desk_fd,
+				       .life = env->life,
 				       .listen_fd = env->listen_fd,
 				       .dns_udp_fd = env->dns_udp_fd,
 				       .dns_tcp_fd = env->dns_tcp_fd,
+				       .news_fd = env->news_fd,
 				       .pinned = config.pinned};
 	static struct pipelock p;
 	struct err e = ERR_INIT;
@@ -112,7 +142,8 @@ int pipelock_role_main(struct bundle_role_env *env)
 
 	if (bundle_config_load(&config, env->config_fd, &e) < 0)
 		die("%s", e.text);
-	parts.policy = config.policy;
+	parts.policy = policy_shared_new(take_ptr(&config.policy));
+	parts.is_paused = config.is_paused;
 	parts.engine = role_engine_new(env->rules_fd, env->keyd_fd, &e);
 	if (!parts.engine)
 		die("%s", e.text);
@@ -128,6 +159,7 @@ int pipelock_role_main(struct bundle_role_env *env)
 	bundle_role_ready(env);
 	status = loop_run(parts.loop);
 	pipelock_stop(&p);
+	policy_shared_drop(&parts.policy);
 	loop_free(parts.loop);
 	scan_engine_free(parts.engine);
 	bundle_config_free(&config);

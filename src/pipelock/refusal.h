@@ -1,14 +1,32 @@
 /*
  * What the agent gets instead of an answer: a small JSON object that says that it was refused, why,
- * and what it may do next. Every value comes from our own tables; nothing that the agent sent is
- * echoed, so that a refusal can neither leak a secret nor carry an injection.
+ * and what it may do next. Every value comes from our own tables; of what the agent sent nothing is
+ * echoed but what `ask` holds, which is in canonical form and passed the scan, so that a refusal
+ * can neither leak a secret nor carry an injection.
  */
 #pragma once
 
 #include "base/buf.h"
 
 #define REFUSAL_CONTENT_TYPE "application/json"
-#define REFUSAL_MAX_BYTES    1024
+#define REFUSAL_MAX_BYTES    4096
+
+/* The tool of supervise's that a refusal names (docs/SUPERVISE.md). */
+enum refusal_tool {
+	REFUSAL_ASK_NOTHING, /* final, or to be mended by the agent alone */
+	REFUSAL_ASK_EGRESS,
+	REFUSAL_ASK_RELEASE, /* by record */
+	REFUSAL_TOOL_COUNT
+};
+
+/* The arguments with which the tool asks for exactly what was refused. Of EGRESS: canonical. */
+struct refusal_ask {
+	enum refusal_tool tool;
+	struct str host;
+	uint16_t port;
+	struct str method; /* empty: those that the tool takes when it is told none */
+	struct str path;   /* a pattern; empty: none */
+};
 
 struct refusal {
 	const char *reason;  /* an enum's name: "host-not-allowed", "secret-in-body", … */
@@ -16,6 +34,7 @@ struct refusal {
 	const char *scanner; /* "url", "header", "body", "response", "policy", "http", … */
 	const char *hint;    /* NULL: refusal_hint(reason) */
 	uint8_t record[8];   /* the record's id */
+	struct refusal_ask ask;
 };
 
 /* 421 where the connection, not the request, was wrong (RFC 9110 section 15.5.20), 400 for a
@@ -24,5 +43,10 @@ struct refusal {
 unsigned refusal_status(const char *reason);
 /* What the agent may do next; never NULL, one sentence. */
 const char *refusal_hint(const char *reason);
+/* What could make it pass, were there somebody to ask. */
+enum refusal_tool refusal_tool(const char *reason);
+/* The pattern that a route needs for this path of a request, with its NUL, its escapes undone; "*"
+ * stands for a segment that no pattern can spell. False: none of size bytes. */
+bool refusal_path_pattern(struct str path, char *out, size_t size);
 /* Appends the object. 0 or -ENOBUFS. */
 int refusal_body(struct buf *out, const struct refusal *r) _fallible_;

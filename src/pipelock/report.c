@@ -3,7 +3,8 @@
 #include "base/clean.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "pipelock/refusal.h"
+#include "pipelock/asks.h"
+#include "pipelock/hold.h"
 #include "record/record.h"
 
 #include <stdio.h>
@@ -40,11 +41,21 @@ static void report_fill(struct pipelock *p, struct relay_exchange *x, struct rec
 		report_text(p, r->path, sizeof(r->path), x->req.path, SCAN_PLACE_PATH, is_clean);
 }
 
+/* In what is being recorded, or in what cannot be written down because of it. */
+static void report_canary(struct pipelock *p, const struct record *r)
+{
+	if (p->gate.has_seen_canary ||
+	    strcmp(r->reason, gate_reason_name(GATE_CANARY_LEAVING)) == 0)
+		asks_canary(p, r);
+	p->gate.has_seen_canary = false;
+}
+
 static bool report_send(struct pipelock *p, struct relay_exchange *x, const struct record *r)
 {
 	struct exchange *ex = relay_owner(x);
 
 	memcpy(ex->id, r->id, sizeof(ex->id));
+	report_canary(p, r);
 	if (record_send(p->record_fd, r) == 0) {
 		ex->is_recorded = true;
 		return true;
@@ -56,14 +67,17 @@ static bool report_send(struct pipelock *p, struct relay_exchange *x, const stru
 bool report_verdict(struct pipelock *p, struct relay_exchange *x, const struct gate_verdict *v,
 		    unsigned status)
 {
+	const struct exchange *ex = relay_owner(x);
 	struct record r;
 
 	record_init(&r, "pipelock", v->verdict, v->reason);
 	r.status = status;
 	report_name(r.rule, sizeof(r.rule), v->rule);
 	report_name(r.scanner, sizeof(r.scanner), v->scanner);
-	/* What was allowed has passed every scan; what was blocked may hold what blocked it. */
-	report_fill(p, x, &r, v->verdict != RECORD_BLOCK);
+	/* What was allowed has passed every scan; what was stopped, or let go by a human, may hold
+	 * what stopped it. */
+	report_fill(p, x, &r,
+		    v->verdict != RECORD_BLOCK && v->verdict != RECORD_HOLD && !ex->is_released);
 	if (v->is_alert)
 		(void)snprintf(r.detail, sizeof(r.detail), "alert%s%s",
 			       v->decoders[0] ? ": found under " : "", v->decoders);
@@ -85,11 +99,14 @@ void report_note(struct pipelock *p, struct relay_exchange *x, const char *reaso
 }
 
 static void report_body(const struct exchange *ex, struct buf *out, const char *reason,
-			const char *rule, const char *scanner)
+			const char *rule, const char *scanner, const struct refusal_ask *ask)
 {
-	struct refusal f = {.reason = reason, .rule = rule, .scanner = scanner};
+	struct refusal f = {
+		.reason = reason, .rule = rule, .scanner = scanner, .hint = hold_answer(ex)};
 
 	memcpy(f.record, ex->id, sizeof(f.record));
+	if (ask)
+		f.ask = *ask;
 	if (refusal_body(out, &f) < 0)
 		buf_reset(out);
 }
@@ -100,7 +117,7 @@ void report_refuse_unrecorded(struct relay_exchange *x)
 	struct buf body;
 
 	buf_init(&body, REFUSAL_MAX_BYTES);
-	report_body(relay_owner(x), &body, reason, "", "");
+	report_body(relay_owner(x), &body, reason, "", "", NULL);
 	relay_refuse(x, refusal_status(reason), reason, buf_str(&body));
 	buf_free(&body);
 }
@@ -108,14 +125,16 @@ void report_refuse_unrecorded(struct relay_exchange *x)
 void report_refuse(struct pipelock *p, struct relay_exchange *x, const struct gate_verdict *v)
 {
 	unsigned status = refusal_status(v->reason);
+	struct asks_offer offer;
 	struct buf body;
 
 	if (!report_verdict(p, x, v, status)) {
 		report_refuse_unrecorded(x);
 		return;
 	}
+	asks_offer(p, x, v, &offer);
 	buf_init(&body, REFUSAL_MAX_BYTES);
-	report_body(relay_owner(x), &body, v->reason, v->rule, v->scanner);
+	report_body(relay_owner(x), &body, v->reason, v->rule, v->scanner, &offer.ask);
 	relay_refuse(x, status, v->reason, buf_str(&body));
 	buf_free(&body);
 }
@@ -130,10 +149,12 @@ void report_relay_refusal(struct pipelock *p, struct relay_exchange *x, unsigned
 	record_init(&r, "pipelock", status < 500 ? RECORD_BLOCK : RECORD_NOTE, reason);
 	r.status = status;
 	report_name(r.scanner, sizeof(r.scanner), "http");
-	report_fill(p, x, &r, ex->is_recorded && ex->v.verdict != RECORD_BLOCK);
+	report_fill(p, x, &r,
+		    ex->is_recorded && ex->v.verdict != RECORD_BLOCK &&
+			    ex->v.verdict != RECORD_HOLD && !ex->is_released);
 	(void)report_send(p, x, &r);
 	if (body)
-		report_body(ex, body, reason, "", "http");
+		report_body(ex, body, reason, "", "http", NULL);
 }
 
 void report_dns_attempt(const struct dns_sink_attempt *a, void *pipelock)
@@ -155,6 +176,7 @@ void report_dns_attempt(const struct dns_sink_attempt *a, void *pipelock)
 	(void)snprintf(r.detail, sizeof(r.detail), "%s, type %u, %llu question%s",
 		       a->is_tcp ? "tcp" : "udp", q->type, (unsigned long long)a->count,
 		       a->count == 1 ? "" : "s");
+	report_canary(p, &r);
 	if (record_send(p->record_fd, &r) < 0)
 		log_error("an attempt at the DNS sink could not be recorded");
 }

@@ -56,7 +56,7 @@ enum priv_seccomp_set {
 	PRIV_SECCOMP_ACCEPT = 4,  /* accept4, getsockname, getpeername, setsockopt */
 	PRIV_SECCOMP_DIAL = 8,	  /* socket(AF_INET/AF_INET6), connect, bind, sendto, recvfrom */
 	PRIV_SECCOMP_OPEN = 16,	  /* openat, fstat, read-only by Landlock */
-	PRIV_SECCOMP_FILE = 32,	  /* pread, pwrite, ftruncate, fsync on descriptors that are open */
+	PRIV_SECCOMP_FILE = 32,	  /* pwrite, ftruncate, fsync on descriptors that are open */
 	PRIV_SECCOMP_FORK = 64, /* children of the same program, no threads: fork, wait, kill of one
 				 * process, to die with the parent */
 	/* FORK and OPEN, other programs (git, its threads and helpers), and a work folder of

@@ -58,6 +58,7 @@ static const int set_base[] = {
 	SYSCALL(getegid),
 	SYSCALL(fstat),
 	SYSCALL(newfstatat),
+	SYSCALL(pread64), /* of a configuration that comes later: several roles share its offset */
 	SYSCALL(sched_yield),
 	SYSCALL(sched_getaffinity),
 	SYSCALL(sysinfo),
@@ -73,9 +74,9 @@ static const int set_accept[] = {SYSCALL(accept4),    SYSCALL(getsockname), SYSC
 static const int set_dial[] = {SYSCALL(connect),     SYSCALL(bind),	  SYSCALL(getsockname),
 			       SYSCALL(getpeername), SYSCALL(setsockopt), SYSCALL(getsockopt),
 			       SYSCALL(sendmsg),     SYSCALL(recvmsg),	  SYSCALL(sendmmsg)};
-static const int set_open[] = {SYSCALL(openat), SYSCALL(lseek), SYSCALL(pread64)};
-static const int set_file[] = {SYSCALL(pread64), SYSCALL(pwrite64),  SYSCALL(ftruncate),
-			       SYSCALL(fsync),	 SYSCALL(fdatasync), SYSCALL(lseek)};
+static const int set_open[] = {SYSCALL(openat), SYSCALL(lseek)};
+static const int set_file[] = {SYSCALL(pwrite64), SYSCALL(ftruncate), SYSCALL(fsync),
+			       SYSCALL(fdatasync), SYSCALL(lseek)};
 static const int set_fork[] = {SYSCALL(wait4), SYSCALL(waitid), SYSCALL(set_robust_list),
 			       SYSCALL(pidfd_send_signal)};
 /* What git of Debian 12 and 13 does when it serves, fetches, indexes and pushes (strace -f), and

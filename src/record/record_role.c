@@ -7,6 +7,9 @@
  *
  * Every RECORD_CHECKPOINT_EVERY records, and RECORD_CHECKPOINT_MS after the first unsigned one,
  * keyd signs the chain's head.
+ *
+ * Of a supervised bottle the records of what was stopped go to supervise as well, for the agent who
+ * asks what was refused lately. That is a copy for reading: whoever does not take it loses it.
  */
 #include "bundle/bundle.h"
 
@@ -43,6 +46,7 @@ struct scribe_sender {
 struct scribe {
 	struct loop *loop;
 	int file_fd, keyd_fd;
+	int refused_fd; /* -1: nobody to tell */
 	off_t size;
 	uint64_t seq;
 	uint64_t unsigned_records;
@@ -116,6 +120,14 @@ static int scribe_add(struct scribe *s, const struct record *r)
 	s->seq++;
 	s->unsigned_records++;
 	return 0;
+}
+
+static void scribe_copy(const struct scribe *s, const struct record *r)
+{
+	if (s->refused_fd < 0 || (r->verdict != RECORD_BLOCK && r->verdict != RECORD_HOLD))
+		return;
+	if (io_send_fds(s->refused_fd, r, sizeof(*r), NULL, 0, MSG_DONTWAIT) < 0)
+		return; /* full, or supervise is being started again */
 }
 
 static void scribe_pause(struct scribe *s, bool is_paused)
@@ -205,6 +217,7 @@ static void scribe_on_readable(struct loop_watch *w, uint32_t events)
 		(void)snprintf(r.role, sizeof(r.role), "%s", from->role);
 		if (scribe_add(s, &r) < 0)
 			return;
+		scribe_copy(s, &r);
 	}
 	if (s->unsigned_records >= RECORD_CHECKPOINT_EVERY)
 		scribe_checkpoint(s);
@@ -244,6 +257,7 @@ static int scribe_start(struct scribe *s, const struct bundle_role_env *env, str
 		return e->code;
 	s->file_fd = env->records_file_fd;
 	s->keyd_fd = env->keyd_fd;
+	s->refused_fd = env->refused_fd;
 	s->sign_timer.fn = scribe_on_sign;
 	s->retry_timer.fn = scribe_on_retry;
 	buf_init(&s->lines, (size_t)(RECORD_BATCH + 4) * 2 * RECORD_LINE_MAX);

@@ -146,6 +146,15 @@ void request_free(struct request *r);
  * request_state. before_id 0: from the newest on; limit 0: all. */
 int store_each(struct store *s, unsigned states, uint64_t before_id, size_t limit,
 	       bool (*fn)(const struct request *r, void *ctx), void *ctx, struct err *e) _fallible_;
+/* The same without what was asked for, some hundred times as fast: for lists, which get what they
+ * show of them by store_get(). */
+struct store_key {
+	uint64_t id, created, expires, decided;
+	enum request_state state;
+};
+int store_each_key(struct store *s, unsigned states, size_t limit,
+		   bool (*fn)(const struct store_key *k, void *ctx), void *ctx,
+		   struct err *e) _fallible_;
 int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ctx), void *ctx,
 		     struct err *e) _fallible_;
 int store_count(struct store *s, unsigned states, size_t *n, struct err *e) _fallible_;

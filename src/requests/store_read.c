@@ -88,6 +88,30 @@ int store_each(struct store *s, unsigned states, uint64_t before_id, size_t limi
 	return ret;
 }
 
+int store_each_key(struct store *s, unsigned states, size_t limit,
+		   bool (*fn)(const struct store_key *k, void *ctx), void *ctx, struct err *e)
+{
+	_cleanup_stmt_ sqlite3_stmt *q = NULL;
+	int ret = store_prepare(
+		s, &q,
+		"SELECT id,state,created,expires,decided FROM requests "
+		"WHERE (?1>>state)&1 ORDER BY id DESC LIMIT ?2",
+		STORE_VALUES(STORE_U64(states), STORE_U64(limit ? limit : INT64_MAX)), e);
+
+	while (ret == 0 && (ret = store_step_row(s, q, e)) == 1) {
+		struct store_key k = {.id = store_column_u64(q, 0),
+				      .state = (enum request_state)store_column_u64(q, 1),
+				      .created = store_column_u64(q, 2),
+				      .expires = store_column_u64(q, 3),
+				      .decided = store_column_u64(q, 4)};
+
+		if (!fn(&k, ctx))
+			return 0;
+		ret = 0;
+	}
+	return ret;
+}
+
 int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ctx), void *ctx,
 		     struct err *e)
 {

@@ -17,6 +17,14 @@ static void check_round_trip(const struct policy *p)
 	buf_init(&two, 2 * POLICY_JSON_MAX_BYTES);
 	if (policy_to_json(p, &one, &e) < 0)
 		abort();
+	/* A grant carries no credential, and stands behind all that is none. */
+	for (size_t i = 0; i < p->n_routes; i++)
+		if ((p->routes[i].grant == 0 && i > 0 && p->routes[i - 1].grant > 0) ||
+		    (p->routes[i].grant > 0 && p->routes[i].auth.scheme != POLICY_AUTH_NONE) ||
+		    (p->routes[i].grant == 0 && p->routes[i].is_once))
+			abort();
+	if (buf_len(&one) <= POLICY_JSON_MAX_BYTES && !policy_differs_only_in_grants(p, p))
+		abort();
 	if (buf_len(&one) <= POLICY_JSON_MAX_BYTES) {
 		if (policy_from_json(&again, buf_str(&one), &e) < 0 ||
 		    policy_to_json(&again, &two, &e) < 0 || !str_eq(buf_str(&one), buf_str(&two)))

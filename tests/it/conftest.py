@@ -135,6 +135,18 @@ def home(make_home, upstream, authority):
 
 
 @pytest.fixture
+def supervised(make_home, upstream, authority):
+    """(home, docs): the same with a human to be asked, and docs.example.test, a host that is there and that
+    nobody has allowed."""
+    with standin.Upstream(authority, ["docs.example.test"], stem="docs") as docs:
+        h = make_home()
+        h.write_bottle("box", routes=[bottle_module.route("api.example.test")], supervise=True, ca=authority.path,
+                       resolve={"api.example.test": upstream.address, "docs.example.test": docs.address})
+        h.write_agent("worker", "box")
+        yield h, docs
+
+
+@pytest.fixture
 def closed(make_home):
     """A home whose bottle may reach nothing: no upstream is needed."""
     h = make_home()

@@ -377,6 +377,8 @@ class MessagesStub(Upstream):
         self.pause = pause_ms / 1000
         self.sent = []  # (time, text) of each delta
         self.at_gate, self.gate = threading.Event(), None  # gate: an Event to wait for, half way
+        self.tool = None  # (name, arguments): what the model calls first, if the agent offers it
+        self.tools, self.tool_results = set(), []  # what it was offered; what its calls gave
         super().__init__(authority, hosts, **kw)
 
     def answer(self, h, seen):
@@ -385,6 +387,12 @@ class MessagesStub(Upstream):
             return h.reply(200, {"input_tokens": 12})
         if path == "/v1/messages" and seen.method == "POST":
             asked = json.loads(seen.body)
+            self.tools |= {t.get("name", "") for t in asked.get("tools", [])}
+            results = [part for m in asked["messages"] if isinstance(m["content"], list)
+                       for part in m["content"] if part.get("type") == "tool_result"]
+            self.tool_results = results or self.tool_results
+            if self.tool and self.tool[0] in self.tools and not results and asked.get("stream"):
+                return self.stream_tool(h, asked)
             return self.stream(h, asked) if asked.get("stream") else self.whole(h, asked)
         if path == "/v1/models":
             return h.reply(200, {"data": [], "has_more": False})
@@ -400,7 +408,8 @@ class MessagesStub(Upstream):
     def whole(self, h, asked):
         h.reply(200, self.message(asked, [{"type": "text", "text": self.answer_text}], "end_turn"))
 
-    def stream(self, h, asked):
+    def begin(self, h, asked):
+        """A stream has begun; what writes its events."""
         h.start_chunks(kind="text/event-stream; charset=utf-8",
                        extra=[("Cache-Control", "no-cache"), ("request-id", "req_standin0001")])
 
@@ -408,6 +417,23 @@ class MessagesStub(Upstream):
             h.chunk(f"event: {kind}\ndata: {json.dumps(dict(type=kind, **fields))}\n\n")
 
         event("message_start", message=self.message(asked, [], None))
+        return event
+
+    def stream_tool(self, h, asked):
+        name, arguments = self.tool
+        event = self.begin(h, asked)
+        event("content_block_start", index=0,
+              content_block={"type": "tool_use", "id": "toolu_standin01", "name": name, "input": {}})
+        event("content_block_delta", index=0,
+              delta={"type": "input_json_delta", "partial_json": json.dumps(arguments)})
+        event("content_block_stop", index=0)
+        event("message_delta", delta={"stop_reason": "tool_use", "stop_sequence": None},
+              usage={"output_tokens": 8})
+        event("message_stop")
+        h.end_chunks()
+
+    def stream(self, h, asked):
+        event = self.begin(h, asked)
         event("content_block_start", index=0, content_block={"type": "text", "text": ""})
         event("ping")
         words = self.answer_text.split(" ")

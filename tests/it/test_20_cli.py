@@ -10,7 +10,7 @@ import pytest
 import bottle
 
 VERBS = ["start", "resume", "attach", "exec", "stop", "list", "logs", "commit", "cleanup", "doctor", "init",
-         "policy", "selftest", "completion", "help", "version"]
+         "policy", "selftest", "supervise", "completion", "help", "version"]
 
 
 @pytest.fixture

@@ -69,3 +69,24 @@ def test_key_is_nowhere_in_the_bottle(claude_home, stub, claude_code):
         stub.gate.set()
     _, result = deltas_of(p)
     assert p.wait(30) == 0 and result["result"] == stub.answer_text
+
+
+def test_finds_its_human_over_mcp(make_home, stub, authority, claude_code):
+    """It discovers the server by what the bottle has put there, lists its tools and calls one."""
+    home = make_home()
+    write(home, stub, authority, expose=[claude_code], supervise=True,
+          env={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"})
+    asked = {"host": "docs.example.test", "methods": ["GET"], "reason": "The documentation is there.", "wait_seconds": 0}
+    stub.pause, stub.tool = 0, ("mcp__claude-bottle__request_egress", asked)
+    p = start(home, f"{claude_code}/claude", "--allowedTools", stub.tool[0])
+    _, result = deltas_of(p)
+    error = p.stderr.read().decode()
+    assert p.wait(60) == 0 and result and not result["is_error"], error + home.logs_of_all()
+    offered = {t.rpartition("__")[2] for t in stub.tools if t.startswith("mcp__claude-bottle__")}
+    assert {"network_policy", "recent_refusals", "request_egress", "request_release", "request_push",
+            "request_capability", "request_status", "tell_human"} <= offered, stub.tools
+    said = json.dumps(stub.tool_results)
+    assert "pending" in said, said
+    [slug] = home.slugs()
+    listed = json.loads(home.run("requests", "list", slug, "--all", "--json", check=True).stdout)
+    assert [r["change"]["host"] for r in listed] == ["docs.example.test"], listed

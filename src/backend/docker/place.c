@@ -169,7 +169,7 @@ static int place_pick_ids(struct bottle *b, struct err *e)
 
 int docker_make_place(struct bottle *b, struct err *e)
 {
-	_cleanup_free_ char *etc = mem_printf("%s/etc", b->dir);
+	_cleanup_free_ char *etc = mem_printf("%s/etc/claude-bottle", b->dir);
 	_cleanup_free_ char *agent = mem_printf("%s/agent", b->dir);
 	_cleanup_free_ char *bundle = mem_printf("%s/bundle", b->dir);
 	int ret;

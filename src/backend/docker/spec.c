@@ -192,6 +192,8 @@ static json_t *spec_agent_mounts(const struct bottle *b)
 		bad |= spec_add_own(mounts, b, files[i] + 1, files[i]);
 	if (b->plan->git.n_remotes > 0)
 		bad |= spec_add_own(mounts, b, &AGENT_GITCONFIG[1], AGENT_GITCONFIG);
+	if (b->plan->is_supervised)
+		bad |= spec_add_own(mounts, b, &PLAN_MCP_FILE[1], PLAN_MCP_FILE);
 	bad |= spec_add_own(mounts, b, "etc/" DOCKER_CA_FILE, AGENT_CA_PATH);
 	bad |= spec_add_own(mounts, b, "agent", GUEST_FOLDER "/run");
 	bad |= spec_add_mount(mounts, b->bundle_path, GUEST_BUNDLE, true);

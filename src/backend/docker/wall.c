@@ -188,13 +188,17 @@ static int gather_targets(struct bottle *b, struct targets *t, unsigned port, st
 
 int docker_canary(struct bottle *b, struct err *e)
 {
-	static const unsigned answers[] = {SERVICE_PORT_PIPELOCK,
-					   SERVICE_PORT_GITGATE}; /* with git */
+	unsigned answers[3] = {SERVICE_PORT_PIPELOCK};
+	size_t n_answers = 1;
 	struct targets *t = mem_zalloc(sizeof(*t));
 	_cleanup_close_ int listener = -1, visitor = -1;
 	uint16_t port = 0;
 	int ret;
 
+	if (b->plan->git.n_remotes > 0)
+		answers[n_answers++] = SERVICE_PORT_GITGATE;
+	if (b->plan->is_supervised)
+		answers[n_answers++] = SERVICE_PORT_SUPERVISE;
 	/* On every address of this host: whoever gets through to it is known to have got through.
 	 */
 	listener = sock_listen(htonl(INADDR_ANY), &port, e);
@@ -202,7 +206,7 @@ int docker_canary(struct bottle *b, struct err *e)
 	if (ret == 0) {
 		const struct guest_canary c = {.pinned = b->wall.bundle,
 					       .answers = answers,
-					       .n_answers = b->plan->git.n_remotes > 0 ? 2 : 1,
+					       .n_answers = n_answers,
 					       .closed = t->list,
 					       .n_closed = t->n};
 

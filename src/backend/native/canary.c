@@ -47,13 +47,17 @@ static int canary_look(const struct wall *w, uint16_t live_port, int timeout_ms,
 		ret = canary_closed("10.209.0.1", 80, e);
 	if (ret == 0)
 		ret = canary_closed(w->pinned, SERVICE_PORT_EGRESS, e);
-	if (ret == 0 && !w->has_git)
+	if (ret == 0 && !(w->services & WALL_GIT))
 		ret = canary_closed(w->pinned, SERVICE_PORT_GITGATE, e);
+	if (ret == 0 && !(w->services & WALL_SUPERVISE))
+		ret = canary_closed(w->pinned, SERVICE_PORT_SUPERVISE, e);
 	if (ret == 0)
 		ret = sock_ask_http(w->pinned, SERVICE_PORT_PIPELOCK, until_ns, e);
-	return ret == 0 && w->has_git
-		       ? sock_ask_gitgate(w->pinned, SERVICE_PORT_GITGATE, until_ns, e)
-		       : ret;
+	if (ret == 0 && w->services & WALL_GIT)
+		ret = sock_ask_gitgate(w->pinned, SERVICE_PORT_GITGATE, until_ns, e);
+	if (ret == 0 && w->services & WALL_SUPERVISE)
+		ret = sock_ask_http(w->pinned, SERVICE_PORT_SUPERVISE, until_ns, e);
+	return ret;
 }
 
 int wall_canary(const struct wall *w, int timeout_ms, struct err *e)

@@ -62,8 +62,9 @@ static int native_prepare(struct bottle **out, const struct plan *p, const char 
 		return err_set(e, -EINVAL,
 			       "image cannot be had natively, where the root is the host's; leave "
 			       "it out, or use a backend with images");
-	ret = wall_make(&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home,
-			p->git.n_remotes > 0, e);
+	ret = wall_make(
+		&b->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home,
+		(p->git.n_remotes > 0 ? WALL_GIT : 0) | (p->is_supervised ? WALL_SUPERVISE : 0), e);
 	if (ret < 0)
 		return ret;
 	/* A killed run's would keep the limits of that run. */
@@ -84,18 +85,16 @@ static int native_start_bundle(struct bottle *b, const struct backend_fd *fds, s
 	struct backend_fd all[NATIVE_BUNDLE_FDS_MAX];
 	int ret;
 
-	if (n + 4 > NATIVE_BUNDLE_FDS_MAX)
+	if (n + 5 > NATIVE_BUNDLE_FDS_MAX)
 		return err_set(e, -E2BIG, "too many descriptors for the bundle");
 	memcpy(all, fds, n * sizeof(*fds));
 	all[n++] = (struct backend_fd){"pipelock", b->wall.pipelock_fd};
 	all[n++] = (struct backend_fd){"gitgate", b->wall.gitgate_fd};
+	all[n++] = (struct backend_fd){"supervise", b->wall.supervise_fd};
 	all[n++] = (struct backend_fd){"dns_udp", b->wall.dns_udp_fd};
 	all[n++] = (struct backend_fd){"dns_tcp", b->wall.dns_tcp_fd};
 	ret = bundle_process_start(&b->bundle, b->plan->slug, all, n, e);
-	close_fd(&b->wall.pipelock_fd);
-	close_fd(&b->wall.gitgate_fd);
-	close_fd(&b->wall.dns_udp_fd);
-	close_fd(&b->wall.dns_tcp_fd);
+	wall_close_sockets(&b->wall);
 	return ret;
 }
 

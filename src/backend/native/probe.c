@@ -81,7 +81,7 @@ static void probe_wall(struct probe *p)
 	struct err e = ERR_INIT;
 	char text[256];
 
-	if (wall_make(&w, WALL_PINNED_DEFAULT, NULL, false, &e) == 0) {
+	if (wall_make(&w, WALL_PINNED_DEFAULT, NULL, 0, &e) == 0) {
 		(void)snprintf(
 			text, sizeof(text),
 			"made and verified: user and network namespace, lo, ports, no route");

@@ -20,6 +20,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -27,15 +28,32 @@
 #define WALL_TIMEOUT_MS 10000
 #define WALL_BACKLOG	512
 
-enum wall_fd {
-	WALL_FD_USERNS,
-	WALL_FD_NETNS,
-	WALL_FD_PIPELOCK,
-	WALL_FD_DNS_UDP,
-	WALL_FD_DNS_TCP,
-	WALL_FD_GITGATE, /* the last one: not there without git */
-	WALL_FD_COUNT
+/* The listening sockets, in the order in which the helper passes them, behind its namespaces. */
+static const struct wall_socket {
+	uint16_t port;
+	int type;
+	unsigned service; /* 0: in every wall */
+	size_t slot;
+} sockets[] = {
+	{SERVICE_PORT_PIPELOCK, SOCK_STREAM, 0, offsetof(struct wall, pipelock_fd)},
+	{SERVICE_PORT_DNS, SOCK_DGRAM, 0, offsetof(struct wall, dns_udp_fd)},
+	{SERVICE_PORT_DNS, SOCK_STREAM, 0, offsetof(struct wall, dns_tcp_fd)},
+	{SERVICE_PORT_GITGATE, SOCK_STREAM, WALL_GIT, offsetof(struct wall, gitgate_fd)},
+	{SERVICE_PORT_SUPERVISE, SOCK_STREAM, WALL_SUPERVISE, offsetof(struct wall, supervise_fd)},
 };
+
+enum { WALL_FD_USERNS, WALL_FD_NETNS, WALL_FD_SOCKETS };
+#define WALL_FDS_MAX (WALL_FD_SOCKETS + ARRAY_LEN(sockets))
+
+static int *wall_slot(struct wall *w, size_t i)
+{
+	return (int *)(void *)((char *)w + sockets[i].slot);
+}
+
+static bool wall_has(const struct wall *w, size_t i)
+{
+	return (sockets[i].service & w->services) == sockets[i].service;
+}
 
 static int wall_become(const struct wall *w, struct err *e)
 {
@@ -139,7 +157,13 @@ static int wall_verify_unreachable(struct err *e)
 	return 0;
 }
 
-static int wall_furnish(const struct wall *w, int fds[WALL_FD_COUNT], struct err *e)
+/* What the helper passes: n of them, from the front. */
+struct wall_fds {
+	int fds[WALL_FDS_MAX];
+	size_t n;
+};
+
+static int wall_furnish(const struct wall *w, struct wall_fds *out, struct err *e)
 {
 	struct in_addr pinned;
 	int ret;
@@ -151,67 +175,56 @@ static int wall_furnish(const struct wall *w, int fds[WALL_FD_COUNT], struct err
 		ret = rtnl_loopback_add(pinned, e);
 	if (ret == 0)
 		ret = wall_verify_no_ping(e);
-	if (ret < 0)
-		return ret;
-	fds[WALL_FD_PIPELOCK] = wall_open_socket(pinned, SERVICE_PORT_PIPELOCK, SOCK_STREAM, e);
-	if (fds[WALL_FD_PIPELOCK] < 0)
-		return fds[WALL_FD_PIPELOCK];
-	fds[WALL_FD_DNS_UDP] = wall_open_socket(pinned, SERVICE_PORT_DNS, SOCK_DGRAM, e);
-	if (fds[WALL_FD_DNS_UDP] < 0)
-		return fds[WALL_FD_DNS_UDP];
-	fds[WALL_FD_DNS_TCP] = wall_open_socket(pinned, SERVICE_PORT_DNS, SOCK_STREAM, e);
-	if (fds[WALL_FD_DNS_TCP] < 0)
-		return fds[WALL_FD_DNS_TCP];
-	if (w->has_git)
-		fds[WALL_FD_GITGATE] =
-			wall_open_socket(pinned, SERVICE_PORT_GITGATE, SOCK_STREAM, e);
-	if (w->has_git && fds[WALL_FD_GITGATE] < 0)
-		return fds[WALL_FD_GITGATE];
-	ret = rtnl_verify_sealed(e);
+	for (size_t i = 0; ret >= 0 && i < ARRAY_LEN(sockets); i++) {
+		if (!wall_has(w, i))
+			continue;
+		ret = wall_open_socket(pinned, sockets[i].port, sockets[i].type, e);
+		out->fds[out->n++] = ret;
+	}
+	if (ret >= 0)
+		ret = rtnl_verify_sealed(e);
 	return ret < 0 ? ret : wall_verify_unreachable(e);
 }
 
-static int wall_inside(const struct wall *w, int fds[WALL_FD_COUNT], struct err *e)
+static int wall_inside(const struct wall *w, struct wall_fds *out, struct err *e)
 {
 	int ret = wall_become(w, e);
 
+	out->n = WALL_FD_SOCKETS;
 	if (ret == 0)
 		ret = wall_unshare(w, e);
 	if (ret == 0)
-		ret = wall_furnish(w, fds, e);
+		ret = wall_furnish(w, out, e);
 	if (ret < 0)
 		return ret;
-	fds[WALL_FD_USERNS] = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
-	fds[WALL_FD_NETNS] = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (fds[WALL_FD_USERNS] < 0 || fds[WALL_FD_NETNS] < 0)
+	out->fds[WALL_FD_USERNS] = open("/proc/self/ns/user", O_RDONLY | O_CLOEXEC);
+	out->fds[WALL_FD_NETNS] = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (out->fds[WALL_FD_USERNS] < 0 || out->fds[WALL_FD_NETNS] < 0)
 		return err_errno(e, "open the new namespaces");
 	return 0;
 }
 
-static size_t wall_n_fds(const struct wall *w)
-{
-	return w->has_git ? WALL_FD_COUNT : WALL_FD_GITGATE;
-}
-
 static _Noreturn void wall_helper(const struct wall *w, int sock)
 {
-	int fds[WALL_FD_COUNT] = {-1, -1, -1, -1, -1, -1};
+	struct wall_fds made = {.n = 0};
 	struct err e = ERR_INIT;
-	int ret = wall_inside(w, fds, &e);
+	int ret = wall_inside(w, &made, &e);
 
 	e.code = ret;
-	(void)io_send_fds(sock, &e, sizeof(e), fds, ret == 0 ? wall_n_fds(w) : 0, 0);
+	(void)io_send_fds(sock, &e, sizeof(e), made.fds, ret == 0 ? made.n : 0, 0);
 	_exit(0);
 }
 
 /* The helper's answer: its struct err, and on success the descriptors. */
 static int wall_receive(struct wall *w, int sock, struct err *e)
 {
-	int fds[WALL_FD_COUNT];
-	size_t n = WALL_FD_COUNT;
+	int fds[WALL_FDS_MAX];
+	size_t n = WALL_FDS_MAX, want = WALL_FD_SOCKETS, at = WALL_FD_SOCKETS;
 	struct err answer;
 	ssize_t got;
 
+	for (size_t i = 0; i < ARRAY_LEN(sockets); i++)
+		want += wall_has(w, i);
 	if (io_wait(sock, POLLIN, WALL_TIMEOUT_MS) <= 0)
 		return err_set(e, -ETIMEDOUT, "the wall's helper does not answer");
 	got = io_recv_fds(sock, &answer, sizeof(answer), fds, &n, 0);
@@ -219,25 +232,26 @@ static int wall_receive(struct wall *w, int sock, struct err *e)
 		return err_set(e, -EPROTO, "the wall's helper died");
 	if (answer.code < 0)
 		return err_set(e, answer.code, "%.*s", (int)sizeof(answer.text) - 1, answer.text);
-	if (n != wall_n_fds(w))
+	if (n != want)
 		return err_set(e, -EPROTO, "the wall's helper sent %zu descriptors", n);
 	w->userns_fd = fds[WALL_FD_USERNS];
 	w->netns_fd = fds[WALL_FD_NETNS];
-	w->pipelock_fd = fds[WALL_FD_PIPELOCK];
-	w->dns_udp_fd = fds[WALL_FD_DNS_UDP];
-	w->dns_tcp_fd = fds[WALL_FD_DNS_TCP];
-	w->gitgate_fd = w->has_git ? fds[WALL_FD_GITGATE] : -1;
+	for (size_t i = 0; i < ARRAY_LEN(sockets); i++) {
+		if (wall_has(w, i))
+			*wall_slot(w, i) = fds[at++];
+	}
 	return 0;
 }
 
-int wall_make(struct wall *w, const char *pinned, const char *home, bool has_git, struct err *e)
+int wall_make(struct wall *w, const char *pinned, const char *home, unsigned services,
+	      struct err *e)
 {
 	_cleanup_close_ int ours = -1, theirs = -1;
 	int pair[2], ret;
 	pid_t pid;
 
 	*w = WALL_INIT;
-	w->has_git = has_git;
+	w->services = services;
 	if (!str_to_cstr(w->pinned, sizeof(w->pinned), str_of(pinned)))
 		return err_set(e, -EINVAL, "pinned address too long");
 	ret = agent_id_pick(&w->uid, &w->gid, home, e);
@@ -261,14 +275,17 @@ int wall_make(struct wall *w, const char *pinned, const char *home, bool has_git
 	return ret;
 }
 
+void wall_close_sockets(struct wall *w)
+{
+	for (size_t i = 0; i < ARRAY_LEN(sockets); i++)
+		close_fd(wall_slot(w, i));
+}
+
 void wall_free(struct wall *w)
 {
 	close_fd(&w->userns_fd);
 	close_fd(&w->netns_fd);
-	close_fd(&w->pipelock_fd);
-	close_fd(&w->dns_udp_fd);
-	close_fd(&w->dns_tcp_fd);
-	close_fd(&w->gitgate_fd);
+	wall_close_sockets(w);
 }
 
 int wall_enter(const struct wall *w, struct err *e)

@@ -16,30 +16,35 @@
  * namespace's owner may write /proc/sys/net without a capability (net_ctl_permissions). */
 #define WALL_INSIDE_ID 1
 
+/* The bundle's services that not every bottle has. */
+enum { WALL_GIT = 1, WALL_SUPERVISE = 2 };
+
 struct wall {
 	int userns_fd, netns_fd;
-	/* Listening; whoever takes one sets it to -1. gitgate_fd: with git only. */
-	int pipelock_fd, dns_udp_fd, dns_tcp_fd, gitgate_fd;
-	bool has_git;
-	uid_t uid; /* on the host: what the agent runs as; nobody else's when we are root */
+	/* Listening; whoever takes one sets it to -1. The last two: with their service only. */
+	int pipelock_fd, dns_udp_fd, dns_tcp_fd, gitgate_fd, supervise_fd;
+	unsigned services; /* WALL_… */
+	uid_t uid;	   /* on the host: what the agent runs as; nobody else's when we are root */
 	gid_t gid;
 	char pinned[46];
 };
 
-#define WALL_INIT ((struct wall){-1, -1, -1, -1, -1, -1, false, 0, 0, ""})
+#define WALL_INIT ((struct wall){-1, -1, -1, -1, -1, -1, -1, 0, 0, 0, ""})
 
 /* Picks the uid, makes the namespaces, verifies them from inside. About 2 ms. pinned is an IPv4
  * address. home: the agent's home, whose owner the agent is again when it is there already; or
- * NULL. has_git: git-gate's port is there too; else it is closed. On failure nothing is left behind
- * and *e says what the host lacks. */
-int wall_make(struct wall *w, const char *pinned, const char *home, bool has_git,
+ * NULL. services: WALL_…, whose ports are there too; the others' are closed. On failure nothing is
+ * left behind and *e says what the host lacks. */
+int wall_make(struct wall *w, const char *pinned, const char *home, unsigned services,
 	      struct err *e) _fallible_;
+/* Of the listening ones that are still here: what nobody serves is closed. */
+void wall_close_sockets(struct wall *w);
 /* Closes every descriptor that is still here; the namespaces go with their last user. */
 void wall_free(struct wall *w);
 /* setns() into the wall and takes its uid: for a child that is about to become the agent. The
  * process then holds every capability of the wall's user namespace until it execs. */
 int wall_enter(const struct wall *w, struct err *e) _fallible_;
 /* From a child in the wall's namespaces: the pinned pipelock port answers a request, and git-gate's
- * one, which is closed without git; a live listener of the host's, 1.1.1.1, and egress's port do
- * not. */
+ * and supervise's, which are closed where the bottle has them not; a live listener of the host's,
+ * 1.1.1.1, and egress's port do not. */
 int wall_canary(const struct wall *w, int timeout_ms, struct err *e) _fallible_;

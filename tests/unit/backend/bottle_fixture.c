@@ -43,7 +43,8 @@ void fixture_make(struct fixture *f, const char *script, unsigned agent_uid)
 		.agent_uid = agent_uid,
 		.limits = {.processes = 200, .files = 512},
 	};
-	if (wall_make(&f->wall, f->plan.pinned, NULL, f->plan.git.n_remotes > 0, &e) < 0)
+	if (wall_make(&f->wall, f->plan.pinned, NULL, f->plan.git.n_remotes > 0 ? WALL_GIT : 0,
+		      &e) < 0)
 		fixture_fail(&e);
 	cgroup_make(&f->cgroup, strrchr(f->state_dir, '/') + 1, &f->plan.limits);
 }

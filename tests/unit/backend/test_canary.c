@@ -37,34 +37,44 @@ static pid_t fake_pipelock(int fd, const char *answer)
 	}
 }
 
-/* Of git-gate; NULL: the wall has no git. "": it has, and nobody serves it. */
-static const char *gate_answer;
+/* Of git-gate and of supervise; NULL: the wall has it not. "": it has, and nobody serves it. */
+static const char *gate_answer, *supervise_answer;
+
+/* 0: nobody serves it, and it is closed. */
+static pid_t fake_service(int *fd, const char *answer)
+{
+	if (answer && answer[0])
+		return fake_pipelock(*fd, answer);
+	close_fd(fd);
+	return 0;
+}
 
 static int run_canary(const char *answer, bool is_dead, struct err *e)
 {
 	struct wall w;
-	pid_t pid = 0, gate = 0;
+	pid_t pids[3] = {0};
 	int ret;
 
-	assert_int_equal(wall_make(&w, "10.209.0.2", NULL, gate_answer != NULL, e), 0);
+	assert_int_equal(
+		wall_make(&w, "10.209.0.2", NULL,
+			  (gate_answer ? WALL_GIT : 0) | (supervise_answer ? WALL_SUPERVISE : 0),
+			  e),
+		0);
 	assert_true((w.gitgate_fd >= 0) == (gate_answer != NULL));
-	if (gate_answer && gate_answer[0])
-		gate = fake_pipelock(w.gitgate_fd, gate_answer);
-	else
-		close_fd(&w.gitgate_fd);
+	assert_true((w.supervise_fd >= 0) == (supervise_answer != NULL));
+	pids[0] = fake_service(&w.gitgate_fd, gate_answer);
+	pids[1] = fake_service(&w.supervise_fd, supervise_answer);
 	if (answer)
-		pid = fake_pipelock(w.pipelock_fd, answer);
+		pids[2] = fake_pipelock(w.pipelock_fd, answer);
 	if (is_dead)
 		close_fd(&w.pipelock_fd);
 	/* Long where an answer is waited for that comes, short where none does. */
 	ret = wall_canary(&w, answer ? 10000 : 200, e);
-	if (pid > 0) {
-		(void)kill(pid, SIGKILL);
-		(void)waitpid(pid, NULL, 0);
-	}
-	if (gate > 0) {
-		(void)kill(gate, SIGKILL);
-		(void)waitpid(gate, NULL, 0);
+	for (size_t i = 0; i < ARRAY_LEN(pids); i++) {
+		if (pids[i] > 0) {
+			(void)kill(pids[i], SIGKILL);
+			(void)waitpid(pids[i], NULL, 0);
+		}
 	}
 	wall_free(&w);
 	return ret;
@@ -102,6 +112,21 @@ static void test_canary_git(void **state)
 	gate_answer = NULL;
 }
 
+static void test_canary_supervise(void **state)
+{
+	static const char refused[] = "HTTP/1.1 403 Forbidden\r\n\r\n";
+	struct err e = ERR_INIT;
+
+	(void)state;
+	supervise_answer = "HTTP/1.1 404 Not Found\r\n\r\n";
+	if (run_canary(refused, false, &e) < 0)
+		fail_msg("%s", e.text);
+	supervise_answer = "";
+	assert_true(run_canary(refused, false, &e) < 0);
+	assert_non_null(strstr(e.text, ":9100"));
+	supervise_answer = NULL;
+}
+
 /* The same canary in the host's own network must raise the alarm, for the right reason. */
 static void test_canary_control(void **state)
 {
@@ -119,6 +144,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_canary),
 		cmocka_unit_test(test_canary_git),
+		cmocka_unit_test(test_canary_supervise),
 		cmocka_unit_test(test_canary_control),
 	};
 

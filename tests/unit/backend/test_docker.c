@@ -241,7 +241,7 @@ static const json_t *mount_at(const json_t *host, const char *target)
 static void test_spec_agent(void **state)
 {
 	json_t *spec, *host, *endpoints;
-	size_t n_writable = 0;
+	size_t n_writable = 0, n_mounts;
 
 	(void)state;
 	make_bottle();
@@ -276,6 +276,14 @@ static void test_spec_agent(void **state)
 	/* Nothing that an inspection or an image could give away. */
 	assert_int_equal(json_array_size(json_object_get(spec, "Env")), 1);
 	assert_true(json_is_false(json_object_get(spec, "Tty")));
+	n_mounts = json_array_size(json_object_get(host, "Mounts"));
+	json_decref(spec);
+	/* Who may ask is told where; it is not theirs to say. */
+	plan.is_supervised = true;
+	spec = docker_spec_agent(&bottle);
+	host = expect_closed(spec, "agent");
+	assert_int_equal(json_array_size(json_object_get(host, "Mounts")), n_mounts + 1);
+	assert_true(json_is_true(json_object_get(mount_at(host, PLAN_MCP_FILE), "ReadOnly")));
 	json_decref(spec);
 	plan.has_writable_root = bottle.has_tty = true;
 	spec = docker_spec_agent(&bottle);

@@ -128,10 +128,22 @@ static void test_git_secrets(void **state)
 	close(fd);
 }
 
+/* As init is given it at the start. */
+static int config_fd(const struct plan *p, const struct backend_place *place, struct err *e)
+{
+	struct keeper k = {.plan = p, .place = *place};
+	int fd;
+
+	assert_int_equal(keeper_policy_init(&k, e), 0);
+	fd = keeper_policy_config(&k, e);
+	keeper_policy_free(&k.policy);
+	return fd;
+}
+
 static json_t *config_of(const struct plan *p, const struct backend_place *place)
 {
 	struct err e = ERR_INIT;
-	_cleanup_close_ int fd = bundle_config(p, place, &e);
+	_cleanup_close_ int fd = config_fd(p, place, &e);
 	struct str config;
 	json_t *j;
 
@@ -179,7 +191,7 @@ static void test_git_config(void **state)
 	json_decref(j);
 	/* A backend that has no folder for it. */
 	place.git_folder[0] = '\0';
-	assert_int_equal(bundle_config(&p, &place, &e), -ENOTSUP);
+	assert_int_equal(config_fd(&p, &place, &e), -ENOTSUP);
 	assert_non_null(strstr(e.text, "no folder for git-gate"));
 }
 
@@ -267,11 +279,12 @@ static void test_apart(void **state)
 
 		assert_non_null(mkdtemp(dir));
 		k.state_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_int_equal(keeper_policy_init(&k, &e), 0);
 		if (keeper_bundle_start(&k, -1, &e) < 0)
 			fail_msg("%s", e.text);
 		assert_int_equal(given_reach >= 0, is_apart);
 		assert_int_equal(k.reach.fd >= 0, is_apart);
-		fd = bundle_config(&p, &k.place, &e);
+		fd = keeper_policy_config(&k, &e);
 		assert_int_equal(io_read_all(fd, BUNDLE_CONFIG_MAX, &config, NULL), 0);
 		j = json_loadb(config.p, config.n, JSON_REJECT_DUPLICATES, NULL);
 		assert_non_null(j);
@@ -281,8 +294,10 @@ static void test_apart(void **state)
 		close(fd);
 		keeper_reach_close(&k.reach);
 		keeper_bundle_free(&k.bundle);
+		keeper_policy_free(&k.policy);
 		loop_free(k.loop);
 		(void)unlinkat(k.state_fd, "records.jsonl", 0);
+		(void)unlinkat(k.state_fd, "policy.json", 0);
 		close(k.state_fd);
 		(void)rmdir(dir);
 	}

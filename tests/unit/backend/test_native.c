@@ -52,7 +52,7 @@ static void test_wall_listens(void **state)
 	pid_t pid;
 
 	(void)state;
-	if (wall_make(&w, "10.209.0.2", NULL, false, &e) < 0)
+	if (wall_make(&w, "10.209.0.2", NULL, 0, &e) < 0)
 		fail_msg("%s", e.text);
 	print_message("wall_make: %llu us\n",
 		      (unsigned long long)((time_monotonic_ns() - begin_ns) / 1000));
@@ -82,7 +82,7 @@ static void test_wall_refuses_address(void **state)
 	struct err e = ERR_INIT;
 
 	(void)state;
-	assert_int_equal(wall_make(&w, "nonsense", NULL, false, &e), -EINVAL);
+	assert_int_equal(wall_make(&w, "nonsense", NULL, 0, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "nonsense"));
 }
 

@@ -1,9 +1,10 @@
 /*
- * The real init, record and keyd with stand-ins for the two roles that talk to the network: the
- * stand-in for pipelock goes through the real first steps at keyd and then, told by one byte on its
- * listening socket, behaves or misbehaves.
+ * The real init, record and keyd with stand-ins for the roles that talk to the network or the
+ * agent: the stand-in for pipelock goes through the real first steps at keyd and then, told by one
+ * byte on its listening socket, behaves or misbehaves.
  */
 #include "bundle/init.h"
+#include "bundle/news.h"
 #include "bundle/role.h"
 
 #include "base/clean.h"
@@ -64,6 +65,72 @@ static void fake_ask_headers(struct bundle_role_env *env)
 	}
 }
 
+/* --- news --- */
+
+static uint64_t generation_in_force;
+static unsigned routes_in_force;
+static bool is_paused;
+
+/* By the name of the last route: what a role does that does not take a policy as it should. */
+static void fake_misbehave(const struct bundle_config *c, struct news *n)
+{
+	const char *host = c->policy->routes[c->policy->n_routes - 1].host;
+
+	if (strcmp(host, "silent.example.com") == 0)
+		for (;;)
+			(void)poll(NULL, 0, -1);
+	if (strcmp(host, "exit.example.com") == 0)
+		_exit(3);
+	if (strcmp(host, "lie.example.com") == 0)
+		n->generation++;
+}
+
+static void fake_load(int config_fd)
+{
+	struct bundle_config c;
+	struct err e = ERR_INIT;
+
+	if (bundle_config_load(&c, config_fd, &e) < 0)
+		die("%s", e.text);
+	routes_in_force = (unsigned)c.policy->n_routes;
+	is_paused = c.is_paused;
+	bundle_config_free(&c);
+}
+
+/* Only pipelock misbehaves. */
+static void fake_take_news(const struct bundle_role_env *env)
+{
+	struct bundle_config c;
+	struct news n;
+	struct err e = ERR_INIT;
+	size_t n_fds = 1;
+	int fd = -1;
+
+	if (io_recv_fds(env->news_fd, &n, sizeof(n), &fd, &n_fds, 0) != (ssize_t)sizeof(n) ||
+	    n_fds != 1 || bundle_config_load(&c, fd, &e) < 0)
+		_exit(4);
+	if (env->role == BUNDLE_ROLE_PIPELOCK)
+		fake_misbehave(&c, &n);
+	bundle_config_free(&c);
+	fake_load(fd);
+	(void)close(fd);
+	generation_in_force = n.generation;
+	(void)io_send_fds(env->news_fd, &n, sizeof(n), NULL, 0, 0);
+}
+
+/* Until fd can be read; -1: for ever. */
+static void fake_wait(const struct bundle_role_env *env, int fd)
+{
+	struct pollfd fds[] = {{.fd = env->news_fd, .events = POLLIN},
+			       {.fd = fd, .events = POLLIN}};
+
+	do {
+		(void)poll(fds, 2, -1);
+		if (fds[0].revents)
+			fake_take_news(env);
+	} while (!fds[1].revents);
+}
+
 int egress_role_main(struct bundle_role_env *env)
 {
 	struct priv_limits limits = {.files = 64};
@@ -75,8 +142,9 @@ int egress_role_main(struct bundle_role_env *env)
 	if (bundle_role_seal(env, &limits, true, PRIV_SECCOMP_DIAL | PRIV_SECCOMP_PASS_FD, &e) < 0)
 		die("%s", e.text);
 	bundle_role_ready(env);
-	while (recv(env->egress_fd, &byte, 1, 0) > 0)
-		;
+	do
+		fake_wait(env, env->egress_fd);
+	while (recv(env->egress_fd, &byte, 1, 0) > 0);
 	return 0;
 }
 
@@ -128,6 +196,10 @@ static char fake_obey(struct bundle_role_env *env, char command)
 	case 'o':
 		(void)open("/etc/passwd", 0);
 		return '+';
+	case 'g':
+		return (char)('0' + generation_in_force);
+	case 'n':
+		return (char)((is_paused ? 'a' : '0') + (char)routes_in_force);
 	case 'x':
 		(void)execl("/bin/true", "true", (char *)NULL);
 		return '-';
@@ -141,6 +213,7 @@ int pipelock_role_main(struct bundle_role_env *env)
 	struct priv_limits limits = {.files = 64};
 	struct err e = ERR_INIT;
 
+	fake_load(env->config_fd);
 	fake_first_steps(env);
 	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT, &e) <
 	    0)
@@ -150,7 +223,7 @@ int pipelock_role_main(struct bundle_role_env *env)
 		char command, answer;
 		int fd;
 
-		(void)io_wait(env->listen_fd, POLLIN, 1000);
+		fake_wait(env, env->listen_fd);
 		fd = accept4(env->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0 && errno == EAGAIN)
 			continue;
@@ -274,11 +347,23 @@ int gitssh_role_main(struct bundle_role_env *env)
 	return 0;
 }
 
+int supervise_role_main(struct bundle_role_env *env)
+{
+	struct priv_limits limits = {.files = 64};
+	struct err e = ERR_INIT;
+
+	if (bundle_role_seal(env, &limits, false, PRIV_SECCOMP_ACCEPT, &e) < 0)
+		die("%s", e.text);
+	bundle_role_ready(env);
+	fake_wait(env, -1);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	static int (*const mains[])(struct bundle_role_env * env) = {
-		record_role_main,   keyd_role_main,   egress_role_main,
-		pipelock_role_main, gitssh_role_main, gitgate_role_main};
+		record_role_main, keyd_role_main,    egress_role_main,	 pipelock_role_main,
+		gitssh_role_main, gitgate_role_main, supervise_role_main};
 	struct bundle_role_env env;
 	struct err e = ERR_INIT;
 	enum bundle_role role;

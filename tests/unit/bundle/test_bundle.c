@@ -32,7 +32,7 @@ static void test_ready_and_stop(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, false);
+	bundle_start(&b, 0);
 	expect_event(&b, "BEGIN CERTIFICATE");
 	roles_of(&b, pids, ROLES);
 	assert_int_equal(command(&b, 'm'), '+');
@@ -56,7 +56,7 @@ static void test_host_goes_away(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, false);
+	bundle_start(&b, 0);
 	expect_event(&b, "\"ready\"");
 	roles_of(&b, pids, ROLES);
 	(void)shutdown(b.control, SHUT_RDWR);
@@ -69,7 +69,7 @@ static void test_init_killed(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, false);
+	bundle_start(&b, 0);
 	expect_event(&b, "\"ready\"");
 	roles_of(&b, pids, ROLES);
 	(void)kill(b.init, SIGKILL);
@@ -83,7 +83,7 @@ static void test_each_role_restarts(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, false);
+	bundle_start(&b, 0);
 	expect_event(&b, "\"ready\"");
 	roles_of(&b, pids, ROLES);
 	for (int r = 0; r < ROLES; r++) {
@@ -108,7 +108,7 @@ static void test_restart_limit(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, false);
+	bundle_start(&b, 0);
 	expect_event(&b, "\"ready\"");
 	for (int i = 0; i < 5; i++) {
 		(void)kill(role_pid(&b, "egress"), SIGKILL);
@@ -127,7 +127,7 @@ static void test_overstepping_role_is_killed(void **state)
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, false);
+	bundle_start(&b, 0);
 	expect_event(&b, "\"ready\"");
 	roles_of(&b, pids, ROLES);
 	(void)command(&b, 'h');
@@ -150,7 +150,7 @@ static void test_filter_kill_is_named(void **state)
 	print_message("skipped: the sanitizers' runtime needs calls that the filters refuse\n");
 	skip();
 #endif
-	bundle_start(&b, false);
+	bundle_start(&b, 0);
 	expect_event(&b, "\"ready\"");
 	assert_int_equal(command(&b, 'o'), '+');
 	(void)command(&b, 'x');
@@ -195,7 +195,7 @@ static bool apart_start(struct bundle *b)
 
 	if (!apart_spawn(b))
 		return false;
-	g = bundle_given(b, false);
+	g = bundle_given(b, 0);
 	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(listener, (struct sockaddr *)&b->address, sizeof(b->address)), 0);
 	assert_int_equal(listen(listener, 1), 0);

@@ -40,21 +40,21 @@ static void test_git_roles(void **state)
 		{"listen", 1u << BUNDLE_ROLE_PIPELOCK | 1u << BUNDLE_ROLE_GITGATE},
 		{"secrets", 1u << BUNDLE_ROLE_KEYD},
 	};
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[GIT_ROLES];
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, true);
+	bundle_start(&b, WITH_GIT);
 	expect_event(&b, "\"ready\"");
-	roles_of(&b, pids, BUNDLE_ROLE_COUNT);
+	roles_of(&b, pids, GIT_ROLES);
 	for (size_t i = 0; i < ARRAY_LEN(expected); i++) {
-		for (unsigned r = 0; r < BUNDLE_ROLE_COUNT; r++)
+		for (unsigned r = 0; r < GIT_ROLES; r++)
 			assert_int_equal(role_has(pids[r], expected[i].name),
 					 (expected[i].roles >> r) & 1);
 	}
 	wait_for_record(&b, "\"heard\"");
 	bundle_stop(&b);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, GIT_ROLES);
 	/* What one wrote to the other over the channel between them. */
 	assert_int_equal(records_with(&b, "\"role\":\"gitssh\",\"verdict\":\"note\""), 6);
 	assert_int_equal(records_with(&b, "\"heard\""), 1);
@@ -65,33 +65,33 @@ static void test_git_roles(void **state)
 /* gitssh asks for a credential: as with pipelock. */
 static void test_git_oversteps(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT];
+	pid_t pids[GIT_ROLES];
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, true);
+	bundle_start(&b, WITH_GIT);
 	expect_event(&b, "\"ready\"");
-	roles_of(&b, pids, BUNDLE_ROLE_COUNT);
+	roles_of(&b, pids, GIT_ROLES);
 	(void)kill(pids[BUNDLE_ROLE_GITSSH], SIGUSR1);
 	expect_event(&b, "\"role\":\"gitssh\"");
 	(void)kill(pids[BUNDLE_ROLE_GITGATE], SIGUSR1);
 	expect_event(&b, "\"role\":\"gitgate\"");
-	roles_of(&b, pids, BUNDLE_ROLE_COUNT);
+	roles_of(&b, pids, GIT_ROLES);
 	bundle_stop(&b);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, GIT_ROLES);
 	assert_int_equal(records_with(&b, "\"keyd-request-refused\""), 2);
 }
 
 /* Killed, whatever it had started is gone before it is there again; the others did not notice. */
 static void test_git_restarts(void **state)
 {
-	pid_t pids[BUNDLE_ROLE_COUNT], child;
+	pid_t pids[GIT_ROLES], child;
 	struct bundle b;
 
 	(void)state;
-	bundle_start(&b, true);
+	bundle_start(&b, WITH_GIT);
 	expect_event(&b, "\"ready\"");
-	roles_of(&b, pids, BUNDLE_ROLE_COUNT);
+	roles_of(&b, pids, GIT_ROLES);
 	child = child_of(pids[BUNDLE_ROLE_GITGATE]);
 	(void)kill(pids[BUNDLE_ROLE_GITGATE], SIGKILL);
 	expect_event(&b, "\"role\":\"gitgate\"");
@@ -100,10 +100,10 @@ static void test_git_restarts(void **state)
 	expect_event(&b, "\"role\":\"gitssh\"");
 	assert_int_equal(command(&b, 'm'), '+');
 	assert_int_equal(role_pid(&b, "pipelock"), pids[BUNDLE_ROLE_PIPELOCK]);
-	roles_of(&b, pids, BUNDLE_ROLE_COUNT);
+	roles_of(&b, pids, GIT_ROLES);
 	child = child_of(pids[BUNDLE_ROLE_GITGATE]);
 	bundle_stop(&b);
-	expect_end(&b, 0, pids, BUNDLE_ROLE_COUNT);
+	expect_end(&b, 0, pids, GIT_ROLES);
 	expect_gone(child);
 }
 

@@ -95,8 +95,10 @@ static int take_over_socket(struct init_fds *f, const struct message *messages, 
 
 static void close_all(struct init_fds *f)
 {
-	int *all[] = {&f->config, &f->secrets,	&f->control, &f->records, &f->rules,  &f->reach,
-		      &f->door,	  &f->pipelock, &f->gitgate, &f->dns_udp, &f->dns_tcp};
+	int *all[] = {&f->config,	  &f->secrets,	     &f->control,     &f->records,
+		      &f->rules,	  &f->reach,	     &f->door,	      &f->pipelock,
+		      &f->gitgate,	  &f->dns_udp,	     &f->dns_tcp,     &f->supervise,
+		      &f->desk_supervise, &f->desk_pipelock, &f->desk_gitgate};
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		close_fd(all[i]);
@@ -114,9 +116,10 @@ static void expect_file(int fd, const char *text)
 
 static void test_all_over_socket(void **state)
 {
-	static const struct message messages[] = {{"rules", 1},	 {"reach", 1},	 {"control", 1},
-						  {"config", 1}, {"records", 1}, {"secrets", 1},
-						  {"end", 0},	 {NULL, 0}};
+	static const struct message messages[] = {
+		{"rules", 1},	       {"reach", 1},   {"control", 1},
+		{"config", 1},	       {"records", 1}, {"secrets", 1},
+		{"desk_supervise", 1}, {"end", 0},     {NULL, 0}};
 	struct init_fds f;
 	struct err e;
 
@@ -130,6 +133,7 @@ static void test_all_over_socket(void **state)
 		expect_file(f.records, "records");
 		expect_file(f.rules, "rules");
 		expect_file(f.reach, "reach");
+		expect_file(f.desk_supervise, "desk_supervise");
 		assert_int_equal(f.pipelock, -1);
 		assert_int_equal(f.dns_udp, -1);
 		assert_int_equal(f.dns_tcp, -1);
@@ -311,25 +315,34 @@ static void expect_socket(int fd, uint16_t port, int type)
 
 static void test_listen(void **state)
 {
-	struct init_fds f = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+	struct git_policy git = {0};
+	struct bundle_config c = {.pinned = "10.209.0.2"};
+	struct init_fds f;
 	struct err e = ERR_INIT;
 
 	(void)state;
+	init_fds_init(&f);
 	/* Where nobody has the address, and where the ports are free. */
 	if (unshare(geteuid() == 0 ? CLONE_NEWNET : CLONE_NEWNET | CLONE_NEWUSER) < 0) {
 		print_message("skipped: no network namespace can be made here\n");
 		skip();
 	}
-	for (int has_git = 0; has_git < 2; has_git++) {
-		if (init_fds_listen(&f, "10.209.0.2", has_git, &e) < 0)
+	for (int with = 0; with < 4; with++) {
+		c.git = with & 1 ? &git : NULL;
+		c.is_supervised = with & 2;
+		if (init_fds_listen(&f, &c, &e) < 0)
 			fail_msg("%s", e.text);
 		expect_socket(f.pipelock, 8888, SOCK_STREAM);
 		expect_socket(f.dns_udp, 53, SOCK_DGRAM);
 		expect_socket(f.dns_tcp, 53, SOCK_STREAM);
-		if (has_git)
+		if (c.git)
 			expect_socket(f.gitgate, 9418, SOCK_STREAM);
 		else
 			assert_int_equal(f.gitgate, -1);
+		if (c.is_supervised)
+			expect_socket(f.supervise, 9100, SOCK_STREAM);
+		else
+			assert_int_equal(f.supervise, -1);
 		close_all(&f);
 	}
 }
@@ -359,10 +372,13 @@ static void test_listen_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-		struct init_fds f = {-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+		struct bundle_config c = {.is_supervised = true};
+		struct init_fds f;
 		struct err e = ERR_INIT;
 
-		if (init_fds_listen(&f, texts[i], true, &e) != -EINVAL || f.pipelock >= 0)
+		init_fds_init(&f);
+		(void)snprintf(c.pinned, sizeof(c.pinned), "%s", texts[i]);
+		if (init_fds_listen(&f, &c, &e) != -EINVAL || f.pipelock >= 0)
 			fail_msg("\"%s\" was taken", texts[i]);
 	}
 }
@@ -373,19 +389,48 @@ static void test_git_belongs_together(void **state)
 	struct git_remote remotes[] = {{.transport = GIT_TRANSPORT_HTTPS},
 				       {.transport = GIT_TRANSPORT_WORKSPACE}};
 	struct git_policy git = {.remotes = remotes, .n_remotes = 1};
-	struct init_fds f = {.gitgate = -1, .door = -1};
+	struct bundle_config without = {0}, with = {.git = &git};
+	struct init_fds f;
 	struct err e = ERR_INIT;
 
 	(void)state;
-	assert_int_equal(init_fds_check_git(&f, NULL, &e), 0);
-	assert_int_equal(init_fds_check_git(&f, &git, &e), -EINVAL);
+	init_fds_init(&f);
+	assert_int_equal(init_fds_check(&f, &without, &e), 0);
+	assert_int_equal(init_fds_check(&f, &with, &e), -EINVAL);
 	f.gitgate = 7;
-	assert_int_equal(init_fds_check_git(&f, &git, &e), 0);
-	assert_int_equal(init_fds_check_git(&f, NULL, &e), -EINVAL);
+	assert_int_equal(init_fds_check(&f, &with, &e), 0);
+	assert_int_equal(init_fds_check(&f, &without, &e), -EINVAL);
 	git.n_remotes = 2;
-	assert_int_equal(init_fds_check_git(&f, &git, &e), -ENOENT);
+	assert_int_equal(init_fds_check(&f, &with, &e), -ENOENT);
 	f.door = 8;
-	assert_int_equal(init_fds_check_git(&f, &git, &e), 0);
+	assert_int_equal(init_fds_check(&f, &with, &e), 0);
+}
+
+/* All of what supervise needs, and none of it without. */
+static void test_supervise_belongs_together(void **state)
+{
+	struct git_policy git = {0};
+	struct bundle_config c = {.is_supervised = true}, without = {0};
+	struct init_fds f;
+	int *const needed[] = {&f.supervise, &f.desk_supervise, &f.desk_pipelock};
+	struct err e = ERR_INIT;
+
+	(void)state;
+	init_fds_init(&f);
+	for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
+		assert_int_equal(init_fds_check(&f, &c, &e), -ENOENT);
+		*needed[i] = 7;
+		assert_int_equal(init_fds_check(&f, &without, &e), -EINVAL);
+	}
+	assert_int_equal(init_fds_check(&f, &c, &e), 0);
+	/* git-gate's desk likewise. */
+	f.desk_gitgate = 8;
+	assert_int_equal(init_fds_check(&f, &c, &e), -EINVAL);
+	c.git = &git;
+	f.gitgate = 9;
+	assert_int_equal(init_fds_check(&f, &c, &e), 0);
+	f.desk_gitgate = -1;
+	assert_int_equal(init_fds_check(&f, &c, &e), -ENOENT);
 }
 
 int main(void)
@@ -399,6 +444,7 @@ int main(void)
 		cmocka_unit_test(test_path),
 		cmocka_unit_test(test_listen_refused),
 		cmocka_unit_test(test_git_belongs_together),
+		cmocka_unit_test(test_supervise_belongs_together),
 		cmocka_unit_test(test_listen),
 	};
 

@@ -19,18 +19,20 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#define ARGS_MAX 10
+
 const char *fake_bundle;
 
 /* One bound route: credential 0 goes to /api/ of bound.example.com and nowhere else. */
 static const char config[] =
-	"{\"version\":1,\"slug\":\"t-1\",\"pinned\":\"10.209.0.2\",\"supervised\":false,"
-	"\"uid_base\":%u,%s\"policy\":{\"version\":1,\"resolve\":[],\"routes\":["
+	"{\"version\":1,\"slug\":\"t-1\",\"pinned\":\"10.209.0.2\",\"supervised\":%s,"
+	"\"paused\":%s,\"uid_base\":%u,%s\"policy\":{\"version\":1,\"resolve\":[],\"routes\":["
 	"{\"host\":\"bound.example.com\",\"ports\":[443],\"methods\":[\"GET\"],"
 	"\"paths\":[\"/api/**\"],\"auth\":{\"scheme\":\"bearer\",\"credential\":0,"
 	"\"header\":\"authorization\",\"placeholder\":\"cbph-0123456789abcdef0123456789abcdef\"},"
 	"\"on_match\":\"block\",\"websocket\":false},"
 	"{\"host\":\"other.example.com\",\"ports\":[443],\"methods\":[\"GET\"],\"paths\":[],"
-	"\"on_match\":\"block\",\"websocket\":false}]}}";
+	"\"on_match\":\"block\",\"websocket\":false}%s]}}";
 
 static int listen_on(struct bundle *b)
 {
@@ -72,18 +74,28 @@ static size_t put_ssh_key(char *out, size_t size)
 	return sizeof(head) + head.length;
 }
 
-struct given bundle_given(struct bundle *b, bool has_git)
+int bundle_config_file(unsigned with, const char *routes, bool is_paused)
 {
-	char text[2048], secrets[1024];
+	char text[4096];
+	struct err e = ERR_INIT;
+	int n = snprintf(text, sizeof(text), config, with & WITH_SUPERVISE ? "true" : "false",
+			 is_paused ? "true" : "false", geteuid() == 0 ? 61900u : 0u,
+			 with & WITH_GIT ? git_config : "", routes);
+
+	assert_true(n > 0 && (size_t)n < sizeof(text));
+	return io_memfd_sealed("config", str_of(text), &e);
+}
+
+struct given bundle_given(struct bundle *b, unsigned with)
+{
+	char secrets[1024];
 	struct bundle_secret_head head = {1 /* SCAN_KIND_SECRET */, 0, 0, 24};
 	size_t n = sizeof(head) + 24;
 	struct err e = ERR_INIT;
 	struct given g;
 	int pair[2];
 
-	(void)snprintf(text, sizeof(text), config, geteuid() == 0 ? 61900u : 0u,
-		       has_git ? git_config : "");
-	g.config = io_memfd_sealed("config", str_of(text), &e);
+	g.config = bundle_config_file(with, "", false);
 	memcpy(secrets, &head, sizeof(head));
 	memcpy(secrets + sizeof(head), "s3cr3t-value-of-the-test", 24);
 	n += put_ssh_key(secrets + n, sizeof(secrets) - n);
@@ -105,26 +117,54 @@ void given_close(struct given *g)
 	close(g->control);
 }
 
-void bundle_start(struct bundle *b, bool has_git)
+/* The listening sockets are one for all: pipelock's stand-in takes the commands. The desks lead
+ * nowhere. */
+static size_t put_arguments(char args[][32], const struct bundle *b, const struct given *g,
+			    unsigned with)
 {
-	struct given g = bundle_given(b, has_git);
-	char args[6][32];
+	const struct {
+		const char *name;
+		int fd;
+		unsigned with;
+	} all[] = {
+		{"config", g->config, 0},
+		{"secrets", g->secrets, 0},
+		{"control", g->control, 0},
+		{"records", g->records, 0},
+		{"pipelock", b->listen_fd, 0},
+		{"gitgate", b->listen_fd, WITH_GIT},
+		{"supervise", b->listen_fd, WITH_SUPERVISE},
+		{"desk_supervise", g->records, WITH_SUPERVISE},
+		{"desk_pipelock", g->records, WITH_SUPERVISE},
+		{"desk_gitgate", g->records, WITH_SUPERVISE | WITH_GIT},
+	};
+	size_t n = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		if ((all[i].with & with) == all[i].with)
+			(void)snprintf(args[n++], 32, "%s=%d", all[i].name, all[i].fd);
+	}
+	return n;
+}
+
+void bundle_start(struct bundle *b, unsigned with)
+{
+	struct given g = bundle_given(b, with);
+	char args[ARGS_MAX][32], *argv[ARGS_MAX + 3] = {NULL};
+	size_t n;
 
 	b->listen_fd = listen_on(b);
-	(void)snprintf(args[0], 32, "config=%d", g.config);
-	(void)snprintf(args[1], 32, "secrets=%d", g.secrets);
-	(void)snprintf(args[2], 32, "control=%d", g.control);
-	(void)snprintf(args[3], 32, "records=%d", g.records);
-	(void)snprintf(args[4], 32, "pipelock=%d", b->listen_fd);
-	/* One socket for both: pipelock's stand-in takes the commands. */
-	(void)snprintf(args[5], 32, "gitgate=%d", b->listen_fd);
+	n = put_arguments(args, b, &g, with);
+	argv[0] = (char *)(uintptr_t)fake_bundle;
+	argv[1] = (char *)(uintptr_t) "init";
+	for (size_t i = 0; i < n; i++)
+		argv[i + 2] = args[i];
 	b->init = fork();
 	if (b->init == 0) {
 		close(b->control);
 		(void)fcntl(g.config, F_SETFD, 0);
 		(void)fcntl(g.secrets, F_SETFD, 0);
-		(void)execl(fake_bundle, fake_bundle, "init", args[0], args[1], args[2], args[3],
-			    args[4], has_git ? args[5] : NULL, (char *)NULL);
+		(void)execv(fake_bundle, argv);
 		_exit(127);
 	}
 	given_close(&g);

@@ -12,7 +12,8 @@
 #include <sys/types.h>
 #include <sys/un.h>
 
-#define ROLES 4 /* of a bottle without git: the first ones */
+#define ROLES	  4 /* of a bottle without git: the first ones */
+#define GIT_ROLES 6 /* with git and an ssh remote */
 
 struct bundle {
 	pid_t init;
@@ -24,14 +25,20 @@ struct bundle {
 /* The executable that plays the bundle; main() says which. */
 extern const char *fake_bundle;
 
+/* What the bottle has besides. */
+enum { WITH_GIT = 1, WITH_SUPERVISE = 2 };
+
 /* What init needs to be given. */
 struct given {
 	int config, secrets, records, control;
 };
 
-struct given bundle_given(struct bundle *b, bool has_git);
+/* A configuration with these routes behind the world's own two: each as in JSON, with a comma
+ * before it. */
+int bundle_config_file(unsigned with, const char *routes, bool is_paused);
+struct given bundle_given(struct bundle *b, unsigned with);
 void given_close(struct given *g);
-void bundle_start(struct bundle *b, bool has_git);
+void bundle_start(struct bundle *b, unsigned with);
 /* Asks it to stop. */
 void bundle_stop(struct bundle *b);
 /* The next control message that contains text. No role may fail meanwhile. */

@@ -115,6 +115,21 @@ static void test_changes_of_a_route(void **s)
 	assert_string_equal(text, "+ a.example GET with env:U; - a.example GET with a credential");
 }
 
+/* What was granted is no change; a route that takes its place is one. */
+static void test_changes_and_grants(void **s)
+{
+	struct policy_route was = route("b.example", GET);
+	char text[CHANGES_BYTES];
+
+	(void)s;
+	was.grant = 7;
+	compare(was, route(NULL, GET), NULL, NULL, text);
+	assert_string_equal(text, "+ a.example GET");
+	was.host = a_example();
+	compare(was, route(NULL, GET), NULL, NULL, text);
+	assert_string_equal(text, "+ a.example GET");
+}
+
 static void test_changes_around_routes(void **s)
 {
 	char *was_expose[] = {(char *)(uintptr_t) "/a", (char *)(uintptr_t) "/b"};
@@ -250,6 +265,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_changes_of_a_route),
+		cmocka_unit_test(test_changes_and_grants),
 		cmocka_unit_test(test_changes_around_routes),
 		cmocka_unit_test(test_changes_of_a_remote),
 		cmocka_unit_test(test_changes_around_remotes),

@@ -29,10 +29,7 @@ static void test_refused(void **state)
 		{ROUTE("      dlp: {onmatch: block}\n"), 5, 13, "did you mean \"on_match\"?"},
 		/* of the design, but not served yet */
 		{"skills: []\n", 2, 9, "not supported yet"},
-		{"supervise: true\n", 2, 12, "not supported yet"},
-		{"supervise: maybe\n", 2, 12, "true or false"},
 		{ROUTE("      websocket: true\n"), 5, 18, "not supported yet"},
-		{ROUTE("      dlp: {on_match: supervise}\n"), 5, 23, "not supported yet"},
 		/* shapes */
 		{"egress: []\n", 2, 9, "egress must be \"key: value\" lines, not a list"},
 		{"egress: {routes: {}}\n", 2, 18, "routes must be a list, not a mapping"},
@@ -43,6 +40,14 @@ static void test_refused(void **state)
 		{"provider: ''\n", 2, 11, "must not be empty"},
 		{"canary: yes\n", 2, 9, "true or false"},
 		{"canary: 'true'\n", 2, 9, "true or false"},
+		/* supervise */
+		{"supervise: maybe\n", 2, 12, "true or false"},
+		{"supervise: []\n", 2, 12, "true or false"},
+		{"supervise: {on_canary: explode}\n", 2, 24, "known are record, pause, stop"},
+		{"supervise: {notify: ' '}\n", 2, 21, "1 to 4096 characters"},
+		{"supervise: {notify: \"a\\tb\"}\n", 2, 21, "without controls"},
+		{"supervise: {notfy: a}\n", 2, 13, "did you mean \"notify\"?"},
+		{ROUTE("      dlp: {on_match: supervise}\n"), 4, 1, "needs \"supervise: true\""},
 		/* choices */
 		{"provider: cluade\n", 2, 11, "did you mean \"claude\"?"},
 		{"provider: emacs\n", 2, 11, "known are claude, codex, shell"},
@@ -309,6 +314,39 @@ static void test_all_keys_and_extends(void **state)
 	assert_non_null(strstr(b.sources[0], "/base.md"));
 }
 
+static void expect_supervise(const char *head, bool is_on, enum plan_on_canary on_canary,
+			     const char *notify)
+{
+	_cleanup_(manifest_bottle_free) struct manifest_bottle b;
+
+	home_bottle(&home, "b", head);
+	home_load(&b, "b");
+	assert_int_equal(b.supervise.is_on, is_on);
+	assert_int_equal(b.supervise.on_canary, on_canary);
+	if (notify)
+		assert_string_equal(b.supervise.notify, notify);
+	else
+		assert_null(b.supervise.notify);
+}
+
+static void test_supervise(void **state)
+{
+	(void)state;
+	expect_supervise("", false, PLAN_CANARY_RECORD, NULL);
+	expect_supervise("supervise: false\n", false, PLAN_CANARY_RECORD, NULL);
+	expect_supervise("supervise: true\n", true, PLAN_CANARY_PAUSE, NULL);
+	expect_supervise("supervise: {}\n", true, PLAN_CANARY_PAUSE, NULL);
+	expect_supervise("supervise: {on_canary: stop, notify: ' notify-send \"$1\" '}\n", true,
+			 PLAN_CANARY_STOP, "notify-send \"$1\"");
+	/* All of it over all of the base's, whose route for a human then has one. */
+	home_bottle(&home, "base",
+		    "supervise: {on_canary: stop, notify: x}\n"
+		    "egress: {routes: [{host: a.example, dlp: {on_match: supervise}}]}\n");
+	expect_supervise("extends: base\n", true, PLAN_CANARY_STOP, "x");
+	expect_supervise("extends: base\nsupervise: {on_canary: record}\n", true,
+			 PLAN_CANARY_RECORD, NULL);
+}
+
 /* What is absent allows nothing. */
 static void test_empty(void **state)
 {
@@ -558,6 +596,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_secret_is_not_echoed),
 		cmocka_unit_test(test_all_keys_and_extends),
+		cmocka_unit_test(test_supervise),
 		cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_same_credential_may_overlap),
 		cmocka_unit_test(test_extends_limits),

@@ -191,6 +191,31 @@ static void test_commands(void **state)
 	check_command("shell", "bottle: b\n", "rm -rf /", "rm -rf /", true, "[/bin/bash] [-l]");
 }
 
+/* Who may ask is told where, beside whatever else the agent's file names. */
+static void test_supervised_command(void **state)
+{
+	_cleanup_(plan_free) struct plan p = {0}, q = {0}, r = {0};
+	struct plan_options o = options_for("a");
+	char *command[] = {(char *)"claude", NULL};
+
+	(void)state;
+	home_bottle(&home, "b", "supervise: true\n");
+	home_agent(home.path, "a", "bottle: b\n", "");
+	home_plan(&p, &o);
+	assert_int_equal(p.n_command, 3);
+	assert_string_equal(p.command[1], "--allowedTools=mcp__claude-bottle");
+	assert_string_equal(p.command[2], "--mcp-config=/etc/claude-bottle/mcp.json");
+	assert_false(p.is_command_given);
+	home_agent(home.path, "a", "bottle: b\ntools: [Read]\n", "");
+	home_plan(&q, &o);
+	assert_string_equal(q.command[1], "--allowedTools=Read,mcp__claude-bottle");
+	/* A command of the user's own is left alone. */
+	o.command = command;
+	home_plan(&r, &o);
+	assert_int_equal(r.n_command, 1);
+	assert_true(r.is_command_given);
+}
+
 static void test_own_command_and_slug(void **state)
 {
 	_cleanup_(plan_free) struct plan p = {0};
@@ -262,6 +287,7 @@ static void test_prints(void **state)
 	(void)state;
 	home_bottle(&home, "b",
 		    "env: {A: \"x\\e[31m\\u202ey\"}\nexpose: [~/src]\n"
+		    "supervise: {on_canary: stop, notify: say}\n"
 		    "egress:\n  resolve: {x.example: 127.0.0.1:8443}\n  routes:\n"
 		    "    - {host: x.example, auth: {scheme: bearer, env: K, token_ref: "
 		    "'command:pass show k'}}\n");
@@ -277,6 +303,9 @@ static void test_prints(void **state)
 	assert_null(strstr(buf_str(&text).p, p.canary));
 	assert_non_null(strstr(buf_str(&text).p, "command:pass show k"));
 	assert_non_null(strstr(buf_str(&text).p, "x.example is 127.0.0.1:8443"));
+	assert_non_null(strstr(buf_str(&text).p, "is stopped, and the bottle is stopped\n"));
+	assert_non_null(strstr(buf_str(&text).p, "Supervised: "));
+	assert_non_null(strstr(buf_str(&text).p, "request runs on this host: say\n"));
 	assert_int_equal(plan_print_json(&p, &json), 0);
 	root = json_loadb(buf_str(&json).p, buf_len(&json), JSON_REJECT_DUPLICATES, NULL);
 	assert_non_null(root);
@@ -285,6 +314,10 @@ static void test_prints(void **state)
 	assert_true(json_is_null(json_object_get(root, "image")));
 	assert_string_equal(json_string_value(json_object_get(root, "agent_file")), p.agent_file);
 	assert_non_null(strstr(p.agent_file, "/home/.claude-bottle/agents/a.md"));
+	assert_true(json_is_true(json_object_get(root, "supervised")));
+	assert_string_equal(json_string_value(json_object_get(root, "on_canary")), "stop");
+	assert_string_equal(json_string_value(json_object_get(root, "notify")), "say");
+	assert_non_null(strstr(p.manifest_file, "/home/.claude-bottle/bottles/b.md"));
 	policy_text = json_dumps(json_object_get(root, "policy"), 0);
 	assert_int_equal(policy_from_json(&policy, str_of(policy_text), NULL), 0);
 	assert_int_equal(policy.n_routes, 1);
@@ -485,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_credential_errors),
 		cmocka_unit_test(test_too_many_credentials),
 		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_supervised_command),
 		cmocka_unit_test(test_own_command_and_slug),
 		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_prints),

@@ -456,6 +456,50 @@ static void test_names(void **state)
 	assert_int_equal(policy_user_check(STR_LIT("a:b"), NULL), -EINVAL);
 }
 
+/* Which of several routes wins, whatever stands in front: a credential, then what stands, then what
+ * costs a grant; of equals the first. Against a search that says it in so many words. */
+static void test_which_route_wins(void **state)
+{
+	static char host[] = "a.example", wild[] = "*.example", header[] = "authorization";
+	enum kind { AUTH, STANDING, ONCE, KINDS };
+	struct policy_route r[5];
+	unsigned seed = 7;
+
+	(void)state;
+	for (unsigned round = 0; round < 3000; round++) {
+		struct policy p = {.routes = r, .n_routes = 1 + (size_t)rand_r(&seed) % 5};
+		enum kind kinds[5], best = KINDS;
+		const struct policy_route *want = NULL;
+		struct policy_decision d;
+
+		for (size_t i = 0; i < p.n_routes; i++) {
+			kinds[i] = (enum kind)(rand_r(&seed) % KINDS);
+			r[i] = (struct policy_route){
+				.host = rand_r(&seed) % 2 ? host : wild,
+				.ports = {443},
+				.n_ports = 1,
+				.methods = METHODS_READ,
+				.grant = kinds[i] == ONCE || rand_r(&seed) % 2,
+				.is_once = kinds[i] == ONCE,
+				.auth = {.scheme = kinds[i] == AUTH ? POLICY_AUTH_BEARER
+								    : POLICY_AUTH_NONE,
+					 .header = header},
+			};
+		}
+		for (size_t i = 0; i < p.n_routes; i++) {
+			if (kinds[i] < best) {
+				best = kinds[i];
+				want = &r[i];
+			}
+		}
+		policy_index_make(&p);
+		d = policy_decide(&p, str_of(host), 443, POLICY_METHOD_GET, STR_LIT("/"));
+		assert_int_equal(d.reason, POLICY_OK);
+		assert_ptr_equal(d.route, want);
+		policy_index_free(&p);
+	}
+}
+
 /* The index gives the same routes in the same order as looking at all of them. */
 static void test_index(void **state)
 {
@@ -533,17 +577,12 @@ static void test_index_many_chains(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_host_canonical),
-		cmocka_unit_test(test_host_lengths),
-		cmocka_unit_test(test_host_pattern),
-		cmocka_unit_test(test_path_canonical),
-		cmocka_unit_test(test_decide),
-		cmocka_unit_test(test_decide_authority),
-		cmocka_unit_test(test_path_pattern),
-		cmocka_unit_test(test_address),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_index),
-		cmocka_unit_test(test_index_many_chains),
+		cmocka_unit_test(test_host_canonical), cmocka_unit_test(test_host_lengths),
+		cmocka_unit_test(test_host_pattern),   cmocka_unit_test(test_path_canonical),
+		cmocka_unit_test(test_decide),	       cmocka_unit_test(test_decide_authority),
+		cmocka_unit_test(test_path_pattern),   cmocka_unit_test(test_address),
+		cmocka_unit_test(test_names),	       cmocka_unit_test(test_which_route_wins),
+		cmocka_unit_test(test_index),	       cmocka_unit_test(test_index_many_chains),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,10 @@
 #define ROUTE                                                                                      \
 	"{\"host\":\"a.example\",\"ports\":[443],\"methods\":[\"GET\"],\"paths\":[]," ROUTE_TAIL "}"
 #define POLICY_OF(routes) "{\"version\":1,\"routes\":[" routes "],\"resolve\":[]}"
-#define PLACEHOLDER	  "cbph-abcdefghijklmnopqrstuvwxyz234567"
+#define GRANT(number, rest)                                                                        \
+	"{\"host\":\"g.example\",\"ports\":[443],\"methods\":[\"GET\"],\"paths\":[]," ROUTE_TAIL   \
+	",\"grant\":" number rest "}"
+#define PLACEHOLDER "cbph-abcdefghijklmnopqrstuvwxyz234567"
 
 static const char full[] =
 	"{\"version\":1,\"routes\":["
@@ -25,11 +28,13 @@ static const char full[] =
 	"\"on_match\":\"redact\",\"websocket\":true,\"origin_line\":12,"
 	"\"origin_file\":\"/home/me/b.md\"},"
 	"{\"host\":\"*.wild.example\",\"ports\":[443],\"methods\":[\"GET\"],\"paths\":[]"
-	"," ROUTE_TAIL "}],"
-	"\"resolve\":[{\"host\":\"api.example\",\"address\":\"127.0.0.1:8443\"},"
-	"{\"host\":\"b.example\",\"address\":\"::1\"}],"
-	"\"dns\":[\"127.0.0.1:5353\",\"::1\"],"
-	"\"ca_pem\":\"-----BEGIN\\u000a\"}";
+	"," ROUTE_TAIL "}," GRANT("9007199254740993", ",\"once\":false") "," GRANT(
+		"1", ",\"once\":true") "],"
+				       "\"resolve\":[{\"host\":\"api.example\",\"address\":\"127.0."
+				       "0.1:8443\"},"
+				       "{\"host\":\"b.example\",\"address\":\"::1\"}],"
+				       "\"dns\":[\"127.0.0.1:5353\",\"::1\"],"
+				       "\"ca_pem\":\"-----BEGIN\\u000a\"}";
 
 static void test_round_trip(void **state)
 {
@@ -41,7 +46,10 @@ static void test_round_trip(void **state)
 	buf_init(&out, POLICY_JSON_MAX_BYTES);
 	if (policy_from_json(&p, str_of(full), &e) < 0)
 		fail_msg("%s", e.text);
-	assert_int_equal(p.n_routes, 2);
+	assert_int_equal(p.n_routes, 4);
+	assert_int_equal(p.routes[1].grant, 0);
+	assert_true(p.routes[2].grant == UINT64_C(9007199254740993) && !p.routes[2].is_once);
+	assert_true(p.routes[3].grant == 1 && p.routes[3].is_once);
 	assert_int_equal(p.routes[0].auth.credential, 3);
 	assert_int_equal(p.routes[0].origin_line, 12);
 	assert_int_equal(p.n_resolve, 2);
@@ -153,6 +161,21 @@ static void test_refused(void **state)
 		 "not an address"},
 		{"{\"version\":1,\"routes\":[],\"resolve\":[{\"host\":\"a.example\"}]}",
 		 "\"address\""},
+		{POLICY_OF(GRANT("0", ",\"once\":true")), "from 1"},
+		{POLICY_OF(GRANT("-1", ",\"once\":true")), "\"grant\""},
+		{POLICY_OF(GRANT("\"1\"", ",\"once\":true")), "\"grant\""},
+		{POLICY_OF(GRANT("1.5", ",\"once\":true")), "\"grant\""},
+		{POLICY_OF(GRANT("9223372036854775808", ",\"once\":true")), "not JSON"},
+		{POLICY_OF(GRANT("1", "")), "\"once\""},
+		{POLICY_OF(GRANT("1", ",\"once\":1")), "\"once\""},
+		{POLICY_OF("{\"host\":\"a.example\",\"ports\":[443],\"methods\":[\"GET\"],"
+			   "\"paths\":[],\"once\":true," ROUTE_TAIL "}"),
+		 "belongs to a grant"},
+		{POLICY_OF(GRANT("1", ",\"once\":true,\"auth\":{\"scheme\":\"bearer\","
+				      "\"credential\":0,\"header\":\"authorization\","
+				      "\"placeholder\":\"" PLACEHOLDER "\"}")),
+		 "no credential"},
+		{POLICY_OF(ROUTE "," GRANT("1", ",\"once\":true") "," ROUTE), "behind a grant"},
 		{"[[[[[[[[[[]]]]]]]]]]", "nested deeper"},
 	};
 	static const char *const auths[] = {
@@ -259,12 +282,79 @@ static void test_caps(void **state)
 			 -EFBIG);
 }
 
+static bool may_follow(const char *a, const char *b)
+{
+	_cleanup_(policy_free) struct policy one = {0};
+	_cleanup_(policy_free) struct policy other = {0};
+
+	assert_int_equal(policy_from_json(&one, str_of(a), NULL), 0);
+	assert_int_equal(policy_from_json(&other, str_of(b), NULL), 0);
+	return policy_differs_only_in_grants(&one, &other);
+}
+
+#define G1 GRANT("1", ",\"once\":true")
+#define G2 GRANT("2", ",\"once\":false")
+
+static void test_differs_only_in_grants(void **state)
+{
+	_cleanup_(policy_free) struct policy p = {0};
+
+	(void)state;
+	assert_true(may_follow(POLICY_OF(""), POLICY_OF("")));
+	assert_true(may_follow(POLICY_OF(ROUTE), POLICY_OF(ROUTE "," G1 "," G2)));
+	assert_true(may_follow(POLICY_OF(ROUTE "," G1 "," G2), POLICY_OF(ROUTE "," G2)));
+	assert_true(may_follow(POLICY_OF(G1), POLICY_OF("")));
+	assert_true(may_follow(full, full));
+	assert_false(may_follow(POLICY_OF(ROUTE), POLICY_OF("")));
+	assert_false(may_follow(POLICY_OF(""), POLICY_OF(ROUTE "," G1)));
+	assert_false(may_follow(POLICY_OF(ROUTE), POLICY_OF(ROUTE "," ROUTE)));
+	/* A grant in memory that stands in front. */
+	assert_int_equal(policy_from_json(&p, str_of(POLICY_OF(ROUTE "," ROUTE)), NULL), 0);
+	p.routes[0].grant = 1;
+	assert_false(policy_differs_only_in_grants(&p, &p));
+}
+
+/* Each value of everything but the grants counts: any one byte of the manifest's part that was
+ * changed and still is a policy is another one. */
+static void test_any_other_difference(void **state)
+{
+	static const char bytes[] = "ab19./*-";
+	_cleanup_(policy_free) struct policy as_is = {0};
+	size_t end = (size_t)(strstr(full, "\"g.example") - full), found = 0;
+
+	(void)state;
+	assert_int_equal(policy_from_json(&as_is, str_of(full), NULL), 0);
+	for (size_t at = 0; at < strlen(full); at++) {
+		_cleanup_free_ char *copy = mem_strdup(full);
+
+		/* The grants' own part. */
+		if (at >= end && at < (size_t)(strstr(full, "\"resolve") - full))
+			continue;
+		for (size_t k = 0; k < sizeof(bytes) - 1; k++) {
+			struct policy p;
+
+			copy[at] = bytes[k];
+			if (bytes[k] == full[at] || policy_from_json(&p, str_of(copy), NULL) < 0)
+				continue;
+			found++;
+			if (policy_differs_only_in_grants(&as_is, &p))
+				fail_msg("%s", copy);
+			policy_free(&p);
+		}
+	}
+	assert_true(found > 300);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_out_cap),
-		cmocka_unit_test(test_refused),	   cmocka_unit_test(test_mutations),
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_out_cap),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_mutations),
 		cmocka_unit_test(test_caps),
+		cmocka_unit_test(test_differs_only_in_grants),
+		cmocka_unit_test(test_any_other_difference),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

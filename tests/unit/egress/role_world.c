@@ -95,9 +95,10 @@ static int put_git(struct world *w, struct buf *out, struct err *e)
 	return git_policy_to_json(&w->git, out, e);
 }
 
-static int make_config(struct world *w)
+static int make_config(struct world *w, const struct policy_route *grants, size_t n_grants,
+		       bool is_paused)
 {
-	struct policy_route routes[] = {
+	struct policy_route routes[8] = {
 		{.host = (char *)"bound.test",
 		 .ports = {443},
 		 .n_ports = 1,
@@ -114,7 +115,7 @@ static int make_config(struct world *w)
 				.sin_port = htons(w->up.port),
 				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct policy p = {.routes = routes,
-			   .n_routes = ARRAY_LEN(routes),
+			   .n_routes = 2 + n_grants,
 			   .resolve = w->resolve,
 			   .n_resolve = 2,
 			   .dns = &w->dns.address,
@@ -124,6 +125,9 @@ static int make_config(struct world *w)
 	struct buf out;
 	int fd;
 
+	assert_true(p.n_routes <= ARRAY_LEN(routes));
+	if (n_grants > 0)
+		memcpy(routes + 2, grants, n_grants * sizeof(*grants));
 	w->resolve[0].host = (char *)"bound.test";
 	memcpy(&w->resolve[0].address, &a, sizeof(a));
 	a.sin_port = 0; /* the remote's */
@@ -133,8 +137,9 @@ static int make_config(struct world *w)
 	buf_init(&out, 1u << 20);
 	if (buf_printf(&out,
 		       "{\"version\":1,\"slug\":\"test\",\"pinned\":\"10.209.0.2\","
-		       "%s\"supervised\":false,\"uid_base\":0,\"policy\":",
-		       w->is_apart ? "\"inside\":[\"44.1.1.9\"]," : "") < 0 ||
+		       "%s\"supervised\":false,\"paused\":%s,\"uid_base\":0,\"policy\":",
+		       w->is_apart ? "\"inside\":[\"44.1.1.9\"]," : "",
+		       is_paused ? "true" : "false") < 0 ||
 	    policy_to_json(&p, &out, &e) < 0 ||
 	    buf_printf(&out, ",\"git_folder\":\"/nowhere\",\"git\":") < 0 ||
 	    put_git(w, &out, &e) < 0 || buf_printf(&out, "}") < 0)
@@ -151,7 +156,7 @@ int world_role_life(char **fds)
 	struct bundle_role_env env;
 	struct ifreq up = {.ifr_name = "lo", .ifr_flags = IFF_UP};
 
-	if (strcmp(fds[9], "apart") == 0 &&
+	if (strcmp(fds[10], "apart") == 0 &&
 	    (unshare(geteuid() == 0 ? CLONE_NEWNET : CLONE_NEWNET | CLONE_NEWUSER) < 0 ||
 	     ioctl(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), SIOCSIFFLAGS, &up) < 0))
 		return ROLE_SKIPPED;
@@ -166,14 +171,16 @@ int world_role_life(char **fds)
 	env.reach_fd = (int)strtol(fds[5], NULL, 10);
 	env.git_egress_fd = (int)strtol(fds[6], NULL, 10);
 	env.dial_fd = (int)strtol(fds[7], NULL, 10);
-	env.life = (unsigned)strtoul(fds[8], NULL, 10);
+	env.news_fd = (int)strtol(fds[8], NULL, 10);
+	env.life = (unsigned)strtoul(fds[9], NULL, 10);
 	return egress_role_main(&env);
 }
 
 bool world_start_role(struct world *w, const char *where)
 {
-	int fds[] = {w->config_fd,     w->ready_fds[1], w->record_fds[1], w->keyd_fds[1],
-		     w->egress_fds[1], w->reach_fd,	w->git_fds[1],	  w->dial_fds[1]};
+	int fds[] = {w->config_fd,   w->ready_fds[1],  w->record_fds[1],
+		     w->keyd_fds[1], w->egress_fds[1], w->reach_fd,
+		     w->git_fds[1],  w->dial_fds[1],   w->news_fds[1]};
 	char text[ARRAY_LEN(fds)][16], life[16];
 	char *argv[ARRAY_LEN(fds) + 5] = {(char *)"test_egress_role", (char *)"role"};
 	char byte;
@@ -194,6 +201,7 @@ bool world_start_role(struct world *w, const char *where)
 		_exit(127);
 	}
 	close_fd(&w->ready_fds[1]);
+	close_fd(&w->news_fds[1]);
 	return read(w->ready_fds[0], &byte, 1) == 1;
 }
 
@@ -215,11 +223,12 @@ struct world *world_make(bool is_apart)
 
 	w->is_apart = is_apart;
 	w->reach_fd = -1;
-	upstream_start(&w->up, "bound.test");
+	upstream_start(&w->up, "bound.test,DNS:ssh.test");
 	dns_stub_start(&w->dns);
 	listen_for_ssh(w);
-	w->config_fd = make_config(w);
+	w->config_fd = make_config(w, NULL, 0, false);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, w->git_fds) < 0 ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, w->news_fds) < 0 ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, w->dial_fds) < 0)
 		abort();
 	if (w->config_fd < 0 ||
@@ -261,6 +270,7 @@ int world_teardown(void **state)
 		close_fd(&w->record_fds[i]);
 		close_fd(&w->git_fds[i]);
 		close_fd(&w->dial_fds[i]);
+		close_fd(&w->news_fds[i]);
 	}
 	close_fd(&w->ready_fds[0]);
 	close_fd(&w->config_fd);
@@ -269,6 +279,42 @@ int world_teardown(void **state)
 	dns_stub_stop(&w->dns);
 	free(w);
 	return 0;
+}
+
+bool world_renew(struct world *w, const struct policy_route *grants, size_t n, bool is_paused)
+{
+	_cleanup_close_ int fd = make_config(w, grants, n, is_paused);
+	struct news news = {.generation = ++w->generation}, answer = {0};
+
+	assert_int_equal(io_send_fds(w->news_fds[0], &news, sizeof(news), &fd, 1, 0), sizeof(news));
+	assert_int_equal(io_wait(w->news_fds[0], POLLIN, 10000), 1);
+	return recv(w->news_fds[0], &answer, sizeof(answer), 0) == (ssize_t)sizeof(answer) &&
+	       answer.generation == news.generation;
+}
+
+bool world_dial(struct world *w, const void *q, size_t n, struct git_dial_reply *reply, int *fd,
+		int *asker)
+{
+	_cleanup_close_ int ours = -1, theirs = -1;
+	size_t n_fds = 1;
+	ssize_t got;
+	int pair[2];
+
+	*fd = -1;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	ours = pair[0];
+	theirs = pair[1];
+	assert_int_equal(io_send_fds(w->dial_fds[0], q, n, &theirs, 1, 0), (ssize_t)n);
+	close_fd(&theirs);
+	assert_int_equal(io_wait(ours, POLLIN, 10000), 1);
+	got = io_recv_fds(ours, reply, sizeof(*reply), fd, &n_fds, MSG_DONTWAIT);
+	if (got == 0)
+		return false;
+	assert_int_equal(got, (ssize_t)sizeof(*reply));
+	assert_int_equal(n_fds, reply->status == 0);
+	if (asker)
+		*asker = take_fd(&ours);
+	return true;
 }
 
 unsigned world_ask_over(int channel, const char *request, char *answer, size_t size)

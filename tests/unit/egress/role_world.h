@@ -7,6 +7,7 @@
 
 #include "backend/keeper_int.h"
 #include "bundle/bundle.h"
+#include "bundle/news.h"
 #include "bundle/git_stream.h"
 #include "bundle/reach.h"
 #include "keyd/keyd_proto.h"
@@ -35,6 +36,7 @@
 #define GIT_PLACEHOLDER "cbph-git0123456789abcdefghij"
 #define GIT_CREDENTIAL	"bWU6c2stcmVhbC00ZjlhOGI3YzZkNWU0ZjNhMmIxYw==" /* me:UPSTREAM_CREDENTIAL */
 #define HOST_KEY	"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+#define WORLD_ROLE_ARGC 13 /* of the role's process */
 #define ROLE_SKIPPED	77 /* no network namespace can be made here */
 
 struct world {
@@ -43,7 +45,9 @@ struct world {
 	pthread_t keyd;
 	int keyd_fds[2], record_fds[2], egress_fds[2], ready_fds[2];
 	int git_fds[2], dial_fds[2]; /* git-gate's and gitssh's channels */
-	int ssh_fd;		     /* listens, where the ssh remote is */
+	int news_fds[2];
+	uint64_t generation;
+	int ssh_fd; /* listens, where the ssh remote is */
 	uint16_t ssh_port;
 	int config_fd;
 	pid_t pid;
@@ -71,6 +75,12 @@ int world_role_life(char **fds);
 /* Of a world that is not apart, with its role; and of any. */
 int world_setup(void **state);
 int world_teardown(void **state);
+/* A configuration with these grants as news. False: it is not answered, and the role has ended. */
+bool world_renew(struct world *w, const struct policy_route *grants, size_t n, bool is_paused);
+/* Asks for a connection as gitssh does. False: no answer but an end. The socket, or -1, in fd; the
+ * asker's end in *asker, or closed where that is NULL. */
+bool world_dial(struct world *w, const void *q, size_t n, struct git_dial_reply *reply, int *fd,
+		int *asker);
 /* One exchange over a connection of its own, for the agent, or over this channel; the status. */
 unsigned world_ask(struct world *w, const char *request, char *answer, size_t size);
 unsigned world_ask_over(int channel, const char *request, char *answer, size_t size);

@@ -41,6 +41,7 @@ struct world {
 	struct dns_stub dns;
 	struct upstream tls, plain;
 	struct policy policy;
+	struct policy_shared shared;
 	struct policy_route routes[ROUTE_COUNT];
 	struct policy_resolve resolve[7];
 	struct loop *loop;
@@ -133,7 +134,8 @@ static int setup(void **state)
 	w->loop = loop_new(&e);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, w->record_fds) < 0)
 		return -1;
-	config.policy = &w->policy;
+	w->shared = (struct policy_shared){.policy = &w->policy, .n_users = 1};
+	config.policy = &w->shared;
 	config.servers = &w->dns.address;
 	config.record_fd = w->record_fds[0];
 	if (!w->loop || egress_new(&w->egress, w->loop, &config, &e) < 0) {

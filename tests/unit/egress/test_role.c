@@ -118,30 +118,6 @@ static void test_git_way(void **state)
 	assert_int_equal(waitpid(w->pid, NULL, WNOHANG), 0);
 }
 
-/* False: no answer but an end. The socket, or -1, in fd. */
-static bool ask_to_dial(struct world *w, const void *q, size_t n, struct git_dial_reply *reply,
-			int *fd)
-{
-	_cleanup_close_ int ours = -1, theirs = -1;
-	size_t n_fds = 1;
-	ssize_t got;
-	int pair[2];
-
-	*fd = -1;
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	ours = pair[0];
-	theirs = pair[1];
-	assert_int_equal(io_send_fds(w->dial_fds[0], q, n, &theirs, 1, 0), (ssize_t)n);
-	close_fd(&theirs);
-	assert_int_equal(io_wait(ours, POLLIN, 10000), 1);
-	got = io_recv_fds(ours, reply, sizeof(*reply), fd, &n_fds, MSG_DONTWAIT);
-	if (got == 0)
-		return false;
-	assert_int_equal(got, (ssize_t)sizeof(*reply));
-	assert_int_equal(n_fds, reply->status == 0);
-	return true;
-}
-
 static void expect_ssh_dialled(struct world *w)
 {
 	const struct git_stream_request q = {.remote = 1};
@@ -149,7 +125,7 @@ static void expect_ssh_dialled(struct world *w)
 	char text[8] = "";
 	int fd, peer;
 
-	assert_true(ask_to_dial(w, &q, sizeof(q), &reply, &fd));
+	assert_true(world_dial(w, &q, sizeof(q), &reply, &fd, NULL));
 	if (reply.status != 0)
 		fail_msg("%s", reply.text);
 	peer = accept4(w->ssh_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -176,11 +152,11 @@ static void test_git_dial(void **state)
 
 	expect_ssh_dialled(w);
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		assert_false(ask_to_dial(w, &bad[i], sizeof(bad[i]), &reply, &fd));
-	assert_false(ask_to_dial(w, "x", 1, &reply, &fd));
+		assert_false(world_dial(w, &bad[i], sizeof(bad[i]), &reply, &fd, NULL));
+	assert_false(world_dial(w, "x", 1, &reply, &fd, NULL));
 	assert_int_equal(io_send_fds(w->dial_fds[0], &bad[0], sizeof(bad[0]), NULL, 0, 0), 8);
 	/* A name that leads inside as well. */
-	assert_true(ask_to_dial(w, &inside, sizeof(inside), &reply, &fd));
+	assert_true(world_dial(w, &inside, sizeof(inside), &reply, &fd, NULL));
 	assert_int_equal(reply.status, 1);
 	assert_non_null(strstr(reply.text, "inside-address"));
 	assert_int_equal(recv(w->record_fds[0], &r, sizeof(r), 0), (ssize_t)sizeof(r));
@@ -338,7 +314,7 @@ int main(int argc, char **argv)
 	};
 
 	(void)signal(SIGPIPE, SIG_IGN);
-	if (argc == 12 && strcmp(argv[1], "role") == 0)
+	if (argc == WORLD_ROLE_ARGC && strcmp(argv[1], "role") == 0)
 		return world_role_life(argv + 2);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -116,8 +116,10 @@ static void answer_sse(struct peer *c)
 	say(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 	       "Transfer-Encoding: chunked\r\n\r\n"
 	       "13\r\ndata: first event\n\n\r\n");
+	atomic_fetch_add(&c->u->n_waiting, 1);
 	for (int i = 0; i < 500 && !atomic_load(&c->u->go); i++)
 		pause_ms(10);
+	atomic_fetch_sub(&c->u->n_waiting, 1);
 	say(c, "14\r\ndata: second event\n\n\r\n0\r\n\r\n");
 }
 
@@ -221,6 +223,10 @@ void upstream_start(struct upstream *u, const char *name)
 
 void upstream_stop(struct upstream *u)
 {
+	/* Who waits looks at u. */
+	atomic_store(&u->go, 1);
+	while (atomic_load(&u->n_waiting) > 0)
+		pause_ms(1);
 	(void)shutdown(u->fd, SHUT_RDWR);
 	(void)pthread_join(u->thread, NULL);
 	(void)close(u->fd);

@@ -18,7 +18,8 @@ struct upstream {
 	pthread_t thread;
 	char *ca_pem; /* what to trust */
 	atomic_uint n_connections, n_requests;
-	atomic_int go; /* /sse waits for it before its second event */
+	atomic_int go;	       /* /sse waits for it before its second event */
+	atomic_uint n_waiting; /* for that */
 };
 
 /* name: of the certificate; NULL for plain HTTP. */

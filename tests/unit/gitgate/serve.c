@@ -6,7 +6,9 @@
  * UPSTREAMS/NAME.slow holds a push up, UPSTREAMS/NAME.refuse has each of its refs refused, with
  * UPSTREAMS/NAME.moved "moving" is its default branch. Records are printed, one line each. What
  * check.c does is played too: a commit message with "FAKE-SECRET" has a finding, a name with it is
- * masked.
+ * masked; one with "FAKE-SENSITIVE" brings a path that needs approval, one with "FAKE-CANARY" the
+ * canary. With SERVE_DESK in the environment the keeper is played as well: what it is told is
+ * printed, a line each, and UPSTREAMS/approved holds the hash, in hex, of a push that was approved.
  */
 #include "gitgate/gitgate.h"
 #include "gitgate/seal.h"
@@ -149,6 +151,34 @@ int upstream_push(const struct upstream_place *p, const struct git_remote *r,
 	return ret == 0 ? 0 : err_set(e, -EIO, "the upstream said no");
 }
 
+static void serve_finding(struct check_report *out, struct str text, const struct check_update *u)
+{
+	static const struct {
+		const char *word, *rule, *path;
+		enum check_kind kind;
+	} marks[] = {
+		{"FAKE-SECRET", "fake-secret", "", CHECK_SECRET},
+		{"FAKE-CANARY", "canary", "", CHECK_SECRET},
+		{"FAKE-SENSITIVE", "sensitive", ".github/workflows/a.yml", CHECK_SENSITIVE},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
+		struct check_finding *f = &out->findings[out->n_findings];
+
+		if (str_find(text, str_of(marks[i].word)) == text.n)
+			continue;
+		out->n_findings++;
+		f->kind = marks[i].kind;
+		(void)snprintf(f->rule, sizeof(f->rule), "%s", marks[i].rule);
+		(void)snprintf(f->path, sizeof(f->path), "%s", marks[i].path);
+		(void)snprintf(f->commit, sizeof(f->commit), "%s", u->new_oid);
+		(void)snprintf(f->what, sizeof(f->what), "commit message");
+		(void)snprintf(f->fingerprint, sizeof(f->fingerprint),
+			       "0123456789abcdef0123456789abcdef");
+		f->line = f->path[0] ? 0 : 1;
+	}
+}
+
 int check_push(const struct check_input *in, struct check_report *out, struct err *e)
 {
 	struct buf text;
@@ -158,7 +188,6 @@ int check_push(const struct check_input *in, struct check_report *out, struct er
 	buf_init(&text, 1u << 20);
 	for (size_t i = 0; i < in->n_updates && ret == 0; i++) {
 		const struct check_update *u = &in->updates[i];
-		struct check_finding *f = &out->findings[0];
 
 		if (strspn(u->new_oid, "0") == 40)
 			continue;
@@ -170,15 +199,7 @@ int check_push(const struct check_input *in, struct check_report *out, struct er
 			      time_monotonic_ns() + SERVE_COMMAND_MS * TIME_NS_PER_MS, e);
 		if (ret > 0)
 			ret = err_set(e, -EIO, "git log");
-		if (str_find(buf_str(&text), STR_LIT("FAKE-SECRET")) == buf_len(&text))
-			continue;
-		out->n_findings = 1;
-		(void)snprintf(f->rule, sizeof(f->rule), "fake-secret");
-		(void)snprintf(f->commit, sizeof(f->commit), "%s", u->new_oid);
-		(void)snprintf(f->what, sizeof(f->what), "commit message");
-		(void)snprintf(f->fingerprint, sizeof(f->fingerprint),
-			       "0123456789abcdef0123456789abcdef");
-		f->line = 1;
+		serve_finding(out, buf_str(&text), u);
 	}
 	buf_free(&text);
 	return ret;
@@ -228,7 +249,64 @@ static void on_record(struct loop_watch *w, uint32_t events)
 	}
 }
 
+/* --- the keeper --- */
+
+static bool serve_spend(const char *hex)
+{
+	_cleanup_free_ char *path = mem_printf("%s/approved", serve_upstreams);
+	struct str text = STR_NULL;
+	struct err e = ERR_INIT;
+	bool is_it;
+
+	if (io_read_file(AT_FDCWD, path, 4096, &text, &e) < 0)
+		return false;
+	is_it = str_eq(str_trim(text), str_of(hex));
+	free((char *)(uintptr_t)text.p);
+	return is_it && unlink(path) == 0;
+}
+
+static void on_ask(struct loop_watch *w, uint32_t events)
+{
+	static const char *const ops[] = {
+		[ASK_SPEND] = "spend", [ASK_SEEN] = "seen", [ASK_CANARY] = "canary"};
+	struct ask a;
+
+	(void)events;
+	while (recv(w->fd, &a, sizeof(a), MSG_DONTWAIT) == (ssize_t)sizeof(a)) {
+		char hash[2 * sizeof(a.hash) + 1], record[2 * sizeof(a.record) + 1];
+
+		text_hex(hash, a.hash, sizeof(a.hash));
+		text_hex(record, a.record, sizeof(a.record));
+		(void)printf("ask %s %u %s %s %s %s %s %s %s\n",
+			     a.op < ARRAY_LEN(ops) && ops[a.op] ? ops[a.op] : "?", a.kind, a.remote,
+			     a.ref, a.old_oid, a.new_oid, hash, record, a.shown);
+		(void)fflush(stdout);
+		if (a.op == ASK_SPEND) {
+			struct ask_answer answer = {.id = a.id,
+						    .life = a.life,
+						    .state = serve_spend(hash) ? ASK_GRANTED
+									       : ASK_UNKNOWN,
+						    .is_final = 1};
+
+			memcpy(answer.hash, a.hash, sizeof(answer.hash));
+			(void)send(w->fd, &answer, sizeof(answer), MSG_NOSIGNAL);
+		}
+	}
+}
+
 static struct loop *loop;
+
+static int serve_desk(struct desk **out, struct err *e)
+{
+	static struct loop_watch keeper = {.fn = on_ask};
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_errno(e, "socketpair");
+	return loop_add(loop, &keeper, pair[1], EPOLLIN, e) < 0
+		       ? e->code
+		       : desk_open(out, loop, pair[0], 1, e);
+}
 
 static void on_input(struct loop_watch *w, uint32_t events)
 {
@@ -292,6 +370,8 @@ static int serve(char **argv)
 		if (!loop || gitgate_seal(&env, config.folder, &e) < 0)
 			die("%s", e.text);
 	}
+	if (loop && getenv("SERVE_DESK") && serve_desk(&config.desk, &e) < 0)
+		die("%s", e.text);
 	if (!loop || loop_add(loop, &input, STDIN_FILENO, EPOLLIN, &e) < 0 ||
 	    loop_add(loop, &records, record_fds[1], EPOLLIN, &e) < 0 ||
 	    gitgate_new(&g, loop, &config, &e) < 0 || gitgate_listen(g, listen_fd, &e) < 0)
@@ -300,6 +380,7 @@ static int serve(char **argv)
 	(void)fflush(stdout);
 	status = loop_run(loop);
 	gitgate_free(g);
+	desk_close(config.desk);
 	loop_free(loop);
 	git_policy_free(&policy);
 	return status;

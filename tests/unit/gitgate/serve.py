@@ -2,6 +2,7 @@
 are played. meson runs its classes side by side, and names each: serve.py SERVE CLASS."""
 import concurrent.futures
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -49,13 +50,14 @@ def remote(name, **over):
 class Gate:
     """A served git-gate, its upstreams and a client's home."""
 
-    def __init__(self, remotes, workers=None, sealed=False):
+    def __init__(self, remotes, workers=None, sealed=False, desk=False):
         self.top = tempfile.mkdtemp(prefix="cb-gate-", dir="/tmp")
         self.upstreams = f"{self.top}/upstreams"
         self.home = f"{self.top}/home"
         self.folder = f"{self.top}/gate"
         self.workers = workers
         self.sealed = sealed
+        self.desk = desk
         if sealed:
             # Where alone its git may go; the stand-in for an upstream is a git of its own.
             self.upstreams = f"{self.folder}/upstreams"
@@ -76,6 +78,8 @@ class Gate:
         env = {"PATH": "/usr/bin:/bin", "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")}
         if self.sealed:
             env["SERVE_SEALED"] = "1"
+        if self.desk:
+            env["SERVE_DESK"] = "1"
         if self.workers:
             env["SERVE_WORKERS"] = str(self.workers)
         self.process = subprocess.Popen([SERVE, self.folder, f"{self.top}/policy.json", self.upstreams],
@@ -163,6 +167,14 @@ class Gate:
             open(path, "w").close()
         elif os.path.exists(path):
             os.unlink(path)
+
+    def asked(self, what):
+        """What the keeper was told of this kind, by its words."""
+        return [line.split(" ", 9) for line in self.records if line.startswith(f"ask {what} ")]
+
+    def approve(self, digest):
+        with open(f"{self.upstreams}/approved", "w") as f:
+            f.write(digest)
 
     def quarantines(self, name="origin"):
         return [n for n in os.listdir(f"{self.folder}/repos/{name}.git/objects") if "incoming" in n]
@@ -444,6 +456,56 @@ class Pushes(Case):
         self.assertNotEqual(run([*gate_git, "cat-file", "-e", oid], check=False).returncode, 0)
         g.git("commit", "-q", "--amend", "-m", "clean", cwd=work)
         g.git("push", "-q", "origin", "HEAD:refs/heads/fix/a", cwd=work)
+
+    def test_approval(self):
+        """Refused, asked for by its record, approved, and pushed once."""
+        g = self.gate([remote("origin", force=True)], desk=True)
+        work = g.clone("approved")
+        oid = g.commit(work, "a", message="FAKE-SENSITIVE")
+        ref = "refs/heads/fix/a"
+        p = self.refused(g, work, f"HEAD:{ref}", why="the approval of the person who runs this bottle")
+        digest = hashlib.sha256("\0".join(["origin", ref, "0" * 40, oid]).encode()).hexdigest()
+        seen = g.asked("seen")
+        self.assertEqual(seen[0][2:8], ["3", "origin", ref, "0" * 40, oid, digest])
+        self.assertEqual(seen[0][9], ".github/workflows/a.yml")
+        self.assertIn('ask: {"tool":"request_push","arguments":{"record":"%s"}}' % seen[0][8], p.stderr)
+        # An approval of anything else is none: another ref, another commit.
+        g.approve(digest)
+        self.refused(g, work, "HEAD:refs/heads/fix/b", why="request_push")
+        g.commit(work, "b", message="FAKE-SENSITIVE too")
+        self.refused(g, work, f"HEAD:{ref}", why="request_push")
+        # Nor may it bring a secret along, or go with another ref.
+        secret = g.commit(work, "c", message="FAKE-SENSITIVE FAKE-SECRET")
+        g.approve(hashlib.sha256("\0".join(["origin", ref, "0" * 40, secret]).encode()).hexdigest())
+        p = self.refused(g, work, f"HEAD:{ref}", why="fake-secret")
+        self.assertNotIn("request_push", p.stderr)
+        g.approve(digest)
+        p = self.refused(g, work, f"{oid}:{ref}", f"{oid}:refs/heads/fix/b", why="one ref")
+        self.assertNotIn("request_push", p.stderr)
+        # Used up by its first use, whatever becomes of that.
+        g.mark("refuse")
+        self.refused(g, work, f"{oid}:{ref}", why="the upstream refused")
+        g.mark("refuse", on=False)
+        self.refused(g, work, f"{oid}:{ref}", why="request_push")
+        g.approve(digest)
+        g.git("push", "-q", "origin", f"{oid}:{ref}", cwd=work)
+        self.assertEqual(g.upstream_refs()[ref], oid)
+
+    def test_approval_without_a_desk(self):
+        g, work = self.g, self.work
+        g.commit(work, "a", message="FAKE-SENSITIVE")
+        p = self.refused(g, work, "HEAD:refs/heads/fix/a", why="the approval of the person who runs this bottle")
+        self.assertNotIn("request_push", p.stderr)
+        self.assertIn("Leave it out of the push", p.stderr)
+
+    def test_canary(self):
+        g = self.gate(desk=True)
+        work = g.clone("canary")
+        g.commit(work, "a", message="FAKE-CANARY")
+        p = self.refused(g, work, "HEAD:refs/heads/fix/a", why="refused: canary")
+        self.assertNotIn("request_push", p.stderr)
+        self.assertTrue(wait_for(lambda: g.asked("canary")))
+        self.assertEqual(g.asked("seen"), [])
 
     def test_secret_in_a_ref_name(self):
         """git shows the name that it was given; we neither say it nor write it down."""

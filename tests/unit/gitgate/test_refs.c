@@ -323,6 +323,8 @@ static void test_words_of_all(void **state)
 	assert_true(str_find(str_slice(text, n), STR_LIT("`allow`")) < n);
 	assert_true(str_find(str_slice(text, n), STR_LIT("user is A <a@b>")) < n);
 	assert_true(str_find(str_slice(text, n), STR_LIT("nothing was forwarded")) < n);
+	/* What stands against it for good is not to be asked for. */
+	assert_true(str_find(str_slice(text, n), STR_LIT("request_")) == n);
 }
 
 int main(void)

@@ -72,11 +72,11 @@ static int close_it(const struct scene *s, const char *pinned, struct err *e)
 	return look(s->agent_ns, &(struct look){.close = pinned}, e);
 }
 
-static size_t n_answers = 1; /* 2: with git */
+static unsigned answers[3] = {8888};
+static size_t n_answers = 1;
 
 static int canary(const struct scene *s, const struct guest_target *closed, struct err *e)
 {
-	static const unsigned answers[] = {8888, SERVICE_PORT_GITGATE};
 	struct look l = {.canary = {.pinned = SCENE_PINNED,
 				    .answers = answers,
 				    .n_answers = n_answers,
@@ -364,14 +364,15 @@ static void test_ports(void **state)
 	expect_open(s, NULL, "egress (" SCENE_PINNED ":9099) can be reached");
 }
 
-/* Among four ports, every fourth socket would have asked itself. */
+/* Among as few ports as there are attempts at once and one more, many a socket would have asked
+ * itself. */
 static int few_ports(void *ctx)
 {
 	_cleanup_close_ int fd =
 		open("/proc/sys/net/ipv4/ip_local_port_range", O_WRONLY | O_CLOEXEC);
 
 	(void)ctx;
-	return fd >= 0 && write(fd, "40000 40003", 11) == 11 ? 0 : 1;
+	return fd >= 0 && write(fd, "40000 40004", 11) == 11 ? 0 : 1;
 }
 
 static void test_not_itself(void **state)
@@ -436,12 +437,26 @@ static void test_git(void **state)
 
 	scene_listen(s, s->bundle_ns, SCENE_PINNED, SERVICE_PORT_GITGATE, gate, 0);
 	expect_open(s, NULL, "git-gate (" SCENE_PINNED ":9418) can be reached");
+	answers[1] = SERVICE_PORT_GITGATE;
 	n_answers = 2;
 	expect_closed(s, NULL);
 	scene_silence(s);
 	scene_listen(s, s->bundle_ns, SCENE_PINNED, 8888, REFUSED, 0);
 	scene_listen(s, s->bundle_ns, SCENE_PINNED, SERVICE_PORT_GITGATE, REFUSED, 0);
 	expect_open(s, NULL, ":9418 ");
+	n_answers = 1;
+}
+
+/* The same of supervise. */
+static void test_supervise(void **state)
+{
+	struct scene *s = need(state);
+
+	scene_listen(s, s->bundle_ns, SCENE_PINNED, SERVICE_PORT_SUPERVISE, REFUSED, 0);
+	expect_open(s, NULL, "supervise (" SCENE_PINNED ":9100) can be reached");
+	answers[1] = SERVICE_PORT_SUPERVISE;
+	n_answers = 2;
+	expect_closed(s, NULL);
 	n_answers = 1;
 }
 
@@ -642,6 +657,7 @@ int main(int argc, char **argv)
 		TEST_CLOSED_(resolver),
 		TEST_CLOSED_(answers),
 		TEST_CLOSED_(git),
+		TEST_CLOSED_(supervise),
 		TEST_(host),
 		TEST_(host_own),
 		TEST_(host_machine),

@@ -240,6 +240,20 @@ static const char *hear(struct world *w, int fd)
 		assert_memory_equal((w)->in, "HTTP/1.1 " code, 12);                                \
 	} while (0)
 
+/* An owner that answers itself, and has nothing to say beside its fields. */
+static void test_empty_answer(void **state)
+{
+	struct world *w = *state;
+
+	w->request_step = RELAY_LATER;
+	say(w, w->client, GET);
+	relay_refuse_fields(w->x, 202, "taken", STR_LIT("X-A: b\r\n"), STR_NULL);
+	spin(w, 3);
+	assert_string_equal(hear(w, w->client),
+			    "HTTP/1.1 202 Accepted\r\nX-A: b\r\nContent-Length: 0\r\n\r\n");
+	assert_string_equal(w->outcomes, "refused/taken ");
+}
+
 static void test_request_later(void **state)
 {
 	struct world *w = *state;
@@ -571,6 +585,7 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, world_new, world_free)
 	static const struct CMUnitTest tests[] = {
+		T(test_empty_answer),
 		T(test_request_later),
 		T(test_data_later),
 		T(test_response_later),

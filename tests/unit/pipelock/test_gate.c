@@ -15,6 +15,7 @@
 
 static char host_api[] = "api.example.com", host_open[] = "open.example.com";
 static char host_wild[] = "*.wild.example.com", host_mask[] = "mask.example.com";
+static char host_held[] = "held.example.com";
 static char header[] = "authorization", placeholder[] = "cb-placeholder-0123456789abcdef";
 static char path_v1[] = "/v1/**";
 static char *paths[] = {path_v1};
@@ -40,6 +41,11 @@ static struct policy_route routes[] = {
 	 .n_ports = 1,
 	 .methods = POST_BIT,
 	 .on_match = POLICY_MATCH_REDACT},
+	{.host = host_held,
+	 .ports = {443},
+	 .n_ports = 1,
+	 .methods = POST_BIT,
+	 .on_match = POLICY_MATCH_SUPERVISE},
 };
 static const struct policy policy = {.routes = routes, .n_routes = ARRAY_LEN(routes)};
 static struct gate gate;
@@ -63,10 +69,15 @@ static struct gate_verdict verdict;
 /* A head from raw bytes in memory of its own; the verdict's reason. */
 static char head_raw[4096];
 static struct http1_head head;
+static bool redacts;
 
 static const char *judge(const char *host, const char *raw)
 {
-	struct gate_request q = {.host = str_of(host), .port = 443, .is_tls = true, .head = &head};
+	struct gate_request q = {.host = str_of(host),
+				 .port = 443,
+				 .is_tls = true,
+				 .redacts = redacts,
+				 .head = &head};
 	bool may_pass;
 
 	memcpy(head_raw, raw, strlen(raw) + 1);
@@ -317,6 +328,78 @@ static void test_redact(void **state)
 	assert_string_equal(verdict.reason, "canary-leaving");
 }
 
+static void assert_mark(const char *where, const char *shown)
+{
+	assert_int_equal(verdict.verdict, RECORD_HOLD);
+	assert_string_equal(gate.mark.rule, "test-rule");
+	assert_string_equal(gate.mark.where, where);
+	assert_string_equal(gate.mark.shown, shown);
+}
+
+#define HELD(line, fields) judge("held.example.com", HEAD("held.example.com", line, fields))
+
+/* What may wait for a human, and what he is shown of it. */
+static void test_held(void **state)
+{
+	char text[] = "{\"a\": \"RULE!tail\", \"b\": \"RULE!\"}\x1b";
+	char padded[300];
+
+	(void)state;
+	assert_string_equal(HELD("POST /a?b=RULE!", ""), "secret-in-query");
+	assert_mark("query, byte 2 of 7", "b=********");
+	assert_string_equal(HELD("POST /x/RULE!", ""), "secret-in-path");
+	assert_mark("url, byte 3 of 8", "/x/********");
+	assert_string_equal(HELD("POST /a", "X-B: p rule! q\r\n"), "secret-in-header");
+	assert_int_equal(verdict.verdict, RECORD_HOLD);
+	assert_string_equal(verdict.decoders, "base64");
+	/* A second one is shown no more, and changes nothing. */
+	assert_string_equal(HELD("POST /a?b=RULE!", "X-B: RULE!\r\n"), "secret-in-query");
+	assert_true(gate_body(&gate, str_of(text), STR_NULL, &verdict));
+	assert_mark("query, byte 2 of 7", "b=********");
+	/* All of each value is covered, and what would move a terminal is made visible. */
+	assert_string_equal(HELD("POST /a", ""), "ok");
+	assert_true(gate_body(&gate, str_of(text), STR_NULL, &verdict));
+	assert_mark("body, byte 7 of 33", "{\"a\": \"********\", \"b\": \"********\"}\\x1b");
+	assert_true(str_starts(str_of(text), STR_LIT("{\"a\": \"RULE!tail")));
+	/* So much on either side. */
+	memset(padded, 'x', sizeof(padded) - 1);
+	padded[sizeof(padded) - 1] = '\0';
+	memcpy(padded + 150, " RULE! ", 7);
+	assert_string_equal(HELD("POST /a", ""), "ok");
+	assert_true(gate_body(&gate, str_of(padded), STR_NULL, &verdict));
+	assert_int_equal(strlen(gate.mark.shown), 60 + 8 + 60);
+	/* Masked instead, when a human has said so. */
+	redacts = true;
+	assert_string_equal(HELD("POST /a?b=RULE!tail", ""), "secret-in-query");
+	redacts = false;
+	assert_int_equal(verdict.verdict, RECORD_REDACT);
+	assert_true(str_eq(head.query, STR_LIT("b=*********")));
+}
+
+/* More than is known of, or of another kind, or coded. */
+static void test_not_held(void **state)
+{
+	static const char *const queries[] = {
+		"POST /a?RULE!SECRET!", "POST /a?RULE!LIMIT!", "POST /a?CANARY!RULE!",
+		"POST /a?RULE!HOME7!",
+		"POST /a?RULE!&RULE!&RULE!&RULE!&RULE!&RULE!&RULE!&RULE!&RULE!"};
+	char raw[200];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(queries); i++) {
+		(void)snprintf(raw, sizeof(raw), HEAD("held.example.com", "%s", ""), queries[i]);
+		(void)judge("held.example.com", raw);
+		assert_int_equal(verdict.verdict, RECORD_BLOCK);
+	}
+	assert_string_equal(HELD("POST /a?RULE!", ""), "secret-in-query");
+	assert_false(gate_body(&gate, STR_LIT("SECRET!"), STR_NULL, &verdict));
+	assert_string_equal(verdict.reason, "secret-in-body");
+	assert_string_equal(HELD("POST /a", ""), "ok");
+	assert_false(gate_body(&gate, STR_LIT("SVMF\""), STR_LIT("gzip"), &verdict));
+	assert_string_equal(HELD("POST /a", ""), "ok");
+	assert_false(gate_body(&gate, STR_LIT("RULE!"), STR_LIT("gzip"), &verdict));
+}
+
 static void test_coded_body(void **state)
 {
 	(void)state;
@@ -498,6 +581,8 @@ int main(void)
 		cmocka_unit_test(test_wildcard_host),
 		cmocka_unit_test(test_plain_http),
 		cmocka_unit_test(test_redact),
+		cmocka_unit_test(test_held),
+		cmocka_unit_test(test_not_held),
 		cmocka_unit_test(test_coded_body),
 		cmocka_unit_test(test_responses),
 		cmocka_unit_test(test_body_stream),

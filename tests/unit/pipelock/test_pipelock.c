@@ -48,28 +48,10 @@ static char answer[2 << 20];
 
 static int group_setup(void **state)
 {
-	static const struct {
-		enum scan_kind kind;
-		const char *value;
-	} known[] = {{SCAN_KIND_SECRET, WORLD_SECRET},
-		     {SCAN_KIND_CANARY, WORLD_CANARY},
-		     {SCAN_KIND_PLACEHOLDER, WORLD_PLACEHOLDER}};
-	struct scan_print_key key = {.multiplier = 0x9e3779b97f4a7c15, .mac_key = {1, 2, 3}};
-	struct scan_print prints[ARRAY_LEN(known)];
-	struct err e = ERR_INIT;
-
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
-		if (scan_print_make(&prints[i], &key, known[i].kind, 0, str_of(known[i].value),
-				    &e) < 0)
-			return -1;
-	}
 	w = malloc(sizeof(*w));
-	return scan_engine_new(&engine, STR_NULL, &e) < 0 ||
-			       scan_engine_set_prints(engine, &key, prints, ARRAY_LEN(known), &e) <
-				       0
-		       ? -1
-		       : world_start(w, engine, &policy);
+	engine = world_engine();
+	return engine ? world_start(w, engine, &policy) : -1;
 }
 
 static int group_teardown(void **state)
@@ -465,21 +447,8 @@ static void test_sse(void **state)
 
 	(void)state;
 	assert_true(client_send(&c, request, strlen(request)));
-	for (int seen = 0; seen < 3; seen++) {
-		const char *at;
-		int count;
-
-		do {
-			ssize_t got = client_read(&c, answer + n, sizeof(answer) - n - 1);
-
-			assert_true(got > 0);
-			n += (size_t)got;
-			answer[n] = '\0';
-			count = 0;
-			for (at = answer; (at = strstr(at, "data: event")) != NULL; at++)
-				count++;
-		} while (count <= seen);
-		assert_int_equal(count, seen + 1);
+	for (int seen = 1; seen <= 3; seen++) {
+		assert_int_equal(client_events(&c, seen, answer, sizeof(answer), &n), seen);
 		assert_int_equal(sem_post(&w->go), 0);
 	}
 	client_close(&c);

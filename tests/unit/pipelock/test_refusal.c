@@ -64,6 +64,81 @@ static void test_unknown_reason(void **state)
 	assert_int_equal(refusal_status("keyd-unavailable"), 503);
 }
 
+/* The tool and what it has to be given, as JSON. */
+static void assert_ask(const struct refusal *r, const char *want)
+{
+	json_t *j = body_of(r);
+	char *got = json_dumps(json_object_get(j, "ask"), JSON_COMPACT | JSON_SORT_KEYS);
+
+	assert_string_equal(got ? got : "nothing", want);
+	free(got);
+	json_decref(j);
+}
+
+static void test_ask(void **state)
+{
+	struct refusal r = {.reason = "path-not-allowed", .record = {0xab}};
+
+	(void)state;
+	assert_ask(&r, "nothing");
+	r.ask = (struct refusal_ask){
+		.tool = REFUSAL_ASK_EGRESS, .host = STR_LIT("a.example.com"), .port = 443};
+	assert_ask(&r, "{\"arguments\":{\"host\":\"a.example.com\",\"ports\":[443]},"
+		       "\"tool\":\"request_egress\"}");
+	r.ask.method = STR_LIT("POST");
+	r.ask.path = STR_LIT("/v1/*");
+	assert_ask(&r, "{\"arguments\":{\"host\":\"a.example.com\",\"methods\":[\"POST\"],"
+		       "\"paths\":[\"/v1/*\"],\"ports\":[443]},\"tool\":\"request_egress\"}");
+	r.ask.tool = REFUSAL_ASK_RELEASE;
+	assert_ask(&r, "{\"arguments\":{\"record\":\"ab00000000000000\"},"
+		       "\"tool\":\"request_release\"}");
+}
+
+static void test_tools(void **state)
+{
+	(void)state;
+	assert_int_equal(refusal_tool("host-not-allowed"), REFUSAL_ASK_EGRESS);
+	assert_int_equal(refusal_tool("secret-in-body"), REFUSAL_ASK_RELEASE);
+	assert_int_equal(refusal_tool("held-expired"), REFUSAL_ASK_RELEASE);
+	assert_int_equal(refusal_tool("held-refused"), REFUSAL_ASK_NOTHING);
+	assert_int_equal(refusal_tool("canary-leaving"), REFUSAL_ASK_NOTHING);
+	assert_int_equal(refusal_tool("ip-literal"), REFUSAL_ASK_NOTHING);
+	assert_int_equal(refusal_tool("obs-fold"), REFUSAL_ASK_NOTHING);
+}
+
+/* A path of a request as the pattern that a route would have; NULL: there is none. */
+static void test_patterns(void **state)
+{
+	static const struct {
+		const char *path, *pattern;
+	} cases[] = {
+		{"/", "/"},
+		{"/v1/a", "/v1/a"},
+		{"/v1/a/", "/v1/a/"},
+		{"/v1/%61b", "/v1/ab"},
+		{"/v1/a%20b/c", "/v1/*/c"},
+		{"/v1/**", "/v1/*"}, /* its own stars are none of a pattern's */
+		{"/v1/a*b", "/v1/*"},
+		{"/v1/a%2fb", "/v1/*"},
+		{"/v1/a%3Fb", "/v1/*"},
+		{"/v1/%zz", "/v1/*"},
+		{"/v1/%2e%2e/c", "/v1/*/c"},
+		{"/v1//c", NULL},
+		{"v1", NULL},
+		{"", NULL},
+		{"/0123456789012345678901234567890", NULL},
+	};
+	char out[32];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		bool has = refusal_path_pattern(str_of(cases[i].path), out, sizeof(out));
+
+		if (has != (cases[i].pattern != NULL) || (has && strcmp(out, cases[i].pattern)))
+			fail_msg("%s: %s", cases[i].path, has ? out : "none");
+	}
+}
+
 static void test_hostile_text(void **state)
 {
 	const struct refusal r = {.reason = "x\"},{\n", .rule = "\x1b[2J\xff", .scanner = NULL};
@@ -77,9 +152,9 @@ static void test_hostile_text(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_members),
-		cmocka_unit_test(test_every_reason_fits),
-		cmocka_unit_test(test_unknown_reason),
+		cmocka_unit_test(test_members),	       cmocka_unit_test(test_every_reason_fits),
+		cmocka_unit_test(test_unknown_reason), cmocka_unit_test(test_ask),
+		cmocka_unit_test(test_tools),	       cmocka_unit_test(test_patterns),
 		cmocka_unit_test(test_hostile_text),
 	};
 

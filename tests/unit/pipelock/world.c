@@ -2,6 +2,8 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "bundle/bundle.h"
+#include "bundle/news.h"
 #include "keyd/ca.h"
 #include "keyd/keyd_proto.h"
 
@@ -228,6 +230,12 @@ static void world_sockets(struct world *w)
 	(void)socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	w->records_fd = pair[0];
 	w->parts.record_fd = pair[1];
+	(void)socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	w->desk_fd = pair[0];
+	w->parts.desk_fd = pair[1];
+	(void)socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	w->news_fd = pair[0];
+	w->parts.news_fd = pair[1];
 	w->parts.dns_tcp_fd = -1;
 	w->parts.dns_udp_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	(void)bind(w->parts.dns_udp_fd, (struct sockaddr *)&sin, sizeof(sin));
@@ -254,6 +262,34 @@ static int world_client_ctx(struct world *w)
 	return X509_STORE_add_cert(SSL_CTX_get_cert_store(w->client_ctx), w->ca_cert) == 1 ? 0 : -1;
 }
 
+struct scan_engine *world_engine(void)
+{
+	static const struct {
+		enum scan_kind kind;
+		const char *value;
+	} known[] = {{SCAN_KIND_SECRET, WORLD_SECRET},
+		     {SCAN_KIND_CANARY, WORLD_CANARY},
+		     {SCAN_KIND_PLACEHOLDER, WORLD_PLACEHOLDER}};
+	const struct scan_print_key key = {.multiplier = 0x9e3779b97f4a7c15, .mac_key = {1, 2, 3}};
+	struct scan_print prints[ARRAY_LEN(known)];
+	struct scan_engine *engine = NULL;
+	struct err e = ERR_INIT;
+	int ret = 0;
+
+	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(known); i++)
+		ret = scan_print_make(&prints[i], &key, known[i].kind, 0, str_of(known[i].value),
+				      &e);
+	if (ret == 0)
+		ret = scan_engine_new(&engine, STR_NULL, &e);
+	if (ret == 0)
+		ret = scan_engine_set_prints(engine, &key, prints, ARRAY_LEN(known), &e);
+	if (ret == 0)
+		return engine;
+	(void)fprintf(stderr, "%s\n", e.text);
+	scan_engine_free(engine);
+	return NULL;
+}
+
 int world_start(struct world *w, struct scan_engine *engine, const struct policy *policy)
 {
 	_cleanup_close_ int state_fd = memfd_create("state", MFD_CLOEXEC);
@@ -262,7 +298,10 @@ int world_start(struct world *w, struct scan_engine *engine, const struct policy
 	memset(w, 0, sizeof(*w));
 	(void)signal(SIGPIPE, SIG_IGN);
 	w->parts.engine = engine;
-	w->parts.policy = policy;
+	w->policy = *policy;
+	w->shared = (struct policy_shared){.policy = &w->policy, .n_users = 1};
+	w->parts.policy = &w->shared;
+	w->parts.hold_ms = WORLD_HOLD_MS;
 	(void)sem_init(&w->go, 0, 0);
 	(void)pthread_mutex_init(&w->lock, NULL);
 	world_sockets(w);
@@ -292,6 +331,10 @@ void world_stop(struct world *w)
 	(void)close(w->parts.listen_fd);
 	(void)close(w->parts.dns_udp_fd);
 	(void)close(w->parts.record_fd);
+	(void)close(w->parts.desk_fd);
+	close_fd(&w->desk_fd);
+	(void)close(w->parts.news_fd);
+	(void)close(w->news_fd);
 	(void)close(w->keyd_fd);
 	(void)close(w->egress_fd);
 	(void)close(w->records_fd);
@@ -300,6 +343,40 @@ void world_stop(struct world *w)
 	SSL_CTX_free(w->client_ctx);
 	X509_free(w->ca_cert);
 	ca_free(w->ca);
+}
+
+/* A bundle's configuration with this policy; the descriptor, or -1. */
+static int world_config(const struct policy *policy, bool is_paused)
+{
+	_cleanup_(buf_free) struct buf out;
+	struct err e = ERR_INIT;
+
+	buf_init(&out, BUNDLE_CONFIG_MAX);
+	if (buf_printf(&out,
+		       "{\"version\":1,\"slug\":\"t-1\",\"pinned\":\"10.209.0.2\",\"uid_base\":0,"
+		       "\"supervised\":true,\"paused\":%s,\"policy\":",
+		       is_paused ? "true" : "false") < 0 ||
+	    policy_to_json(policy, &out, &e) < 0 || buf_append(&out, "}", 1) < 0)
+		return -1;
+	return io_memfd_sealed("config", buf_str(&out), &e);
+}
+
+bool world_renew(struct world *w, const struct policy_route *grants, size_t n, bool is_paused)
+{
+	struct policy_route routes[POLICY_ROUTES_MAX];
+	struct policy policy = {.routes = routes, .n_routes = w->policy.n_routes + n};
+	struct news news = {.generation = ++w->generation}, answer = {0};
+	_cleanup_close_ int fd = -1;
+
+	memcpy(routes, w->policy.routes, w->policy.n_routes * sizeof(*routes));
+	if (n > 0)
+		memcpy(routes + w->policy.n_routes, grants, n * sizeof(*routes));
+	fd = world_config(&policy, is_paused);
+	return fd >= 0 &&
+	       io_send_fds(w->news_fd, &news, sizeof(news), &fd, 1, 0) == (ssize_t)sizeof(news) &&
+	       io_wait(w->news_fd, POLLIN, 5000) == 1 &&
+	       recv(w->news_fd, &answer, sizeof(answer), 0) == (ssize_t)sizeof(answer) &&
+	       answer.generation == news.generation;
 }
 
 bool world_record(struct world *w, struct record *r)
@@ -347,6 +424,28 @@ char *world_last_wait(struct world *w, size_t *n)
 		last = world_last(w, n);
 	}
 	return last;
+}
+
+bool world_ask(struct world *w, struct ask *a)
+{
+	return io_wait(w->desk_fd, POLLIN, 5000) == 1 &&
+	       recv(w->desk_fd, a, sizeof(*a), MSG_DONTWAIT) == (ssize_t)sizeof(*a);
+}
+
+void world_answer(struct world *w, const struct ask *a, enum ask_state state,
+		  enum ask_release release)
+{
+	struct ask_answer answer = {.id = a->id,
+				    .life = a->life,
+				    .number = a->number,
+				    .state = state,
+				    .scope = ASK_ONCE,
+				    .release = release,
+				    .is_final = 1,
+				    .text = "not this one"};
+
+	memcpy(answer.hash, a->hash, sizeof(answer.hash));
+	(void)send(w->desk_fd, &answer, sizeof(answer), MSG_NOSIGNAL);
 }
 
 /* --- clients --- */
@@ -459,6 +558,27 @@ int client_response(struct client *c, char *out, size_t size)
 int client_ask(struct client *c, const char *request, char *out, size_t size)
 {
 	return client_send(c, request, strlen(request)) ? client_response(c, out, size) : -1;
+}
+
+int client_events(struct client *c, int count, char *out, size_t size, size_t *n)
+{
+	for (;;) {
+		const char *at = out;
+		int seen = 0;
+		ssize_t got;
+
+		out[*n] = '\0';
+		while ((at = strstr(at, "data: event")) != NULL) {
+			seen++;
+			at++;
+		}
+		if (seen >= count)
+			return seen;
+		got = client_read(c, out + *n, size - *n - 1);
+		if (got <= 0)
+			return seen;
+		*n += (size_t)got;
+	}
 }
 
 int client_connect(struct client *c, const char *authority)

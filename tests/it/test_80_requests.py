@@ -1,0 +1,121 @@
+"""The human's side by command: requests, pause, resume and stop --now, against a bottle that runs."""
+import json
+import time
+
+import asking
+import bottle
+import pytest
+
+DOCS = "https://docs.example.test/json"
+API = "https://api.example.test/json"
+
+
+@pytest.fixture
+def asked(supervised):
+    """(running, agent, human): a bottle with its two sides."""
+    home, _ = supervised
+    with home.background() as running:
+        agent = asking.Agent(lambda script: running.exec("sh", "-c", script).stdout)
+        yield running, agent, asking.Human(home, running.slug)
+
+
+def curl(running, url=DOCS):
+    r = running.exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10", url)
+    return r.stdout.strip()
+
+
+def test_asked_approved_revoked(asked):
+    running, agent, human = asked
+    assert curl(running) in ("403", "000")
+    told = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="the manual")
+    assert told["state"] == "pending"
+    assert [r["id"] for r in human.pending()] == [told["id"]]
+    seen = human.show(told["id"])
+    assert seen["reason"] == "the manual" and "docs.example.test" in seen["summary"]
+    start = time.monotonic()
+    human.approve(told["id"], "--for-bottle", "--reason", "read it")
+    took = time.monotonic() - start
+    print(f"show and approve, in force: {took * 1000:.0f} ms")
+    assert curl(running) == "200"
+    told = agent.call("request_status", id=told["id"])
+    assert (told["state"], told["scope"]) == ("granted", "bottle"), told
+    grants = json.loads(human.run("grants", running.slug, "--json").stdout)
+    assert [g["state"] for g in grants] == ["active"]
+    human.run("revoke", running.slug, str(told["id"]))
+    assert curl(running) in ("403", "000")
+    lines = human.run("audit", running.slug).stdout
+    assert "granted-bottle" in lines and "revoked" in lines and "command" in lines and "uid " in lines
+
+
+def test_only_what_was_seen(asked):
+    running, agent, human = asked
+    number = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"]
+    where = (running.slug, str(number))
+    r = human.run("approve", *where, check=False)
+    assert r.returncode == 2 and f"requests show {running.slug} {number}" in r.stderr
+    r = human.run("approve", *where, "--hash", "00" * 32, check=False)
+    assert r.returncode == 1 and "look again" in r.stderr
+    r = human.run("approve", *where, "--hash", human.show(number)["hash"], "--always", check=False)
+    assert r.returncode == 2 and "--manifest" in r.stderr
+    assert curl(running) in ("403", "000")
+    human.approve(number, "--once")
+    assert human.approve(number, check=False).returncode == 1, "decided twice"
+    assert curl(running) == "200"
+    assert curl(running) in ("403", "000"), "used twice"
+
+
+def test_refused_with_a_reason(asked):
+    running, agent, human = asked
+    number = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"]
+    human.refuse(number, "use the mirror \u202e")
+    told = agent.call("request_status", id=number)
+    assert told["state"] == "refused" and "use the mirror" in told["reason"]
+    assert "\u202e" not in told["reason"]
+    never = agent.call("request_egress", wait_seconds=0, host="metadata.google.internal", reason="r")
+    assert never["state"] == "never", never
+    listed = json.loads(human.run("list", running.slug, "--all", "--json").stdout)
+    number = next(r["id"] for r in listed if r["state"] == "never")
+    assert human.approve(number, check=False).returncode == 1
+    assert human.pending() == []
+
+
+def test_always_writes_what_was_shown(asked):
+    running, agent, human = asked
+    path = f"{human.home.folder}/.claude-bottle/bottles/box.md"
+    before = open(path).read()
+    number = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"]
+    seen = json.loads(human.run("show", running.slug, str(number), "--always", "--json").stdout)
+    assert "+" in seen["manifest"]["diff"] and "docs.example.test" in seen["manifest"]["diff"]
+    words = ("approve", running.slug, str(number), "--always", "--hash", seen["hash"], "--manifest")
+    assert human.run(*words, "11" * 32, check=False).returncode == 1
+    assert open(path).read() == before and curl(running) in ("403", "000")
+    human.run(*words, seen["manifest"]["hash"])
+    assert "docs.example.test" in open(path).read().replace(before.split("resolve")[1], "")
+    assert curl(running) == "200"
+
+
+def test_pause_and_resume(asked):
+    running, agent, human = asked
+    home = human.home
+    assert curl(running, API) == "200"
+    assert "paused" in home.run("pause", running.slug, check=True).stderr
+    assert curl(running, API) in ("403", "000")
+    home.run("resume", running.slug, check=True)
+    assert curl(running, API) == "200"
+    # Whoever ends a paused bottle gets a paused one again.
+    home.run("pause", running.slug, check=True)
+    home.run("stop", running.slug, "--now", check=True)
+    r = home.run("resume", running.slug, "--detach", "--", "sleep", "600", check=True)
+    assert "paused" in r.stderr
+    assert curl(running, API) in ("403", "000")
+    home.run("resume", running.slug, check=True)
+    assert curl(running, API) == "200"
+
+
+def test_stop_now_is_now(asked):
+    running, _, human = asked
+    pids = [pid for of_role in running.roles().values() for pid in of_role]
+    start = time.monotonic()
+    human.home.run("stop", running.slug, "--now", check=True)
+    assert time.monotonic() - start < 3
+    assert not [pid for pid in pids if bottle.is_alive(pid)]

@@ -1,0 +1,114 @@
+"""The page's server, started over a face of the tests' own, and raw requests to it."""
+import json
+import re
+import socket
+import subprocess
+import time
+
+
+class Server:
+    """Any program that serves the page; it tells its address on standard output."""
+
+    def __init__(self, argv, **how):
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+                                        **how)
+        self.port = 0
+        self.token = self.next_token()
+
+    def next_token(self):
+        while True:
+            line = self.process.stdout.readline()
+            assert line, "the server has ended"
+            m = re.match(r"http://127\.0\.0\.1:(\d+)/#([0-9a-f]{64})$", line.strip())
+            if m:
+                self.port = int(m.group(1))
+                return m.group(2)
+
+    def enter(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.next_token()
+
+    def close(self):
+        """Its exit status after an interrupt, and what it printed since."""
+        self.process.send_signal(2)
+        out, _ = self.process.communicate(timeout=10)
+        return self.process.returncode, out
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+    @property
+    def origin(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self):
+        s = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return s
+
+    def raw(self, data):
+        """All that is answered to these bytes."""
+        with self.connect() as s:
+            s.sendall(data)
+            return read_all(s)
+
+    def ask(self, method, path, headers=None, body=None, host=None, leave_out=()):
+        fields = {"Host": host or f"127.0.0.1:{self.port}"}
+        if method == "POST":
+            fields.update({"Origin": self.origin, "Content-Type": "application/json"})
+            body = json.dumps(body if body is not None else {}) if not isinstance(body, str) else body
+            fields["Content-Length"] = str(len(body.encode()))
+        fields.update(headers or {})
+        head = "".join(f"{k}: {v}\r\n" for k, v in fields.items() if k not in leave_out)
+        return Answer(self.raw(f"{method} {path} HTTP/1.1\r\n{head}\r\n{body or ''}".encode()))
+
+    def open(self, token=None):
+        """A session: the headers that its requests need."""
+        a = self.ask("POST", "/api/session", body={"token": token or self.token})
+        assert a.status == 200, a
+        return {"Cookie": a.fields["set-cookie"].split(";")[0], "X-Claude-Bottle": a.json["secret"]}
+
+
+def driver(program, count=0, port=0, manifest=None):
+    """The page's server over a face without bottles."""
+    return Server([program, str(port), str(count), *([manifest] if manifest else [])])
+
+
+class Answer:
+    def __init__(self, data):
+        self.data = data
+        head, _, self.body = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.status = int(lines[0].split(" ")[1]) if lines[0].startswith("HTTP/1.1 ") else 0
+        self.fields = {k.lower(): v for k, v in (l.split(": ", 1) for l in lines[1:])}
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    def __repr__(self):
+        return repr(self.data[:300])
+
+
+def read_all(s):
+    data = b""
+    try:
+        while chunk := s.recv(65536):
+            data += chunk
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def wait_for(condition, seconds=5):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
