@@ -215,7 +215,8 @@ static bool ask_exactly(struct keeper *k, const struct ask *a, struct ask *out)
 	const struct ask *seen;
 
 	*out = *a;
-	if (a->op != ASK_REQUEST || a->kind == ASK_CAPABILITY || (a->kind == ASK_EGRESS && a->host[0]))
+	if (a->op != ASK_REQUEST || a->kind == ASK_CAPABILITY ||
+	    (a->kind == ASK_EGRESS && a->host[0]))
 		return true;
 	if (a->kind == ASK_EGRESS && !is_record(a->record))
 		return true; /* the change is refused for want of a host */
