@@ -251,7 +251,7 @@ int face_refresh(struct face *f, bool *changed, struct err *e)
 int face_open(struct face **out, struct err *e)
 {
 	struct face *f = mem_zalloc(sizeof(*f));
-	bool ignored;
+	bool ignored = false;
 	int r = face_list(f, &ignored, e);
 
 	*out = NULL;

@@ -95,12 +95,15 @@ static int take_verdict(const json_t *answer, enum store_verdict *out, struct bu
 					    [STORE_FORBIDDEN] = "forbidden"};
 	const char *verdict = json_string_value(json_object_get(answer, "verdict"));
 	const char *text = json_string_value(json_object_get(answer, "text"));
-	bool is_in_force = !json_is_false(json_object_get(answer, "in_force"));
+	bool is_in_force = json_is_true(json_object_get(answer, "in_force"));
 	char shown[ERR_TEXT_MAX];
 
 	text_visible_once_cstr(shown, sizeof(shown), str_of(text));
-	for (size_t i = 0; verdict && is_in_force && i < ARRAY_LEN(names); i++) {
-		if (strcmp(verdict, names[i]) == 0) {
+	/* Looked at, and nothing done: as good as not asked. */
+	if (verdict && strcmp(verdict, "failed") == 0)
+		return err_set(e, -EINVAL, "%s", shown);
+	for (size_t i = 0; verdict && i < ARRAY_LEN(names); i++) {
+		if (strcmp(verdict, names[i]) == 0 && (i != STORE_DECIDED || is_in_force)) {
 			*out = (enum store_verdict)i;
 			return buf_append_str(said, str_of(shown));
 		}

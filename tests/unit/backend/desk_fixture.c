@@ -116,9 +116,14 @@ int desk_fixture_setup(void **state)
 	assert_non_null(mkdtemp(f->dir));
 	f->k.state_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(f->k.state_fd >= 0);
+	f->remote = (struct git_remote){.name = (char *)(uintptr_t) "origin",
+					.host = (char *)(uintptr_t) "git.example.com",
+					.path = (char *)(uintptr_t) "a/b.git",
+					.port = 443};
 	f->plan.slug = mem_strdup("shell-ab12");
 	f->plan.is_supervised = true;
-	f->plan.git.n_remotes = 0;
+	f->plan.git.n_remotes = 1;
+	f->plan.git.remotes = &f->remote;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	f->client = &f->k.clients[0];
 	*f->client = (struct keeper_client){
@@ -140,6 +145,7 @@ int desk_fixture_teardown(void **state)
 	close_fd(&f->k.state_fd);
 	free(f->plan.slug);
 	free(f->plan.notify);
+	free(f->plan.manifest_file);
 	(void)!io_remove_tree(AT_FDCWD, f->dir, NULL);
 	free(f);
 	return 0;

@@ -7,6 +7,7 @@
 struct desk_fixture {
 	struct keeper k;
 	struct plan plan;
+	struct git_remote remote;
 	char dir[64];
 	int theirs[KEEPER_DESK_COUNT]; /* the roles' ends */
 	struct keeper_client *client;

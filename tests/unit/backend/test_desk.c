@@ -4,6 +4,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "requests/manifest_edit.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -319,6 +320,53 @@ static void test_record_means_exactly_that(void **state)
 	assert_int_equal(desk_fixture_ask(f, PIPELOCK, &again).state, ASK_UNKNOWN);
 }
 
+/* --- pushes --- */
+
+static struct ask push(enum ask_op op)
+{
+	struct ask a = {.op = (uint32_t)op, .kind = ASK_PUSH, .id = 50, .life = 1};
+
+	memset(a.hash, 6, sizeof(a.hash));
+	(void)snprintf(a.remote, sizeof(a.remote), "origin");
+	(void)snprintf(a.ref, sizeof(a.ref), "refs/heads/main");
+	memset(a.old_oid, 'a', 40);
+	memset(a.new_oid, 'b', 40);
+	return a;
+}
+
+static void test_push(void **state)
+{
+	struct desk_fixture *f = *state;
+	struct ask seen = push(ASK_SEEN), ask = push(ASK_REQUEST), spend = push(ASK_SPEND);
+	struct ask_answer out;
+
+	memset(seen.record, 8, sizeof(seen.record));
+	(void)snprintf(seen.host, sizeof(seen.host), "git.example.com");
+	seen.ports[0] = 443;
+	seen.n_ports = 1;
+	(void)snprintf(seen.shown, sizeof(seen.shown), ".github/workflows/ci.yml\n");
+	/* Named by what it would do; what git-gate has not refused is not known. */
+	assert_int_equal(desk_fixture_ask(f, SUPERVISE, &ask).state, ASK_UNKNOWN);
+	desk_fixture_say(f, KEEPER_DESK_GITGATE, &seen);
+	desk_fixture_turn(f, 1);
+	ask.new_oid[3] = 'c';
+	assert_int_equal(desk_fixture_ask(f, SUPERVISE, &ask).state, ASK_UNKNOWN);
+	ask.new_oid[3] = 'b';
+	out = desk_fixture_ask(f, SUPERVISE, &ask);
+	assert_int_equal(out.state, ASK_PENDING);
+	desk_fixture_decide(f, out.number, true, "bottle", 0);
+	assert_string_equal(f->verdict, "failed");
+	desk_fixture_decide(f, out.number, true, "once", 0);
+	assert_string_equal(f->verdict, "decided");
+	/* Another push is another one; pipelock has nothing of it. */
+	spend.hash[0] = 7;
+	assert_int_equal(desk_fixture_ask(f, KEEPER_DESK_GITGATE, &spend).state, ASK_UNKNOWN);
+	spend.hash[0] = 6;
+	assert_int_equal(desk_fixture_ask(f, PIPELOCK, &spend).state, ASK_UNKNOWN);
+	assert_int_equal(desk_fixture_ask(f, KEEPER_DESK_GITGATE, &spend).state, ASK_GRANTED);
+	assert_int_equal(desk_fixture_ask(f, KEEPER_DESK_GITGATE, &spend).state, ASK_UNKNOWN);
+}
+
 /* --- grants --- */
 
 /* Granted and in force; its number. */
@@ -409,6 +457,52 @@ static void test_grants_outlive_the_keeper(void **state)
 	assert_int_equal(desk_fixture_count(f, 1u << REQUEST_PENDING), 0);
 }
 
+/* The keeper was killed when the decision was written and the manifest was not. */
+static void test_manifest_is_written_later(void **state)
+{
+	static const char before[] = "---\negress:\n  routes:\n    - host: a.example.com\n---\n";
+	struct desk_fixture *f = *state;
+	struct ask a = desk_fixture_egress("api.example.com");
+	struct ask_answer out = desk_fixture_ask(f, SUPERVISE, &a);
+	struct store_decision d = {.is_granted = true,
+				   .scope = ASK_ALWAYS,
+				   .release = ASK_PASS,
+				   .who = "uid 1",
+				   .face = "web",
+				   .answer = STR_LIT("")};
+	struct manifest_edit edit;
+	enum store_verdict verdict;
+	struct str text = STR_NULL;
+	struct err e = ERR_INIT;
+	struct request r;
+
+	f->plan.manifest_file = mem_printf("%s/box.md", f->dir);
+	assert_int_equal(io_write_file_atomic(f->k.state_fd, "box.md", STR_LIT(before), 0600, &e),
+			 0);
+	assert_int_equal(store_get(f->k.desk.store, out.number, &r, &e), 0);
+	if (manifest_edit_make(&edit, f->plan.manifest_file, &r.change, &e) < 0)
+		fail_msg("%s", e.text);
+	d.id = r.id;
+	memcpy(d.hash, r.hash, sizeof(d.hash));
+	memcpy(d.manifest, edit.hash, sizeof(d.manifest));
+	assert_int_equal(store_decide(f->k.desk.store, &d, &r.danger, desk_now(), &verdict, &e), 0);
+	assert_int_equal(verdict, STORE_DECIDED);
+	request_free(&r);
+	desk_fixture_restart(f);
+	assert_int_equal(io_read_file(f->k.state_fd, "box.md", 65536, &text, &e), 0);
+	assert_true(str_eq(text, buf_str(&edit.after)));
+	free((void *)(uintptr_t)text.p);
+	manifest_edit_free(&edit);
+	/* Once: what somebody takes out of it afterwards stays out. */
+	assert_int_equal(io_write_file_atomic(f->k.state_fd, "box.md", STR_LIT(before), 0600, &e),
+			 0);
+	desk_fixture_restart(f);
+	assert_true(f->k.desk.grants[0].is_written);
+	assert_int_equal(io_read_file(f->k.state_fd, "box.md", 65536, &text, &e), 0);
+	assert_true(str_eq(text, STR_LIT(before)));
+	free((void *)(uintptr_t)text.p);
+}
+
 /* Two at once: the second policy has both, and each hears when its own is in force. */
 static void test_one_policy_at_a_time(void **state)
 {
@@ -446,6 +540,21 @@ static void test_what_cannot_be_in_force(void **state)
 	assert_int_equal(f->n_ended, 1);
 	assert_false(f->is_in_force);
 	assert_false(desk_fixture_hear(f, SUPERVISE, &out));
+}
+
+/* pipelock was started again: nobody waits for what the one before it held. */
+static void test_another_life(void **state)
+{
+	struct desk_fixture *f = *state;
+	struct ask a = held(ASK_HELD, 5), seen = held(ASK_SEEN, 6);
+
+	desk_fixture_say(f, PIPELOCK, &a);
+	desk_fixture_turn(f, 1);
+	(void)desk_fixture_pending(f, NULL);
+	seen.life = 2;
+	desk_fixture_say(f, PIPELOCK, &seen);
+	desk_fixture_turn(f, 1);
+	assert_int_equal(desk_fixture_count(f, 1u << REQUEST_EXPIRED), 1);
 }
 
 /* --- the pause, and the canary --- */
@@ -487,6 +596,21 @@ static void test_pause(void **state)
 	pause_network(f, false);
 	assert_string_equal(f->verdict, "decided");
 	assert_false(f->is_given);
+}
+
+static void test_pause_unsupervised(void **state)
+{
+	struct desk_fixture *f = *state;
+
+	f->plan.is_supervised = false;
+	desk_fixture_restart(f);
+	assert_int_equal(f->theirs[SUPERVISE], -1);
+	pause_network(f, true);
+	assert_true(f->is_given_paused);
+	desk_fixture_answer(f, true);
+	assert_string_equal(f->verdict, "decided");
+	desk_fixture_control(f, KEEPER_REVOKE, json_pack("{s:i, s:s}", "id", 1, "face", "web"));
+	assert_string_equal(f->verdict, "no-such");
 }
 
 static void test_canary(void **state)
@@ -555,13 +679,17 @@ int main(void)
 		DESK_TEST(test_held_is_released),
 		DESK_TEST(test_held_is_gone),
 		DESK_TEST(test_record_means_exactly_that),
+		DESK_TEST(test_push),
 		DESK_TEST(test_once_is_once),
 		DESK_TEST(test_revoke),
 		DESK_TEST(test_time_ends_both),
 		DESK_TEST(test_grants_outlive_the_keeper),
+		DESK_TEST(test_manifest_is_written_later),
 		DESK_TEST(test_one_policy_at_a_time),
 		DESK_TEST(test_what_cannot_be_in_force),
 		DESK_TEST(test_pause),
+		DESK_TEST(test_another_life),
+		DESK_TEST(test_pause_unsupervised),
 		DESK_TEST(test_canary),
 		DESK_TEST(test_notify),
 	};
