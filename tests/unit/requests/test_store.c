@@ -419,6 +419,40 @@ static void fill(size_t n)
 	execute("COMMIT", SQLITE_OK);
 }
 
+/* A row that somebody has edited in place. */
+static void test_edited_rows(void **state)
+{
+	_cleanup_(change_free) struct change c = {0};
+	const struct danger none = {0};
+	struct store_decision d = {
+		.is_granted = true, .scope = ASK_BOTTLE, .who = "uid 1", .face = "web"};
+	struct store_asked a, b;
+	enum store_verdict v;
+	struct grants g = {0};
+	struct err e = ERR_INIT;
+
+	(void)state;
+	world_egress(&c, "a.example.com");
+	world_request(&c, NULL, 100, &a);
+	assert_int_equal(world_grant(&a, ASK_BOTTLE, 110), STORE_DECIDED);
+	change_free(&c);
+	world_egress(&c, "b.example.com");
+	world_request(&c, NULL, 100, &b);
+	execute("UPDATE requests SET change=replace(change,'b.example','evil')", SQLITE_OK);
+	d.id = b.id, memcpy(d.hash, b.hash, sizeof(d.hash));
+	assert_int_equal(store_decide(world.store, &d, &none, 110, &v, &e), -EBADMSG);
+	assert_int_equal(world_state(b.id), REQUEST_PENDING);
+	assert_int_equal(store_each_grant(world.store, keep_grant, &g, &e), 0);
+	execute("UPDATE grants SET change=replace(change,'a.example','evil')", SQLITE_OK);
+	assert_int_equal(store_each_grant(world.store, keep_grant, &g, &e), -EBADMSG);
+	assert_int_equal(g.n, 1);
+	assert_int_equal(store_revoke(world.store, a.id, "u", "f", 120, &e), 0);
+	/* And one that is no change at all. */
+	execute("UPDATE requests SET change='{}'", SQLITE_OK);
+	assert_int_equal(store_each(world.store, ~0u, 0, 0, count_one, &g.n, &e), -EBADMSG);
+	assert_non_null(strstr(e.text, "nothing is granted"));
+}
+
 static void test_many(void **state)
 {
 	_cleanup_(change_free) struct change c = {0};
@@ -684,6 +718,7 @@ int main(void)
 		WORLD(test_always_is_written_once),
 		WORLD(test_audit),
 		WORLD(test_told),
+		WORLD(test_edited_rows),
 		WORLD(test_many),
 		WORLD(test_migration),
 		WORLD(test_bad_files),
