@@ -79,7 +79,7 @@ char **agent_env_make(const struct plan *p, const char *pinned)
 	if (p->is_supervised) {
 		_cleanup_free_ char *url = supervise_url(pinned);
 
-		env_put(&l, AGENT_SUPERVISE_ENV, url);
+		env_put(&l, SERVICE_SUPERVISE_ENV, url);
 	}
 	env_put(&l, "NO_PROXY", direct);
 	env_put(&l, "no_proxy", direct);

@@ -34,9 +34,6 @@ struct agent_file {
 /* In the agent's environment, when its workspace is a clone: the clone's folder. */
 #define AGENT_WORKSPACE_ENV GUEST_FOLDER_ENV
 
-/* In a supervised bottle: where the agent asks, by MCP. */
-#define AGENT_SUPERVISE_ENV "CLAUDE_BOTTLE_SUPERVISE_URL"
-
 /* /etc/passwd, group, hosts, resolv.conf, nsswitch.conf, hostname and machine-id; with git also
  * AGENT_GITCONFIG, supervised also PLAN_MCP_FILE. uid and gid are the agent's as it sees them. The
  * caller closes with agent_files_free(). */

@@ -55,14 +55,15 @@ static bool reach_has_route(const struct policy *p, const struct git_policy *git
 	return policy_decide_authority(p, str_of(host), port).reason == POLICY_OK;
 }
 
-/* False for what no egress with this policy asks. */
-static bool reach_find(const struct keeper_reach *reach, const struct reach_request *q,
-		       struct sockaddr_storage *to)
+/* -EBADMSG for what no egress asks, whatever grants its policy has. -EACCES for a port that may
+ * have been granted a moment ago, or no longer: egress and we do not learn of it at once. */
+static int reach_find(const struct keeper_reach *reach, const struct reach_request *q,
+		      struct sockaddr_storage *to)
 {
 	const struct policy *p = reach->policy;
 
 	if (q->zero != 0 || q->port == 0)
-		return false;
+		return -EBADMSG;
 	if (q->list == REACH_DNS && q->number < p->n_dns &&
 	    (q->kind == REACH_STREAM || q->kind == REACH_DATAGRAM)) {
 		*to = p->dns[q->number];
@@ -73,12 +74,14 @@ static bool reach_find(const struct keeper_reach *reach, const struct reach_requ
 		const struct policy_resolve *r = &p->resolve[q->number];
 
 		*to = r->address;
-		if (*reach_port(to) == 0 && reach_has_route(p, reach->git, r->host, q->port))
+		if (*reach_port(to) == 0 && !reach_has_route(p, reach->git, r->host, q->port))
+			return -EACCES;
+		if (*reach_port(to) == 0)
 			*reach_port(to) = htons(q->port);
 	} else {
-		return false;
+		return -EBADMSG;
 	}
-	return *reach_port(to) == htons(q->port);
+	return *reach_port(to) == htons(q->port) ? 0 : -EBADMSG;
 }
 
 /* The socket, or -errno. */
@@ -112,11 +115,13 @@ static void reach_answer(struct keeper_reach *r, const struct reach_request *q)
 	_cleanup_close_ int fd = -1;
 	ssize_t put;
 
-	if (!reach_find(r, q, &to)) {
+	fd = reach_find(r, q, &to);
+	if (fd == -EBADMSG) {
 		reach_end(r, "asked for what the policy does not name");
 		return;
 	}
-	fd = reach_dial(&to, (enum reach_kind)q->kind);
+	if (fd == 0)
+		fd = reach_dial(&to, (enum reach_kind)q->kind);
 	reply.status = fd < 0 ? (uint32_t)-fd : 0;
 	put = io_send_fds(r->fd, &reply, sizeof(reply), &fd, fd >= 0, MSG_DONTWAIT);
 	/* Too many of this user's descriptors are on their way somewhere. */

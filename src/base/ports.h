@@ -7,3 +7,6 @@
 #define SERVICE_PORT_GITGATE   9418
 #define SERVICE_PORT_SUPERVISE 9100
 #define SERVICE_PORT_DNS       53
+
+/* In the agent's environment where the bottle is supervised: where it asks, by MCP. */
+#define SERVICE_SUPERVISE_ENV "CLAUDE_BOTTLE_SUPERVISE_URL"

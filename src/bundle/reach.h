@@ -6,9 +6,9 @@
  * passes through the keeper.
  *
  * A request names a place in a list of the policy, never an address: the keeper dials what its own
- * copy of the policy says there. Whatever egress, which has the same policy, would not ask (a
- * number out of range, another port, another size, a descriptor) ends the channel, and it stays
- * ended for as long as the bottle lives.
+ * copy of the policy says there. Whatever egress, which has the same policy but for grants that
+ * come or go, would not ask (a number out of range, another port than the address has, another
+ * size, a descriptor) ends the channel, and it stays ended for as long as the bottle lives.
  */
 #pragma once
 
@@ -28,7 +28,7 @@ struct reach_request {
 	uint16_t kind; /* enum reach_kind */
 	uint16_t number;
 	/* The address's own; where it has none, 53 in REACH_DNS and in REACH_RESOLVE one that a
-	 * route allows for the name. */
+	 * route allows for the name: another one is answered with EACCES. */
 	uint16_t port;
 	uint32_t zero;
 };

@@ -6,11 +6,13 @@
  */
 #include "cli/policy_why.h"
 
+#include "base/clean.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "cli/policy_git.h"
 #include "cli/policy_show.h"
 #include "cli/runs.h"
+#include "record/record.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -190,6 +192,26 @@ static int show_git(struct buf *out, const struct policy_git_question *q)
 				     : buf_printf(out, "  %-8s %s\n", "remote", r->name));
 }
 
+/* Of a request that a human was asked about. */
+static const char *held_hint(const char *reason)
+{
+	static const struct {
+		const char *reason, *hint;
+	} hints[] = {
+		{"held-released", "it was held, and you let it go as it was"},
+		{"held-refused", "it was held, and you refused it"},
+		{"held-expired",
+		 "it was held, and nobody decided in time; exactly the same passes once "
+		 "when you grant it later"},
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(hints); i++) {
+		if (strcmp(reason, hints[i].reason) == 0)
+			return hints[i].hint;
+	}
+	return NULL;
+}
+
 /* What the human could do, by the record's own reason. */
 static const char *hint_of(const struct found *f, const struct asked *a)
 {
@@ -199,6 +221,11 @@ static const char *hint_of(const struct found *f, const struct asked *a)
 		return policy_git_hint(reason);
 	if (a->request && is_policy_reason(reason) && policy_show_hint(a->request->decision.reason))
 		return policy_show_hint(a->request->decision.reason);
+	if (strcmp(member(f->record, "verdict"), record_verdict_name(RECORD_HOLD)) == 0)
+		return "it waits for you, or has: see what \"requests list\" says, and later "
+		       "records";
+	if (held_hint(reason))
+		return held_hint(reason);
 	return *member(f->record, "rule")
 		       ? "the destination is allowed; what was in the request was not"
 		       : NULL;

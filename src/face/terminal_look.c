@@ -128,15 +128,12 @@ static void look_bottles(struct looking *l)
 {
 	size_t n;
 	const struct face_bottle *from = face_bottles(l->look->face, &n);
-	const char *trouble = face_trouble(l->look->face);
 
 	l->news->bottles = mem_zalloc_array(n ? n : 1, sizeof(*from));
 	if (n)
 		memcpy(l->news->bottles, from, n * sizeof(*from));
 	l->news->n_bottles = n;
 	l->news->has_bottles = true;
-	if (!l->news->trouble[0])
-		(void)snprintf(l->news->trouble, sizeof(l->news->trouble), "%s", trouble);
 }
 
 static bool add_row(const char *slug, const struct request *r, void *ctx)
@@ -259,35 +256,47 @@ static void look_detail(struct looking *l)
 	n->has_detail = true;
 }
 
-/* *all: the lists too; stays set when reading them was given up. */
+static void publish(struct look *look, struct look_news *news)
+{
+	char trouble[sizeof(news->trouble)];
+	uint64_t one = 1;
+
+	/* What is troubled stays so for what is published next. */
+	memcpy(trouble, news->trouble, sizeof(trouble));
+	(void)pthread_mutex_lock(&look->lock);
+	look_news_merge(&look->news, news);
+	(void)pthread_mutex_unlock(&look->lock);
+	memcpy(news->trouble, trouble, sizeof(trouble));
+	(void)!write(look->fd, &one, sizeof(one));
+}
+
+/* *all: the lists too; stays set when reading them was given up. What does not depend on how long
+ * they are is published before them. */
 static void look_once(struct look *look, const struct look_wanted *w, bool *all)
 {
 	struct look_news news = {0};
 	struct looking l = {.look = look, .news = &news, .wanted = w};
 	struct err e = ERR_INIT;
 	bool is_changed = false;
-	uint64_t one = 1;
 
 	if (face_refresh(look->face, &is_changed, &e) < 0)
 		set_trouble(&news, &e);
 	*all |= is_changed;
+	if (!news.trouble[0])
+		(void)snprintf(news.trouble, sizeof(news.trouble), "%s", face_trouble(look->face));
 	look_detail(&l);
 	look_records(&l);
 	if (*all) {
 		look_bottles(&l);
 		look_grants(&l);
-		look_rows(&l);
-		*all = !news.has_rows;
-	} else {
-		const char *trouble = face_trouble(look->face);
-
-		if (!news.trouble[0])
-			(void)snprintf(news.trouble, sizeof(news.trouble), "%s", trouble);
 	}
-	(void)pthread_mutex_lock(&look->lock);
-	look_news_merge(&look->news, &news);
-	(void)pthread_mutex_unlock(&look->lock);
-	(void)!write(look->fd, &one, sizeof(one));
+	publish(look, &news);
+	if (!*all)
+		return;
+	look_rows(&l);
+	*all = !news.has_rows;
+	publish(look, &news);
+	look_news_free(&news);
 }
 
 static void wait_for_kick(struct look *l)

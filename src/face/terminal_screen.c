@@ -49,15 +49,41 @@ static void catch_fatal(bool is_on)
 		(void)sigaction(fatal[i], &a, NULL);
 }
 
-static void add_undo(const char *capability)
+static void add_undo(const char *s)
 {
-	const char *s = tigetstr(capability);
 	size_t n = s && s != (char *)-1 ? strlen(s) : 0;
 
 	if (screen.undo_n + n < sizeof(screen.undo)) {
 		memcpy(screen.undo + screen.undo_n, n ? s : "", n);
 		screen.undo_n += n;
 	}
+}
+
+/* xterm's ctlseqs, "Bracketed Paste Mode"; terminfo has no capability for it everywhere, and a
+ * terminal that does not know it ignores it. The codes are past those that terminfo's own keys get.
+ */
+#define PASTE_ON       "\033[?2004h"
+#define PASTE_OFF      "\033[?2004l"
+#define CODE_PASTE     2000
+#define CODE_PASTE_END 2001
+
+/* Past ncurses, which has its own buffer. */
+static void put_now(const char *s)
+{
+	(void)!write(STDOUT_FILENO, s, strlen(s));
+}
+
+static void bracket_pastes(void)
+{
+	(void)define_key("\033[200~", CODE_PASTE);
+	(void)define_key("\033[201~", CODE_PASTE_END);
+	put_now(PASTE_ON);
+}
+
+static void leave(void)
+{
+	put_now(PASTE_OFF);
+	(void)endwin();
 }
 
 static void set_style(enum grid_style s, attr_t attr, short colour)
@@ -104,10 +130,11 @@ int screen_open(struct err *e)
 		return err_set(e, -ENOTTY, "this kind of terminal (TERM) " REFUSED);
 	}
 	screen.undo_n = 0;
-	add_undo("sgr0");
-	add_undo("rmkx");
-	add_undo("cnorm");
-	add_undo("rmcup");
+	add_undo(PASTE_OFF);
+	add_undo(tigetstr("sgr0"));
+	add_undo(tigetstr("rmkx"));
+	add_undo(tigetstr("cnorm"));
+	add_undo(tigetstr("rmcup"));
 	catch_fatal(true);
 	(void)cbreak();
 	(void)noecho();
@@ -117,6 +144,7 @@ int screen_open(struct err *e)
 	(void)nodelay(stdscr, TRUE);
 	(void)intrflush(stdscr, FALSE);
 	(void)meta(stdscr, TRUE);
+	bracket_pastes();
 	set_up_styles();
 	return 0;
 }
@@ -125,7 +153,7 @@ void screen_close(void)
 {
 	if (!screen.curses)
 		return;
-	(void)endwin();
+	leave();
 	catch_fatal(false);
 	(void)tcsetattr(STDIN_FILENO, TCSANOW, &screen.before);
 	delscreen(screen.curses);
@@ -135,11 +163,12 @@ void screen_close(void)
 
 void screen_pause(void)
 {
-	(void)endwin();
+	leave();
 }
 
 void screen_resume(void)
 {
+	put_now(PASTE_ON);
 	(void)clearok(stdscr, TRUE);
 	(void)refresh();
 	grid_free(&screen.last);
@@ -210,12 +239,19 @@ static int special_key(wint_t c)
 	static const struct {
 		wint_t curses;
 		int key;
-	} keys[] = {{KEY_UP, UI_KEY_UP},	 {KEY_DOWN, UI_KEY_DOWN},
-		    {KEY_LEFT, UI_KEY_LEFT},	 {KEY_RIGHT, UI_KEY_RIGHT},
-		    {KEY_PPAGE, UI_KEY_PAGE_UP}, {KEY_NPAGE, UI_KEY_PAGE_DOWN},
-		    {KEY_HOME, UI_KEY_HOME},	 {KEY_END, UI_KEY_END},
-		    {KEY_ENTER, UI_KEY_ENTER},	 {KEY_BACKSPACE, UI_KEY_BACKSPACE},
-		    {KEY_DC, UI_KEY_BACKSPACE}};
+	} keys[] = {{KEY_UP, UI_KEY_UP},
+		    {KEY_DOWN, UI_KEY_DOWN},
+		    {KEY_LEFT, UI_KEY_LEFT},
+		    {KEY_RIGHT, UI_KEY_RIGHT},
+		    {KEY_PPAGE, UI_KEY_PAGE_UP},
+		    {KEY_NPAGE, UI_KEY_PAGE_DOWN},
+		    {KEY_HOME, UI_KEY_HOME},
+		    {KEY_END, UI_KEY_END},
+		    {KEY_ENTER, UI_KEY_ENTER},
+		    {KEY_BACKSPACE, UI_KEY_BACKSPACE},
+		    {KEY_DC, UI_KEY_BACKSPACE},
+		    {CODE_PASTE, UI_KEY_PASTE},
+		    {CODE_PASTE_END, UI_KEY_PASTE_END}};
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 		if (keys[i].curses == c)

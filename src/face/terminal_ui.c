@@ -91,7 +91,7 @@ static void set_row(struct ui *u, size_t at)
 	/* Read further before the end of what is there is reached. */
 	if (u->now.is_more && at + UI_LIST_STEP / 4 >= u->now.n_rows &&
 	    u->wanted.limit < FACE_SHOWN_MAX)
-		u->wanted.limit = u->now.n_rows + UI_LIST_STEP;
+		u->wanted.limit = 2 * u->now.n_rows;
 	if (u->wanted.limit > FACE_SHOWN_MAX)
 		u->wanted.limit = FACE_SHOWN_MAX;
 	if (!u->bottle[0])
@@ -427,9 +427,30 @@ static void key_help(struct ui *u, int key)
 		u->mode = u->before_help;
 }
 
+/* Is key part of a paste that goes nowhere? Into a line that is typed it goes, without its ends. */
+static bool is_pasted_away(struct ui *u, int key, uint64_t now_ms)
+{
+	bool is_line = u->prompt != UI_NO_PROMPT && u->prompt != UI_CONFIRM;
+
+	if (key == UI_KEY_PASTE || key == UI_KEY_PASTE_END) {
+		u->is_pasting = key == UI_KEY_PASTE;
+		u->pasted_ms = now_ms;
+		return true;
+	}
+	if (u->is_pasting && now_ms >= u->pasted_ms + UI_PASTE_MS)
+		u->is_pasting = false;
+	if (!u->is_pasting)
+		return false;
+	u->pasted_ms = now_ms;
+	if (is_line)
+		return key >= UI_KEY_NONE || key < 0x20;
+	ui_say(u, GRID_NOTE, "What is pasted is not taken for keys.");
+	return true;
+}
+
 void ui_key(struct ui *u, int key, uint64_t now_ms)
 {
-	if (key == UI_KEY_NONE)
+	if (key == UI_KEY_NONE || is_pasted_away(u, key, now_ms))
 		return;
 	u->message[0] = '\0';
 	if (u->prompt != UI_NO_PROMPT) {

@@ -7,7 +7,8 @@
  * view, when all of its change and findings has been on the screen and it has stood there for
  * UI_SETTLE_MS, so that no key that was typed for something else hits it. What is then sent is the
  * hash of what was drawn, copied when it was drawn (ui_draw()); whatever came in since is another
- * hash, and the order is refused here or, as stale, by the keeper.
+ * hash, and the order is refused here or, as stale, by the keeper. What is pasted are no keys: it
+ * may be text of the agent's that the human has just copied.
  */
 #pragma once
 
@@ -17,6 +18,7 @@
 
 #define UI_SETTLE_MS	500
 #define UI_LIST_STEP	500 /* requests that are read at once; more when the selection comes near */
+#define UI_PASTE_MS	500 /* between two characters of a paste: past that its end was lost */
 #define UI_INPUT_MAX	400
 #define UI_MINUTES_MAX	(60 * 24 * 30)
 #define UI_ROWS_MIN	6
@@ -37,7 +39,9 @@ enum {
 	UI_KEY_ENTER,
 	UI_KEY_BACKSPACE,
 	UI_KEY_TAB,
-	UI_KEY_ESCAPE
+	UI_KEY_ESCAPE,
+	UI_KEY_PASTE, /* what follows was not typed */
+	UI_KEY_PASTE_END
 };
 
 enum ui_mode { UI_LIST, UI_DETAIL, UI_DIFF, UI_GRANTS, UI_HELP };
@@ -93,6 +97,8 @@ struct ui {
 	enum grid_style message_style;
 	size_t n_pending; /* of all bottles */
 	bool is_new;	  /* more of them than before; who reads it clears it */
+	bool is_pasting;
+	uint64_t pasted_ms;
 	bool is_done;
 };
 

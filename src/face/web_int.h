@@ -82,6 +82,7 @@ struct web {
 	char cookie_name[24];
 	char token[WEB_KEY_HEX]; /* empty: none is good */
 	unsigned tries;
+	uint32_t token_ms;
 	struct web_session sessions[WEB_SESSIONS_MAX];
 	uint64_t n_sessions, n_accepted;
 	uint64_t version; /* of what the page shows */

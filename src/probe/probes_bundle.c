@@ -22,8 +22,11 @@
 static const uint16_t services[] = {SERVICE_PORT_PIPELOCK, SERVICE_PORT_DNS, SERVICE_PORT_GITGATE,
 				    SERVICE_PORT_SUPERVISE};
 
+/* That this bottle's bundle serves. */
 static bool is_service(unsigned port)
 {
+	if (port == SERVICE_PORT_SUPERVISE)
+		return getenv(SERVICE_SUPERVISE_ENV) != NULL;
 	for (size_t i = 0; i < ARRAY_LEN(services); i++) {
 		if (services[i] == port)
 			return true;

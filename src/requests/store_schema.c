@@ -368,8 +368,8 @@ int store_open_read(struct store **out, int state_fd, const char *slug, struct e
 	ret = open_at(s, s->path, SQLITE_OPEN_READONLY, e);
 	if (ret == 0)
 		ret = look(s, e);
-	if (ret < 0 && ret != -EBADMSG && ret != -ENOENT &&
-	    faccessat(state_fd, ".", W_OK, AT_EACCESS) < 0)
+	/* No index of the log, and none can be made. */
+	if (ret == -EIO)
 		ret = open_copy(s, state_fd, e);
 	if (ret == 0)
 		*out = take_ptr(&s);

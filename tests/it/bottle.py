@@ -226,7 +226,7 @@ class Running:
                              text=text, input=input)
 
     def roles(self):
-        """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, gitgate, gitssh, bwrap or
+        """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, gitgate, gitssh, supervise, bwrap or
         guest, agent."""
         out = {}
         for top in (self.state().get("pid", 0), *self.containers()):
@@ -280,7 +280,7 @@ def role_of(pid):
     if not argv:
         return "gone"
     name = os.path.basename(argv[0])
-    known = ("init", "record", "keyd", "egress", "pipelock", "gitgate", "gitssh")
+    known = ("init", "record", "keyd", "egress", "pipelock", "gitgate", "gitssh", "supervise")
     if argv[1:2] == ["guest"]:
         return "guest"
     if name.startswith("claude-bottle-bundle") or "bundle" in name:

@@ -84,6 +84,17 @@ def test_a_key_that_was_typed_ahead_approves_nothing(draw, tmp_path):
     assert sent(tmp_path) == []
 
 
+def test_a_paste_is_no_keys(draw, tmp_path):
+    s = draw()
+    open_request(s, 1)
+    s.tmux("set-buffer", "oyo\nqq")
+    s.tmux("paste-buffer", "-p")
+    s.expect("Request 1 of coder-1", "What is pasted is not taken for keys")
+    assert sent(tmp_path) == []
+    s.keys("o")
+    s.expect("coder-1 1: done")
+
+
 def test_what_the_agent_says_moves_nothing(draw):
     """H01: in every field, made visible by nobody before."""
     s = draw()

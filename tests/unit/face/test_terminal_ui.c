@@ -162,6 +162,33 @@ static void test_a_key_needs_a_settled_screen(void **state)
 	assert_int_equal(world.n_sent, 1);
 }
 
+/* What the human has copied may be the agent's words. */
+static void test_pastes_are_no_keys(void **state)
+{
+	(void)state;
+	open_plain(ASK_EGRESS);
+	world_key(UI_KEY_PASTE);
+	world_keys("o\ny");
+	world_key(UI_KEY_PASTE_END);
+	assert_int_equal(world.n_sent, 0);
+	assert_int_equal(world.ui.mode, UI_DETAIL);
+	world_keys("r");
+	world_key(UI_KEY_PASTE);
+	world_keys("not\nso");
+	world_key(UI_KEY_PASTE_END);
+	assert_int_equal(world.n_sent, 0);
+	world_keys("!\n");
+	assert_int_equal(world.n_sent, 1);
+	assert_string_equal(world.sent_answer, "notso!");
+	/* A paste whose end is lost does not make it deaf. */
+	open_plain(ASK_EGRESS);
+	world_key(UI_KEY_PASTE);
+	world_keys("o");
+	world_wait(UI_PASTE_MS);
+	world_keys("o");
+	assert_int_equal(world.n_sent, 2);
+}
+
 /* What was hidden by the help comes back as something new. */
 static void test_help_covers(void **state)
 {
@@ -601,6 +628,7 @@ int main(void)
 		TEST(test_kinds_have_their_keys),
 		TEST(test_nothing_is_approved_from_the_list),
 		TEST(test_a_key_needs_a_settled_screen),
+		TEST(test_pastes_are_no_keys),
 		TEST(test_help_covers),
 		TEST(test_warnings_need_a_second_key),
 		TEST(test_never),

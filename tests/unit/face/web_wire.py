@@ -356,6 +356,14 @@ class TokenTest(unittest.TestCase):
             self.assertEqual(self.redeem(server, server.token).status, 401)
             self.assertEqual(self.redeem(server, server.enter()).status, 200)
 
+    def test_it_grows_old(self):
+        with driver(PROGRAM, token_ms=150) as server:
+            self.assertIn("too old", server.process.stdout.readline())
+            self.assertEqual(self.redeem(server, server.token).status, 401)
+            session = server.open(server.enter())
+            time.sleep(0.2)  # a session is not its address
+            self.assertEqual(server.ask("GET", "/api/state", session).status, 200)
+
     def test_the_oldest_session_ends(self):
         with driver(PROGRAM) as server:
             sessions = [server.open()] + [server.open(server.enter()) for _ in range(4)]

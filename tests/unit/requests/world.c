@@ -32,7 +32,7 @@ void world_reopen(void)
 int world_setup(void **state)
 {
 	(void)state;
-	memcpy(world.path, "/tmp/requests-XXXXXX", sizeof("/tmp/requests-XXXXXX"));
+	memcpy(world.path, WORLD_FOLDER, sizeof(WORLD_FOLDER));
 	assert_non_null(mkdtemp(world.path));
 	world.fd = open(world.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(world.fd >= 0);

@@ -9,6 +9,8 @@
 #include "requests/store.h"
 
 #define WORLD_SLUG "demo-1"
+/* In memory: each transaction is synced, which a disk takes its time for. */
+#define WORLD_FOLDER "/dev/shm/requests-XXXXXX"
 
 struct world {
 	char path[64];
