@@ -266,7 +266,7 @@ static void desk_on_expiry(struct loop_timer *t)
 	    (n_grants > 0 && desk_load_grants(k, &e) < 0)) {
 		/* What should have ended must not go on for want of a disk. */
 		log_error("%s", e.text);
-		keeper_end_bundle(k, "what it was granted could not be ended");
+		keeper_end_bundle(k, "could not be told what has expired");
 		return;
 	}
 	for (size_t i = 0; n_requests > 0 && i < KEEPER_DESK_COUNT; i++) {

@@ -205,8 +205,9 @@ static void force_on_done(struct keeper *k, bool ok, void *ctx)
 	(void)ctx;
 	k->desk.is_applying = false;
 	changes_done(k, ok);
-	if (!ok)
-		keeper_end_bundle(k, "it did not take what was decided");
+	/* One that has gone already had its own reason. */
+	if (!ok && k->bundle.is_started)
+		keeper_end_bundle(k, "did not take what was decided");
 	force_next(k);
 }
 
