@@ -444,6 +444,20 @@ static void test_edited_rows(void **state)
 	assert_non_null(strstr(e.text, "nothing is granted"));
 }
 
+/* The newest first, as store_get() has them. */
+static bool expect_key(const struct store_key *k, void *ctx)
+{
+	size_t *id = ctx;
+	struct request r;
+
+	assert_int_equal(k->id, (*id)--);
+	assert_int_equal(store_get(world.store, k->id, &r, NULL), 0);
+	assert_true(k->state == r.state && k->created == r.created && k->expires == r.expires &&
+		    k->decided == r.decided);
+	request_free(&r);
+	return true;
+}
+
 static void test_many(void **state)
 {
 	_cleanup_(change_free) struct change c = {0};
@@ -456,6 +470,13 @@ static void test_many(void **state)
 	assert_int_equal(store_each(world.store, 1u << REQUEST_PENDING, 0, 0, count_one, &n, NULL),
 			 0);
 	assert_int_equal(n, STORE_PENDING_MAX);
+	n = STORE_PENDING_MAX;
+	assert_int_equal(
+		store_each_key(world.store, 1u << REQUEST_PENDING, 30, expect_key, &n, NULL), 0);
+	assert_int_equal(n, STORE_PENDING_MAX - 30);
+	assert_int_equal(
+		store_each_key(world.store, 1u << REQUEST_GRANTED, 0, expect_key, &n, NULL), 0);
+	assert_int_equal(n, STORE_PENDING_MAX - 30);
 	n = 0;
 	assert_int_equal(store_each(world.store, ~0u, 101, 30, count_one, &n, NULL), 0);
 	assert_int_equal(n, 30);
