@@ -28,8 +28,8 @@
 #define DESK_TURN	  16   /* messages in one turn of the loop, which serves clients too */
 #define DESK_AUDIT_LOOKED 1000 /* lines, for the canary of an earlier run */
 #define DESK_TELLS	  60
-#define DESK_NOTES	  5
-#define DESK_ASKS	  60 /* of may_ask: ten new requests; DESK_NEW_COST in keeper_desk_ask.c */
+#define DESK_NOTES	  300 /* of may_note: five at once; DESK_NOTE_COST there */
+#define DESK_ASKS	  60  /* of may_ask: ten new requests; DESK_NEW_COST in keeper_desk_ask.c */
 
 #define DESK_OF(m, member)                                                                         \
 	((struct desk_channel *)(void *)((char *)(m)-offsetof(struct desk_channel, member)))
