@@ -164,6 +164,8 @@ static int web_start(struct web *w, const struct face_web_options *o, struct err
 		r = listen_on(w, o->port, e);
 	if (r < 0)
 		return r;
+	/* In the background it is not ours to read: an error then, not a stop. */
+	(void)signal(SIGTTIN, SIG_IGN);
 	/* A regular file cannot be waited for, and what is in it is nobody's key. */
 	if (loop_add(w->loop, &w->input, STDIN_FILENO, EPOLLIN, NULL) < 0)
 		w->input.fd = -1;

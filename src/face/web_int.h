@@ -189,6 +189,7 @@ void work_start(struct web_conn *c, const struct web_work *w, struct web_answer 
 
 void show_state(const struct web_call *call, struct web_answer *a);
 void show_request(const struct web_call *call, struct web_answer *a);
+void show_bottle(const struct web_call *call, struct web_answer *a);
 /* As it was shown last, or NULL. */
 const struct web_shown *show_find(const struct web_session *s, const char *slug, uint64_t id);
 void act_session(const struct web_call *call, struct web_answer *a);

@@ -237,6 +237,14 @@ class WebTest(unittest.TestCase):
         for query in ("after=-1", "after=x", "after=", "before=1", "after=1&after=2", "after=10001"):
             self.assertEqual(self.get(f"/api/state?{query}").status, 400, query)
 
+    def test_what_a_bottle_does(self):
+        a = self.get(f"/api/bottle/{SLUG}").json
+        self.assertIn("host-not-allowed", a["records"][0])
+        self.assertEqual(len(a["told"]), 1)
+        for rest in ("", "../x", f"{SLUG}/", f"{SLUG}?x=1", "A"):
+            self.assertIn(self.get(f"/api/bottle/{rest}").status, (400, 404), rest)
+        self.assertEqual(self.ask("GET", f"/api/bottle/{SLUG}").status, 401)
+
     def test_only_what_was_shown_is_decided(self):
         self.assertEqual(self.post("/api/decide", decision(20)).json["verdict"], "stale")
         self.assertEqual(self.see(20)["request"]["hash"], HASH[20])
