@@ -468,7 +468,7 @@ static void take_canary(struct desk_channel *c, const struct ask *a)
 			log_error("%s", e.text);
 	}
 	if (k->plan->on_canary == PLAN_CANARY_STOP)
-		keeper_stop_now(k);
+		keeper_stop_now(k, "the bottle was stopped: its canary was seen leaving");
 	else if (k->plan->on_canary == PLAN_CANARY_PAUSE)
 		desk_pause(k, true, "keeper", "canary", NULL);
 }
