@@ -27,10 +27,10 @@ static void must(int ret, const struct err *e)
 	exit(1);
 }
 
-static void print_figure(const char *name, uint64_t ns, unsigned n)
+static void print_figure(const char *name, uint64_t ns, uint64_t n)
 {
 	(void)printf("{\"name\": \"%s\", \"value\": %.4f, \"unit\": \"ms\"}\n", name,
-		     (double)ns / n / 1e6);
+		     (double)ns / (double)n / 1e6);
 }
 
 static void ask_one(struct store *s, unsigned number, uint64_t now, struct store_asked *out)
@@ -100,7 +100,7 @@ static uint64_t decide_ns(struct store *s, struct store_asked newest, uint64_t n
 
 int main(int argc, char **argv)
 {
-	unsigned n = argc > 2 ? (unsigned)atoi(argv[2]) : 10000;
+	uint64_t n = 10000;
 	_cleanup_close_ int folder =
 		open(argc > 1 ? argv[1] : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uint64_t now = (uint64_t)time(NULL), began_ns;
@@ -108,7 +108,8 @@ int main(int argc, char **argv)
 	struct store *s = NULL;
 	struct err e = ERR_INIT;
 
-	if (argc < 2 || folder < 0 || n < ROUNDS) {
+	if (argc < 2 || folder < 0 ||
+	    (argc > 2 && str_to_u64(str_of(argv[2]), UINT32_MAX - ROUNDS, &n) < 0) || n < ROUNDS) {
 		(void)fprintf(stderr, "usage: bench_requests FOLDER [N]\n");
 		return 2;
 	}
@@ -117,11 +118,11 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < n; i++)
 		ask_one(s, i, now, &asked);
 	print_figure("requests_ask", time_monotonic_ns() - began_ns, n);
-	print_figure("requests_list_all", list_ns(s, n), ROUNDS);
+	print_figure("requests_list_all", list_ns(s, (unsigned)n), ROUNDS);
 	print_figure("requests_list_screen", list_ns(s, SCREEN), ROUNDS);
 	print_figure("requests_decide", decide_ns(s, asked, now), ROUNDS);
 	for (unsigned i = 0; i < ROUNDS; i++)
-		ask_one(s, n + i, now, &asked);
+		ask_one(s, (unsigned)n + i, now, &asked);
 	store_close(s);
 	return 0;
 }
