@@ -28,8 +28,8 @@
 #define DESK_TURN	  16   /* messages in one turn of the loop, which serves clients too */
 #define DESK_AUDIT_LOOKED 1000 /* lines, for the canary of an earlier run */
 #define DESK_TELLS	  60
-#define DESK_NOTES	  5
-#define DESK_ASKS	  60 /* of may_ask: ten new requests; DESK_NEW_COST in keeper_desk_ask.c */
+#define DESK_NOTES	  300 /* of may_note: five at once; DESK_NOTE_COST there */
+#define DESK_ASKS	  60  /* of may_ask: ten new requests; DESK_NEW_COST in keeper_desk_ask.c */
 
 #define DESK_OF(m, member)                                                                         \
 	((struct desk_channel *)(void *)((char *)(m)-offsetof(struct desk_channel, member)))
@@ -266,7 +266,7 @@ static void desk_on_expiry(struct loop_timer *t)
 	    (n_grants > 0 && desk_load_grants(k, &e) < 0)) {
 		/* What should have ended must not go on for want of a disk. */
 		log_error("%s", e.text);
-		keeper_end_bundle(k, "what it was granted could not be ended");
+		keeper_end_bundle(k, "could not be told what has expired");
 		return;
 	}
 	for (size_t i = 0; n_requests > 0 && i < KEEPER_DESK_COUNT; i++) {

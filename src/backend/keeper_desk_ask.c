@@ -13,6 +13,7 @@
 /* Of may_ask, which earns one a second: ten new requests at once, then one in six seconds. */
 #define DESK_NEW_COST	6
 #define DESK_AGAIN_COST 1
+#define DESK_NOTE_COST	60 /* of may_note: a canary that keeps leaving is one line in a minute */
 #define DESK_SECOND_MS	1000
 
 /* --- answers --- */
@@ -215,7 +216,8 @@ static bool ask_exactly(struct keeper *k, const struct ask *a, struct ask *out)
 	const struct ask *seen;
 
 	*out = *a;
-	if (a->op != ASK_REQUEST || a->kind == ASK_CAPABILITY || (a->kind == ASK_EGRESS && a->host[0]))
+	if (a->op != ASK_REQUEST || a->kind == ASK_CAPABILITY ||
+	    (a->kind == ASK_EGRESS && a->host[0]))
 		return true;
 	if (a->kind == ASK_EGRESS && !is_record(a->record))
 		return true; /* the change is refused for want of a host */
@@ -456,16 +458,17 @@ static void take_canary(struct desk_channel *c, const struct ask *a)
 		       host[0] ? host : "an unknown place");
 	log_warn("%s", line);
 	k->desk.has_seen_canary = true;
-	if (allowance_has(&k->desk.may_note, time_monotonic_ns())) {
+	if (allowance_has(&k->desk.may_note, time_monotonic_ns()) &&
+	    k->desk.may_note.left >= DESK_NOTE_COST) {
 		struct err e = ERR_INIT;
 
-		k->desk.may_note.left--;
+		k->desk.may_note.left -= DESK_NOTE_COST;
 		desk_note(k, "canary", "keeper", "keeper", line);
 		if (store_tell(k->desk.store, str_of(line), desk_now(), &e) < 0)
 			log_error("%s", e.text);
 	}
 	if (k->plan->on_canary == PLAN_CANARY_STOP)
-		keeper_stop_now(k);
+		keeper_stop_now(k, "the bottle was stopped: its canary was seen leaving");
 	else if (k->plan->on_canary == PLAN_CANARY_PAUSE)
 		desk_pause(k, true, "keeper", "canary", NULL);
 }

@@ -278,7 +278,7 @@ static void decided(struct keeper *k, struct keeper_client *c, struct decision *
 		write_manifest(k, &x->edit, x->d.id, ch->text + n, sizeof(ch->text) - n);
 	if (x->d.is_granted && desk_load_grants(k, &e) < 0) {
 		log_error("%s", e.text);
-		keeper_end_bundle(k, "what was granted could not be read again");
+		keeper_end_bundle(k, "could not be told what was granted");
 	}
 	desk_arm_expiry(k);
 	if (x->d.is_granted && x->r.change.kind == ASK_EGRESS) {
@@ -383,7 +383,7 @@ static void desk_revoke(struct keeper *k, struct keeper_client *c, const json_t 
 	}
 	if (desk_load_grants(k, &e) < 0) {
 		log_error("%s", e.text);
-		keeper_end_bundle(k, "what is granted could not be read again");
+		keeper_end_bundle(k, "could not be told what was revoked");
 	}
 	desk_arm_expiry(k);
 	ch = mem_zalloc(sizeof(*ch));

@@ -19,6 +19,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+/* The loop's clock stands still while the host sleeps, and the wall's can be set: how long a time
+ * that is over may go unnoticed. */
+#define DESK_LOOK_S 20
+
 /* --- from the store --- */
 
 static bool add_pending(const struct request *r, void *ctx)
@@ -116,12 +120,13 @@ const struct grant *desk_find_grant(const struct keeper_desk *d, const struct ch
 void desk_arm_expiry(struct keeper *k)
 {
 	uint64_t next = k->desk.store ? store_next_expiry(k->desk.store) : 0, now = desk_now();
+	uint64_t left_s = next > now ? next - now : 0;
 
 	if (next == 0)
 		loop_timer_del(k->loop, &k->desk.expiry_timer);
 	else
 		loop_timer_set(k->loop, &k->desk.expiry_timer,
-			       next > now ? (next - now) * (TIME_NS_PER_SEC / TIME_NS_PER_MS) : 1);
+			       left_s > DESK_LOOK_S ? DESK_LOOK_S * 1000 : left_s * 1000 + 1);
 }
 
 void desk_note(struct keeper *k, const char *what, const char *who, const char *face,
@@ -200,8 +205,9 @@ static void force_on_done(struct keeper *k, bool ok, void *ctx)
 	(void)ctx;
 	k->desk.is_applying = false;
 	changes_done(k, ok);
-	if (!ok)
-		keeper_end_bundle(k, "it did not take what was decided");
+	/* One that has gone already had its own reason. */
+	if (!ok && k->bundle.is_started)
+		keeper_end_bundle(k, "did not take what was decided");
 	force_next(k);
 }
 

@@ -118,7 +118,7 @@ static void update_on_timeout(struct loop_timer *t)
 	struct keeper *k =
 		(struct keeper *)(void *)((char *)t - offsetof(struct keeper, policy.timer));
 
-	keeper_end_bundle(k, "it did not take a new policy");
+	keeper_end_bundle(k, "did not take a new policy");
 }
 
 int keeper_policy_init(struct keeper *k, struct err *e)
@@ -225,7 +225,7 @@ void keeper_policy_answer(struct keeper *k, uint64_t generation, const char *tex
 	struct keeper_update *u;
 
 	if (!p->is_sent || generation != p->generation + 1) {
-		keeper_end_bundle(k, "it answered for a policy that it was not given");
+		keeper_end_bundle(k, "answered for a policy that it was not given");
 		return;
 	}
 	loop_timer_del(k->loop, &p->timer);

@@ -57,9 +57,11 @@ static int print_text(const struct bottles_entry *list, size_t n, bool is_all, s
 			continue;
 		if (b->exit_status >= 0)
 			(void)snprintf(status, sizeof(status), "%d", b->exit_status);
-		table_add(&t, b->is_alive ? TABLE_GREEN : TABLE_PLAIN,
-			  (const char *const[]){b->slug, b->agent, b->bottle, b->backend,
-						state_of(b), status, b->started});
+		table_add(
+			&t, b->is_alive ? TABLE_GREEN : TABLE_PLAIN,
+			(const char *const[]){b->slug, b->agent, b->bottle, b->backend,
+					      b->is_alive && b->is_paused ? "paused" : state_of(b),
+					      status, b->started});
 		shown++;
 	}
 	if (shown)

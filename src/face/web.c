@@ -46,7 +46,7 @@ static void token_new(struct web *w)
 		say(e.text);
 		return;
 	}
-	loop_timer_set(w->loop, &w->token_timer, WEB_TOKEN_MS);
+	loop_timer_set(w->loop, &w->token_timer, w->token_ms);
 	(void)fprintf(stdout, "%s/#%s\n", w->origin, w->token);
 	(void)fflush(stdout);
 }
@@ -164,6 +164,8 @@ static int web_start(struct web *w, const struct face_web_options *o, struct err
 		r = listen_on(w, o->port, e);
 	if (r < 0)
 		return r;
+	/* In the background it is not ours to read: an error then, not a stop. */
+	(void)signal(SIGTTIN, SIG_IGN);
 	/* A regular file cannot be waited for, and what is in it is nobody's key. */
 	if (loop_add(w->loop, &w->input, STDIN_FILENO, EPOLLIN, NULL) < 0)
 		w->input.fd = -1;
@@ -200,6 +202,7 @@ int face_web(const struct face_web_options *o, struct err *e)
 
 	w->listener = (struct loop_watch){.fd = -1, .fn = on_listener};
 	w->input = (struct loop_watch){.fd = -1, .fn = on_input};
+	w->token_ms = o->token_ms ? o->token_ms : WEB_TOKEN_MS;
 	w->refresh.fn = on_refresh;
 	w->heartbeat.fn = on_heartbeat;
 	w->token_timer.fn = on_token_old;

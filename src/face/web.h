@@ -7,7 +7,8 @@
 #include "base/err.h"
 
 struct face_web_options {
-	uint16_t port; /* 0: one of the kernel's choice */
+	uint16_t port;	   /* 0: one of the kernel's choice */
+	uint32_t token_ms; /* how long an address is good; 0: a minute */
 };
 
 /* Prints a URL that works once, and a new one on each Enter; returns 0 after SIGINT, SIGTERM or

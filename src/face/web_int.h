@@ -82,6 +82,7 @@ struct web {
 	char cookie_name[24];
 	char token[WEB_KEY_HEX]; /* empty: none is good */
 	unsigned tries;
+	uint32_t token_ms;
 	struct web_session sessions[WEB_SESSIONS_MAX];
 	uint64_t n_sessions, n_accepted;
 	uint64_t version; /* of what the page shows */
@@ -188,6 +189,7 @@ void work_start(struct web_conn *c, const struct web_work *w, struct web_answer 
 
 void show_state(const struct web_call *call, struct web_answer *a);
 void show_request(const struct web_call *call, struct web_answer *a);
+void show_bottle(const struct web_call *call, struct web_answer *a);
 /* As it was shown last, or NULL. */
 const struct web_shown *show_find(const struct web_session *s, const char *slug, uint64_t id);
 void act_session(const struct web_call *call, struct web_answer *a);

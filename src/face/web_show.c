@@ -14,6 +14,8 @@
 
 #define SHOW_ROWS    200
 #define SHOW_RECENT  50
+#define SHOW_TOLD    50
+#define SHOW_RECORDS 200
 #define SHOW_SUMMARY 512
 
 /* An object or a list that is written one part after the other; the first failure stays. */
@@ -320,4 +322,42 @@ void show_request(const struct web_call *call, struct web_answer *a)
 	finish(a, 0, s.r, &e);
 	if (a->status == 200)
 		remember(call->web, call->session, &seen);
+}
+
+/* --- what a bottle does --- */
+
+static bool put_line(const char *line, void *ctx)
+{
+	struct shown *s = ctx;
+
+	put(s, s->n++ > 0 ? STR_LIT(",") : STR_NULL);
+	if (s->r == 0)
+		s->r = text_json(s->out, str_of(line));
+	return s->r == 0;
+}
+
+void show_bottle(const struct web_call *call, struct web_answer *a)
+{
+	struct face *f = call->web->face;
+	struct shown s = {.out = &a->text};
+	struct err e = ERR_INIT;
+	char slug[PLACES_SLUG_MAX];
+	int r;
+
+	if (call->head->has_query || !str_to_cstr(slug, sizeof(slug), call->rest) ||
+	    !places_slug_is_valid(slug)) {
+		a->status = 404;
+		return;
+	}
+	put(&s, STR_LIT("{\"told\":["));
+	r = face_each_told(f, slug, SHOW_TOLD, put_line, &s, &e);
+	put(&s, STR_LIT("],\"records\":["));
+	s.n = 0;
+	if (r == 0)
+		r = face_each_record(f, slug, SHOW_RECORDS, put_line, &s, &e);
+	put(&s, STR_LIT("]}"));
+	if (r == -ENOENT)
+		answer_error(a, 404, e.text);
+	else
+		finish(a, r, s.r, &e);
 }

@@ -251,7 +251,7 @@ static int check_decision(const struct store_decision *d, const struct request *
 	return 0;
 }
 
-/* What stands in the row is what is hashed, not what it was parsed to. */
+/* A row that was changed in place, and so is not what anybody has seen, decides nothing. */
 struct deciding {
 	struct request r;
 	struct buf change, danger;
@@ -266,12 +266,18 @@ static void deciding_free(struct deciding *d)
 
 static int deciding_read(struct store *s, uint64_t id, struct deciding *out, struct err *e)
 {
+	uint8_t hash[CHANGE_HASH_BYTES];
 	int ret = store_get(s, id, &out->r, e);
 
-	if (ret == 0 && (change_to_json(&out->r.change, &out->change) < 0 ||
-			 danger_to_json(&out->r.danger, &out->danger) < 0))
-		ret = err_set(e, -EIO, "request %llu is too long", (unsigned long long)id);
-	return ret;
+	if (ret < 0)
+		return ret;
+	if (change_to_json(&out->r.change, &out->change) < 0 ||
+	    danger_to_json(&out->r.danger, &out->danger) < 0 ||
+	    hash_of(s, id, buf_str(&out->change), buf_str(&out->danger), hash) < 0)
+		return err_set(e, -EIO, "request %llu is too long", (unsigned long long)id);
+	if (memcmp(hash, out->r.hash, sizeof(hash)) != 0)
+		return store_refuse_damage(s, "request", "it is not what its hash is of", e);
+	return 0;
 }
 
 /* Judged again: what is found now stands beside the request from now on. */

@@ -74,7 +74,7 @@ static int grant_in_force(struct store *s, uint64_t id, uint64_t now, enum ask_s
 {
 	_cleanup_stmt_ sqlite3_stmt *q = NULL;
 	int ret = store_prepare(s, &q,
-				"SELECT scope,change FROM grants WHERE id=?1 AND state=1 AND "
+				"SELECT scope,change,key FROM grants WHERE id=?1 AND state=1 AND "
 				"(until=0 OR until>?2)",
 				STORE_VALUES(STORE_U64(id), STORE_U64(now)), e);
 
@@ -85,7 +85,7 @@ static int grant_in_force(struct store *s, uint64_t id, uint64_t now, enum ask_s
 	if (ret < 0)
 		return ret;
 	*scope = (enum ask_scope)store_column_u64(q, 0);
-	return change_from_json(c, store_column_str(q, 1), e);
+	return store_read_granted(q, 1, 2, c, e);
 }
 
 int store_spend(struct store *s, uint64_t id, const uint8_t hash[CHANGE_HASH_BYTES], uint64_t now,
@@ -111,18 +111,17 @@ int store_spend(struct store *s, uint64_t id, const uint8_t hash[CHANGE_HASH_BYT
 	return ret < 0 ? ret : store_commit(&t, e);
 }
 
+/* Whatever has become of the row: to take power away nothing of it need be read. */
 int store_revoke(struct store *s, uint64_t id, const char *who, const char *face, uint64_t now,
 		 struct err *e)
 {
 	_cleanup_txn_ struct store_txn t = {0};
-	_cleanup_(change_free) struct change c = {0};
-	enum ask_scope scope;
 	int ret = store_begin(&t, s, e);
 
 	if (ret == 0)
-		ret = grant_in_force(s, id, 0, &scope, &c, e);
-	if (ret == 0)
 		ret = end_grant(s, id, GRANT_REVOKED, e);
+	if (ret == 0 && sqlite3_changes(s->db) != 1)
+		ret = err_set(e, -ENOENT, "no grant %llu is in force", (unsigned long long)id);
 	if (ret == 0)
 		ret = note_about(s, "revoked", id, who, face, now, e);
 	return ret < 0 ? ret : store_commit(&t, e);

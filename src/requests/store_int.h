@@ -109,3 +109,6 @@ int store_audit_add(struct store *s, const struct store_note *n, struct err *e) 
 /* Of a row of these columns. */
 int store_read_request(struct store *s, sqlite3_stmt *q, struct request *out,
 		       struct err *e) _fallible_;
+/* What was granted, if it still is what its hash (key_at) says. */
+int store_read_granted(sqlite3_stmt *q, int change_at, int key_at, struct change *out,
+		       struct err *e) _fallible_;

@@ -112,15 +112,31 @@ int store_each_key(struct store *s, unsigned states, size_t limit,
 	return ret;
 }
 
+int store_read_granted(sqlite3_stmt *q, int change_at, int key_at, struct change *out,
+		       struct err *e)
+{
+	uint8_t key[CHANGE_HASH_BYTES], kept[CHANGE_HASH_BYTES];
+	int ret = change_from_json(out, store_column_str(q, change_at), e);
+
+	if (ret == 0)
+		ret = change_key(out, key);
+	store_column_blob(q, key_at, kept, sizeof(kept));
+	if (ret < 0 || memcmp(key, kept, sizeof(key)) == 0)
+		return ret;
+	change_free(out);
+	return err_set(e, -EBADMSG, "it is not what was granted");
+}
+
 int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ctx), void *ctx,
 		     struct err *e)
 {
 	_cleanup_stmt_ sqlite3_stmt *q = NULL;
 	struct err why = ERR_INIT;
-	int ret = store_prepare(s, &q,
-				"SELECT id,state,scope,release,until,change,manifest,is_written "
-				"FROM grants ORDER BY id",
-				NULL, 0, e);
+	int ret =
+		store_prepare(s, &q,
+			      "SELECT id,state,scope,release,until,change,manifest,is_written,key "
+			      "FROM grants ORDER BY id",
+			      NULL, 0, e);
 
 	while (ret == 0 && (ret = store_step_row(s, q, e)) == 1) {
 		struct grant g = {
@@ -134,7 +150,7 @@ int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ct
 		bool goes_on;
 
 		store_column_blob(q, 6, g.manifest, sizeof(g.manifest));
-		if (change_from_json(&g.change, store_column_str(q, 5), &why) < 0)
+		if (store_read_granted(q, 5, 8, &g.change, &why) < 0)
 			return refuse_row(s, g.id, &why, e);
 		goes_on = fn(&g, ctx);
 		change_free(&g.change);

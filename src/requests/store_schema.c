@@ -303,8 +303,11 @@ static int look(struct store *s, struct err *e)
 	uint64_t version = 0;
 	int ret = check_version(s, store_n_steps, &version, e);
 
+	/* Made, and its maker was gone before anything was in it. */
+	if (ret == 0 && version == 0)
+		return err_set(e, -ENOENT, "bottle \"%s\" has no requests", s->slug);
 	if (ret == 0 && version < store_n_steps)
-		return err_set(e, version == 0 ? -ENOENT : -EBADMSG,
+		return err_set(e, -EBADMSG,
 			       "\"%s\" is of an older version of claude-bottle; it is renewed when "
 			       "the bottle is resumed",
 			       s->path);

@@ -72,13 +72,16 @@ def test_key_is_nowhere_in_the_bottle(claude_home, stub, claude_code):
 
 
 def test_finds_its_human_over_mcp(make_home, stub, authority, claude_code):
-    """It discovers the server by what the bottle has put there, lists its tools and calls one."""
+    """It finds the server in the file that the bottle has put there, lists its tools and calls one. Told to wait
+    for the server and to show its tools at once, else its first request to the model is without them."""
     home = make_home()
     write(home, stub, authority, expose=[claude_code], supervise=True,
-          env={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"})
+          env={"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1",
+               "ENABLE_TOOL_SEARCH": "false", "MCP_CONNECTION_NONBLOCKING": "0"})
     asked = {"host": "docs.example.test", "methods": ["GET"], "reason": "The documentation is there.", "wait_seconds": 0}
     stub.pause, stub.tool = 0, ("mcp__claude-bottle__request_egress", asked)
-    p = start(home, f"{claude_code}/claude", "--allowedTools", stub.tool[0])
+    p = start(home, f"{claude_code}/claude", "--allowedTools", stub.tool[0],
+              "--mcp-config", "/etc/claude-bottle/mcp.json")
     _, result = deltas_of(p)
     error = p.stderr.read().decode()
     assert p.wait(60) == 0 and result and not result["is_error"], error + home.logs_of_all()

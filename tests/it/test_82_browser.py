@@ -317,6 +317,12 @@ def test_a_bottle_is_granted_what_it_asks_for(chromium, supervised):
         wait_done(page)
         told = agent.call("request_status", id=asked["id"])
         assert (told["state"], told["reason"]) == ("refused", "not today")
+        # What it has told, and done.
+        agent.call("tell_human", message="<i>hello</i> \u202e human")
+        page.click(f"[data-focus='doings/{running.slug}']")
+        page.wait("document.getElementById('told').innerText.includes('<i>hello</i>')")
+        assert "\\u{202e} human" in page.text("#told") and "\u202e" not in page.text("body")
+        assert "docs.example.test" in page.text("#records")
         # The kill switch.
         page.click(f"[data-focus='pause/{running.slug}']")
         page.wait("document.getElementById('bottles').innerText.includes('network paused')")

@@ -41,6 +41,10 @@ class Screen:
         return self.tmux("display", "-p", f"#{{{name}}}").strip()
 
     def raw(self):
+        """Once no more comes: what has been drawn gets here by way of another process."""
+        size = -1
+        while size != (size := os.stat(self.raw_path).st_size):
+            time.sleep(0.15)
         with open(self.raw_path, "rb") as f:
             return f.read()
 

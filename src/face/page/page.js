@@ -8,6 +8,7 @@
 const SEEN_MS = 500;     // on the screen, before it can be approved
 const WINDOW = 200;      // rows of an answer of /api/state
 const REFRESH_MS = 400;  // at most one look in this time
+const ANSWER_MAX = 511;   // bytes
 const SILENCE_MS = 40000;
 const KEY = 'claude-bottle-secret';
 const RANK = {never: 'NEVER', warning: 'WARNING', note: 'note'};
@@ -15,6 +16,7 @@ const RANK = {never: 'NEVER', warning: 'WARNING', note: 'note'};
 const $ = (id) => document.getElementById(id);
 const state = {
 	now: 0, total: 0, windows: new Map(), version: -1, bottles: [], grants: [], recent: [],
+	doings: null,        // the slug of the bottle whose doings are shown
 	selected: null,      // {slug, id} of a row
 	at: 0,               // where it was last
 	isLive: false,
@@ -193,6 +195,7 @@ async function refresh() {
 	drawGrants();
 	drawRecent();
 	drawList();
+	await drawDoings();
 	if (open)
 		await look(open.request.slug, open.request.id, true);
 }
@@ -238,20 +241,21 @@ function drawRow(i, row) {
 		drawn.set(i, e);
 		$('space').append(e);
 	}
-	e.replaceChildren();
 	e.setAttribute('aria-setsize', String(state.total));
 	e.setAttribute('aria-posinset', String(i + 1));
 	e.setAttribute('aria-selected', String(isSame(row, state.selected)));
 	e.dataset.id = row ? `${row.slug}/${row.id}` : '';
-	if (!row)
-		return;
-	e.append(make('span', row.summary, 'what'));
+	// What a mouse button is pressed on must still be there when it is released.
+	replace(e, row ? partsOf(row) : []);
+}
+
+function partsOf(row) {
 	const from = make('span', undefined, 'from');
 	if (RANK[row.level])
 		from.append(make('span', `${RANK[row.level]} `, `level ${row.level}`));
 	from.append(`${row.slug} · ${row.kind} · ${span(nowSeconds() - row.created)} ago` +
 		(row.asked > 1 ? ` · asked ${row.asked} times` : ''));
-	e.append(from);
+	return [make('span', row.summary, 'what'), from];
 }
 
 function drawList() {
@@ -310,6 +314,9 @@ function drawBottles() {
 		const status = [b.slug, b.agent, b.alive ? (b.paused ? 'network paused' : b.state) : 'ended',
 			`${b.pending} waiting`];
 		li.append(make('span', status.filter(Boolean).join(' · '), 'text'));
+		const looks = button('What it does', () => watch(b), '', `doings/${b.slug}`);
+		looks.setAttribute('aria-expanded', String(state.doings === b.slug));
+		li.append(looks);
 		if (b.alive && b.supervised !== false)
 			li.append(button(b.paused ? 'Give the network back' : 'Pause the network', () => pause(b), '', `pause/${b.slug}`));
 		if (b.alive)
@@ -337,6 +344,30 @@ function drawRecent() {
 		li.append(button('Show', () => show(r.slug, r.id), '', `${r.slug}/${r.id}`));
 		return li;
 	}));
+}
+
+/* Shown for one bottle at a time; asked for again, it goes away. */
+async function watch(b) {
+	state.doings = state.doings === b.slug ? null : b.slug;
+	drawBottles();
+	await drawDoings().catch((e) => say(e.message, 'bad'));
+}
+
+async function drawDoings() {
+	const slug = state.doings;
+	$('doings').hidden = !slug;
+	if (!slug)
+		return;
+	const said = await ask(`/api/bottle/${encodeURIComponent(slug)}`);
+	if (state.doings !== slug)
+		return;
+	const list = $('records');
+	const isAtEnd = list.scrollTop + list.clientHeight >= list.scrollHeight - 4;
+	$('doings-title').textContent = `What ${slug} does`;
+	replace($('told'), (said.told.length ? said.told : ['(its agent has told nothing)']).map((l) => make('li', l)));
+	replace(list, said.records.map((l) => make('li', l)));
+	if (isAtEnd)
+		list.scrollTop = list.scrollHeight;
 }
 
 function bottleOf() {
@@ -414,12 +445,13 @@ async function look(slug, id, isAgain) {
 	open = said;
 	if (isKept)
 		return;
-	drawDetail();
 	if (!isAgain || hasChanged) {
 		shownSince = 0;
 		readEnd = false;
-		watchEnd();
 	}
+	drawDetail();
+	if (!readEnd)
+		watchEnd();
 	if (hasChanged)
 		say('This request has changed: look again.', 'bad');
 }
@@ -619,6 +651,8 @@ async function refuse() {
 }
 
 async function decide(decision) {
+	if (decision.answer && new TextEncoder().encode(decision.answer).length > ANSWER_MAX)
+		return say('That is too long for an answer. Nothing was sent.', 'bad');
 	const verdict = await act('/api/decide', decision);
 	if (verdict === 'decided' && open && isSame(open.request, decision)) {
 		hide();
@@ -717,7 +751,7 @@ const KEYS = {
 	'Enter': () => open || openSelected(),
 	'q': hide, 'Escape': hide,
 	'h': () => { $('decided').open = !$('decided').open; },
-	'P': () => withBottle(pause), 'K': () => withBottle(stop),
+	'v': () => withBottle(watch), 'P': () => withBottle(pause), 'K': () => withBottle(stop),
 	'?': () => $('help').showModal(),
 };
 const DECIDES = {'r': refuse, 'x': refuse};

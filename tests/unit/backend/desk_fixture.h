@@ -52,3 +52,6 @@ size_t desk_fixture_count(struct desk_fixture *f, unsigned states);
 bool desk_fixture_is_audited(struct desk_fixture *f, const char *what);
 /* The one pending request. */
 uint64_t desk_fixture_pending(struct desk_fixture *f, uint8_t hash[CHANGE_HASH_BYTES]);
+
+#define DESK_TEST(name)                                                                            \
+	cmocka_unit_test_setup_teardown(name, desk_fixture_setup, desk_fixture_teardown)

@@ -41,8 +41,37 @@ static void test_tree(void **state)
 	n = yaml_get(b->children[1], "z");
 	assert_int_equal(n->line, 6);
 	assert_int_equal(n->column, 9);
+	assert_true(b->children[1]->is_flow);
+	assert_false(b->children[0]->is_flow || b->is_flow);
+	assert_int_equal(b->children[0]->end_line, 5);
+	assert_int_equal(b->end_line, 6);
 	assert_true(yaml_is_null(yaml_get(d.root, "c")));
 	assert_null(yaml_get(d.root, "d"));
+}
+
+/* Behind which line something can be put. */
+static void test_end_lines(void **state)
+{
+	static const char text[] = "---\n"
+				   "a: |\n"
+				   "  text\n"
+				   "  more\n"
+				   "b: 'one\n"
+				   "  two' # why\n"
+				   "c: [1,\n"
+				   "  2\n"
+				   "  ]\n"
+				   "\n"
+				   "# end\n"
+				   "---\n";
+	_cleanup_(yaml_doc_free) struct yaml_doc d;
+
+	(void)state;
+	assert_int_equal(yaml_doc_parse(&d, "f.md", str_of(text), NULL), 0);
+	assert_int_equal(yaml_get(d.root, "a")->end_line, 4);
+	assert_int_equal(yaml_get(d.root, "b")->end_line, 6);
+	assert_int_equal(yaml_get(d.root, "c")->end_line, 9);
+	assert_int_equal(d.root->end_line, 9);
 }
 
 static void test_empty_heads(void **state)
@@ -170,9 +199,8 @@ static void test_caps(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tree),
-		cmocka_unit_test(test_empty_heads),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_tree),	    cmocka_unit_test(test_end_lines),
+		cmocka_unit_test(test_empty_heads), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_caps),
 	};
 

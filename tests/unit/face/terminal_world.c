@@ -37,6 +37,9 @@ static void note_decision(const struct face_decision *d)
 	world.sent = *d;
 	(void)snprintf(world.sent_answer, sizeof(world.sent_answer), "%s",
 		       d->answer ? d->answer : "");
+	(void)snprintf(world.sent_slug, sizeof(world.sent_slug), "%s", d->slug);
+	world.sent.slug = world.sent_slug;
+	world.sent.answer = world.sent_answer;
 	world.n_sent++;
 }
 

@@ -20,8 +20,8 @@ struct terminal_world {
 	struct grid grid;
 	struct buf screen;
 	uint64_t now_ms;
-	struct face_decision sent; /* the last; answer is a copy */
-	char sent_answer[STORE_ANSWER_MAX];
+	struct face_decision sent; /* the last; its slug and answer are these copies */
+	char sent_slug[PLACES_SLUG_MAX], sent_answer[STORE_ANSWER_MAX];
 	unsigned n_sent;
 };
 

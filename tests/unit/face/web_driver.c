@@ -1,5 +1,5 @@
 /*
- * web_driver PORT COUNT [MANIFEST]: the page's server over COUNT plain requests, and some that an
+ * web_driver PORT COUNT [TOKEN_MS]: the page's server over COUNT plain requests, and some that an
  * agent would make to deceive. SIGUSR1: one request more.
  */
 #include "base/str.h"
@@ -28,15 +28,16 @@ int main(int argc, char **argv)
 {
 	struct face_web_options o = {0};
 	struct err e = ERR_INIT;
-	uint64_t port = 0, count = 0;
+	uint64_t port = 0, count = 0, token_ms = 0;
 	char host[64];
 
 	if (argc < 3 || str_to_u64(str_of(argv[1]), 65535, &port) < 0 ||
-	    str_to_u64(str_of(argv[2]), 100000, &count) < 0)
+	    str_to_u64(str_of(argv[2]), 16000, &count) < 0 ||
+	    (argc > 3 && str_to_u64(str_of(argv[3]), 60000, &token_ms) < 0))
 		return 2;
 	fake_reset();
-	fake.manifest = argc > 3 ? argv[3] : NULL;
 	o.port = (uint16_t)port;
+	o.token_ms = (uint32_t)token_ms;
 	(void)signal(SIGUSR1, on_usr1);
 	(void)fake_add(ASK_EGRESS, "api.example.com", DANGER_NOTE, "to read the documentation");
 	(void)fake_add(ASK_EGRESS, "xn--pypal-4ve.com", DANGER_WARN,

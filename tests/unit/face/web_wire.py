@@ -237,6 +237,14 @@ class WebTest(unittest.TestCase):
         for query in ("after=-1", "after=x", "after=", "before=1", "after=1&after=2", "after=10001"):
             self.assertEqual(self.get(f"/api/state?{query}").status, 400, query)
 
+    def test_what_a_bottle_does(self):
+        a = self.get(f"/api/bottle/{SLUG}").json
+        self.assertIn("host-not-allowed", a["records"][0])
+        self.assertEqual(len(a["told"]), 1)
+        for rest in ("", "../x", f"{SLUG}/", f"{SLUG}?x=1", "A"):
+            self.assertIn(self.get(f"/api/bottle/{rest}").status, (400, 404), rest)
+        self.assertEqual(self.ask("GET", f"/api/bottle/{SLUG}").status, 401)
+
     def test_only_what_was_shown_is_decided(self):
         self.assertEqual(self.post("/api/decide", decision(20)).json["verdict"], "stale")
         self.assertEqual(self.see(20)["request"]["hash"], HASH[20])
@@ -355,6 +363,14 @@ class TokenTest(unittest.TestCase):
                 self.assertEqual(self.redeem(server, f"{i:064x}").status, 401)
             self.assertEqual(self.redeem(server, server.token).status, 401)
             self.assertEqual(self.redeem(server, server.enter()).status, 200)
+
+    def test_it_grows_old(self):
+        with driver(PROGRAM, token_ms=150) as server:
+            self.assertIn("too old", server.process.stdout.readline())
+            self.assertEqual(self.redeem(server, server.token).status, 401)
+            session = server.open(server.enter())
+            time.sleep(0.2)  # a session is not its address
+            self.assertEqual(server.ask("GET", "/api/state", session).status, 200)
 
     def test_the_oldest_session_ends(self):
         with driver(PROGRAM) as server:

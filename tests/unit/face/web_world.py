@@ -74,9 +74,9 @@ class Server:
         return {"Cookie": a.fields["set-cookie"].split(";")[0], "X-Claude-Bottle": a.json["secret"]}
 
 
-def driver(program, count=0, port=0, manifest=None):
+def driver(program, count=0, port=0, token_ms=0):
     """The page's server over a face without bottles."""
-    return Server([program, str(port), str(count), *([manifest] if manifest else [])])
+    return Server([program, str(port), str(count), str(token_ms)])
 
 
 class Answer:

@@ -13,11 +13,13 @@
 #include "base/clean.h"
 #include "base/timeutil.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
 #define BOTH	    ((1u << POLICY_METHOD_GET) | (1u << POLICY_METHOD_POST))
 #define TUNNELS_MAX 1000
+#define BUSY	    2
 #define SOON_NS	    (100 * TIME_NS_PER_MS)
 
 static char host_open[] = "open.example.com", host_new[] = "new.example.com";
@@ -309,16 +311,35 @@ static void test_a_pause_ends_all(void **state)
 	streams_let_go(2);
 }
 
-/* With many tunnels open, of which half are revoked. */
+/* Asks without a pause, until it is told to stop. */
+static void *busy_run(void *stop)
+{
+	static const char request[] = GET("open.example.com", "/v1/a");
+	struct client c = client_tunnel(w, host_open);
+	char text[4096];
+
+	while (!atomic_load((atomic_bool *)stop) &&
+	       client_ask(&c, request, text, sizeof(text)) == 200)
+		world_records_drop(w);
+	client_close(&c);
+	return NULL;
+}
+
+/* With many tunnels open, of which half are revoked, and others that are busy. */
 static void test_many_tunnels(void **state)
 {
 	static struct client c[TUNNELS_MAX];
 	uint64_t start_ns, renewed_ns, closed_ns;
+	pthread_t busy[BUSY];
+	atomic_bool stop = false;
 
 	(void)state;
 	assert_true(world_renew(w, &grant, 1, false));
 	for (int i = 0; i < n_tunnels; i++)
 		c[i] = client_tunnel(w, i % 2 ? host_new : host_open);
+	for (int i = 0; i < BUSY; i++)
+		assert_int_equal(pthread_create(&busy[i], NULL, busy_run, &stop), 0);
+	(void)usleep(50000); /* they are under way */
 	start_ns = time_monotonic_ns();
 	assert_true(world_renew(w, &grant, 1, false));
 	assert_int_equal(get(&c[1], GET("new.example.com", "/v1/a")), 200);
@@ -326,6 +347,9 @@ static void test_many_tunnels(void **state)
 	start_ns = time_monotonic_ns();
 	assert_true(world_renew(w, NULL, 0, false));
 	closed_ns = time_monotonic_ns() - start_ns;
+	atomic_store(&stop, true);
+	for (int i = 0; i < BUSY; i++)
+		assert_int_equal(pthread_join(busy[i], NULL), 0);
 	for (int i = 0; i < n_tunnels; i++) {
 		if (i % 2) {
 			assert_ended(&c[i]);
@@ -335,10 +359,12 @@ static void test_many_tunnels(void **state)
 		client_close(&c[i]);
 		world_records_drop(w);
 	}
-	(void)printf("with %d tunnels: %llu us to a request by the new policy, %llu us to close "
-		     "half\n",
-		     n_tunnels, (unsigned long long)renewed_ns / 1000,
-		     (unsigned long long)closed_ns / 1000);
+	(void)printf(
+		"with %d tunnels and %d that are busy: %llu us to a request by the new policy, "
+		"%llu us to close "
+		"half\n",
+		n_tunnels, BUSY, (unsigned long long)renewed_ns / 1000,
+		(unsigned long long)closed_ns / 1000);
 	assert_true(renewed_ns < SOON_NS && closed_ns < SOON_NS);
 }
 

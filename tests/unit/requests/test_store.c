@@ -140,15 +140,14 @@ static void test_hash_is_bound(void **state)
 	_cleanup_(change_free) struct change c = {0};
 	struct store_asked a, b;
 	struct store *other = NULL;
-	char path[] = WORLD_FOLDER;
+	char path[WORLD_FOLDER_SIZE];
 	_cleanup_close_ int fd = -1;
 	static const struct danger none;
 
 	(void)state;
 	world_egress(&c, "api.example.com");
 	world_request(&c, NULL, 100, &a);
-	assert_non_null(mkdtemp(path));
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = world_folder(path);
 	assert_int_equal(store_open(&other, fd, "other", NULL), 0);
 	assert_int_equal(store_ask(other, &c, &none, STR_NULL, 100, 200, &b, NULL), 0);
 	assert_int_equal(a.id, b.id);
@@ -394,29 +393,69 @@ static void test_told(void **state)
 
 /* --- many --- */
 
-/* n pending ones, quicker than by asking: in one transaction, each a host of its own. */
+/* n pending ones, quicker than by asking, each a host of its own. */
 static void fill(size_t n)
 {
-	execute("BEGIN", SQLITE_OK);
-	for (size_t i = 0; i < n; i++) {
-		char json[256], danger[] = "[]";
-		uint8_t key[CHANGE_HASH_BYTES] = {0};
+	assert_int_equal(
+		store_run(
+			world.store,
+			"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<?) "
+			"INSERT INTO requests(state,key,change,danger,reason,created,expires,hash) "
+			"SELECT 1,CAST(printf('%032d',x) AS BLOB),"
+			"'{\"kind\":\"egress\",\"host\":\"h'||x||'.example.com\",\"ports\":[443],'|"
+			"|"
+			"'\"methods\":[\"GET\"],\"paths\":[\"/**\"]}','[]','',1,2000,"
+			"CAST(printf('%032d',x) AS BLOB) FROM c",
+			STORE_VALUES(STORE_U64(n)), NULL),
+		0);
+}
 
-		memcpy(key, &i, sizeof(i));
-		(void)snprintf(json, sizeof(json),
-			       "{\"kind\":\"egress\",\"host\":\"h%zu.example.com\",\"ports\":[443],"
-			       "\"methods\":[\"GET\"],\"paths\":[\"/**\"]}",
-			       i);
-		assert_int_equal(
-			store_run(
-				world.store,
-				"INSERT INTO requests(state,key,change,danger,reason,created,"
-				"expires,hash) VALUES(1,?1,?2,?3,'',1,2000,?1)",
-				STORE_VALUES(STORE_HASH(key), STORE_CSTR(json), STORE_CSTR(danger)),
-				NULL),
-			0);
-	}
-	execute("COMMIT", SQLITE_OK);
+/* A row that somebody has edited in place. */
+static void test_edited_rows(void **state)
+{
+	_cleanup_(change_free) struct change c = {0};
+	const struct danger none = {0};
+	struct store_decision d = {
+		.is_granted = true, .scope = ASK_BOTTLE, .who = "uid 1", .face = "web"};
+	struct store_asked a, b;
+	enum store_verdict v;
+	struct grants g = {0};
+	struct err e = ERR_INIT;
+
+	(void)state;
+	world_egress(&c, "a.example.com");
+	world_request(&c, NULL, 100, &a);
+	assert_int_equal(world_grant(&a, ASK_BOTTLE, 110), STORE_DECIDED);
+	change_free(&c);
+	world_egress(&c, "b.example.com");
+	world_request(&c, NULL, 100, &b);
+	execute("UPDATE requests SET change=replace(change,'b.example','evil')", SQLITE_OK);
+	d.id = b.id, memcpy(d.hash, b.hash, sizeof(d.hash));
+	assert_int_equal(store_decide(world.store, &d, &none, 110, &v, &e), -EBADMSG);
+	assert_int_equal(world_state(b.id), REQUEST_PENDING);
+	assert_int_equal(store_each_grant(world.store, keep_grant, &g, &e), 0);
+	execute("UPDATE grants SET change=replace(change,'a.example','evil')", SQLITE_OK);
+	assert_int_equal(store_each_grant(world.store, keep_grant, &g, &e), -EBADMSG);
+	assert_int_equal(g.n, 1);
+	assert_int_equal(store_revoke(world.store, a.id, "u", "f", 120, &e), 0);
+	/* And one that is no change at all. */
+	execute("UPDATE requests SET change='{}'", SQLITE_OK);
+	assert_int_equal(store_each(world.store, ~0u, 0, 0, count_one, &g.n, &e), -EBADMSG);
+	assert_non_null(strstr(e.text, "nothing is granted"));
+}
+
+/* The newest first, as store_get() has them. */
+static bool expect_key(const struct store_key *k, void *ctx)
+{
+	size_t *id = ctx;
+	struct request r;
+
+	assert_int_equal(k->id, (*id)--);
+	assert_int_equal(store_get(world.store, k->id, &r, NULL), 0);
+	assert_true(k->state == r.state && k->created == r.created && k->expires == r.expires &&
+		    k->decided == r.decided);
+	request_free(&r);
+	return true;
 }
 
 static void test_many(void **state)
@@ -431,6 +470,13 @@ static void test_many(void **state)
 	assert_int_equal(store_each(world.store, 1u << REQUEST_PENDING, 0, 0, count_one, &n, NULL),
 			 0);
 	assert_int_equal(n, STORE_PENDING_MAX);
+	n = STORE_PENDING_MAX;
+	assert_int_equal(
+		store_each_key(world.store, 1u << REQUEST_PENDING, 30, expect_key, &n, NULL), 0);
+	assert_int_equal(n, STORE_PENDING_MAX - 30);
+	assert_int_equal(
+		store_each_key(world.store, 1u << REQUEST_GRANTED, 0, expect_key, &n, NULL), 0);
+	assert_int_equal(n, STORE_PENDING_MAX - 30);
 	n = 0;
 	assert_int_equal(store_each(world.store, ~0u, 101, 30, count_one, &n, NULL), 0);
 	assert_int_equal(n, 30);
@@ -597,7 +643,7 @@ static void test_reading(void **state)
 	uint64_t before, after;
 	size_t n;
 	_cleanup_close_ int dead = -1;
-	char path[] = WORLD_FOLDER;
+	char path[WORLD_FOLDER_SIZE];
 
 	(void)state;
 	fill(3);
@@ -621,8 +667,7 @@ static void test_reading(void **state)
 	assert_true(after > before);
 
 	/* As a killed keeper leaves it: with its log, which has an index no more. */
-	assert_non_null(mkdtemp(path));
-	dead = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dead = world_folder(path);
 	copy_to(dead, STORE_FILE);
 	copy_to(dead, STORE_FILE "-wal");
 	/* And none can be made. */
@@ -684,6 +729,7 @@ int main(void)
 		WORLD(test_always_is_written_once),
 		WORLD(test_audit),
 		WORLD(test_told),
+		WORLD(test_edited_rows),
 		WORLD(test_many),
 		WORLD(test_migration),
 		WORLD(test_bad_files),

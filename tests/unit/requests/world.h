@@ -8,17 +8,18 @@
 #include "requests/grants.h"
 #include "requests/store.h"
 
-#define WORLD_SLUG "demo-1"
-/* In memory: each transaction is synced, which a disk takes its time for. */
-#define WORLD_FOLDER "/dev/shm/requests-XXXXXX"
-
+#define WORLD_SLUG	  "demo-1"
+#define WORLD_FOLDER_SIZE 64
 struct world {
-	char path[64];
+	char path[WORLD_FOLDER_SIZE];
 	int fd;
 	struct store *store;
 };
 extern struct world world; /* of the test at hand */
 
+/* A new folder, open; in memory where there is such a place: each transaction is synced, which a
+ * disk takes its time for. The caller removes it. */
+int world_folder(char path[WORLD_FOLDER_SIZE]);
 int world_setup(void **state); /* a folder with a store */
 int world_teardown(void **state);
 void world_reopen(void);

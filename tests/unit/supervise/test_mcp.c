@@ -401,6 +401,26 @@ static void refusals_name_the_tool(void **state)
 	}
 }
 
+/* What waits for a human is no refusal yet, and says so. */
+static void held_ones_are_shown(void **state)
+{
+	struct world *w = *state;
+	_cleanup_json_ json_t *all = NULL;
+	const json_t *first, *second;
+	struct record r;
+
+	(void)world_initialize(w, "2025-11-25");
+	refuse(w, "host-not-allowed", "nowhere.example", "/");
+	record_init(&r, "pipelock", RECORD_HOLD, "secret-in-body");
+	(void)snprintf(r.host, sizeof(r.host), "a.files.example.org");
+	assert_true(refused_add(&w->view.refused, &r));
+	all = world_tool(w, "recent_refusals", NULL, NULL);
+	first = json_array_get(json_object_get(all, "refusals"), 0);
+	second = json_array_get(json_object_get(all, "refusals"), 1);
+	assert_true(json_is_true(json_object_get(first, "held")));
+	assert_null(json_object_get(second, "held"));
+}
+
 static void malformed_records_are_left_out(void **state)
 {
 	struct world *w = *state;
@@ -433,6 +453,7 @@ int main(void)
 		WORLD(refusals_are_shown),
 		WORLD(refusals_are_visible),
 		WORLD(refusals_name_the_tool),
+		WORLD(held_ones_are_shown),
 		WORLD(malformed_records_are_left_out),
 	};
 
