@@ -22,8 +22,7 @@ static void test_raw(void **state)
 		"\x1b[2J\x1b[31mTOKEN",
 		"reason \x1b]52;c;Y2J0\x07TOKEN",
 		"\x1b]8;;https://other.selftest.example\x1b\\TOKEN",
-		"\xc2\x9b"
-		"31mTOKEN",
+		"\xc2\x9b;31mTOKEN",
 		"\xe2\x80\xaeTOKEN",
 		"\xe2\x81\xa6TOKEN",
 		"\xe2\x80\x8bTOKEN",
