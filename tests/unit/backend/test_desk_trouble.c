@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,50 @@
 
 #define SUPERVISE KEEPER_DESK_SUPERVISE
 #define PIPELOCK  KEEPER_DESK_PIPELOCK
+
+/* --- the clock --- */
+
+static time_t set_s, passed_s; /* by how much the wall's clock was set; what has passed besides */
+
+/* In libc's place. */
+int clock_gettime(clockid_t id, struct timespec *t)
+{
+	int ret = (int)syscall(SYS_clock_gettime, id, t);
+
+	if (id == CLOCK_REALTIME)
+		t->tv_sec += set_s + passed_s;
+	else if (id == CLOCK_BOOTTIME)
+		t->tv_sec += passed_s;
+	return ret;
+}
+
+static void test_clock_set_back(void **state)
+{
+	struct desk_fixture *f = *state;
+	uint64_t id = desk_fixture_grant(f, "api.example.com", "once", 60);
+	struct ask spend = {.op = ASK_SPEND, .id = 5, .life = 1, .number = id};
+	struct ask again = desk_fixture_egress("api.example.com");
+
+	set_s -= 3600;
+	passed_s += 30;
+	assert_int_equal(desk_fixture_ask(f, SUPERVISE, &again).state, ASK_GRANTED);
+	passed_s += 31;
+	assert_int_equal(desk_fixture_ask(f, PIPELOCK, &spend).state, ASK_UNKNOWN);
+	assert_int_equal(desk_fixture_ask(f, SUPERVISE, &again).state, ASK_PENDING);
+}
+
+static void test_clock_set_forward(void **state)
+{
+	struct desk_fixture *f = *state;
+	uint64_t id = desk_fixture_grant(f, "api.example.com", "once", 60);
+	struct ask spend = {.op = ASK_SPEND, .id = 5, .life = 1, .number = id};
+
+	set_s += 86400;
+	assert_int_equal(desk_fixture_ask(f, PIPELOCK, &spend).state, ASK_UNKNOWN);
+	/* And back: what has ended stays so. */
+	set_s -= 86400;
+	assert_int_equal(desk_fixture_ask(f, PIPELOCK, &spend).state, ASK_UNKNOWN);
+}
 
 /* --- after a crash of this moment --- */
 
@@ -197,6 +242,8 @@ static void test_store_moved_away(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		DESK_TEST(test_clock_set_back),
+		DESK_TEST(test_clock_set_forward),
 		DESK_TEST(test_disk_full_at_a_decision),
 		DESK_TEST(test_disk_full_at_a_spending),
 		DESK_TEST(test_disk_full_at_a_revocation),
