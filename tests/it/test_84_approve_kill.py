@@ -21,7 +21,7 @@ ROUNDS = int(os.environ.get("CB_KILL_ROUNDS", "21"))
 VICTIMS = ("cli", "keeper", "init", "supervise", "pipelock", "egress", "record")
 DEADLY = ("keeper", "init")
 GOLDEN = 0.618034  # multiples of it, without their whole part, lie evenly however many there are
-SERVES = 14  # rounds of one bottle
+SERVES = 14  # rounds of one bottle: a role that dies more often in a minute ends it
 HOST, API = "docs.example.test", "https://api.example.test/json"
 SHUT = ("403", "000")
 # What a command says that does not know, or that says itself that the decision stands.
@@ -160,7 +160,7 @@ def test_killed_while_a_human_approves(supervised):
             victim = VICTIMS[i % len(VICTIMS)]
             wait_s = moment(offset, i) * span_s
             path = f"/json/{i}"
-            number = subject.ask(path)
+            number = subject.ask(path) if len(subject.granted) + len(subject.refused) < SERVES else None
             if number is None:
                 subject.close()
                 subject = Subject(home)
