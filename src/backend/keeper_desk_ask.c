@@ -458,13 +458,13 @@ static void take_canary(struct desk_channel *c, const struct ask *a)
 	text_visible_cstr(host, sizeof(host), str_of(a->host[0] ? a->host : a->remote));
 	(void)snprintf(line, sizeof(line), "the canary was about to leave to %s",
 		       host[0] ? host : "an unknown place");
-	log_warn("%s", line);
 	k->desk.has_seen_canary = true;
 	if (allowance_has(&k->desk.may_note, time_monotonic_ns()) &&
 	    k->desk.may_note.left >= DESK_NOTE_COST) {
 		struct err e = ERR_INIT;
 
 		k->desk.may_note.left -= DESK_NOTE_COST;
+		log_warn("%s", line);
 		desk_note(k, "canary", "keeper", "keeper", line);
 		if (store_tell(k->desk.store, str_of(line), desk_now(), &e) < 0)
 			log_error("%s", e.text);

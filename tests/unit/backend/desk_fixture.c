@@ -261,6 +261,20 @@ void desk_fixture_decide(struct desk_fixture *f, uint64_t id, bool is_granted, c
 				       "command"));
 }
 
+uint64_t desk_fixture_grant(struct desk_fixture *f, const char *host, const char *scope,
+			    unsigned seconds)
+{
+	struct ask a = desk_fixture_egress(host);
+	struct ask_answer out = desk_fixture_ask(f, KEEPER_DESK_SUPERVISE, &a);
+	uint64_t id = out.number;
+
+	desk_fixture_decide(f, id, true, scope, seconds);
+	desk_fixture_answer(f, true);
+	assert_string_equal(f->verdict, "decided");
+	assert_true(desk_fixture_hear(f, KEEPER_DESK_SUPERVISE, &out));
+	return id;
+}
+
 /* --- the store --- */
 
 size_t desk_fixture_count(struct desk_fixture *f, unsigned states)
