@@ -287,6 +287,11 @@ class WebTest(unittest.TestCase):
         self.assertIn("\\u{202e}", a.json["request"]["reason"])
         self.assertEqual(a.fields["content-type"], "application/json")
 
+    def test_findings_have_their_level(self):
+        shown = self.see(2)
+        self.assertEqual([(f["rule"], f["level"]) for f in shown["request"]["findings"]], [("upload-host", "warning")])
+        self.assertEqual(set(shown), {"request", "always"})
+
     # --- events, and who holds what ---
 
     def stream(self):
