@@ -229,6 +229,7 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 		{"supervise", NULL, &env->supervise},
 		{"mcp", NULL, &env->mcp},
 		{"face", NULL, &env->face},
+		{"face_host", &env->face_host, NULL},
 		{"state", &env->state, NULL},
 		{"outside", &env->outside, NULL},
 		{"workspace", &env->workspace, NULL},

@@ -50,6 +50,7 @@ struct probe_env {
 	const char *namespaces; /* of the suite, on the host: "net:[N],pid:[N],…" */
 	const char *pinned;	/* the bundle's */
 	uint16_t mcp;		/* supervise's port there, or that of the canary's */
+	const char *face_host;	/* a loopback address */
 	uint16_t face;		/* of the human's page on the host, or of the canary's */
 	const char *state;	/* this bottle's folder on the host, or one that nothing guards */
 	const char *abstract, *path;

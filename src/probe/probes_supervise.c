@@ -144,7 +144,7 @@ static void ask_keeper(const struct probe_env *env, const char *id, const char *
 
 static void run_h02(const struct probe_env *env, const char *id)
 {
-	if (env->face == 0) {
+	if (env->face == 0 || !env->face_host) {
 		probe_report_arrival(id, "face", false, 0, "there is no page to aim at");
 		return;
 	}
@@ -152,7 +152,7 @@ static void run_h02(const struct probe_env *env, const char *id)
 		probe_try_list(env, id, "page-bundle", env->pinned, env->face);
 	if (env->hosts)
 		probe_try_list(env, id, "page-host", env->hosts, env->face);
-	probe_try_tcp(env, id, "page-loopback", "127.0.0.1", env->face);
+	probe_try_tcp(env, id, "page-loopback", env->face_host, env->face);
 	for (size_t i = 0; i < ARRAY_LEN(through_proxy); i++)
 		ask_face(env, id, through_proxy[i].label, through_proxy[i].request);
 	ask_rebound(env, id);

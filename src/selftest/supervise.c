@@ -37,7 +37,7 @@ static const char manifest_head[] =
 	"    bound.selftest.example: 127.0.0.1:%s\n"
 	"    hold.selftest.example: 127.0.0.1:%s\n"
 	"    git.selftest.example: 127.0.0.1:%s\n"
-	"    face.selftest.example: 127.0.0.1:%u\n"
+	"    face.selftest.example: %s:%u\n"
 	"  routes:\n"
 	"    - host: ok.selftest.example\n"
 	"    - host: face.selftest.example\n"
@@ -75,8 +75,8 @@ static int write_manifest(const struct supervise *v, const struct sitting *t, st
 	if (!scratch_target(c, "tls", tls, sizeof(tls)) ||
 	    !scratch_target(c, "dns", dns, sizeof(dns)))
 		return err_set(e, -EPROTO, "the canary named no targets");
-	head = mem_printf(manifest_head, c->root, c->root, dns, tls, tls, tls, tls, v->page.port,
-			  c->root);
+	head = mem_printf(manifest_head, c->root, c->root, dns, tls, tls, tls, tls, v->page.at.host,
+			  v->page.at.port, c->root);
 	git = mem_printf(manifest_git, c->root);
 	text = mem_printf("%s%s---\n", head, has_git(v->s) ? git : "");
 	return scratch_write_bottle(c, t->name, text, e);
@@ -145,6 +145,7 @@ static int add_outside(struct supervise *v, const struct sitting *t, struct err 
 	if (ret < 0)
 		return ret;
 	suite_add(s, mem_printf("mcp=%s", port));
+	suite_add(s, mem_strdup("face_host=127.0.0.1"));
 	suite_add(s, mem_printf("face=%s", port));
 	suite_add(s, mem_printf("state=%s/open", s->scratch.root));
 	return 0;
@@ -175,8 +176,9 @@ static void answer(struct supervise *v, struct sitting *t)
 	t->has_asked = true;
 	(void)scratch_find_bottle(&v->s->scratch, t->name, &t->bottle);
 	host_addresses(hosts, sizeof(hosts));
-	line = mem_printf("face=%u state=%s/state/claude-bottle/bottles/%s%s%s\n", v->page.port,
-			  v->s->scratch.root, t->bottle.slug, hosts[0] ? " hosts=" : "", hosts);
+	line = mem_printf("face_host=%s face=%u state=%s/state/claude-bottle/bottles/%s%s%s\n",
+			  v->page.at.host, v->page.at.port, v->s->scratch.root, t->bottle.slug,
+			  hosts[0] ? " hosts=" : "", hosts);
 	say(t, line);
 }
 

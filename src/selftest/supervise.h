@@ -24,9 +24,13 @@ struct sitting {
 	bool is_decided;
 };
 
+struct page_place {
+	char host[16]; /* on loopback */
+	uint16_t port;
+};
 struct page {
 	struct scratch_process process;
-	uint16_t port;
+	struct page_place at;
 	char cookie[128], secret[128];
 };
 
