@@ -328,6 +328,14 @@ static void test_paused_while_it_waits(void **state)
 #define STEPS	30
 #define CLIENTS 3
 
+static uint64_t dice = 4711;
+
+static unsigned any(unsigned n)
+{
+	dice = dice * UINT64_C(6364136223846793005) + 1442695040888963407u;
+	return (unsigned)(dice >> 33) % n;
+}
+
 /* One step of whoever acts next: a client, the human, or the keeper, who grants at most `left`. */
 static void any_step(struct client c[CLIENTS], unsigned *left, unsigned *granted)
 {
@@ -338,12 +346,12 @@ static void any_step(struct client c[CLIENTS], unsigned *left, unsigned *granted
 					     (CHUNKED_ONCE "3\r\nabc\r\n"),
 					     "0\r\n\r\n",
 					     "3\r\ndef\r\n0\r\n\r\n"};
-	const char *piece = pieces[(size_t)rand() % ARRAY_LEN(pieces)];
+	const char *piece = pieces[any(ARRAY_LEN(pieces))];
 	struct ask a;
 
-	switch (rand() % 6) {
+	switch (any(6)) {
 	case 0:
-		assert_true(world_renew(w, &once, rand() % 4 > 0, rand() % 8 == 0));
+		assert_true(world_renew(w, &once, any(4) > 0, any(8) == 0));
 		return;
 	case 1:
 	case 2:
@@ -355,7 +363,7 @@ static void any_step(struct client c[CLIENTS], unsigned *left, unsigned *granted
 		return;
 	default:
 		/* It may have been closed. */
-		(void)client_send(&c[rand() % CLIENTS], piece, strlen(piece));
+		(void)client_send(&c[any(CLIENTS)], piece, strlen(piece));
 		return;
 	}
 }
@@ -366,10 +374,9 @@ static void test_any_order(void **state)
 	unsigned before = w->requests, granted = 0;
 
 	(void)state;
-	srand(4711);
 	for (int round = 0; round < ROUNDS; round++) {
 		struct client c[CLIENTS];
-		unsigned left = (unsigned)rand() % 3;
+		unsigned left = any(3);
 		struct ask a;
 
 		assert_true(world_renew(w, &once, 1, false));
