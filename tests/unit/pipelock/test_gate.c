@@ -452,6 +452,7 @@ static void test_responses(void **state)
 	assert_string_equal(verdict.reason, "secret-in-response");
 	/* Also behind more findings than are kept. */
 	assert_false(response(&s, "", "RULE!RULE!RULE!RULE!RULE!RULE!RULE!RULE!RULE!SECRET!", "y"));
+	assert_false(response(&s, "", "CANARY! SECRET!", "y"));
 	assert_string_equal(verdict.reason, "secret-in-response");
 	assert_false(response(&s, "exotic", "x", "y"));
 	assert_string_equal(verdict.reason, "response-coding-unsupported");
