@@ -6,7 +6,7 @@
 enum { OPT_BELL, OPT_WEB, OPT_PORT };
 static const struct cli_option options[] = {
 	[OPT_BELL] = {"bell", 0, NULL, "ring at a new request, at most once in five seconds", 0},
-	[OPT_WEB] = {"web", 0, NULL, "a page on 127.0.0.1 instead, for a browser", 0},
+	[OPT_WEB] = {"web", 0, NULL, "a page on loopback instead, for a browser of this host", 0},
 	[OPT_PORT] = {"port", 0, "PORT", "of the page; by default one that is free", 0},
 };
 

@@ -1,5 +1,6 @@
 /*
- * Theory of operation: one process, one loop, one listener on 127.0.0.1. The terminal shows a URL
+ * Theory of operation: one process, one loop, one listener on a loopback address that it draws
+ * itself, so that nothing in the browser can know its origin from before. The terminal shows a URL
  * whose fragment is a token of 256 bits. A fragment is sent to nobody: the page takes it out of the
  * address bar and exchanges it, once and within WEB_TOKEN_MS, for a session (web_gate.c). From then
  * on it is good for nothing, so it does not matter that it lies in the browser's history. Another
@@ -118,30 +119,43 @@ static void on_signal(struct loop *l, int signo, void *ctx)
 	loop_stop(l, 0);
 }
 
+/* All of 127.0.0.0/8 is loopback. Not 127.0.x.x, where hosts have their own names and resolvers;
+ * no 0 or 255 at its end. */
+static int draw_address(struct in_addr *out, struct err *e)
+{
+	uint8_t b[3];
+	int r = gate_random(b, sizeof(b), e);
+
+	out->s_addr = htonl(0x7f000000u | (1u + b[0] % 254u) << 16 | (uint32_t)b[1] << 8 |
+			    (1u + b[2] % 254u));
+	return r;
+}
+
 static int listen_on(struct web *w, uint16_t port, struct err *e)
 {
-	struct sockaddr_in sa = {.sin_family = AF_INET,
-				 .sin_port = htons(port),
-				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons(port)};
 	socklen_t size = sizeof(sa);
 	int one = 1;
 	_cleanup_close_ int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int r;
+	int r = draw_address(&sa.sin_addr, e);
 
+	if (r < 0)
+		return r;
+	(void)inet_ntop(AF_INET, &sa.sin_addr, w->host, sizeof(w->host));
 	/* A given port must be free again at once; that a listener is there already is an error
 	 * with it, too. */
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
 	    bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, WEB_BACKLOG) < 0 ||
 	    getsockname(fd, (struct sockaddr *)&sa, &size) < 0)
-		return err_errno(e, "listen on 127.0.0.1:%u", port);
+		return err_errno(e, "listen on %s:%u", w->host, port);
 	r = loop_add(w->loop, &w->listener, fd, EPOLLIN, e);
 	if (r < 0)
 		return r;
 	(void)take_fd(&fd);
 	w->port = ntohs(sa.sin_port);
 	/* A browser leaves 80 out, in Origin too. */
-	(void)snprintf(w->origin, sizeof(w->origin),
-		       w->port == 80 ? "http://127.0.0.1" : "http://127.0.0.1:%u", w->port);
+	(void)snprintf(w->origin, sizeof(w->origin), w->port == 80 ? "http://%s" : "http://%s:%u",
+		       w->host, w->port);
 	(void)snprintf(w->cookie_name, sizeof(w->cookie_name), "claude-bottle-%u", w->port);
 	return 0;
 }

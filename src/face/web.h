@@ -1,5 +1,5 @@
 /*
- * The face on a web page: a small HTTP/1.1 server on 127.0.0.1, for the browser of the human who
+ * The face on a web page: a small HTTP/1.1 server on loopback, for the browser of the human who
  * started it, and for nobody else (web.c: what it is afraid of, and what stands against it).
  */
 #pragma once

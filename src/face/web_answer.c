@@ -6,9 +6,10 @@
 /* No script, style, image, frame, form or connection but the page's own; nothing that runs is made
  * of text (trusted types); no other window holds a handle of this one; nothing is kept. */
 #define ANSWER_FIELDS                                                                              \
-	"Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "       \
-	"connect-src 'self'; img-src 'none'; base-uri 'none'; form-action 'none'; "                \
-	"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'\r\n"     \
+	"Content-Security-Policy: default-src 'none'; script-src 'self'; worker-src 'none'; "      \
+	"style-src 'self'; connect-src 'self'; img-src 'none'; base-uri 'none'; "                  \
+	"form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "         \
+	"trusted-types 'none'\r\n"                                                                 \
 	"X-Content-Type-Options: nosniff\r\n"                                                      \
 	"X-Frame-Options: DENY\r\n"                                                                \
 	"Referrer-Policy: no-referrer\r\n"                                                         \

@@ -1,15 +1,18 @@
 /*
  * Who may ask what. Each rule stands against somebody:
  *
- * - another name for this address (DNS rebinding): Host is 127.0.0.1 and our port, else 421 with an
- *   empty body;
+ * - another name for this address (DNS rebinding): Host is our address and our port, else 421 with
+ *   an empty body;
  * - a page of another origin in the same browser: it cannot set our header without a preflight,
  * which is refused like every OPTIONS; what changes something must carry our Origin;
  * Sec-Fetch-Site, when the browser sends it, must be same-origin;
- * - a page on another port of 127.0.0.1, perhaps of another user of this host: for cookies and for
- *   SameSite that is the same site, so the browser may hand it our cookie. Therefore the cookie
+ * - a page on another port of our address, perhaps of another user of this host: for cookies and
+ *   for SameSite that is the same site, so the browser may hand it our cookie. Therefore the cookie
  *   alone is good for nothing: the second half is a secret that lies in sessionStorage, which is
  *   bound to the port as well, and travels in a header;
+ * - what a server that was here before has left in the browser: a service worker or a cached script
+ *   would run as ours, and read the token. Nobody was here before: the address is one of 16 million
+ *   (web.c), new at each start;
  * - script in the page, should there ever be any: it could not read the cookie (HttpOnly).
  *
  * The cookie has no __Host- prefix and is not Secure: browsers keep such cookies only over TLS
@@ -24,20 +27,24 @@
 
 #define WEB_COOKIES_MAX 32
 
+int gate_random(void *out, size_t n, struct err *e)
+{
+	return getrandom(out, n, 0) == (ssize_t)n ? 0 : err_errno(e, "getrandom");
+}
+
 int gate_key(char out[WEB_KEY_HEX], struct err *e)
 {
 	uint8_t random[(WEB_KEY_HEX - 1) / 2];
+	int r = gate_random(random, sizeof(random), e);
 
-	if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return err_errno(e, "getrandom");
-	text_hex(out, random, sizeof(random));
-	return 0;
+	if (r == 0)
+		text_hex(out, random, sizeof(random));
+	return r;
 }
 
 unsigned gate_host(const struct web *w, const struct http1_head *h)
 {
-	if (h->form != HTTP1_FORM_ORIGIN || h->port != w->port ||
-	    !str_eq(h->host, STR_LIT("127.0.0.1")))
+	if (h->form != HTTP1_FORM_ORIGIN || h->port != w->port || !str_eq(h->host, str_of(w->host)))
 		return 421;
 	return 0;
 }

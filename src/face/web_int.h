@@ -5,6 +5,8 @@
 #include "net/http1.h"
 #include "net/loop.h"
 
+#include <netinet/in.h>
+
 #define WEB_CONNS_MAX	 16
 #define WEB_STREAMS_MAX	 8
 #define WEB_SESSIONS_MAX 4
@@ -78,7 +80,8 @@ struct web {
 	struct loop_watch listener, input;
 	struct loop_timer refresh, heartbeat, token_timer;
 	uint16_t port;
-	char origin[32]; /* "http://127.0.0.1:PORT" */
+	char host[INET_ADDRSTRLEN]; /* of 127.0.0.0/8 */
+	char origin[32];	    /* "http://HOST:PORT" */
 	char cookie_name[24];
 	char token[WEB_KEY_HEX]; /* empty: none is good */
 	unsigned tries;
@@ -106,10 +109,11 @@ void web_look(struct web *w);
 
 /* --- web_gate.c: who may ask what --- */
 
+int gate_random(void *out, size_t n, struct err *e) _fallible_;
 /* 256 random bits as hex. */
 int gate_key(char out[WEB_KEY_HEX], struct err *e) _fallible_;
 /* The status to refuse with, or 0. The order matters: nothing is said to whoever came by another
- * name than 127.0.0.1 (DNS rebinding). */
+ * name than our address (DNS rebinding). */
 unsigned gate_host(const struct web *w, const struct http1_head *h);
 unsigned gate_page(struct http1_head *h);		      /* "/" and its parts */
 unsigned gate_api(const struct web *w, struct http1_head *h); /* before anybody is known */

@@ -284,16 +284,6 @@ static bool parse_which(struct str rest, char slug[PLACES_SLUG_MAX], uint64_t *i
 	       str_to_u64(rest, INT64_MAX, id) == 0;
 }
 
-/* Of the findings, in their order: the canonical form has the rules alone. */
-static void put_levels(struct shown *s, const struct danger *d)
-{
-	put(s, STR_LIT(",\"levels\":["));
-	for (size_t i = 0; s->r == 0 && i < d->n; i++)
-		s->r = buf_printf(s->out, "%s\"%s\"", i > 0 ? "," : "",
-				  danger_level_name(d->findings[i].level));
-	put(s, STR_LIT("]"));
-}
-
 void show_request(const struct web_call *call, struct web_answer *a)
 {
 	struct shown s = {.out = &a->text};
@@ -314,7 +304,6 @@ void show_request(const struct web_call *call, struct web_answer *a)
 	put(&s, STR_LIT("{\"request\":"));
 	if (s.r == 0)
 		s.r = face_request_json(s.out, seen.slug, &r);
-	put_levels(&s, &r.danger);
 	put_always(&s, call->web->face, &r, &seen);
 	put(&s, STR_LIT("}"));
 	memcpy(seen.hash, r.hash, sizeof(seen.hash));

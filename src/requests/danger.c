@@ -447,36 +447,39 @@ int danger_to_json(const struct danger *d, struct buf *out)
 	int ret = buf_append(out, "[", 1);
 
 	for (size_t i = 0; ret == 0 && i < d->n; i++) {
-		ret = buf_append_str(out, i ? STR_LIT(",{\"rule\":\"") : STR_LIT("{\"rule\":\""));
+		const struct danger_finding *f = &d->findings[i];
+
+		ret = buf_printf(out, "%s{\"rule\":\"%s\",\"level\":\"%s\",\"text\":", i ? "," : "",
+				 danger_rule_name(f->rule), danger_level_name(f->level));
 		if (ret == 0)
-			ret = buf_append_str(out, str_of(danger_rule_name(d->findings[i].rule)));
-		if (ret == 0)
-			ret = buf_append_str(out, STR_LIT("\",\"text\":"));
-		if (ret == 0)
-			ret = text_json(out, str_of(d->findings[i].text));
+			ret = text_json(out, str_of(f->text));
 		if (ret == 0)
 			ret = buf_append(out, "}", 1);
 	}
 	return ret < 0 ? ret : buf_append(out, "]", 1);
 }
 
+/* The level as it was found, whatever the rule has by now. */
 static bool get_finding(struct canon *c, struct danger_finding *f)
 {
-	char name[32];
+	char name[32], level[16];
 
 	canon_expect(c, "{\"rule\":");
 	canon_string(c, name, sizeof(name));
+	canon_expect(c, ",\"level\":");
+	canon_string(c, level, sizeof(level));
 	canon_expect(c, ",\"text\":");
 	canon_string(c, f->text, sizeof(f->text));
 	canon_expect(c, "}");
-	for (size_t i = 0; i < DANGER_RULE_COUNT; i++) {
-		if (strcmp(rules[i].name, name) != 0)
-			continue;
-		f->rule = (enum danger_rule)i;
-		f->level = rules[i].level;
-		return true;
-	}
-	return false;
+	f->rule = DANGER_RULE_COUNT;
+	f->level = 0;
+	for (size_t i = 0; i < DANGER_RULE_COUNT; i++)
+		if (strcmp(rules[i].name, name) == 0)
+			f->rule = (enum danger_rule)i;
+	for (size_t i = DANGER_NOTE; i < ARRAY_LEN(level_names); i++)
+		if (strcmp(level_names[i], level) == 0)
+			f->level = (enum danger_level)i;
+	return f->rule != DANGER_RULE_COUNT && f->level != 0;
 }
 
 static bool get_findings(struct canon *c, struct danger *out)

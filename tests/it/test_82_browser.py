@@ -1,8 +1,10 @@
 """The page of "supervise --web" in a real browser: what a human sees and does there, and what other pages
 cannot do."""
+import contextlib
 import http.server
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -339,17 +341,29 @@ def test_a_bottle_is_granted_what_it_asks_for(chromium, supervised):
 # --- what other pages try ---
 
 class Elsewhere:
-    """A page of another origin, which the human has open as well."""
+    """A page of another origin, which the human has open as well, or had. Its script makes all that its origin
+    will ever fetch its own."""
+    PAGES = {
+        "/worker.js": ("text/javascript", """
+            addEventListener('install', (e) => skipWaiting());
+            addEventListener('activate', (e) => e.waitUntil(clients.claim()));
+            addEventListener('fetch', (e) => e.respondWith(new Response('owned', {headers: {'Content-Type': 'text/html'}})));
+            """),
+        "/page.js": ("text/javascript", "document.title = 'owned'"),
+        "/": ("text/html", "<!doctype html><title>elsewhere</title>"),
+    }
 
-    def __init__(self):
+    def __init__(self, address="127.0.0.1"):
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 outer.cookies.append(self.headers.get("Cookie"))
-                data = b"<!doctype html><title>elsewhere</title>"
+                kind, text = outer.PAGES.get(self.path, outer.PAGES["/"])
+                data = text.encode()
                 self.send_response(200)
-                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Type", kind)
+                self.send_header("Cache-Control", "max-age=31536000, immutable")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
@@ -358,7 +372,7 @@ class Elsewhere:
                 pass
 
         self.cookies = []
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = http.server.ThreadingHTTPServer((address, 0), Handler)
         self.port = self.server.server_port
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
@@ -369,11 +383,13 @@ class Elsewhere:
         self.thread.join()
 
 
-@pytest.fixture
-def elsewhere():
-    e = Elsewhere()
-    yield e
-    e.close()
+@contextlib.contextmanager
+def elsewhere(address):
+    e = Elsewhere(address)
+    try:
+        yield e
+    finally:
+        e.close()
 
 
 ATTACK = """(async () => {
@@ -439,17 +455,18 @@ ATTACK = """(async () => {
 })()"""
 
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "evil.example"])
-def test_other_origins_do_nothing(chromium, server, page, elsewhere, name):
-    """Same site, other port, where the browser sends our cookie along; and another site."""
-    other = chromium.page(f"http://{name}:{elsewhere.port}/")
-    r = other.eval(ATTACK % json.dumps(server.origin))
+@pytest.mark.parametrize("is_same_site", [True, False])
+def test_other_origins_do_nothing(chromium, server, page, is_same_site):
+    """Another port of the same address, where the browser sends our cookie along; and another site."""
+    with elsewhere(server.host if is_same_site else "127.0.0.1") as e:
+        other = chromium.page(f"http://{server.host if is_same_site else 'evil.example'}:{e.port}/")
+        r = other.eval(ATTACK % json.dumps(server.origin))
     for line in r["out"]:
         assert line.endswith((" failed", " opaque 0")), r
     assert (r["script"], r["reach"]) == ("refused", "none")
-    if name == "127.0.0.1":
+    if is_same_site:
         # This is why the cookie alone opens nothing.
-        assert any(c and "claude-bottle-" in c for c in elsewhere.cookies)
+        assert any(c and "claude-bottle-" in c for c in e.cookies)
         assert other.eval("document.cookie") == ""
         assert other.eval("sessionStorage.length") == 0
     other.call("Page.close")
@@ -457,8 +474,58 @@ def test_other_origins_do_nothing(chromium, server, page, elsewhere, name):
     assert decided(server) == []
 
 
+def test_what_was_here_before_is_not_here(chromium):
+    """A server that had this port has left a service worker and cached scripts in the browser."""
+    with elsewhere("127.0.0.1") as e:
+        former = chromium.page(f"http://127.0.0.1:{e.port}/")
+        former.eval("""navigator.serviceWorker.register('/worker.js').then(() => navigator.serviceWorker.ready)
+            .then(() => fetch('/page.js')).then(() => 1)""")
+        former.call("Page.close")
+    with web_world.driver(PROGRAM, port=e.port) as server:
+        page = enter(chromium, server)
+        assert page.eval("document.title").endswith("claude-bottle")
+        # And it leaves none itself.
+        assert page.eval("navigator.serviceWorker.register('/page.js').then(() => 'registered', () => 'refused')") == "refused"
+        page.call("Page.close")
+
+
+@contextlib.contextmanager
+def rebound(server):
+    """evil.example and its port, which lead to the server: each connection goes on to it."""
+    def pass_on(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                pair = listener.accept()[0], server.connect()
+                both.extend(pair)
+                for one, other in (pair, pair[::-1]):
+                    threading.Thread(target=pass_on, args=(one, other), daemon=True).start()
+
+    both = []
+    with socket.create_server(("127.0.0.1", server.port)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://evil.example:{server.port}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+    for s in both:
+        s.close()
+
+
 def test_another_name_of_this_address_does_nothing(chromium, server, page):
-    other = chromium.page(f"http://rebound.example:{server.port}/")
-    assert other.text("body") in ("", None) or "claude" not in other.text("body")
-    assert other.eval("fetch('/api/state').then((r) => r.status, () => 0)") in (421, 0)
-    other.call("Page.close")
+    with rebound(server) as name:
+        other = chromium.page(f"{name}/#{server.token}")
+        assert "claude" not in (other.text("body") or "")
+        assert other.eval("fetch('/api/state').then((r) => r.status, () => 0)") in (421, 0)
+        other.call("Page.close")
+        # It does lead there.
+        with socket.create_connection(("127.0.0.1", server.port)) as s:
+            s.sendall(f"GET / HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n\r\n".encode())
+            assert s.recv(100).startswith(b"HTTP/1.1 200 ")

@@ -479,9 +479,9 @@ function hide() {
 
 /* The findings with their levels; what this page does not know is the worst. */
 function findings() {
-	return open.request.findings.map((f, i) => ({
+	return open.request.findings.map((f) => ({
 		rule: f.rule, text: f.text,
-		level: ['note', 'warning'].includes(open.levels[i]) ? open.levels[i] : 'never',
+		level: ['note', 'warning'].includes(f.level) ? f.level : 'never',
 	}));
 }
 

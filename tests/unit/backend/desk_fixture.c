@@ -46,8 +46,9 @@ void keeper_end_bundle(struct keeper *k, const char *why)
 	k->bundle.is_started = false;
 }
 
-void keeper_stop_now(struct keeper *k)
+void keeper_stop_now(struct keeper *k, const char *why)
 {
+	(void)why;
 	(void)k;
 	fixture->n_stopped++;
 }

@@ -267,8 +267,11 @@ static void test_once_is_once(void **state)
 	struct desk_fixture *f = *state;
 	uint64_t id = desk_fixture_grant(f, "api.example.com", "once", 0);
 	struct ask spend = {.op = ASK_SPEND, .id = 5, .life = 1, .number = id};
-	struct ask_answer out = desk_fixture_ask(f, PIPELOCK, &spend);
+	struct ask_answer out;
 
+	/* A route is nothing to git-gate. */
+	assert_int_equal(desk_fixture_ask(f, KEEPER_DESK_GITGATE, &spend).state, ASK_UNKNOWN);
+	out = desk_fixture_ask(f, PIPELOCK, &spend);
 	assert_int_equal(out.state, ASK_GRANTED);
 	assert_int_equal(out.number, id);
 	/* The route goes as well, and before it has gone nothing more can be spent. */

@@ -87,7 +87,7 @@ class WebTest(unittest.TestCase):
             self.assertEqual(a.status, 200)
             self.assertTrue(a.fields["content-type"].startswith(kind))
             policy = a.fields["content-security-policy"]
-            for rule in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'",
+            for rule in ("default-src 'none'", "script-src 'self'", "worker-src 'none'", "style-src 'self'", "connect-src 'self'",
                          "img-src 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
                          "require-trusted-types-for 'script'"):
                 self.assertIn(rule, policy)
@@ -119,17 +119,23 @@ class WebTest(unittest.TestCase):
     # --- who asks ---
 
     def test_other_names_learn_nothing(self):
-        port = self.server.port
-        for host in ("localhost", f"localhost:{port}", "127.0.0.1", f"127.0.0.1:{port + 1}", f"127.1:{port}",
-                     f"evil.example:{port}", f"[::1]:{port}", f"127.0.0.1.:{port}", f"0x7f000001:{port}"):
+        here, port = self.server.host, self.server.port
+        octets = [int(o) for o in here.split(".")]
+        number = int.from_bytes(bytes(octets), "big")
+        for host in ("localhost", f"localhost:{port}", here, f"{here}:{port + 1}", f"127.0.0.1:{port}",
+                     f"evil.example:{port}", f"[::1]:{port}", f"[::ffff:{here}]:{port}", f"{here}.:{port}",
+                     f"0x{number:x}:{port}", f"{number}:{port}", f"127.{number & 0xffffff}:{port}",
+                     f"{octets[0]:#o}.{here.partition('.')[2]}:{port}"):
             for path in ("/", "/api/state", "/nothing"):
                 a = self.get(path, host=host)
                 self.assertEqual((a.status, a.body), (421, b""), host)
                 self.assertEqual(set(a.fields), {"connection", "content-length"})
-        for raw in (f"GET http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n",
-                    f"GET http://evil.example/ HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n",
-                    f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n",
-                    f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nHost: evil.example\r\n\r\n",
+        for raw in (f"GET http://{here}:{port}/ HTTP/1.1\r\nHost: {here}:{port}\r\n\r\n",
+                    f"GET http://evil.example/ HTTP/1.1\r\nHost: {here}:{port}\r\n\r\n",
+                    f"CONNECT {here}:{port} HTTP/1.1\r\nHost: {here}:{port}\r\n\r\n",
+                    f"GET / HTTP/1.1\r\nHost: {here}:{port}\r\nHost: evil.example\r\n\r\n",
+                    f"GET / HTTP/1.1\r\nHost: {here}:{port}\r\nHost: {here}:{port}\r\n\r\n",
+                    f"GET / HTTP/1.1\r\nHost: x@{here}:{port}\r\n\r\n",
                     "GET / HTTP/1.1\r\n\r\n"):
             a = Answer(self.server.raw(raw.encode()))
             self.assertIn(a.status, (400, 421), raw)
@@ -138,7 +144,8 @@ class WebTest(unittest.TestCase):
     def test_other_origins(self):
         self.see(1)
         for origin in ("null", "http://evil.example", f"http://localhost:{self.server.port}",
-                       f"http://127.0.0.1:{self.server.port + 1}", f"https://127.0.0.1:{self.server.port}",
+                       f"http://127.0.0.1:{self.server.port}", f"http://{self.server.host}",
+                       f"http://{self.server.host}:{self.server.port + 1}", f"https://{self.server.host}:{self.server.port}",
                        f"{self.server.origin}/", f"{self.server.origin}.evil.example"):
             a = self.post("/api/decide", decision(1), {"Origin": origin})
             self.assertEqual(a.status, 403, origin)
@@ -178,7 +185,7 @@ class WebTest(unittest.TestCase):
     # --- what is malformed ---
 
     def test_malformed(self):
-        host = f"Host: 127.0.0.1:{self.server.port}\r\n"
+        host = f"Host: {self.server.host}:{self.server.port}\r\n"
         post = (f"POST /api/session HTTP/1.1\r\n{host}Origin: {self.server.origin}\r\n"
                 "Content-Type: application/json\r\n")
         for raw, status in ((f"GET / HTTP/1.0\r\n{host}\r\n", 505),
@@ -198,12 +205,12 @@ class WebTest(unittest.TestCase):
             self.assertEqual(Answer(self.server.raw(raw.encode())).status, status, raw[:200])
 
     def test_one_connection_is_one_request(self):
-        get = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{self.server.port}\r\n\r\n".encode()
+        get = f"GET / HTTP/1.1\r\nHost: {self.server.host}:{self.server.port}\r\n\r\n".encode()
         self.assertEqual(self.server.raw(get * 3).count(b"HTTP/1.1 200"), 1)
         # What follows a body is nobody's request.
         state = "".join(f"{k}: {v}\r\n" for k, v in self.session.items())
-        inner = f"GET /api/state HTTP/1.1\r\nHost: 127.0.0.1:{self.server.port}\r\n{state}\r\n"
-        outer = (f"POST /api/pause HTTP/1.1\r\nHost: 127.0.0.1:{self.server.port}\r\nOrigin: {self.server.origin}\r\n"
+        inner = f"GET /api/state HTTP/1.1\r\nHost: {self.server.host}:{self.server.port}\r\n{state}\r\n"
+        outer = (f"POST /api/pause HTTP/1.1\r\nHost: {self.server.host}:{self.server.port}\r\nOrigin: {self.server.origin}\r\n"
                  f"Content-Type: application/json\r\nContent-Length: 2\r\n{state}\r\n{{}}")
         answer = self.server.raw((outer + inner).encode())
         self.assertEqual(answer.count(b"HTTP/1.1 "), 1)
@@ -270,7 +277,7 @@ class WebTest(unittest.TestCase):
         with self.server.connect() as s:
             body = '{"slug":"hung-1","paused":true}'
             head = "".join(f"{k}: {v}\r\n" for k, v in self.session.items())
-            s.sendall((f"POST /api/pause HTTP/1.1\r\nHost: 127.0.0.1:{self.server.port}\r\n"
+            s.sendall((f"POST /api/pause HTTP/1.1\r\nHost: {self.server.host}:{self.server.port}\r\n"
                        f"Origin: {self.server.origin}\r\nContent-Type: application/json\r\n"
                        f"Content-Length: {len(body)}\r\n{head}\r\n{body}").encode())
             started = time.monotonic()
@@ -287,12 +294,17 @@ class WebTest(unittest.TestCase):
         self.assertIn("\\u{202e}", a.json["request"]["reason"])
         self.assertEqual(a.fields["content-type"], "application/json")
 
+    def test_findings_have_their_level(self):
+        shown = self.see(2)
+        self.assertEqual([(f["rule"], f["level"]) for f in shown["request"]["findings"]], [("upload-host", "warning")])
+        self.assertEqual(set(shown), {"request", "always"})
+
     # --- events, and who holds what ---
 
     def stream(self):
         s = self.server.connect()
         head = "".join(f"{k}: {v}\r\n" for k, v in self.session.items())
-        s.sendall(f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{self.server.port}\r\n{head}\r\n".encode())
+        s.sendall(f"GET /api/events HTTP/1.1\r\nHost: {self.server.host}:{self.server.port}\r\n{head}\r\n".encode())
         data = b""
         while b"\n\n" not in data.partition(b"\r\n\r\n")[2]:
             chunk = s.recv(4096)
@@ -381,21 +393,21 @@ class TokenTest(unittest.TestCase):
     def test_one_address_only(self):
         with driver(PROGRAM) as server:
             with self.assertRaises(OSError):
-                socket.create_connection(("127.0.0.2", server.port), timeout=1)
+                socket.create_connection(("127.0.0.1", server.port), timeout=1)
             with self.assertRaises(OSError):
                 socket.create_connection(("::1", server.port), timeout=1)
 
     @unittest.skipIf(os.getuid() != 0, "needs root: another user connects")
     def test_other_users_get_nothing(self):
         with driver(PROGRAM) as server:
-            get = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
+            get = f"GET / HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n\r\n".encode()
             os.seteuid(65534)
             try:  # a socket is its maker's
                 theirs = socket.socket()
             finally:
                 os.seteuid(0)
             with theirs as s:
-                s.connect(("127.0.0.1", server.port))
+                s.connect((server.host, server.port))
                 s.sendall(get)
                 self.assertEqual(read_all(s), b"")
             self.assertIn(b"HTTP/1.1 200", server.raw(get))
@@ -405,8 +417,11 @@ class TokenTest(unittest.TestCase):
             port = server.port
             server.open()
             self.assertEqual(server.close()[0], 0)
+            before = server.origin
         with driver(PROGRAM, port=port) as server:
             self.assertEqual(server.port, port)
+            # No browser knows anything of it.
+            self.assertNotEqual(server.origin, before)
             server.open()
 
     def test_ends_with_its_streams(self):
@@ -414,7 +429,7 @@ class TokenTest(unittest.TestCase):
             session = server.open()
             head = "".join(f"{k}: {v}\r\n" for k, v in session.items())
             with server.connect() as s:
-                s.sendall(f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n{head}\r\n".encode())
+                s.sendall(f"GET /api/events HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n{head}\r\n".encode())
                 self.assertTrue(wait_for(lambda: b"event" in s.recv(4096)))
                 self.assertEqual(server.close()[0], 0)
 

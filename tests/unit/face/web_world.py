@@ -12,17 +12,16 @@ class Server:
     def __init__(self, argv, **how):
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
                                         **how)
-        self.port = 0
         self.token = self.next_token()
 
     def next_token(self):
         while True:
             line = self.process.stdout.readline()
             assert line, "the server has ended"
-            m = re.match(r"http://127\.0\.0\.1:(\d+)/#([0-9a-f]{64})$", line.strip())
+            m = re.match(r"http://(127(?:\.\d{1,3}){3}):(\d+)/#([0-9a-f]{64})$", line.strip())
             if m:
-                self.port = int(m.group(1))
-                return m.group(2)
+                self.host, self.port = m.group(1), int(m.group(2))
+                return m.group(3)
 
     def enter(self):
         self.process.stdin.write("\n")
@@ -45,10 +44,10 @@ class Server:
 
     @property
     def origin(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def connect(self):
-        s = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        s = socket.create_connection((self.host, self.port), timeout=10)
         return s
 
     def raw(self, data):
@@ -58,7 +57,7 @@ class Server:
             return read_all(s)
 
     def ask(self, method, path, headers=None, body=None, host=None, leave_out=()):
-        fields = {"Host": host or f"127.0.0.1:{self.port}"}
+        fields = {"Host": host or f"{self.host}:{self.port}"}
         if method == "POST":
             fields.update({"Origin": self.origin, "Content-Type": "application/json"})
             body = json.dumps(body if body is not None else {}) if not isinstance(body, str) else body

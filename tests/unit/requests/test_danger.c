@@ -208,6 +208,11 @@ static void test_letters_and_ports(void **state)
 /* The worst first, and the same each time; all of it comes back from its JSON. */
 static void test_order_and_json(void **state)
 {
+	static const char *const strange[] = {
+		"[{\"rule\":\"other\",\"level\":\"note\",\"text\":\"\"}]",
+		"[{\"rule\":\"writes\",\"level\":\"other\",\"text\":\"\"}]",
+		"[{\"rule\":\"writes\",\"text\":\"\"}]",
+	};
 	struct danger_context ctx = with_credential;
 	_cleanup_(buf_free) struct buf json = BUF_INIT(CHANGE_JSON_MAX_BYTES);
 	_cleanup_(buf_free) struct buf again = BUF_INIT(CHANGE_JSON_MAX_BYTES);
@@ -228,8 +233,15 @@ static void test_order_and_json(void **state)
 	assert_int_equal(danger_to_json(&e, &again), 0);
 	assert_true(str_eq(buf_str(&json), buf_str(&again)));
 	assert_int_equal(e.findings[0].level, DANGER_NEVER);
-	assert_true(danger_from_json(&e, STR_LIT("[{\"rule\":\"other\",\"text\":\"\"}]"), NULL) <
-		    0);
+	/* As it was found, whatever the rule says by now. */
+	assert_int_equal(danger_from_json(&e,
+					  STR_LIT("[{\"rule\":\"writes\",\"level\":\"warning\","
+						  "\"text\":\"\"}]"),
+					  &why),
+			 0);
+	assert_int_equal(e.findings[0].level, DANGER_WARN);
+	for (size_t i = 0; i < ARRAY_LEN(strange); i++)
+		assert_true(danger_from_json(&e, str_of(strange[i]), NULL) < 0);
 	assert_true(danger_from_json(&e, STR_LIT("{}"), NULL) < 0);
 }
 
