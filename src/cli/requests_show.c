@@ -220,12 +220,15 @@ int requests_show_audit(struct buf *out, const struct audit_line *l)
 {
 	static const uint8_t none[CHANGE_HASH_BYTES];
 	char time[TIME_RFC3339_SIZE], hex[CHANGE_HASH_HEX] = "", id[24] = "";
+	int r;
 
 	time_text(l->time, time);
 	if (l->request)
 		(void)snprintf(id, sizeof(id), " %llu", (unsigned long long)l->request);
 	if (memcmp(l->hash, none, sizeof(none)) != 0)
 		text_hex(hex, l->hash, sizeof(l->hash));
-	return buf_printf(out, "%s %s%s  %s%s%s  %s%s%s\n", time, l->what, id, l->who,
-			  l->face[0] ? ", " : "", l->face, l->detail, hex[0] ? "  " : "", hex);
+	r = buf_printf(out, "%s %s%s  %s%s%s%s%s\n", time, l->what, id, l->who,
+		       l->face[0] ? ", " : "", l->face, hex[0] ? "  " : "", hex);
+	/* Beneath: an agent's words may be in it. */
+	return r == 0 ? put_value(out, "", l->detail, true) : r;
 }

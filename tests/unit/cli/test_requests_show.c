@@ -120,12 +120,39 @@ static void test_what_is_forbidden_has_no_ways(void **state)
 	change_free(&r.change);
 }
 
+static void test_audit(void **state)
+{
+	char detail[600];
+	struct audit_line l = {.time = 1700000000,
+			       .request = 4,
+			       .what = "refused",
+			       .who = "joe",
+			       .face = "web",
+			       .detail = detail,
+			       .seen = ""};
+	_cleanup_(buf_free) struct buf out = BUF_INIT(sizeof(shown));
+	struct str rest, row;
+	bool found;
+
+	(void)state;
+	memset(detail, ' ', sizeof(detail));
+	(void)snprintf(detail + 500, sizeof(detail) - 500, "2023-11-14T22:13:20Z granted-always 4");
+	assert_int_equal(requests_show_audit(&out, &l), 0);
+	rest = str_cut(buf_str(&out), '\n', &row, &found);
+	assert_true(str_eq(row, STR_LIT("2023-11-14T22:13:20Z refused 4  joe, web")));
+	while (rest.n > 0) {
+		rest = str_cut(rest, '\n', &row, &found);
+		assert_true(row.n <= ROW_MAX && str_starts(row, STR_LIT("          | ")));
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_of_it),
 		cmocka_unit_test(test_an_agents_words_have_a_bar),
 		cmocka_unit_test(test_what_is_forbidden_has_no_ways),
+		cmocka_unit_test(test_audit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
