@@ -194,8 +194,10 @@ static void keeper_bundle_gone(struct keeper *k, bool must_die)
 	k->backend->kill(k->bottle);
 }
 
-void keeper_stop_now(struct keeper *k)
+void keeper_stop_now(struct keeper *k, const char *why)
 {
+	if (why && !k->reason[0])
+		(void)snprintf(k->reason, sizeof(k->reason), "%s", why);
 	session_flow(&k->agent);
 	k->is_cut = true;
 	k->backend->kill(k->bottle);

@@ -347,7 +347,7 @@ static void client_take_json(struct keeper_client *c, char type, struct str body
 	case KEEPER_STOP:
 		session_flow(&c->k->agent); /* nobody is waited for any more */
 		if (json_is_true(json_object_get(j, "now")))
-			keeper_stop_now(c->k);
+			keeper_stop_now(c->k, NULL);
 		else
 			keeper_stop(c->k, json_number(j, "grace_ms", 600000, 0));
 		break;

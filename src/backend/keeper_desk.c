@@ -40,9 +40,17 @@ static const char *const role_names[] = {
 	[KEEPER_DESK_GITGATE] = "git-gate",
 };
 
+/* The wall's clock, but never slower than time itself: one that is set back makes nothing that was
+ * granted for a time last longer. */
 uint64_t desk_now(void)
 {
-	return time_realtime_ns() / TIME_NS_PER_SEC;
+	static uint64_t last_ns, last_boot_ns;
+	uint64_t now_ns = time_realtime_ns(), boot_ns = time_boottime_ns();
+	uint64_t due_ns = last_ns + (boot_ns - last_boot_ns);
+
+	last_ns = now_ns > due_ns ? now_ns : due_ns;
+	last_boot_ns = boot_ns;
+	return last_ns / TIME_NS_PER_SEC;
 }
 
 /* --- what may come --- */

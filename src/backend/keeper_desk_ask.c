@@ -406,19 +406,21 @@ static void take_gone(struct desk_channel *c, const struct ask *a)
 	}
 }
 
-/* By its number, as in a policy, or by what it is for. */
+/* What this role enforces, by its number, as in a policy, or by what it is for. */
 static const struct grant *find_spendable(const struct desk_channel *c, const struct ask *a)
 {
-	enum ask_kind kind = c->role == KEEPER_DESK_GITGATE ? ASK_PUSH : ASK_RELEASE;
+	bool is_git = c->role == KEEPER_DESK_GITGATE;
+	enum ask_kind kind = is_git ? ASK_PUSH : ASK_RELEASE;
 	const struct keeper_desk *d = &c->k->desk;
 
 	for (size_t i = 0; i < d->n_grants; i++) {
 		const struct grant *g = &d->grants[i];
 
-		if (a->number != 0 ? g->id == a->number && (g->change.kind == ASK_EGRESS ||
-							    g->change.kind == kind)
-				   : g->change.kind == kind &&
-					     memcmp(g->change.hash, a->hash, sizeof(a->hash)) == 0)
+		if (a->number != 0
+			    ? g->id == a->number && ((g->change.kind == ASK_EGRESS && !is_git) ||
+						     g->change.kind == kind)
+			    : g->change.kind == kind &&
+				      memcmp(g->change.hash, a->hash, sizeof(a->hash)) == 0)
 			return g;
 	}
 	return NULL;
@@ -456,19 +458,19 @@ static void take_canary(struct desk_channel *c, const struct ask *a)
 	text_visible_cstr(host, sizeof(host), str_of(a->host[0] ? a->host : a->remote));
 	(void)snprintf(line, sizeof(line), "the canary was about to leave to %s",
 		       host[0] ? host : "an unknown place");
-	log_warn("%s", line);
 	k->desk.has_seen_canary = true;
 	if (allowance_has(&k->desk.may_note, time_monotonic_ns()) &&
 	    k->desk.may_note.left >= DESK_NOTE_COST) {
 		struct err e = ERR_INIT;
 
 		k->desk.may_note.left -= DESK_NOTE_COST;
+		log_warn("%s", line);
 		desk_note(k, "canary", "keeper", "keeper", line);
 		if (store_tell(k->desk.store, str_of(line), desk_now(), &e) < 0)
 			log_error("%s", e.text);
 	}
 	if (k->plan->on_canary == PLAN_CANARY_STOP)
-		keeper_stop_now(k);
+		keeper_stop_now(k, "the bottle was stopped: its canary was seen leaving");
 	else if (k->plan->on_canary == PLAN_CANARY_PAUSE)
 		desk_pause(k, true, "keeper", "canary", NULL);
 }

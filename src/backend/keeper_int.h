@@ -265,8 +265,9 @@ struct keeper {
 
 /* SIGTERM to the agent, and SIGKILL to the whole compartment after the grace. */
 void keeper_stop(struct keeper *k, unsigned grace_ms);
-/* Nothing of the bottle lives on when it returns but its keeper: the compartment first. */
-void keeper_stop_now(struct keeper *k);
+/* Nothing of the bottle lives on when it returns but its keeper: the compartment first. why: what
+ * the bottle is said to have ended of; NULL: somebody asked for it. */
+void keeper_stop_now(struct keeper *k, const char *why);
 /* Ends the bundle at once, and with it the bottle, for this reason. */
 void keeper_end_bundle(struct keeper *k, const char *why);
 void keeper_session_done(struct keeper_session *s);

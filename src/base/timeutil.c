@@ -21,6 +21,11 @@ uint64_t time_realtime_ns(void)
 	return time_of(CLOCK_REALTIME);
 }
 
+uint64_t time_boottime_ns(void)
+{
+	return time_of(CLOCK_BOOTTIME);
+}
+
 /* Not gmtime_r(): its first call reads the time zone file, which a sealed role cannot open. Days to
  * civil date as in Howard Hinnant's "chrono-compatible low-level date algorithms". */
 void time_format_rfc3339(uint64_t realtime_ns, char out[TIME_RFC3339_SIZE])

@@ -158,7 +158,9 @@ _Static_assert((int)HTTP1_GET == (int)POLICY_METHOD_GET &&
 		       (int)HTTP1_OPTIONS == (int)POLICY_METHOD_OPTIONS,
 	       "the methods of HTTP and of the policy are numbered alike");
 
-/* Backs are shared by requests of one destination that carry the same credential or none. */
+/* Backs are shared by requests of one destination that carry the same credential or none. One that
+ * was kept may end while it is used again, and the request is then repeated: not so one for which a
+ * grant for once was used up. */
 static bool exchange_set_pool_key(struct relay_exchange *x)
 {
 	struct exchange_state *s = relay_owner(x);
@@ -168,6 +170,7 @@ static bool exchange_set_pool_key(struct relay_exchange *x)
 			 STR_ARG(x->req.host), x->req.port,
 			 s->is_bound ? (long)s->route->auth.credential : -1L);
 
+	x->is_unpooled = s->route->is_once;
 	x->pool_key = relay_keep(x, str_slice(key, (size_t)n));
 	return x->pool_key.p != NULL;
 }

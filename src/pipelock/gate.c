@@ -10,10 +10,6 @@
 
 #define GATE_HTTPS_PORT 443
 #define GATE_BASIC_MAX	640 /* longer than any user and placeholder */
-/* Of what a human is shown: text on either side of a finding, and of the mask over it. */
-#define GATE_AROUND_BYTES 60
-#define GATE_MASK_SHOWN	  8
-#define GATE_AROUND_MAX	  (2 * GATE_AROUND_BYTES + 4 * GATE_MASK_SHOWN)
 
 static const char *const gate_reason_names[] = {
 	[GATE_OK] = "ok",
@@ -126,10 +122,7 @@ bool gate_on_finding(const struct scan_finding *f, void *ctx)
 	return true;
 }
 
-/* A placeholder may be made to look like the key that it stands for, so that clients accept it: the
- * shape is then no finding. Only where both stand plainly: the range of decoded text is that of the
- * whole coded run, in which a real key could stand beside the placeholder. */
-static bool gate_is_placeholder_shape(const struct gate_findings *fs, const struct scan_finding *f)
+bool gate_is_placeholder_shape(const struct gate_findings *fs, const struct scan_finding *f)
 {
 	if (f->kind != SCAN_KIND_RULE || f->decoders[0] != '\0')
 		return false;
@@ -187,39 +180,6 @@ bool gate_block_finding(struct gate_verdict *v, enum scan_place place, const str
 	return gate_block(v, reason, gate_places[place].scanner);
 }
 
-/* Where a mask over f ends. The engine tells of a shape as soon as it is one: the rest of the value
- * stands behind it. */
-static uint64_t gate_mask_end(const struct scan_finding *f, struct str text)
-{
-	uint64_t to = f->to;
-
-	while (f->kind == SCAN_KIND_RULE && to < text.n &&
-	       (ascii_is_alnum(text.p[to]) || strchr("_-+/=", text.p[to])))
-		to++;
-	return to;
-}
-
-/* Masks what was found in text, if all of it stands plainly and is of a kind that may be masked. A
- * canary and a misplaced placeholder are signs of an attempt: they are not made to go away. */
-static bool gate_mask(const struct gate_findings *fs, struct str text)
-{
-	for (unsigned i = 0; i < fs->n; i++) {
-		const struct scan_finding *f = &fs->list[i];
-
-		if ((f->kind != SCAN_KIND_RULE && f->kind != SCAN_KIND_SECRET) ||
-		    f->decoders[0] != '\0' || f->from >= f->to || f->to > text.n)
-			return false;
-	}
-	for (unsigned i = 0; i < fs->n; i++) {
-		const struct scan_finding *f = &fs->list[i];
-
-		if (!gate_is_placeholder_shape(fs, f))
-			memset((char *)(uintptr_t)text.p + f->from, '*',
-			       gate_mask_end(f, text) - f->from);
-	}
-	return true;
-}
-
 static struct gate_findings *gate_find(struct gate *g, enum scan_place place, struct str text,
 				       const struct policy_route *route, int *ret)
 {
@@ -230,93 +190,6 @@ static struct gate_findings *gate_find(struct gate *g, enum scan_place place, st
 	fs->is_full = false;
 	*ret = scan_text(g->engine, place, text, gate_on_finding, fs);
 	return fs;
-}
-
-/* Only shapes of credentials, and all of them known: those a human may judge. A mask in the excerpt
- * covers each one, for decoded text the whole coded run. */
-static bool gate_may_hold(const struct gate_findings *fs, struct str text)
-{
-	for (unsigned i = 0; i < fs->n; i++) {
-		const struct scan_finding *f = &fs->list[i];
-
-		if (f->kind != SCAN_KIND_RULE || f->from >= f->to || f->to > text.n)
-			return false;
-	}
-	return fs->n > 0 && !fs->is_full;
-}
-
-/* The end of a mask over byte at, 0 where there is none. */
-static uint64_t gate_masked_to(const struct gate_range *masks, unsigned n, uint64_t at)
-{
-	uint64_t to = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		if (at >= masks[i].from && at < masks[i].to && masks[i].to > to)
-			to = masks[i].to;
-	}
-	return to;
-}
-
-/* What a human is shown of text around f, in out of GATE_AROUND_MAX bytes; its length. */
-static size_t gate_around(const struct gate_findings *fs, struct str text,
-			  const struct scan_finding *f, char *out)
-{
-	struct gate_range masks[GATE_FINDINGS_MAX];
-	uint64_t at = f->from > GATE_AROUND_BYTES ? f->from - GATE_AROUND_BYTES : 0;
-	uint64_t end = gate_mask_end(f, text) + GATE_AROUND_BYTES;
-	size_t n = 0;
-
-	for (unsigned i = 0; i < fs->n; i++)
-		masks[i] = (struct gate_range){fs->list[i].from, gate_mask_end(&fs->list[i], text)};
-	while (at < text.n && at < end && n < GATE_AROUND_MAX) {
-		uint64_t to = gate_masked_to(masks, fs->n, at);
-
-		if (to == 0) {
-			out[n++] = text.p[at++];
-			continue;
-		}
-		/* Of one length: how long a value is, is a part of it. */
-		for (int i = 0; i < GATE_MASK_SHOWN && n < GATE_AROUND_MAX; i++)
-			out[n++] = '*';
-		at = to;
-	}
-	return n;
-}
-
-/* What is left beside the masks is looked at once more: nothing is shown if there is anything in
- * it. Overwrites the findings. */
-static void gate_excerpt(struct gate *g, struct str text, const struct scan_finding *f)
-{
-	char around[GATE_AROUND_MAX];
-	struct str shown = {around, gate_around(&g->findings, text, f, around)};
-
-	if (gate_may_show(g, f->place, shown))
-		text_visible_cstr(g->mark.shown, sizeof(g->mark.shown), shown);
-	else
-		(void)snprintf(g->mark.shown, sizeof(g->mark.shown), "[masked]");
-}
-
-/* False: not of a kind that may be held. The first that was found is what the human is shown. */
-static bool gate_hold(struct gate *g, enum scan_place place, struct str text,
-		      struct gate_verdict *v)
-{
-	const struct gate_findings *fs = &g->findings;
-	const struct scan_finding *worst = gate_worst(fs);
-	struct scan_finding f;
-
-	if (!worst || !gate_may_hold(fs, text))
-		return false;
-	if (v->verdict == RECORD_HOLD)
-		return true;
-	f = *worst;
-	(void)gate_block_finding(v, place, &f);
-	v->verdict = RECORD_HOLD;
-	memcpy(g->mark.rule, f.rule, sizeof(g->mark.rule));
-	(void)snprintf(g->mark.where, sizeof(g->mark.where), "%s, byte %llu of %zu",
-		       place == SCAN_PLACE_QUERY ? "query" : gate_places[place].scanner,
-		       (unsigned long long)f.from, text.n);
-	gate_excerpt(g, text, &f);
-	return true;
 }
 
 /* A text's name among the known ones; 0 for one that is not to be looked up. */

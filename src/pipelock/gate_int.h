@@ -1,4 +1,4 @@
-/* Shared by gate.c and gate_stream.c. */
+/* Shared by gate.c, gate_mask.c and gate_stream.c. */
 #pragma once
 
 #include "pipelock/gate.h"
@@ -11,3 +11,15 @@ bool gate_block_finding(struct gate_verdict *v, enum scan_place place,
 bool gate_on_finding(const struct scan_finding *f, void *ctx);
 /* The finding that decides, or NULL. */
 const struct scan_finding *gate_worst(const struct gate_findings *fs);
+/* A placeholder may be made to look like the key that it stands for, so that clients accept it: the
+ * shape is then no finding. Only where both stand plainly: the range of decoded text is that of the
+ * whole coded run, in which a real key could stand beside the placeholder. */
+bool gate_is_placeholder_shape(const struct gate_findings *fs, const struct scan_finding *f);
+
+/* --- gate_mask.c: after gate_find() --- */
+
+/* Masks what was found in text, if all of it stands plainly and is of a kind that may be masked. */
+bool gate_mask(const struct gate_findings *fs, struct str text);
+/* Makes v a HOLD, for which a human is shown the first of what was found; false if it is not of a
+ * kind that may be held. Overwrites the findings. */
+bool gate_hold(struct gate *g, enum scan_place place, struct str text, struct gate_verdict *v);

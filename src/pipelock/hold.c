@@ -133,6 +133,7 @@ static void hold_release(struct hold *h, enum ask_release how)
 	}
 	hold_leave(h, HOLD_RELEASED);
 	ex->is_released = true;
+	h->x->is_unpooled = true; /* as in spend.c: what a human let go goes once */
 	if (how == ASK_PASS) {
 		ex->v.verdict = RECORD_ALLOW;
 		ex->v.reason = "held-released";

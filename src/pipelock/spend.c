@@ -22,6 +22,8 @@ static void spend_on_answer(const struct ask_answer *a, void *ctx)
 		return;
 	}
 	ex->is_spent = true;
+	/* A connection that was kept may end while it is used again: a request is then repeated. */
+	x->is_unpooled = true;
 	if (exchange_is_recorded(p, x))
 		relay_continue(x);
 }

@@ -9,6 +9,7 @@
 #include "probe/canary_dns.h"
 #include "probe/canary_git.h"
 #include "probe/canary_http.h"
+#include "probe/canary_mcp.h"
 
 #include "base/clean.h"
 #include "base/err.h"
@@ -41,6 +42,7 @@ enum canary_kind {
 	CANARY_TLS,
 	CANARY_PLAIN,
 	CANARY_PROXY,
+	CANARY_MCP,
 	CANARY_DNS_TCP,
 	CANARY_UDP,
 	CANARY_DNS_UDP
@@ -105,6 +107,9 @@ static void canary_serve(struct canary_listener *l, int fd)
 		break;
 	case CANARY_PROXY:
 		canary_proxy_serve(l->name, fd, canary.tls_port);
+		break;
+	case CANARY_MCP:
+		canary_mcp_serve(l->name, fd);
 		break;
 	case CANARY_DNS_TCP:
 		canary_dns_serve_tcp(l->name, fd);
@@ -251,6 +256,18 @@ static bool canary_outer_address(char *out, size_t size)
 	return found;
 }
 
+/* A host without IPv6 has one listener less to reach. */
+static void canary_listen_six(const char *name, uint16_t port, enum canary_kind kind)
+{
+	struct sockaddr_in6 any = {
+		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_ANY_INIT};
+	struct err e = ERR_INIT;
+	int fd = canary_bind((struct sockaddr *)&any, sizeof(any), SOCK_STREAM, &e);
+
+	if (fd >= 0)
+		canary_add(name, kind, fd, 0);
+}
+
 static int canary_open_all(const char *folder, struct buf *targets, struct err *e)
 {
 	const struct {
@@ -265,10 +282,9 @@ static int canary_open_all(const char *folder, struct buf *targets, struct err *
 		{"loop", "loop", INADDR_LOOPBACK, CANARY_RAW, CANARY_UDP},
 		{"dns", "dns", INADDR_LOOPBACK, CANARY_DNS_TCP, CANARY_DNS_UDP},
 		{"proxy", "proxy", INADDR_LOOPBACK, CANARY_PROXY, -1},
+		{"mcp", "mcp", INADDR_ANY, CANARY_MCP, -1},
 	};
-	struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_ANY_INIT};
 	char name[64], path[108], host[INET_ADDRSTRLEN];
-	int fd;
 
 	for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
 		int port = canary_listen(wanted[i].name, wanted[i].address, wanted[i].kind,
@@ -278,16 +294,11 @@ static int canary_open_all(const char *folder, struct buf *targets, struct err *
 			return port;
 		if (strcmp(wanted[i].key, "tls") == 0)
 			canary.tls_port = (uint16_t)port;
-		if (strcmp(wanted[i].key, "any") == 0)
-			any6.sin6_port = htons((uint16_t)port);
+		if (wanted[i].address == INADDR_ANY)
+			canary_listen_six(wanted[i].name, (uint16_t)port, wanted[i].kind);
 		if (buf_printf(targets, "%s=%d\n", wanted[i].key, port) < 0)
 			return err_set(e, -ENOBUFS, "targets");
 	}
-	/* A host without IPv6 has one listener less to reach. */
-	fd = canary_bind((struct sockaddr *)&any6, sizeof(any6), SOCK_STREAM, e);
-	if (fd >= 0)
-		canary_add("any", CANARY_RAW, fd, 0);
-	*e = ERR_INIT;
 	(void)snprintf(name, sizeof(name), "claude-bottle-canary-%d", (int)getpid());
 	if (snprintf(path, sizeof(path), "%s/canary.sock", folder) >= (int)sizeof(path))
 		return err_set(e, -ENAMETOOLONG, "\"%s\" is too long", folder);
@@ -347,6 +358,8 @@ int canary_main(int argc, char **argv)
 	if (canary.log_fd < 0)
 		die("seen.log: %s", strerror(errno));
 	(void)signal(SIGPIPE, SIG_IGN);
+	if (!canary_mcp_open(argv[0]))
+		die("shown: %s", strerror(errno));
 	buf_init(&targets, 8192);
 	canary.tls = canary_tls_new(dir, &e);
 	/* Before anybody listens: the children that make the repositories keep nothing open. */

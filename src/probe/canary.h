@@ -12,6 +12,7 @@
  *   loop=PORT     127.0.0.1: TCP and UDP, takes anything
  *   dns=PORT      127.0.0.1: TCP and UDP, an authority for selftest.example
  *   proxy=PORT    127.0.0.1: an open proxy, which is what pipelock would be with its wall gone
+ *   mcp=PORT      0.0.0.0 and [::]: supervise and its page without any wall, see canary_mcp.h
  *   abstract=NAME, path=PATH   unix sockets
  *   host=ADDRESS  an IPv4 address of this host that is not loopback, if there is one
  */

@@ -5,6 +5,7 @@
  * the listener tells.
  *
  *   project  what is pushed to and fetched from, with an object that no ref leads to
+ *   asked    the same for a bottle that asks: what the others leave in it no gate would serve
  *   hidden   not declared in any manifest
  *   naive    runs what is pushed to it as hooks/post-receive
  */
@@ -110,7 +111,7 @@ bool canary_git_open(const char *folder)
 	if (mkdir(root, 0700) < 0 || !run_git((const char *[]){"git", "--version", NULL}, NULL))
 		return false;
 	if (!make_repository("project", history) || !make_repository("naive", history) ||
-	    !make_repository("hidden", hidden_history))
+	    !make_repository("asked", history) || !make_repository("hidden", hidden_history))
 		return false;
 	project = mem_printf("%s/project.git", root);
 	hook = mem_printf("%s/naive.git/hooks/post-receive", root);

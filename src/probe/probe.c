@@ -1,11 +1,13 @@
 #include "probe/probe.h"
 
 #include "probe/only.h"
+#include "probe/probe_mcp.h"
 
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/ports.h"
 #include "base/text.h"
 
 #include <fcntl.h>
@@ -18,10 +20,13 @@
 #define PROBE_ASK_MS  20000
 #define PROBE_ASK_MAX 4096
 
+/* Which of the suite's bottles a probe belongs to. */
+enum probe_kind { ORDINARY, GIT, MOUNT, SUPERVISE };
+
 static const struct {
 	const struct probe *probes;
 	const size_t *n;
-	enum { ORDINARY, GIT, MOUNT } of; /* which of the suite's bottles it belongs to */
+	enum probe_kind of;
 } groups[] = {
 	/* Before everything else: it is about the first moment. */
 	{probes_start, &n_probes_start, ORDINARY},
@@ -37,6 +42,11 @@ static const struct {
 	{probes_git_carry, &n_probes_git_carry, GIT},
 	{probes_git_wall, &n_probes_git_wall, GIT},
 	{probes_mount, &n_probes_mount, MOUNT},
+	{probes_supervise, &n_probes_supervise, SUPERVISE},
+	{probes_mcp, &n_probes_mcp, SUPERVISE},
+	{probes_supervise_say, &n_probes_supervise_say, SUPERVISE},
+	/* Last: here the bottle uses up what it may ask. */
+	{probes_supervise_ask, &n_probes_supervise_ask, SUPERVISE},
 };
 
 /* --- reporting --- */
@@ -83,6 +93,12 @@ void probe_report_wanted(const char *id, const char *label, const char *token, u
 			 const char *detail)
 {
 	probe_print(id, label, token, "wanted", us, detail);
+}
+
+void probe_report_arrival(const char *id, const char *label, bool has_arrived, uint64_t us,
+			  const char *detail)
+{
+	probe_print(id, label, "", has_arrived ? "arrived" : "wanted", us, detail);
 }
 
 void probe_skip(const char *id, const char *label, const char *why)
@@ -210,6 +226,11 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 		{"ask", NULL, &env->ask},
 		{"git", NULL, &env->git},
 		{"mount", NULL, &env->mount},
+		{"supervise", NULL, &env->supervise},
+		{"mcp", NULL, &env->mcp},
+		{"face", NULL, &env->face},
+		{"face_host", &env->face_host, NULL},
+		{"state", &env->state, NULL},
 		{"outside", &env->outside, NULL},
 		{"workspace", &env->workspace, NULL},
 		{"pinned", &env->pinned, NULL},
@@ -241,6 +262,17 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 	die("probe: unknown argument \"%s\"", argument);
 }
 
+/* "http://ADDRESS:PORT/mcp": the address is that of the proxy too. */
+static uint16_t probe_port_of(const char *url)
+{
+	const char *colon = url ? strrchr(url, ':') : NULL;
+	uint64_t port;
+
+	return colon && str_to_u64(str_slice(colon + 1, strcspn(colon + 1, "/")), 65535, &port) == 0
+		       ? (uint16_t)port
+		       : 0;
+}
+
 /* In a bottle the agent's own environment says where the proxy is and what it holds. */
 static void probe_take_environment(struct probe_env *env)
 {
@@ -257,6 +289,7 @@ static void probe_take_environment(struct probe_env *env)
 		env->proxy_host = env->pinned = str_dup(host);
 		env->proxy = (uint16_t)port;
 	}
+	env->mcp = probe_port_of(getenv(SERVICE_SUPERVISE_ENV));
 	env->ca = getenv("SSL_CERT_FILE");
 	env->placeholder = getenv("SELFTEST_TOKEN");
 	env->canary_secret = getenv("DEPLOY_TOKEN_BACKUP");
@@ -284,16 +317,20 @@ static void probe_ask(struct probe_env *env)
 	}
 }
 
+static enum probe_kind probe_kind_of(const struct probe_env *env)
+{
+	if (env->supervise)
+		return SUPERVISE;
+	return env->git ? GIT : env->mount ? MOUNT : ORDINARY;
+}
+
 static void probe_run_all(struct probe_env *env)
 {
 	for (size_t g = 0; g < ARRAY_LEN(groups); g++) {
 		for (size_t i = 0; i < *groups[g].n; i++) {
 			const struct probe *p = &groups[g].probes[i];
 
-			if (groups[g].of == (env->git	  ? GIT
-					     : env->mount ? MOUNT
-							  : ORDINARY) &&
-			    probe_is_wanted(env->only, p->id))
+			if (groups[g].of == probe_kind_of(env) && probe_is_wanted(env->only, p->id))
 				p->run(env, p->id);
 		}
 		if (g == 0 && env->ask)
@@ -315,6 +352,8 @@ int probe_main(int argc, char **argv)
 	if (env.role && strcmp(env.role, "beat") == 0)
 		return beat_main(&env);
 	probe_run_all(&env);
+	if (env.supervise)
+		(void)probe_human(&env, "look");
 	(void)printf("end\n");
 	return 0;
 }

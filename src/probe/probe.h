@@ -6,10 +6,11 @@
  * has seen the token, the try got through, whatever the client thinks. Where no byte leaves (a
  * capability, a system call), the try itself is the witness.
  *
- * Output, one line a try: ID <TAB> LABEL <TAB> TOKEN <TAB> through|stopped|skipped|wanted <TAB>
- * MICROSECONDS <TAB> detail. An empty token: the fourth field alone decides. "wanted" is the
- * opposite of an attack: its token must arrive, else the probe would pass for a dead proxy, or the
- * scan for refusing everything.
+ * Output, one line a try: ID <TAB> LABEL <TAB> TOKEN <TAB>
+ * through|stopped|skipped|wanted|arrived <TAB> MICROSECONDS <TAB> detail. An empty token: the
+ * fourth field alone decides. "wanted" is the opposite of an attack: its token must arrive, else
+ * the probe would pass for a dead proxy, or the scan for refusing everything; "arrived" is one that
+ * has.
  *
  * Two other lives of the same command, for the suite's other bottles: role=listen (listen.c) is a
  * sibling that can be found, role=beat (beat.c) attacks without end while the suite takes the
@@ -28,14 +29,14 @@ struct probe_env {
 	const char *uid;   /* "agent" or "root": how it runs in the bottle; part of the token */
 	const char *only;  /* comma-separated ids, NULL: all */
 	const char *proxy_host;
-	uint16_t proxy;		     /* pipelock's port, or the canary's open proxy */
-	const char *connect_headers; /* further lines of each CONNECT; NULL: none */
-	const char *ca;		     /* the roots that a client would trust */
-	const char *role;	     /* NULL: run the probes; "listen", "beat" */
-	const char *as;		     /* beat: the id that its tries go by */
-	uint16_t rounds;	     /* beat: how often; 0: until it is killed */
-	uint16_t ask;		     /* say "ask" and read more targets from standard input */
-	uint16_t git, mount;	     /* run the probes of git, of a mounted folder; no others */
+	uint16_t proxy;			/* pipelock's port, or the canary's open proxy */
+	const char *connect_headers;	/* further lines of each CONNECT; NULL: none */
+	const char *ca;			/* the roots that a client would trust */
+	const char *role;		/* NULL: run the probes; "listen", "beat" */
+	const char *as;			/* beat: the id that its tries go by */
+	uint16_t rounds;		/* beat: how often; 0: until it is killed */
+	uint16_t ask;			/* say "ask" and read more targets from standard input */
+	uint16_t git, mount, supervise; /* run the probes of one of these, and no others */
 	const char *workspace; /* the host's folder, which the bottle has a clone of, or mounted */
 	const char *outside;   /* a folder of the host's that it has not */
 	uint16_t tls, plain, any, loop, dns;
@@ -48,6 +49,10 @@ struct probe_env {
 	uint16_t sibling_port;
 	const char *namespaces; /* of the suite, on the host: "net:[N],pid:[N],…" */
 	const char *pinned;	/* the bundle's */
+	uint16_t mcp;		/* supervise's port there, or that of the canary's */
+	const char *face_host;	/* a loopback address */
+	uint16_t face;		/* of the human's page on the host, or of the canary's */
+	const char *state;	/* this bottle's folder on the host, or one that nothing guards */
 	const char *abstract, *path;
 	const char *secret_mask;   /* the bottle's real credential, XORed with 0x55, in hex */
 	const char *placeholder;   /* what the agent holds instead */
@@ -61,10 +66,12 @@ struct probe {
 
 extern const struct probe probes_start[], probes_network[], probes_bundle[], probes_proxy[],
 	probes_dlp[], probes_credential[], probes_key[], probes_kernel[], probes_device[],
-	probes_git[], probes_git_carry[], probes_git_wall[], probes_mount[];
+	probes_git[], probes_git_carry[], probes_git_wall[], probes_mount[], probes_supervise[],
+	probes_supervise_say[], probes_supervise_ask[], probes_mcp[];
 extern const size_t n_probes_start, n_probes_network, n_probes_bundle, n_probes_proxy, n_probes_dlp,
 	n_probes_credential, n_probes_key, n_probes_kernel, n_probes_device, n_probes_git,
-	n_probes_git_carry, n_probes_git_wall, n_probes_mount;
+	n_probes_git_carry, n_probes_git_wall, n_probes_mount, n_probes_supervise,
+	n_probes_supervise_say, n_probes_supervise_ask, n_probes_mcp;
 
 int probe_main(int argc, char **argv);
 int listen_main(const struct probe_env *env);
@@ -84,6 +91,9 @@ void probe_report(const char *id, const char *label, const char *token, bool is_
 /* A try that must arrive. */
 void probe_report_wanted(const char *id, const char *label, const char *token, uint64_t us,
 			 const char *detail);
+/* The same of what this side alone can know. */
+void probe_report_arrival(const char *id, const char *label, bool has_arrived, uint64_t us,
+			  const char *detail);
 void probe_skip(const char *id, const char *label, const char *why);
 /* Takes the next word of a comma-separated list; false at its end. */
 bool probe_list_next(struct str *list, char *out, size_t size);
@@ -132,6 +142,8 @@ struct probe_reply {
 	char error[96];
 };
 
+/* What comes back until it is whole, its sender ends, or nothing comes for long. */
+void probe_read_reply(int fd, struct probe_reply *r);
 /* Plain bytes to the proxy. */
 void probe_ask_proxy(const struct probe_env *env, struct str request, struct probe_reply *r);
 /* CONNECT authority, then TLS with this SNI (NULL: none), then the request. */

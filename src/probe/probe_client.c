@@ -54,7 +54,7 @@ static int probe_proxy_fd(const struct probe_env *env, struct probe_reply *r)
 	return fd;
 }
 
-static void probe_read_reply(int fd, struct probe_reply *r)
+void probe_read_reply(int fd, struct probe_reply *r)
 {
 	char data[8192];
 

@@ -1,5 +1,5 @@
 /*
- * A5, G01, G03, G04, G08, G10, F11: what a push may do, and a clone see. Behind the wall the port
+ * A5, G01, G03, G04, G10, F11: what a push may do, and a clone see. Behind the wall the port
  * is git-gate's; outside it is a server that takes everything.
  */
 #include "probe/probe_git.h"
@@ -213,14 +213,6 @@ static void run_g04(const struct probe_env *env, const char *id)
 	push_file(env, id, "twin", "docs/workflows.md", workflow, true);
 }
 
-/* --- G08 --- */
-
-static void run_g08(const struct probe_env *env, const char *id)
-{
-	(void)env;
-	probe_skip(id, "approval", "approvals belong to supervise, which this version has not got");
-}
-
 /* --- G10: who wrote it --- */
 
 static void push_as(const struct probe_env *env, const char *id, const char *label,
@@ -301,7 +293,7 @@ static void run_f11(const struct probe_env *env, const char *id)
 }
 
 const struct probe probes_git[] = {
-	{"A5", run_a5},	  {"G01", run_g01}, {"G03", run_g03}, {"G04", run_g04},
-	{"G08", run_g08}, {"G10", run_g10}, {"F11", run_f11},
+	{"A5", run_a5},	  {"G01", run_g01}, {"G03", run_g03},
+	{"G04", run_g04}, {"G10", run_g10}, {"F11", run_f11},
 };
 const size_t n_probes_git = ARRAY_LEN(probes_git);

@@ -122,10 +122,22 @@ void store_column_blob(sqlite3_stmt *q, int i, uint8_t *out, size_t n)
 		memcpy(out, p, n);
 }
 
+/* What is written into a file that nobody finds by its name is lost with this process. */
+static int check_place(struct store *s, struct err *e)
+{
+	int has_moved = 0;
+
+	if (sqlite3_file_control(s->db, NULL, SQLITE_FCNTL_HAS_MOVED, &has_moved) != SQLITE_OK)
+		return store_fail(s, "look for the file", e);
+	return has_moved ? err_set(e, -EIO, "\"%s\" was moved, removed or replaced", s->path) : 0;
+}
+
 int store_begin(struct store_txn *t, struct store *s, struct err *e)
 {
-	int ret = store_run(s, "BEGIN IMMEDIATE", NULL, 0, e);
+	int ret = check_place(s, e);
 
+	if (ret == 0)
+		ret = store_run(s, "BEGIN IMMEDIATE", NULL, 0, e);
 	*t = (struct store_txn){.s = s, .is_open = ret == 0};
 	s->n_pending = STORE_UNCOUNTED;
 	return ret;

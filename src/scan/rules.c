@@ -58,3 +58,12 @@ void scan_rules_hash(uint8_t out[32])
 	}
 	memcpy(out, sum, 32);
 }
+
+bool scan_rule_is_block(const char *id)
+{
+	for (size_t i = 0; i < scan_rules_n; i++) {
+		if (strcmp(scan_rules[i].id, id) == 0)
+			return (scan_rules[i].flags & RULE_BLOCK) != 0;
+	}
+	return false;
+}

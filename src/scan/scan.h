@@ -116,3 +116,5 @@ struct scan_rule_info {
 };
 size_t scan_rule_count(void);
 struct scan_rule_info scan_rule_info(size_t i);
+/* Does this rule find only the beginning of a value that goes on over lines, as a key in armour? */
+bool scan_rule_is_block(const char *id);

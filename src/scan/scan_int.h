@@ -17,9 +17,10 @@
 #include <hs.h>
 
 #define RULE_ICASE   1u
-#define RULE_STRONG  2u /* so telling that joined and squeezed views may match it */
-#define RULE_TOKEN   4u /* one token without white space: the start is found by walking back */
-#define RULE_ENCODED 8u /* only below a binary-to-text decoder */
+#define RULE_STRONG  2u	 /* so telling that joined and squeezed views may match it */
+#define RULE_TOKEN   4u	 /* one token without white space: the start is found by walking back */
+#define RULE_ENCODED 8u	 /* only below a binary-to-text decoder */
+#define RULE_BLOCK   16u /* the beginning of a value that goes on over lines */
 
 /* The longest text that one match of a rule may cover; a unit test holds the table to it. */
 #define RULE_WIDTH_MAX 1024

@@ -17,7 +17,7 @@
 #define GIT_REFS_MAX (4u << 20)
 
 static const char *const ids[] = {"A5",	 "F11", "G01", "G02", "G03", "G04", "G05",
-				  "G06", "G07", "G08", "G09", "G10", "G11", "G12"};
+				  "G06", "G07", "G09", "G10", "G11", "G12"};
 
 /* git in the scratch repository; words: separated by one space. */
 static int call_git(struct suite *s, const char *words, struct buf *out, struct err *e)

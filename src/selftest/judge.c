@@ -23,8 +23,9 @@ int selftest_parse_tries(struct str output, enum selftest_run run, struct selfte
 		bool has_next = true;
 
 		output = str_cut(output, '\n', &line, &more);
-		/* "ask" is for whoever answers it. */
-		if (line.n == 0 || str_eq(line, STR_LIT("ask")))
+		/* "ask" is for whoever answers it, and so is what the human is to do. */
+		if (line.n == 0 || str_eq(line, STR_LIT("ask")) ||
+		    str_starts(line, STR_LIT("human\t")))
 			continue;
 		if (str_eq(line, STR_LIT("end"))) {
 			is_whole = true;
@@ -44,9 +45,10 @@ int selftest_parse_tries(struct str output, enum selftest_run run, struct selfte
 		if (!str_to_cstr(t.detail, sizeof(t.detail),
 				 str_sub(fields[5], 0, sizeof(t.detail) - 1)))
 			t.detail[0] = '\0';
-		t.is_through = str_eq(fields[3], STR_LIT("through"));
+		t.is_wanted = str_eq(fields[3], STR_LIT("arrived"));
+		t.is_through = t.is_wanted || str_eq(fields[3], STR_LIT("through"));
 		t.is_skipped = str_eq(fields[3], STR_LIT("skipped"));
-		t.is_wanted = str_eq(fields[3], STR_LIT("wanted"));
+		t.is_wanted |= str_eq(fields[3], STR_LIT("wanted"));
 		tries[(*n)++] = t;
 	}
 	return is_whole ? 0 : err_set(e, -EPROTO, "the probe ended early");

@@ -96,7 +96,8 @@ static int write_text(const struct scratch *s, const char *path, const char *tex
 	return io_write_file_atomic(AT_FDCWD, full, str_of(text), mode, e);
 }
 
-static int write_pair(const struct scratch *s, const char *name, const char *bottle, struct err *e)
+int scratch_write_bottle(const struct scratch *s, const char *name, const char *bottle,
+			 struct err *e)
 {
 	_cleanup_free_ char *bottle_path = mem_printf("home/.claude-bottle/bottles/%s.md", name);
 	_cleanup_free_ char *agent_path = mem_printf("home/.claude-bottle/agents/%s.md", name);
@@ -266,24 +267,24 @@ static int write_manifests(struct scratch *s, struct err *e)
 		return err_set(e, -EPROTO, "the canary named no targets");
 	bottle = mem_printf(bottle_manifest, s->root, s->root, dns, tls, tls, s->root, tls);
 	git = mem_printf(git_manifest, s->root, s->root, tls, s->root, s->root);
-	ret = write_pair(s, "selftest", bottle, e);
+	ret = scratch_write_bottle(s, "selftest", bottle, e);
 	if (ret == 0)
-		ret = write_pair(s, "git", git, e);
+		ret = scratch_write_bottle(s, "git", git, e);
 	if (ret == 0)
-		ret = write_pair(s, "mount", mount, e);
+		ret = scratch_write_bottle(s, "mount", mount, e);
 	/* The same policy under other names: so a bottle can be told from the others. */
 	if (ret == 0)
-		ret = write_pair(s, "sibling", bottle, e);
+		ret = scratch_write_bottle(s, "sibling", bottle, e);
 	if (ret == 0)
-		ret = write_pair(s, "broken", bottle, e);
+		ret = scratch_write_bottle(s, "broken", bottle, e);
 	if (ret == 0)
-		ret = write_pair(s, "again", bottle, e);
+		ret = scratch_write_bottle(s, "again", bottle, e);
 	if (ret == 0)
-		ret = write_pair(s, "engine", bottle, e);
+		ret = scratch_write_bottle(s, "engine", bottle, e);
 	if (ret == 0)
-		ret = write_pair(s, "empty", empty, e);
+		ret = scratch_write_bottle(s, "empty", empty, e);
 	for (size_t i = 0; ret == 0 && i < ARRAY_LEN(bad_manifests); i++)
-		ret = write_pair(s, bad_manifests[i].name, bad_manifests[i].text, e);
+		ret = scratch_write_bottle(s, bad_manifests[i].name, bad_manifests[i].text, e);
 	return ret;
 }
 

@@ -23,6 +23,9 @@ struct scratch {
 int scratch_open(struct scratch *s, struct err *e) _fallible_;
 /* Ends the canary, removes everything. */
 void scratch_close(struct scratch *s);
+/* A bottle and an agent of this name; text: the bottle's manifest. */
+int scratch_write_bottle(const struct scratch *s, const char *name, const char *text,
+			 struct err *e) _fallible_;
 /* A target of the canary, copied; false if it has none of that name. */
 bool scratch_target(const struct scratch *s, const char *key, char *out, size_t size);
 /* Runs argv with the scratch home as HOME and an empty standard input. Standard output goes to out

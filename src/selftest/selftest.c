@@ -227,6 +227,8 @@ static int suite_run(struct suite *s, struct selftest_report *out, struct err *e
 		ret = git_run(s, e);
 	if (ret == 0)
 		ret = mount_run(s, e);
+	if (ret == 0)
+		ret = supervise_run(s, e);
 	if (ret == 0 && suite_wants(s, "P13"))
 		ret = run_empty_policy(s, e);
 	if (ret == 0)

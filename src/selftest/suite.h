@@ -93,6 +93,7 @@ bool host_is_on_link(const char *address);
 
 int git_run(struct suite *s, struct err *e) _fallible_;
 int mount_run(struct suite *s, struct err *e) _fallible_;
+int supervise_run(struct suite *s, struct err *e) _fallible_;
 int sibling_start(struct suite *s, struct err *e) _fallible_;
 /* The attacks that are made on it from the host, and what it has seen of all others. */
 int sibling_finish(struct suite *s, struct err *e) _fallible_;

@@ -192,11 +192,11 @@ class Flooded:
         shutil.rmtree(self.home.folder)
 
 
-def key_ms(screen, key, before):
-    """Until the screen is another one."""
-    began = time.monotonic()
+def key_ms(screen, key):
+    """Until the screen is another one, colours included: the selection is one."""
+    before, began = screen.text("-e"), time.monotonic()
     screen.keys(key)
-    while screen.text() == before:
+    while screen.text("-e") == before:
         if time.monotonic() - began > 10:
             raise RuntimeError(f"{key} changes nothing")
     return (time.monotonic() - began) * 1000
@@ -224,7 +224,7 @@ def measure_flood(world):
         try:
             screen.expect(f"{PENDING} pending")
             emit("face_terminal_start_10k", (time.monotonic() - began) * 1000, "ms")
-            keys = [key_ms(screen, "Down", screen.text()) for _ in range(20)]
+            keys = [key_ms(screen, "Down") for _ in range(20)]
             # What the terminal multiplexer itself takes, of a key that a shell echoes, is in it.
             emit("face_terminal_key_10k", statistics.median(keys), "ms")
             emit("memory_face_terminal_10k", mib(peers.pss_kib([screen.pid_of("supervise")])), "MiB")

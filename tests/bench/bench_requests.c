@@ -7,6 +7,7 @@
 #include "base/timeutil.h"
 #include "requests/store.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,10 +27,10 @@ static void must(int ret, const struct err *e)
 	exit(1);
 }
 
-static void print_figure(const char *name, uint64_t ns, unsigned n)
+static void print_figure(const char *name, uint64_t ns, uint64_t n)
 {
 	(void)printf("{\"name\": \"%s\", \"value\": %.4f, \"unit\": \"ms\"}\n", name,
-		     (double)ns / n / 1e6);
+		     (double)ns / (double)n / 1e6);
 }
 
 static void ask_one(struct store *s, unsigned number, uint64_t now, struct store_asked *out)
@@ -70,39 +71,36 @@ static uint64_t list_ns(struct store *s, unsigned want)
 	return time_monotonic_ns() - began_ns;
 }
 
-/* Decides the last ones, which are asked for anew. */
-static uint64_t decide_ns(struct store *s, unsigned n, uint64_t now)
+/* Refuses the newest, one after the other. */
+static uint64_t decide_ns(struct store *s, struct store_asked newest, uint64_t now)
 {
 	struct err e = ERR_INIT;
 	uint64_t taken_ns = 0;
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
-		struct store_asked asked;
+		struct store_decision d = {.id = newest.id - i,
+					   .who = "uid 0 (bench)",
+					   .face = "command",
+					   .answer = STR_LIT("no")};
 		enum store_verdict verdict;
 		struct request r;
 		uint64_t began_ns;
 
-		ask_one(s, n + i, now, &asked);
-		must(store_get(s, asked.id, &r, &e), &e);
+		must(store_get(s, d.id, &r, &e), &e);
+		memcpy(d.hash, r.hash, sizeof(d.hash));
 		began_ns = time_monotonic_ns();
-		must(store_decide(s,
-				  &(struct store_decision){.id = asked.id,
-							   .hash = {0},
-							   .is_granted = false,
-							   .who = "uid 0 (bench)",
-							   .face = "command",
-							   .answer = STR_LIT("no")},
-				  &r.danger, now, &verdict, &e),
-		     &e);
+		must(store_decide(s, &d, &r.danger, now, &verdict, &e), &e);
 		taken_ns += time_monotonic_ns() - began_ns;
 		request_free(&r);
+		if (verdict != STORE_DECIDED)
+			must(err_set(&e, -EPROTO, "a decision was not taken"), &e);
 	}
 	return taken_ns;
 }
 
 int main(int argc, char **argv)
 {
-	unsigned n = argc > 2 ? (unsigned)atoi(argv[2]) : 10000;
+	uint64_t n = 10000;
 	_cleanup_close_ int folder =
 		open(argc > 1 ? argv[1] : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	uint64_t now = (uint64_t)time(NULL), began_ns;
@@ -110,7 +108,8 @@ int main(int argc, char **argv)
 	struct store *s = NULL;
 	struct err e = ERR_INIT;
 
-	if (argc < 2 || folder < 0 || n == 0) {
+	if (argc < 2 || folder < 0 ||
+	    (argc > 2 && str_to_u64(str_of(argv[2]), UINT32_MAX - ROUNDS, &n) < 0) || n < ROUNDS) {
 		(void)fprintf(stderr, "usage: bench_requests FOLDER [N]\n");
 		return 2;
 	}
@@ -119,9 +118,11 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < n; i++)
 		ask_one(s, i, now, &asked);
 	print_figure("requests_ask", time_monotonic_ns() - began_ns, n);
-	print_figure("requests_list_all", list_ns(s, n), ROUNDS);
+	print_figure("requests_list_all", list_ns(s, (unsigned)n), ROUNDS);
 	print_figure("requests_list_screen", list_ns(s, SCREEN), ROUNDS);
-	print_figure("requests_decide", decide_ns(s, n, now), ROUNDS);
+	print_figure("requests_decide", decide_ns(s, asked, now), ROUNDS);
+	for (unsigned i = 0; i < ROUNDS; i++)
+		ask_one(s, (unsigned)n + i, now, &asked);
 	store_close(s);
 	return 0;
 }

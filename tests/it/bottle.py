@@ -225,6 +225,18 @@ class Running:
         return self.home.run("exec", self.slug, "--", *command, timeout=timeout, check=check,
                              text=text, input=input)
 
+    def statuses(self, urls):
+        """What one curl in the bottle gets for each: "200"; "000" for no answer."""
+        wanted = [word for url in urls for word in ("-o", "/dev/null", url)]
+        r = self.exec("curl", "-s", "-w", "%{http_code}\n", "--max-time", "10", *wanted)
+        got = r.stdout.split()
+        assert len(got) == len(urls), f"curl in {self.slug}: status {r.returncode}: {r.stdout}{r.stderr}"
+        return got
+
+    def status(self, url):
+        """The same for one."""
+        return self.statuses([url])[0]
+
     def roles(self):
         """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, gitgate, gitssh, supervise, bwrap or
         guest, agent."""

@@ -388,7 +388,7 @@ class MessagesStub(Upstream):
         if path == "/v1/messages" and seen.method == "POST":
             asked = json.loads(seen.body)
             self.tools |= {t.get("name", "") for t in asked.get("tools", [])}
-            results = [part for m in asked["messages"] if isinstance(m["content"], list)
+            results = [part for m in asked.get("messages", []) if isinstance(m["content"], list)
                        for part in m["content"] if part.get("type") == "tool_result"]
             self.tool_results = results or self.tool_results
             if self.tool and self.tool[0] in self.tools and not results and asked.get("stream"):

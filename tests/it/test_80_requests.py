@@ -19,14 +19,9 @@ def asked(supervised):
         yield running, agent, asking.Human(home, running.slug)
 
 
-def curl(running, url=DOCS):
-    r = running.exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "--max-time", "10", url)
-    return r.stdout.strip()
-
-
 def test_asked_approved_revoked(asked):
     running, agent, human = asked
-    assert curl(running) in ("403", "000")
+    assert running.status(DOCS) in ("403", "000")
     told = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="the manual")
     assert told["state"] == "pending"
     assert [r["id"] for r in human.pending()] == [told["id"]]
@@ -36,13 +31,13 @@ def test_asked_approved_revoked(asked):
     human.approve(told["id"], "--for-bottle", "--reason", "read it")
     took = time.monotonic() - start
     print(f"show and approve, in force: {took * 1000:.0f} ms")
-    assert curl(running) == "200"
+    assert running.status(DOCS) == "200"
     told = agent.call("request_status", id=told["id"])
     assert (told["state"], told["scope"]) == ("granted", "bottle"), told
     grants = json.loads(human.run("grants", running.slug, "--json").stdout)
     assert [g["state"] for g in grants] == ["active"]
     human.run("revoke", running.slug, str(told["id"]))
-    assert curl(running) in ("403", "000")
+    assert running.status(DOCS) in ("403", "000")
     lines = human.run("audit", running.slug).stdout
     assert "granted-bottle" in lines and "revoked" in lines and "command" in lines and "uid " in lines
 
@@ -57,11 +52,11 @@ def test_only_what_was_seen(asked):
     assert r.returncode == 1 and "look again" in r.stderr
     r = human.run("approve", *where, "--hash", human.show(number)["hash"], "--always", check=False)
     assert r.returncode == 2 and "--manifest" in r.stderr
-    assert curl(running) in ("403", "000")
+    assert running.status(DOCS) in ("403", "000")
     human.approve(number, "--once")
     assert human.approve(number, check=False).returncode == 1, "decided twice"
-    assert curl(running) == "200"
-    assert curl(running) in ("403", "000"), "used twice"
+    assert running.status(DOCS) == "200"
+    assert running.status(DOCS) in ("403", "000"), "used twice"
 
 
 def test_refused_with_a_reason(asked):
@@ -88,28 +83,28 @@ def test_always_writes_what_was_shown(asked):
     assert "+" in seen["manifest"]["diff"] and "docs.example.test" in seen["manifest"]["diff"]
     words = ("approve", running.slug, str(number), "--always", "--hash", seen["hash"], "--manifest")
     assert human.run(*words, "11" * 32, check=False).returncode == 1
-    assert open(path).read() == before and curl(running) in ("403", "000")
+    assert open(path).read() == before and running.status(DOCS) in ("403", "000")
     human.run(*words, seen["manifest"]["hash"])
     assert "docs.example.test" in open(path).read().replace(before.split("resolve")[1], "")
-    assert curl(running) == "200"
+    assert running.status(DOCS) == "200"
 
 
 def test_pause_and_resume(asked):
     running, agent, human = asked
     home = human.home
-    assert curl(running, API) == "200"
+    assert running.status(API) == "200"
     assert "paused" in home.run("pause", running.slug, check=True).stderr
-    assert curl(running, API) in ("403", "000")
+    assert running.status(API) in ("403", "000")
     home.run("resume", running.slug, check=True)
-    assert curl(running, API) == "200"
+    assert running.status(API) == "200"
     # Whoever ends a paused bottle gets a paused one again.
     home.run("pause", running.slug, check=True)
     home.run("stop", running.slug, "--now", check=True)
     r = home.run("resume", running.slug, "--detach", "--", "sleep", "600", check=True)
     assert "paused" in r.stderr
-    assert curl(running, API) in ("403", "000")
+    assert running.status(API) in ("403", "000")
     home.run("resume", running.slug, check=True)
-    assert curl(running, API) == "200"
+    assert running.status(API) == "200"
 
 
 def test_stop_now_is_now(asked):

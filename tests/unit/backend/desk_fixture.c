@@ -46,8 +46,9 @@ void keeper_end_bundle(struct keeper *k, const char *why)
 	k->bundle.is_started = false;
 }
 
-void keeper_stop_now(struct keeper *k)
+void keeper_stop_now(struct keeper *k, const char *why)
 {
+	(void)why;
 	(void)k;
 	fixture->n_stopped++;
 }
@@ -258,6 +259,20 @@ void desk_fixture_decide(struct desk_fixture *f, uint64_t id, bool is_granted, c
 				       "scope", scope, "release", "pass", "seconds", (int)seconds,
 				       "manifest", zeroes, "answer", "as you like", "face",
 				       "command"));
+}
+
+uint64_t desk_fixture_grant(struct desk_fixture *f, const char *host, const char *scope,
+			    unsigned seconds)
+{
+	struct ask a = desk_fixture_egress(host);
+	struct ask_answer out = desk_fixture_ask(f, KEEPER_DESK_SUPERVISE, &a);
+	uint64_t id = out.number;
+
+	desk_fixture_decide(f, id, true, scope, seconds);
+	desk_fixture_answer(f, true);
+	assert_string_equal(f->verdict, "decided");
+	assert_true(desk_fixture_hear(f, KEEPER_DESK_SUPERVISE, &out));
+	return id;
 }
 
 /* --- the store --- */

@@ -46,6 +46,9 @@ void desk_fixture_answer(struct desk_fixture *f, bool ok);
 /* As a face does, with the hash of what the store shows. */
 void desk_fixture_decide(struct desk_fixture *f, uint64_t id, bool is_granted, const char *scope,
 			 unsigned seconds);
+/* Asked for, granted and in force; its number. */
+uint64_t desk_fixture_grant(struct desk_fixture *f, const char *host, const char *scope,
+			    unsigned seconds);
 void desk_fixture_control(struct desk_fixture *f, char type, json_t *body); /* takes body */
 /* How many requests are in these states. */
 size_t desk_fixture_count(struct desk_fixture *f, unsigned states);

@@ -262,27 +262,16 @@ static void test_push(void **state)
 
 /* --- grants --- */
 
-/* Granted and in force; its number. */
-static uint64_t grant(struct desk_fixture *f, const char *host, const char *scope, unsigned seconds)
-{
-	struct ask a = desk_fixture_egress(host);
-	struct ask_answer out = desk_fixture_ask(f, SUPERVISE, &a);
-	uint64_t id = out.number;
-
-	desk_fixture_decide(f, id, true, scope, seconds);
-	desk_fixture_answer(f, true);
-	assert_string_equal(f->verdict, "decided");
-	assert_true(desk_fixture_hear(f, SUPERVISE, &out));
-	return id;
-}
-
 static void test_once_is_once(void **state)
 {
 	struct desk_fixture *f = *state;
-	uint64_t id = grant(f, "api.example.com", "once", 0);
+	uint64_t id = desk_fixture_grant(f, "api.example.com", "once", 0);
 	struct ask spend = {.op = ASK_SPEND, .id = 5, .life = 1, .number = id};
-	struct ask_answer out = desk_fixture_ask(f, PIPELOCK, &spend);
+	struct ask_answer out;
 
+	/* A route is nothing to git-gate. */
+	assert_int_equal(desk_fixture_ask(f, KEEPER_DESK_GITGATE, &spend).state, ASK_UNKNOWN);
+	out = desk_fixture_ask(f, PIPELOCK, &spend);
 	assert_int_equal(out.state, ASK_GRANTED);
 	assert_int_equal(out.number, id);
 	/* The route goes as well, and before it has gone nothing more can be spent. */
@@ -298,7 +287,7 @@ static void test_once_is_once(void **state)
 static void test_revoke(void **state)
 {
 	struct desk_fixture *f = *state;
-	uint64_t id = grant(f, "api.example.com", "bottle", 0);
+	uint64_t id = desk_fixture_grant(f, "api.example.com", "bottle", 0);
 	unsigned n = f->n_replies;
 
 	desk_fixture_control(f, KEEPER_REVOKE,
@@ -321,7 +310,7 @@ static void test_time_ends_both(void **state)
 	struct ask_answer out = {0};
 	unsigned n;
 
-	(void)grant(f, "other.example.com", "bottle", 1);
+	(void)desk_fixture_grant(f, "other.example.com", "bottle", 1);
 	n = f->n_given;
 	desk_fixture_say(f, PIPELOCK, &a);
 	for (int i = 0; i < 60 && (f->n_given == n || out.id == 0); i++) {
@@ -339,7 +328,7 @@ static void test_time_ends_both(void **state)
 static void test_grants_outlive_the_keeper(void **state)
 {
 	struct desk_fixture *f = *state;
-	uint64_t id = grant(f, "api.example.com", "bottle", 0);
+	uint64_t id = desk_fixture_grant(f, "api.example.com", "bottle", 0);
 	struct ask a = desk_fixture_egress("other.example.com");
 
 	assert_int_equal(desk_fixture_ask(f, SUPERVISE, &a).state, ASK_PENDING);

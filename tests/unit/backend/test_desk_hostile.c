@@ -1,9 +1,11 @@
 /* A role that asks too much, or that was taken over. */
 #include "desk_fixture.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 #include <sys/socket.h>
 #include <cmocka.h>
 
@@ -46,6 +48,29 @@ static void test_flood_of_others(void **state)
 	}
 	assert_in_range(n_limited, 29, 30);
 	assert_in_range(desk_fixture_count(f, ~0u), 10, 11);
+}
+
+/* A line of the log and of the audit for the first ones; the log would fill the disk. */
+static void test_flood_of_canaries(void **state)
+{
+	struct desk_fixture *f = *state;
+	struct ask a = {.op = ASK_CANARY, .life = 1, .host = "evil.example.com"};
+	int log = openat(f->k.state_fd, "log", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int kept = dup(STDERR_FILENO);
+	char said[4096];
+	ssize_t n;
+
+	assert_true(dup2(log, STDERR_FILENO) >= 0);
+	for (int i = 0; i < 100; i++) {
+		desk_fixture_say(f, PIPELOCK, &a);
+		desk_fixture_turn(f, 0);
+	}
+	assert_true(dup2(kept, STDERR_FILENO) >= 0);
+	n = pread(log, said, sizeof(said), 0);
+	assert_in_range(n, 1, 1000);
+	assert_true(desk_fixture_is_audited(f, "canary"));
+	(void)close(log);
+	(void)close(kept);
 }
 
 /* --- a role that was taken over --- */
@@ -122,6 +147,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DESK_TEST(test_flood_of_the_same),
 		DESK_TEST(test_flood_of_others),
+		DESK_TEST(test_flood_of_canaries),
 		DESK_TEST(test_wrong_size),
 		DESK_TEST(test_no_end_of_text),
 		DESK_TEST(test_out_of_range),

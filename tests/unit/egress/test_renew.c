@@ -125,6 +125,27 @@ static void test_grants_for_once(void **state)
 	expect_answer(w, "ssh.test", "", "network-paused");
 }
 
+/* On a kept connection, which ends when it is used again, a request is repeated; not so one that
+ * was allowed once. */
+static void test_once_is_not_repeated(void **state)
+{
+	struct world *w = *state;
+
+	for (int is_once = 0; is_once < 2; is_once++) {
+		const struct policy_route grant = granted(w, 5 + (uint64_t)is_once, is_once);
+		unsigned before;
+		struct stream s;
+
+		assert_true(world_renew(w, &grant, 1, false));
+		expect_answer(w, "ssh.test", "", "200 OK");
+		before = atomic_load(&w->up.n_requests);
+		send_request(w->egress_fds[0], &s, "ssh.test", w->up.port, "/drop", "");
+		assert_true(stream_until(&s, "upstream-closed"));
+		close_fd(&s.fd);
+		assert_int_equal(atomic_load(&w->up.n_requests), before + (is_once ? 1 : 2));
+	}
+}
+
 static void test_paused(void **state)
 {
 	static const struct git_stream_request far = {.remote = 1};
@@ -192,6 +213,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_grants_come_and_go, world_setup,
 						world_teardown),
 		cmocka_unit_test_setup_teardown(test_grants_for_once, world_setup, world_teardown),
+		cmocka_unit_test_setup_teardown(test_once_is_not_repeated, world_setup,
+						world_teardown),
 		cmocka_unit_test_setup_teardown(test_paused, world_setup, world_teardown),
 		cmocka_unit_test_setup_teardown(test_other_differences, world_setup,
 						world_teardown),

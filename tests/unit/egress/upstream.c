@@ -147,6 +147,8 @@ static void respond(struct peer *c, const char *head)
 		say(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort");
 	else if (strcmp(path, "/silent") == 0)
 		pause_ms(3000);
+	else if (strcmp(path, "/drop") == 0)
+		return;
 	else
 		answer(c, "200 OK", "Content-Type: text/plain\r\n", head);
 }
@@ -174,7 +176,8 @@ static void *serve(void *arg)
 			continue;
 		atomic_fetch_add(&c->u->n_requests, 1);
 		respond(c, head);
-		is_open = !strstr(head, " /close") && !strstr(head, " /silent");
+		is_open = !strstr(head, " /close") && !strstr(head, " /silent") &&
+			  !strstr(head, " /drop");
 		n = 0;
 	}
 	SSL_free(c->ssl);

@@ -70,6 +70,12 @@ static int fake_scan(enum scan_place place, struct str text, uint64_t base, uint
 	return 0;
 }
 
+bool scan_rule_is_block(const char *id)
+{
+	(void)id;
+	return false;
+}
+
 int scan_text(struct scan_engine *en, enum scan_place place, struct str text, scan_finding_fn fn,
 	      void *ctx)
 {

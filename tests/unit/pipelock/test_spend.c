@@ -209,6 +209,28 @@ static void test_with_a_body(void **state)
 	client_close(&c);
 }
 
+/* On a kept connection, which ends when it is used again, a request would be repeated. */
+static void test_never_repeated(void **state)
+{
+	struct client c = client_tunnel(w, host_open), drop;
+	unsigned before = w->requests;
+	struct ask a;
+
+	(void)state;
+	assert_int_equal(client_ask(&c, "GET / HTTP/1.1\r\nHost: open.example.com\r\n\r\n", answer,
+				    sizeof(answer)),
+			 200);
+	drop = client_tunnel(w, host_once);
+	send_text(&drop, "GET /v1/drop HTTP/1.1\r\nHost: once.example.com\r\n\r\n");
+	a = asked();
+	assert_spends(&a);
+	say(&a, ASK_GRANTED);
+	assert_int_equal(client_response(&drop, answer, sizeof(answer)), 502);
+	assert_int_equal(w->requests, before + 2);
+	client_close(&drop);
+	client_close(&c);
+}
+
 /* A grant is not spent where another route allows the same. */
 static void test_a_standing_route_wins(void **state)
 {
@@ -319,6 +341,7 @@ int main(void)
 		cmocka_unit_test_setup(test_spent_before_it_leaves, each),
 		cmocka_unit_test_setup(test_any_other_answer_refuses, each),
 		cmocka_unit_test_setup(test_with_a_body, each),
+		cmocka_unit_test_setup(test_never_repeated, each),
 		cmocka_unit_test_setup(test_a_standing_route_wins, each),
 		cmocka_unit_test_setup(test_a_spent_one_goes_on, each),
 		cmocka_unit_test_setup(test_renewed_while_it_waits, each),

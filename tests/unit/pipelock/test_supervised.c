@@ -299,6 +299,22 @@ static void test_held_pass(void **state)
 	assert_int_equal(w->requests, 1);
 }
 
+/* On a kept connection, which ends when it is used again, a request would be repeated. */
+static void test_held_never_repeated(void **state)
+{
+	struct client c = send_to("open.example.com", TO_OPEN("GET /v1/a"));
+	struct ask a;
+
+	(void)state;
+	assert_int_equal(receive(&c), 200);
+	w->requests = w->connections = 0;
+	c = send_to("held.example.com", TO_HELD("GET /v1/drop", "X-Key: " WORLD_SHAPE "\r\n"));
+	take_held(&a);
+	grant_held(&a, ASK_PASS);
+	assert_int_equal(receive(&c), 502);
+	assert_int_equal(w->requests, 1);
+}
+
 static void test_held_redact(void **state)
 {
 	struct client c = post_held(BODY);
@@ -574,6 +590,7 @@ int main(void)
 		CASE(test_canary),
 		CASE(test_canary_refused_anyway),
 		CASE(test_held_pass),
+		CASE(test_held_never_repeated),
 		CASE(test_held_redact),
 		CASE(test_held_head),
 		CASE(test_held_refused),

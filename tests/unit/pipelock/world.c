@@ -108,6 +108,8 @@ static void egress_answer(struct world *w, int fd, const char *raw)
 		egress_reply(fd, "", "for example " WORLD_SHAPE " and " WORLD_INJECTION);
 	else if (strstr(raw, "/v1/close"))
 		egress_reply(fd, "Connection: close\r\n", "bye");
+	else if (strstr(raw, "/v1/drop"))
+		return;
 	else if (strstr(raw, "/v1/exotic"))
 		egress_reply(fd, "Content-Encoding: exotic\r\n", "xyz");
 	else
@@ -164,7 +166,7 @@ static void *egress_conn_thread(void *arg)
 		(void)pthread_mutex_unlock(&w->lock);
 		if (whole)
 			egress_answer(w, c->fd, raw);
-		whole = whole && !strstr(raw, "/v1/close");
+		whole = whole && !strstr(raw, "/v1/close") && !strstr(raw, "/v1/drop");
 	}
 	(void)close(c->fd);
 	free(raw);

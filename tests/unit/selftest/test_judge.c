@@ -118,6 +118,19 @@ static void test_wanted(void **state)
 	assert_string_not_equal(report.probes[0].control, "succeeded");
 }
 
+/* The same of what no witness outside can see; and what is said to the human is no try. */
+static void test_arrived(void **state)
+{
+	const char *outside = "H06\tgood\t\tarrived\t9\td\nend\n";
+
+	(void)state;
+	judge("human\tapprove 1\nH06\tgood\t\tarrived\t9\td\nend\n", outside, "");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_PASSED);
+	judge("H06\tgood\t\twanted\t9\td\nend\n", outside, "");
+	assert_int_equal(report.probes[0].verdict, SELFTEST_FAILED);
+	assert_non_null(strstr(report.probes[0].text, "did not arrive"));
+}
+
 /* What is run again under another id has the control of the first time, which may be there for its
  * sake alone. */
 static void test_origin(void **state)
@@ -216,6 +229,7 @@ int main(void)
 		cmocka_unit_test(test_skips_are_never_passes),
 		cmocka_unit_test(test_mixed),
 		cmocka_unit_test(test_wanted),
+		cmocka_unit_test(test_arrived),
 		cmocka_unit_test(test_origin),
 		cmocka_unit_test(test_left_out_is_told),
 		cmocka_unit_test(test_question_is_no_try),
