@@ -95,16 +95,40 @@ static bool is_on_its_way(const struct keeper_desk *d, uint64_t request)
 	return false;
 }
 
+/* A grant that is over is none to the agent, whatever was decided. */
+static void describe_end(struct ask_answer *a, enum grant_state state)
+{
+	static const struct {
+		enum ask_state state;
+		const char *text;
+	} ends[] = {
+		[GRANT_SPENT] = {ASK_EXPIRED, "it was granted once, and is used up"},
+		[GRANT_REVOKED] = {ASK_REFUSED, "it was granted, and taken back"},
+		[GRANT_EXPIRED] = {ASK_EXPIRED, "it was granted for a time, which is over"},
+	};
+
+	if (state == GRANT_ACTIVE)
+		return;
+	a->state = (uint32_t)ends[state].state;
+	a->scope = a->release = 0;
+	a->until = 0;
+	(void)snprintf(a->text, sizeof(a->text), "%s", ends[state].text);
+}
+
 static void answer_state(struct desk_channel *c, const struct ask *a, uint64_t request)
 {
 	struct ask_answer out = answer_to(a, ASK_UNKNOWN);
 	struct err e = ERR_INIT;
+	enum grant_state grant;
 	struct request r;
 
 	if (store_get(c->k->desk.store, request, &r, &e) == 0) {
 		if (is_on_its_way(&c->k->desk, request))
 			r.state = REQUEST_PENDING;
 		desk_describe(&out, &r);
+		if (out.state == ASK_GRANTED &&
+		    store_grant_state(c->k->desk.store, request, &grant, &e) == 0)
+			describe_end(&out, grant);
 		request_free(&r);
 	} else {
 		(void)snprintf(out.text, sizeof(out.text), "no request has this number");

@@ -371,7 +371,9 @@ static void desk_revoke(struct keeper *k, struct keeper_client *c, const json_t 
 	bool is_route, is_always;
 
 	if (!take_number(j, "id", INT64_MAX, &id) || !(g = find_active(&k->desk, id))) {
-		desk_reply(c, "no-such", false, "no grant of this number is in force");
+		desk_reply(c, "no-such", false,
+			   "no grant of this number is in force (see \"claude-bottle requests "
+			   "grants\")");
 		return;
 	}
 	is_route = g->change.kind == ASK_EGRESS;

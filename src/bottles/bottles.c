@@ -285,7 +285,10 @@ int bottles_connect(int dir, const char *slug, int *sock, struct err *e)
 		return err_errno(e, "make a socket");
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		if (errno == ENOENT || errno == ECONNREFUSED)
-			return err_set(e, -errno, "%s is not running", slug);
+			return err_set(e, -errno,
+				       "%s is not running (\"claude-bottle resume %s\" starts it "
+				       "again)",
+				       slug, slug);
 		return err_errno(e, "connect to %s", slug);
 	}
 	*sock = take_fd(&fd);

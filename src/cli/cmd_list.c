@@ -1,4 +1,5 @@
 #include "bottles/bottles.h"
+#include "cli/asked.h"
 #include "cli/pushed.h"
 #include "cli/table.h"
 #include "cli/verbs.h"
@@ -20,6 +21,21 @@ static const char *state_of(const struct bottles_entry *b)
 	return bottles_is_ended(b) ? "ended" : "killed";
 }
 
+/* The bottle's own object, with one member more: how much waits for the human. */
+static int put_bottle(struct buf *out, const struct bottles_entry *b)
+{
+	_cleanup_(buf_free) struct buf entry = BUF_INIT(1u << 16);
+	_cleanup_close_ int dir = -1;
+	size_t n = 0;
+	int r = bottles_json(&entry, b);
+
+	if (b->is_alive && b->is_supervised && bottles_open(b->slug, &dir, NULL) == 0)
+		n = asked_pending(dir, b->slug);
+	if (r == 0)
+		r = buf_append_str(out, str_sub(buf_str(&entry), 0, buf_len(&entry) - 1));
+	return r == 0 ? buf_printf(out, ",\"pending\":%zu}", n) : r;
+}
+
 static int print_json(const struct bottles_entry *list, size_t n, bool is_all, struct buf *out)
 {
 	int r = buf_append_str(out, STR_LIT("["));
@@ -34,7 +50,7 @@ static int print_json(const struct bottles_entry *list, size_t n, bool is_all, s
 		r = buf_append_str(out, is_first ? STR_LIT("\n") : STR_LIT(",\n"));
 		is_first = false;
 		if (r == 0)
-			r = bottles_json(out, &b);
+			r = put_bottle(out, &b);
 	}
 	return r == 0 ? buf_append_str(out, is_first ? STR_LIT("]\n") : STR_LIT("\n]\n")) : r;
 }
@@ -72,17 +88,17 @@ static int print_text(const struct bottles_entry *list, size_t n, bool is_all, s
 	return r;
 }
 
-#define PUSHED_BOTTLES_MAX 32
+#define WAITING_BOTTLES_MAX 32
 
 /* Behind the table, on standard error: what is there for the human to look at. */
-static void show_pushed(const struct bottles_entry *list, size_t n, bool is_all)
+static void show_waiting(const struct bottles_entry *list, size_t n, bool is_all)
 {
 	_cleanup_close_ int bottles = -1;
 	size_t shown = 0;
 
 	if (n == 0 || places_bottles_open(false, &bottles, NULL) < 0)
 		return;
-	for (size_t i = 0; i < n && shown < PUSHED_BOTTLES_MAX; i++) {
+	for (size_t i = 0; i < n && shown < WAITING_BOTTLES_MAX; i++) {
 		_cleanup_close_ int dir = -1;
 
 		if (!list[i].is_alive && !is_all)
@@ -90,8 +106,11 @@ static void show_pushed(const struct bottles_entry *list, size_t n, bool is_all)
 		shown++;
 		dir = openat(bottles, list[i].slug,
 			     O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-		if (dir >= 0)
-			pushed_show(dir, list[i].slug);
+		if (dir < 0)
+			continue;
+		if (list[i].is_alive)
+			asked_show_pending(dir, list[i].slug);
+		pushed_show(dir, list[i].slug);
 	}
 }
 
@@ -115,7 +134,7 @@ static int run(const struct cli_args *args)
 		status = cli_print(&out);
 	buf_free(&out);
 	if (status == CLI_OK && !cli_has(args, OPT_JSON))
-		show_pushed(list, n, cli_has(args, OPT_ALL));
+		show_waiting(list, n, cli_has(args, OPT_ALL));
 	return status;
 }
 

@@ -318,6 +318,7 @@ static bool audit_text(const struct audit_line *l, void *ctx)
 {
 	struct requests *q = ctx;
 
+	q->n++;
 	q->bad |= requests_show_audit(&q->out, l);
 	return q->bad == 0;
 }
@@ -335,8 +336,12 @@ static int requests_audit(struct requests *q, struct err *e)
 {
 	int r;
 
-	if (!cli_has(q->args, OPT_JSON))
-		return face_each_audit(q->f, q->slug, AUDIT_MAX, audit_text, q, e);
+	if (!cli_has(q->args, OPT_JSON)) {
+		r = face_each_audit(q->f, q->slug, AUDIT_MAX, audit_text, q, e);
+		if (r == 0 && q->n == 0)
+			cli_note("nothing was decided");
+		return r;
+	}
 	q->bad |= buf_append(&q->out, "[", 1);
 	r = face_each_audit(q->f, q->slug, AUDIT_MAX, audit_json, q, e);
 	q->bad |= buf_append_str(&q->out, q->n ? STR_LIT("\n]\n") : STR_LIT("]\n"));

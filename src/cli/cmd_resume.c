@@ -3,6 +3,7 @@
  * look on, so that nobody removes or resumes it meanwhile.
  */
 #include "bottles/bottles.h"
+#include "cli/asked.h"
 #include "cli/changes.h"
 #include "cli/client.h"
 #include "cli/launch.h"
@@ -157,6 +158,7 @@ static int run(const struct cli_args *args)
 		cli_note("its network is paused, as it was left: \"claude-bottle resume %s\" opens "
 			 "it once the bottle runs",
 			 h.b.slug);
+	asked_show_grants(h.dir, h.b.slug);
 	if (!is_headless)
 		preflight_show(&plan);
 	if (!launch_is_wanted(&plan, is_headless, false))

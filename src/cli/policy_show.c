@@ -125,6 +125,8 @@ int policy_show_json(struct buf *out, const struct plan *plan, const struct poli
 	bad |= buf_printf(out, ",\"route\":{\"line\":%u", r->origin_line);
 	bad |= json_member(out, "file", str_of(r->origin_file ? r->origin_file : ""));
 	bad |= json_member(out, "host", str_of(r->host));
+	if (r->grant)
+		bad |= buf_printf(out, ",\"grant\":%llu", (unsigned long long)r->grant);
 	if (r->auth.scheme != POLICY_AUTH_NONE && plan && r->auth.credential < plan->n_secrets) {
 		_cleanup_free_ char *ref = plan_secret_describe(&plan->secrets[r->auth.credential]);
 

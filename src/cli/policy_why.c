@@ -174,6 +174,9 @@ static int show_request(struct buf *out, const struct policy_question *q)
 	if (r && r->origin_file)
 		bad |= buf_printf(out, "  %-8s %s:%u (%s)\n", "route", r->origin_file,
 				  r->origin_line, r->host);
+	else if (r && r->grant)
+		bad |= buf_printf(out, "  %-8s granted: request %llu (%s)\n", "route",
+				  (unsigned long long)r->grant, r->host);
 	return bad;
 }
 

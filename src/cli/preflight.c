@@ -170,6 +170,11 @@ int preflight_print(const struct plan *p, bool has_colour, struct buf *out)
 	}
 	if (r == 0)
 		r = print_limits(&p->limits, out);
+	if (r == 0 && p->is_supervised)
+		r = buf_printf(out,
+			       "supervised  it may ask for more: \"claude-bottle supervise %s\" "
+			       "shows what, and decides\n",
+			       p->slug);
 	for (size_t i = 0; r == 0 && i < p->n_warnings; i++) {
 		r = buf_append_str(out, STR_LIT("warning "));
 		if (r == 0)

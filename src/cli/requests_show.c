@@ -43,18 +43,37 @@ static struct str take_row(struct str *rest)
 	return row;
 }
 
+/* Broken at a space where there is one, which is left out: of sentences alone, since elsewhere a
+ * space could be a part of what is shown. */
+static struct str take_words(struct str *rest)
+{
+	struct str all = *rest, row = take_row(rest);
+	size_t n = row.n;
+
+	if (rest->n == 0)
+		return row;
+	while (n > 0 && all.p[n] != ' ')
+		n--;
+	if (n == 0)
+		return row;
+	*rest = str_sub(all, n + 1, all.n);
+	return str_sub(all, 0, n);
+}
+
+enum put_how { PUT_OURS, PUT_AGENTS, PUT_WORDS };
+
 /* Broken here, and not by the terminal: only names stand at the beginning of a row. What an agent
  * chose has a bar before each of its rows. */
-static int put_value(struct buf *out, const char *name, const char *value, bool is_agents)
+static int put_value(struct buf *out, const char *name, const char *value, enum put_how how)
 {
 	struct str rest = str_of(value);
 	int r = 0;
 
 	while (r == 0 && rest.n > 0) {
-		struct str row = take_row(&rest);
+		struct str row = how == PUT_WORDS ? take_words(&rest) : take_row(&rest);
 
-		r = buf_printf(out, "%-*s%s" STR_FMT "\n", NAME_COLS, name, is_agents ? "| " : "",
-			       STR_ARG(row));
+		r = buf_printf(out, "%-*s%s" STR_FMT "\n", NAME_COLS, name,
+			       how == PUT_AGENTS ? "| " : "", STR_ARG(row));
 		name = "";
 	}
 	return r;
@@ -62,7 +81,7 @@ static int put_value(struct buf *out, const char *name, const char *value, bool 
 
 static int put_line(struct buf *out, const char *name, const char *value)
 {
-	return put_value(out, name, value, false);
+	return put_value(out, name, value, PUT_OURS);
 }
 
 static int put_time(struct buf *out, const char *name, uint64_t seconds)
@@ -83,7 +102,7 @@ static int put_findings(struct buf *out, const struct danger *d)
 
 		(void)snprintf(text, sizeof(text), "%s %s: %s", danger_level_name(f->level),
 			       danger_rule_name(f->rule), f->text);
-		r = put_line(out, i == 0 ? "danger" : "", text);
+		r = put_value(out, i == 0 ? "danger" : "", text, PUT_WORDS);
 	}
 	return r;
 }
@@ -98,7 +117,7 @@ static void put_field(const struct face_field *f, void *ctx)
 	struct putting *p = ctx;
 
 	if (p->r == 0)
-		p->r = put_value(p->out, f->name, f->value, f->is_agents);
+		p->r = put_value(p->out, f->name, f->value, f->is_agents ? PUT_AGENTS : PUT_OURS);
 }
 
 static int put_change(struct buf *out, const struct change *c)
@@ -126,7 +145,7 @@ static int put_ways(struct buf *out, const struct request *r)
 
 		(void)snprintf(text, sizeof(text), "%s: %s", ways[i].name, means);
 		if (means[0])
-			ret = put_line(out, i ? "" : "approve", text);
+			ret = put_value(out, i ? "" : "approve", text, PUT_WORDS);
 	}
 	return ret;
 }
@@ -171,7 +190,7 @@ int requests_show_text(struct buf *out, const char *slug, const struct request *
 	if (ret == 0)
 		ret = put_change(out, &r->change);
 	if (ret == 0)
-		ret = put_value(out, "reason", r->reason, true);
+		ret = put_value(out, "reason", r->reason, PUT_AGENTS);
 	if (ret == 0)
 		ret = put_time(out, "asked", r->created);
 	if (ret == 0 && r->asked > 1)
@@ -230,5 +249,5 @@ int requests_show_audit(struct buf *out, const struct audit_line *l)
 	r = buf_printf(out, "%s %s%s  %s%s%s%s%s\n", time, l->what, id, l->who,
 		       l->face[0] ? ", " : "", l->face, hex[0] ? "  " : "", hex);
 	/* Beneath: an agent's words may be in it. */
-	return r == 0 ? put_value(out, "", l->detail, true) : r;
+	return r == 0 ? put_value(out, "", l->detail, PUT_AGENTS) : r;
 }

@@ -1,5 +1,7 @@
 #include "cli/session.h"
 
+#include "base/timeutil.h"
+#include "cli/asked.h"
 #include "cli/cli.h"
 #include "cli/pushed.h"
 #include "cli/workspace_report.h"
@@ -48,6 +50,7 @@ static size_t count_blocks(int dir)
 int session_run(const struct client_options *o, const char *slug, int dir)
 {
 	struct client_result result;
+	uint64_t began = time_realtime_ns() / TIME_NS_PER_SEC;
 	struct err e = ERR_INIT;
 	size_t n_blocks;
 
@@ -60,6 +63,7 @@ int session_run(const struct client_options *o, const char *slug, int dir)
 	switch (result.end) {
 	case CLIENT_DETACHED:
 		cli_note("detached from %s, which goes on (claude-bottle attach %s)", slug, slug);
+		asked_show_pending(dir, slug);
 		return CLI_OK;
 	case CLIENT_LOST:
 		cli_note("%s is gone: its keeper ended without a word (claude-bottle cleanup)",
@@ -72,8 +76,10 @@ int session_run(const struct client_options *o, const char *slug, int dir)
 			cli_note("%zu request%s refused (claude-bottle logs %s)", n_blocks,
 				 n_blocks == 1 ? " was" : "s were", slug);
 		workspace_report_show(dir, slug);
-		if (o->may_detach) /* the agent, not something beside it */
+		if (o->may_detach) { /* the agent, not something beside it */
+			asked_show_undecided(dir, slug, began);
 			pushed_show(dir, slug);
+		}
 		break;
 	case CLIENT_SIGNALLED:
 		break;

@@ -85,8 +85,12 @@ static void put_route(struct printer *p, const struct plan *plan, const struct p
 		put(p, "  every path");
 	for (size_t i = 0; i < r->n_paths; i++)
 		put(p, "%s%s", i ? " " : "  ", r->paths[i]);
-	put(p, "\n      on a match in the scan: %s; %s:%u\n", policy_on_match_name(r->on_match),
-	    r->origin_file ? r->origin_file : "?", r->origin_line);
+	put(p, "\n      on a match in the scan: %s; ", policy_on_match_name(r->on_match));
+	if (r->grant)
+		put(p, "granted%s: request %llu\n", r->is_once ? " once" : "",
+		    (unsigned long long)r->grant);
+	else
+		put(p, "%s:%u\n", r->origin_file ? r->origin_file : "?", r->origin_line);
 	if (a->scheme == POLICY_AUTH_NONE)
 		return;
 	put(p, "      credential%s", a->credential < plan->n_secrets ? " " : "");

@@ -158,6 +158,9 @@ int store_each_key(struct store *s, unsigned states, size_t limit,
 int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ctx), void *ctx,
 		     struct err *e) _fallible_;
 int store_count(struct store *s, unsigned states, size_t *n, struct err *e) _fallible_;
+/* What has become of a request's grant. -ENOENT where it made none. */
+int store_grant_state(struct store *s, uint64_t id, enum grant_state *out,
+		      struct err *e) _fallible_;
 /* One line of the audit. The texts are visible and live as long as the call. */
 struct audit_line {
 	uint64_t time, request; /* request 0: of none */

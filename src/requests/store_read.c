@@ -57,7 +57,10 @@ int store_get(struct store *s, uint64_t id, struct request *out, struct err *e)
 	if (ret == 0)
 		ret = store_step_row(s, q, e);
 	if (ret == 0)
-		return err_set(e, -ENOENT, "there is no request %llu", (unsigned long long)id);
+		return err_set(
+			e, -ENOENT,
+			"there is no request %llu (see \"claude-bottle requests list --all\")",
+			(unsigned long long)id);
 	return ret < 0 ? ret : store_read_request(s, q, out, e);
 }
 
@@ -158,6 +161,18 @@ int store_each_grant(struct store *s, bool (*fn)(const struct grant *g, void *ct
 			return 0;
 		ret = 0;
 	}
+	return ret;
+}
+
+int store_grant_state(struct store *s, uint64_t id, enum grant_state *out, struct err *e)
+{
+	uint64_t state = 0;
+	int ret = store_number(s, "SELECT state FROM grants WHERE id=?",
+			       STORE_VALUES(STORE_U64(id)), 0, &state, e);
+
+	if (ret == 0 && (state < GRANT_ACTIVE || state > GRANT_EXPIRED))
+		ret = err_set(e, -ENOENT, "request %llu made no grant", (unsigned long long)id);
+	*out = (enum grant_state)state;
 	return ret;
 }
 

@@ -22,8 +22,8 @@ static const struct {
 			 "else; do not try another way to the same.",
 			 false},
 	[ASK_EXPIRED] = {"expired",
-			 "Nobody decided in time, which means no. Ask again only if it "
-			 "is still needed.",
+			 "It is over: nobody decided in time, which means no, or what was "
+			 "granted has had its end. Ask again only if it is still needed.",
 			 false},
 	[ASK_NEVER] = {"never",
 		       "No human can grant it from here: a rule forbids it. Do without "

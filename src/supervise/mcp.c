@@ -154,9 +154,11 @@ static void item_initialize(struct mcp_item *i, json_t *params)
 	static const char instructions[] =
 		"You work in a bottle: its only network is what a policy allows, and everything "
 		"else is refused with a structured answer whose \"ask\" names the tool and "
-		"arguments that would ask a human for exactly that. Look at network_policy before "
-		"you try a host, ask for the least that does, say why in plain words, and go on "
-		"with other work while a request is pending. No answer in time means no.";
+		"arguments that would ask a human for exactly that. A client that shows no more "
+		"than a 403 or a failed tunnel hides that answer: recent_refusals has it. Look at "
+		"network_policy before you try a host, ask for the least that does, say why in "
+		"plain words, and go on with other work while a request is pending. No answer in "
+		"time means no.";
 	json_t *asked = json_object_get(params, "protocolVersion");
 	enum session_version v;
 	const struct session *s;
