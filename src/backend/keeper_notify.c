@@ -22,7 +22,6 @@
 
 #define NOTIFY_EVERY_MS 5000
 #define NOTIFY_KILL_MS	10000
-#define NOTIFY_DESKTOP	"desktop"
 
 #define NOTIFY_OF(m, member)                                                                       \
 	((struct keeper_notify *)(void *)((char *)(m)-offsetof(struct keeper_notify, member)))
@@ -46,7 +45,7 @@ static _Noreturn void notify_main(const struct keeper_notify *n, pid_t parent)
 	    setenv("CLAUDE_BOTTLE_REQUEST_SUMMARY", n->summary, 1) < 0)
 		_exit(127);
 	(void)snprintf(text, sizeof(text), "%s asks: request %s (%s)", n->slug, id, n->kind);
-	if (strcmp(n->command, NOTIFY_DESKTOP) == 0)
+	if (strcmp(n->command, PLAN_NOTIFY_DESKTOP) == 0)
 		(void)execlp("notify-send", "notify-send", "claude-bottle", text, (char *)NULL);
 	else
 		(void)execl("/bin/sh", "sh", "-c", n->command, (char *)NULL);

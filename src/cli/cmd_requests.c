@@ -49,6 +49,7 @@ struct requests {
 	const char *slug; /* NULL: all bottles */
 	uint64_t id;
 	char found[PLACES_SLUG_MAX];
+	bool is_supervised; /* slug's bottle */
 	struct buf out;
 	int bad;
 	size_t n;
@@ -58,6 +59,17 @@ static void requests_free(struct requests *q)
 {
 	face_close(q->f);
 	buf_free(&q->out);
+}
+
+/* Where there is nothing to show; of a bottle that cannot ask, why. */
+static void say_nothing(const struct requests *q, const char *what)
+{
+	if (q->slug && !q->is_supervised)
+		cli_note("%s is not supervised: its agent cannot ask (\"supervise: true\" in the "
+			 "bottle's manifest)",
+			 q->slug);
+	else
+		cli_note("%s", what);
 }
 
 /* --- list --- */
@@ -114,7 +126,8 @@ static int requests_list(struct requests *q, struct err *e)
 	if (r == 0 && q->n > 0)
 		q->bad |= table_print(&l.t, table_may_colour(STDOUT_FILENO), &q->out);
 	else if (r == 0)
-		cli_note("no request %s", states == PENDING_STATES ? "is pending" : "was made");
+		say_nothing(q, states == PENDING_STATES ? "no request is pending"
+							: "no request was made");
 	table_free(&l.t);
 	return r;
 }
@@ -309,7 +322,7 @@ static int requests_grants(struct requests *q, struct err *e)
 	if (r == 0 && q->n > 0)
 		q->bad |= table_print(&gs.t, table_may_colour(STDOUT_FILENO), &q->out);
 	else if (r == 0)
-		cli_note("nothing is granted");
+		say_nothing(q, "nothing is granted");
 	table_free(&gs.t);
 	return r;
 }
@@ -339,7 +352,7 @@ static int requests_audit(struct requests *q, struct err *e)
 	if (!cli_has(q->args, OPT_JSON)) {
 		r = face_each_audit(q->f, q->slug, AUDIT_MAX, audit_text, q, e);
 		if (r == 0 && q->n == 0)
-			cli_note("nothing was decided");
+			say_nothing(q, "nothing was decided");
 		return r;
 	}
 	q->bad |= buf_append(&q->out, "[", 1);
@@ -378,6 +391,7 @@ static int take_arguments(struct requests *q, int word)
 		return cli_fail(&e);
 	close_fd(&dir);
 	memcpy(q->found, b.slug, sizeof(q->found));
+	q->is_supervised = b.is_supervised;
 	q->slug = q->found;
 	return CLI_OK;
 }

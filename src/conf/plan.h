@@ -51,8 +51,9 @@ struct plan_secret {
 
 /* Of a supervised bottle: what the agent's configuration calls the server that it asks, and where a
  * file in Claude Code's form names it (whoever runs in there). */
-#define PLAN_MCP_NAME "claude-bottle"
-#define PLAN_MCP_FILE "/etc/claude-bottle/mcp.json"
+#define PLAN_NOTIFY_DESKTOP "desktop" /* instead of a command line: notify-send */
+#define PLAN_MCP_NAME	    "claude-bottle"
+#define PLAN_MCP_FILE	    "/etc/claude-bottle/mcp.json"
 
 struct plan_env {
 	char *name, *value;
@@ -98,7 +99,8 @@ struct plan {
 	char *manifest_file; /* the bottle's own: absolute, without links */
 	bool is_supervised;  /* the agent may ask, and a human decides */
 	enum plan_on_canary on_canary;
-	char *notify;	    /* a command line of the user's, for each new request; may be NULL */
+	char *notify; /* a command line of the user's, for each new request, or PLAN_NOTIFY_DESKTOP;
+			 may be NULL */
 	unsigned agent_uid; /* inside the bottle; 1000 unless the selftest asks for 0 */
 	char **warnings;    /* for the human, before the start: "the allowlist is empty …" */
 	size_t n_warnings;

@@ -191,7 +191,9 @@ static void put_supervise(struct printer *p, const struct plan *plan)
 		    besides[plan->on_canary]);
 	if (plan->is_supervised)
 		put(p, "Supervised: the agent may ask for more, and you decide\n");
-	if (plan->notify) {
+	if (plan->notify && strcmp(plan->notify, PLAN_NOTIFY_DESKTOP) == 0) {
+		put(p, "  each new request is told by this host's notify-send\n");
+	} else if (plan->notify) {
 		put(p, "  each new request runs on this host: ");
 		put_visible(p, plan->notify, SHOWN_MAX);
 		put(p, "\n");

@@ -38,6 +38,8 @@ def test_asked_approved_revoked(asked):
     assert [g["state"] for g in grants] == ["active"]
     human.run("revoke", running.slug, str(told["id"]))
     assert running.status(DOCS) in ("403", "000")
+    told = agent.call("request_status", id=told["id"])
+    assert told["state"] == "refused" and "taken back" in told["reason"], told
     lines = human.run("audit", running.slug).stdout
     assert "granted-bottle" in lines and "revoked" in lines and "command" in lines and "uid " in lines
 
@@ -57,6 +59,47 @@ def test_only_what_was_seen(asked):
     assert human.approve(number, check=False).returncode == 1, "decided twice"
     assert running.status(DOCS) == "200"
     assert running.status(DOCS) in ("403", "000"), "used twice"
+    told = agent.call("request_status", id=number)
+    assert told["state"] == "expired" and "used up" in told["reason"], told
+
+
+def test_the_human_is_told_what_waits_and_what_holds(asked):
+    running, agent, human = asked
+    home, slug = human.home, running.slug
+    assert "waits for you" not in home.run("list", check=True).stderr
+    ids = [agent.call("request_egress", wait_seconds=0, host="docs.example.test", paths=[path], reason="r")["id"]
+           for path in ("/a", "/json")]
+    assert f"{slug}: 2 requests wait for you (claude-bottle supervise {slug})" in home.run("list", check=True).stderr
+    assert [b["pending"] for b in json.loads(home.run("list", "--json", check=True).stdout)] == [2]
+    human.approve(ids[1], "--for-bottle")
+    assert "granted: request 2" in home.run("policy", "show", slug, check=True).stdout
+    assert running.status(DOCS) == "200"
+    record = next(r["id"] for r in home.records(slug) if r["verdict"] == "allow")
+    assert "granted: request 2 (docs.example.test)" in home.run("policy", "why", record).stdout
+    home.run("stop", slug, "--now", check=True)
+    r = home.run("attach", slug)
+    assert r.returncode == 1 and f"claude-bottle resume {slug}" in r.stderr
+    r = home.run("resume", slug, "--detach", "--", "sleep", "600", check=True)
+    assert f"is in force again: 1 (claude-bottle requests grants {slug})" in r.stderr
+    assert f"claude-bottle supervise {slug}" in r.stderr
+
+
+def test_what_nobody_decided_is_told_at_the_end(supervised, terminal):
+    home, _ = supervised
+    t = terminal(home, "start", "worker", "--", "sh", "-c", "echo ready; read x")
+    t.expect(b"\nready")
+    slug, = home.slugs()
+    agent = asking.Agent(lambda script: home.run("exec", slug, "--", "sh", "-c", script).stdout)
+    agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")
+    t.type(b"\n")
+    t.expect(f"1 request waited for you, and nobody decided (claude-bottle requests list --all {slug})".encode())
+    assert t.wait() == 0
+
+
+def test_who_cannot_ask(closed):
+    with closed.background() as running:
+        for words in (["list", running.slug], ["grants", running.slug], ["audit", running.slug]):
+            assert "is not supervised" in closed.run("requests", *words, check=True).stderr
 
 
 def test_refused_with_a_reason(asked):
