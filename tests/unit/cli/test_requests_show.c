@@ -133,9 +133,8 @@ static void test_sentences_break_at_spaces(void **state)
 		.rule = DANGER_UPLOAD_RULE,
 		.level = DANGER_WARN,
 		.text = "\"api.example.com\" takes files that anybody can fetch."};
-	assert_non_null(strstr(show(&r),
-			       "\ndanger    warning upload-host: \"api.example.com\" takes "
-			       "files that\n          anybody can fetch.\n"));
+	assert_non_null(strstr(show(&r), "\ndanger    warning upload-host: \"api.example.com\" "
+					 "takes files that anybody\n          can fetch.\n"));
 	assert_non_null(strstr(shown, "until the bottle ends for good: also when it is\n"
 				      "          resumed\n"));
 	change_free(&r.change);
