@@ -52,7 +52,7 @@ enum keeper_message {
 	KEEPER_STOP = 'k',   /* client: JSON {"grace_ms":N,"now":bool}; now: the
 			      * compartment and the bundle, with nothing that they could finish */
 	KEEPER_STATUS = '?', /* client; the answer is KEEPER_STATE */
-	/* client, answered with KEEPER_DECIDED: JSON, in docs/SUPERVISE.md */
+	/* client, answered with KEEPER_DECIDED: JSON, in docs/SUPERVISE-FACES.md */
 	KEEPER_DECIDE = 'd',  /* a request, by its number and the hash of what was shown */
 	KEEPER_REVOKE = 'v',  /* {"id":N,"face":"…"} */
 	KEEPER_NETWORK = 'n', /* {"paused":bool,"face":"…"} */

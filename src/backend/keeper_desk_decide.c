@@ -1,5 +1,5 @@
 /*
- * What the human does, as it comes over the control socket (docs/SUPERVISE.md, "Control messages").
+ * What the human does, as it comes over the control socket (docs/SUPERVISE-FACES.md, "Control messages").
  * All that a face may have wrong is looked at again: the request is read from the store, its danger
  * judged now, the manifest edited anew, and a policy with the grant made, before anything is
  * written.

@@ -1,4 +1,4 @@
-/* What a human does: one message to the bottle's keeper, and its answer (docs/SUPERVISE.md,
+/* What a human does: one message to the bottle's keeper, and its answer (docs/SUPERVISE-FACES.md,
  * "Control messages"). */
 #include "face/face_int.h"
 

@@ -11,7 +11,7 @@
 #define REFUSAL_CONTENT_TYPE "application/json"
 #define REFUSAL_MAX_BYTES    4096
 
-/* The tool of supervise's that a refusal names (docs/SUPERVISE.md). */
+/* The tool of supervise's that a refusal names (docs/SUPERVISE-MCP.md). */
 enum refusal_tool {
 	REFUSAL_ASK_NOTHING, /* final, or to be mended by the agent alone */
 	REFUSAL_ASK_EGRESS,

@@ -1,6 +1,6 @@
 /*
  * MCP without its transport: one posted message, or batch, becomes what is to be answered, now or
- * when a human has decided. docs/SUPERVISE.md, "Protocol", says what is served.
+ * when a human has decided. docs/SUPERVISE-MCP.md, "Protocol", says what is served.
  */
 #pragma once
 

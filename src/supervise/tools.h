@@ -1,5 +1,5 @@
 /*
- * The tools: names, descriptions and schemas are constants of the program (docs/SUPERVISE.md), so
+ * The tools: names, descriptions and schemas are constants of the program (docs/SUPERVISE-MCP.md), so
  * that nothing that a bottle or a host says can change what an agent is told they do. None of them
  * changes anything by itself, and none can turn anything off.
  */
