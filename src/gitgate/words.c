@@ -2,6 +2,7 @@
 
 #include "base/clean.h"
 #include "base/text.h"
+#include "bundle/askable.h"
 
 #include <stdio.h>
 
@@ -100,7 +101,8 @@ void words_approval(int hook_fd, const uint8_t *record)
 		 "git-gate: Ask for it with this tool of supervise; once it is granted, push "
 		 "exactly the same again.");
 	hook_say(hook_fd,
-		 "git-gate: ask: {\"tool\":\"request_push\",\"arguments\":{\"record\":\"%s\"}}",
+		 "git-gate: ask: {\"tool\":\"" TOOL_REQUEST_PUSH
+		 "\",\"arguments\":{\"record\":\"%s\"}}",
 		 hex);
 }
 

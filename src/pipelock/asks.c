@@ -65,29 +65,21 @@ void asks_offer(struct pipelock *p, struct relay_exchange *x, const struct gate_
 {
 	struct exchange *ex = relay_owner(x);
 	struct ask a = {.op = ASK_SEEN};
-	enum refusal_tool tool = refusal_tool(v->reason);
+	uint32_t kind = askable(v->reason);
 	bool may_ask = false;
 
-	*out = (struct asks_offer){.ask = {.tool = REFUSAL_ASK_NOTHING}};
+	*out = (struct asks_offer){.ask = {.kind = 0}};
 	if (v->verdict != RECORD_BLOCK || !desk_is_open(p->desk))
 		return;
 	memcpy(a.record, ex->id, sizeof(a.record));
-	switch (tool) {
-	case REFUSAL_ASK_EGRESS:
+	if (kind == ASK_EGRESS)
 		may_ask = asks_egress(p, x, &a, out);
-		break;
-	case REFUSAL_ASK_RELEASE:
-		/* By its record alone, so it has to be known there. */
-		may_ask = hold_describe(x, &a);
-		break;
-	case REFUSAL_ASK_NOTHING:
-	case REFUSAL_TOOL_COUNT:
-	default:
-		break;
-	}
-	if (!may_ask || (!asks_say_seen(p, &a) && tool == REFUSAL_ASK_RELEASE))
+	else if (kind == ASK_RELEASE)
+		may_ask =
+			hold_describe(x, &a); /* by its record alone, so it has to be known there */
+	if (!may_ask || (!asks_say_seen(p, &a) && kind == ASK_RELEASE))
 		return;
-	out->ask.tool = tool;
+	out->ask.kind = kind;
 }
 
 /* --- the canary --- */

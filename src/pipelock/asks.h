@@ -10,7 +10,7 @@
 #include "pipelock/refusal.h"
 
 struct asks_offer {
-	struct refusal_ask ask; /* tool REFUSAL_ASK_NOTHING: there is nothing to ask for */
+	struct refusal_ask ask; /* kind 0: there is nothing to ask for */
 	char path[ASK_PATH_SIZE];
 };
 

@@ -10,7 +10,6 @@ struct refusal_text {
 	const char *reason;
 	unsigned status;
 	const char *hint;
-	enum refusal_tool tool;
 };
 
 #define HINT_HUMAN "Ask the person who runs this bottle to add "
@@ -24,31 +23,28 @@ struct refusal_text {
 /* What is not listed is refused with 403 and the last hint. */
 static const struct refusal_text refusal_texts[] = {
 	{"host-not-allowed", 403,
-	 HINT_HUMAN "this host to egress.routes; no other way out of the bottle exists.",
-	 REFUSAL_ASK_EGRESS},
+	 HINT_HUMAN "this host to egress.routes; no other way out of the bottle exists."},
 	{"network-paused", 403,
 	 "The person who runs this bottle has paused its network. Nothing can be reached until "
 	 "they resume it; wait for that."},
 	{"host-syntax", 403, "Use the plain lower-case host name."},
 	{"ip-literal", 403, "Use a host name; addresses can never be allowed."},
-	{"port-not-allowed", 403, HINT_HUMAN "this port to the host's route.", REFUSAL_ASK_EGRESS},
-	{"method-not-allowed", 403, HINT_HUMAN "this method to the host's route.",
-	 REFUSAL_ASK_EGRESS},
-	{"path-not-allowed", 403, HINT_HUMAN "this path to the host's route.", REFUSAL_ASK_EGRESS},
+	{"port-not-allowed", 403, HINT_HUMAN "this port to the host's route."},
+	{"method-not-allowed", 403, HINT_HUMAN "this method to the host's route."},
+	{"path-not-allowed", 403, HINT_HUMAN "this path to the host's route."},
 	{"path-syntax", 403,
 	 "Send the path in its canonical form: no dot segments, no encoded slash, dot or NUL."},
-	{"secret-in-host", 403, HINT_SECRET, REFUSAL_ASK_RELEASE},
-	{"secret-in-path", 403, HINT_SECRET, REFUSAL_ASK_RELEASE},
-	{"secret-in-query", 403, HINT_SECRET, REFUSAL_ASK_RELEASE},
-	{"secret-in-header", 403, HINT_SECRET, REFUSAL_ASK_RELEASE},
-	{"secret-in-body", 403, HINT_SECRET, REFUSAL_ASK_RELEASE},
+	{"secret-in-host", 403, HINT_SECRET},
+	{"secret-in-path", 403, HINT_SECRET},
+	{"secret-in-query", 403, HINT_SECRET},
+	{"secret-in-header", 403, HINT_SECRET},
+	{"secret-in-body", 403, HINT_SECRET},
 	{"held-refused", 403,
 	 "A person has looked at the request and said no. Do not send it again as it is."},
 	{"held-expired", 403,
 	 "Nobody decided in time whether the request may pass. Ask for it, or take out what looks "
 	 "like "
-	 "a credential.",
-	 REFUSAL_ASK_RELEASE},
+	 "a credential."},
 	{"canary-leaving", 403, "Planted data must not leave the bottle. This was reported."},
 	{"placeholder-misplaced", 403,
 	 "A placeholder stands for a credential that is bound to another host, port or path; send "
@@ -105,13 +101,6 @@ const char *refusal_hint(const char *reason)
 	const struct refusal_text *t = refusal_find(reason);
 
 	return t ? t->hint : REFUSAL_DEFAULT_HINT;
-}
-
-enum refusal_tool refusal_tool(const char *reason)
-{
-	const struct refusal_text *t = refusal_find(reason);
-
-	return t ? t->tool : REFUSAL_ASK_NOTHING;
 }
 
 /* --- patterns --- */
@@ -211,20 +200,15 @@ static int ask_egress(struct buf *out, const struct refusal_ask *a)
 
 static int refusal_ask(struct buf *out, const struct refusal *r, const char *id)
 {
-	static const char *const tools[] = {
-		[REFUSAL_ASK_NOTHING] = "",
-		[REFUSAL_ASK_EGRESS] = "request_egress",
-		[REFUSAL_ASK_RELEASE] = "request_release",
-	};
-	static_assert(ARRAY_LEN(tools) == REFUSAL_TOOL_COUNT, "one name for each tool");
+	const char *tool = askable_tool(r->ask.kind);
 	int ret;
 
-	if (r->ask.tool == REFUSAL_ASK_NOTHING)
+	if (!tool)
 		return 0;
-	ret = buf_printf(out, ",\"ask\":{\"tool\":\"%s\",\"arguments\":{", tools[r->ask.tool]);
+	ret = buf_printf(out, ",\"ask\":{\"tool\":\"%s\",\"arguments\":{", tool);
 	if (ret == 0)
-		ret = r->ask.tool == REFUSAL_ASK_EGRESS ? ask_egress(out, &r->ask)
-							: buf_printf(out, "\"record\":\"%s\"", id);
+		ret = r->ask.kind == ASK_EGRESS ? ask_egress(out, &r->ask)
+						: buf_printf(out, "\"record\":\"%s\"", id);
 	return ret < 0 ? ret : buf_append_str(out, STR_LIT("}}"));
 }
 
@@ -233,7 +217,7 @@ static const char *refusal_next(const struct refusal *r)
 {
 	if (r->hint)
 		return r->hint;
-	if (r->ask.tool == REFUSAL_ASK_EGRESS)
+	if (r->ask.kind == ASK_EGRESS)
 		return "Ask for it with the supervise tool and arguments in `ask`; a person "
 		       "decides.";
 	return refusal_hint(r->reason);

@@ -7,21 +7,14 @@
 #pragma once
 
 #include "base/buf.h"
+#include "bundle/askable.h"
 
 #define REFUSAL_CONTENT_TYPE "application/json"
 #define REFUSAL_MAX_BYTES    4096
 
-/* The tool of supervise's that a refusal names (docs/SUPERVISE-MCP.md). */
-enum refusal_tool {
-	REFUSAL_ASK_NOTHING, /* final, or to be mended by the agent alone */
-	REFUSAL_ASK_EGRESS,
-	REFUSAL_ASK_RELEASE, /* by record */
-	REFUSAL_TOOL_COUNT
-};
-
 /* The arguments with which the tool asks for exactly what was refused. Of EGRESS: canonical. */
 struct refusal_ask {
-	enum refusal_tool tool;
+	uint32_t kind; /* enum ask_kind, of what can be asked for (bundle/askable.h); 0: nothing */
 	struct str host;
 	uint16_t port;
 	struct str method; /* empty: those that the tool takes when it is told none */
@@ -43,8 +36,6 @@ struct refusal {
 unsigned refusal_status(const char *reason);
 /* What the agent may do next; never NULL, one sentence. */
 const char *refusal_hint(const char *reason);
-/* What could make it pass, were there somebody to ask. */
-enum refusal_tool refusal_tool(const char *reason);
 /* The pattern that a route needs for this path of a request, with its NUL, its escapes undone; "*"
  * stands for a segment that no pattern can spell. False: none of size bytes. */
 bool refusal_path_pattern(struct str path, char *out, size_t size);

@@ -3,12 +3,8 @@
 #include "supervise/tools.h"
 
 #include "base/text.h"
-#include "pipelock/refusal.h"
 
 #include <stdio.h>
-
-/* Of a push that would change what runs elsewhere (gitgate/words.c). */
-#define REFUSED_PUSH "push-needs-approval"
 
 /* Is the place one where what the scanner finds is a human's to decide? */
 static bool refused_is_supervised(const struct policy *p, const struct record *r)
@@ -24,16 +20,9 @@ static bool refused_is_supervised(const struct policy *p, const struct record *r
 /* The tool that asks for what was refused; NULL: no human can let it through. */
 static const char *refused_tool(const struct policy *p, const struct record *r)
 {
-	switch (refusal_tool(r->reason)) {
-	case REFUSAL_ASK_EGRESS:
-		return TOOL_REQUEST_EGRESS;
-	case REFUSAL_ASK_RELEASE:
-		return refused_is_supervised(p, r) ? TOOL_REQUEST_RELEASE : NULL;
-	case REFUSAL_ASK_NOTHING:
-	case REFUSAL_TOOL_COUNT:
-	default:
-		return strcmp(r->reason, REFUSED_PUSH) == 0 ? TOOL_REQUEST_PUSH : NULL;
-	}
+	uint32_t kind = askable(r->reason);
+
+	return kind != ASK_RELEASE || refused_is_supervised(p, r) ? askable_tool(kind) : NULL;
 }
 
 static bool is_terminated(const char *text, size_t size)

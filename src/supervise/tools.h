@@ -1,22 +1,20 @@
 /*
- * The tools: names, descriptions and schemas are constants of the program (docs/SUPERVISE-MCP.md), so
- * that nothing that a bottle or a host says can change what an agent is told they do. None of them
- * changes anything by itself, and none can turn anything off.
+ * The tools: names, descriptions and schemas are constants of the program (docs/SUPERVISE-MCP.md),
+ * so that nothing that a bottle or a host says can change what an agent is told they do. None of
+ * them changes anything by itself, and none can turn anything off.
  */
 #pragma once
 
+#include "bundle/askable.h"
 #include "supervise/args.h"
 #include "supervise/refused.h"
 #include "supervise/session.h"
 
-#define TOOL_REQUEST_EGRESS	"request_egress"
-#define TOOL_REQUEST_RELEASE	"request_release"
-#define TOOL_REQUEST_PUSH	"request_push"
-#define TOOL_REQUEST_CAPABILITY "request_capability"
-#define TOOL_REQUEST_STATUS	"request_status"
-#define TOOL_TELL_HUMAN		"tell_human"
-#define TOOL_NETWORK_POLICY	"network_policy"
-#define TOOL_RECENT_REFUSALS	"recent_refusals"
+/* Those that ask for something by kind are in bundle/askable.h. */
+#define TOOL_REQUEST_STATUS  "request_status"
+#define TOOL_TELL_HUMAN	     "tell_human"
+#define TOOL_NETWORK_POLICY  "network_policy"
+#define TOOL_RECENT_REFUSALS "recent_refusals"
 
 struct policy;
 

@@ -82,14 +82,14 @@ static void test_ask(void **state)
 	(void)state;
 	assert_ask(&r, "nothing");
 	r.ask = (struct refusal_ask){
-		.tool = REFUSAL_ASK_EGRESS, .host = STR_LIT("a.example.com"), .port = 443};
+		.kind = ASK_EGRESS, .host = STR_LIT("a.example.com"), .port = 443};
 	assert_ask(&r, "{\"arguments\":{\"host\":\"a.example.com\",\"ports\":[443]},"
 		       "\"tool\":\"request_egress\"}");
 	r.ask.method = STR_LIT("POST");
 	r.ask.path = STR_LIT("/v1/*");
 	assert_ask(&r, "{\"arguments\":{\"host\":\"a.example.com\",\"methods\":[\"POST\"],"
 		       "\"paths\":[\"/v1/*\"],\"ports\":[443]},\"tool\":\"request_egress\"}");
-	r.ask.tool = REFUSAL_ASK_RELEASE;
+	r.ask.kind = ASK_RELEASE;
 	assert_ask(&r, "{\"arguments\":{\"record\":\"ab00000000000000\"},"
 		       "\"tool\":\"request_release\"}");
 }
@@ -97,13 +97,14 @@ static void test_ask(void **state)
 static void test_tools(void **state)
 {
 	(void)state;
-	assert_int_equal(refusal_tool("host-not-allowed"), REFUSAL_ASK_EGRESS);
-	assert_int_equal(refusal_tool("secret-in-body"), REFUSAL_ASK_RELEASE);
-	assert_int_equal(refusal_tool("held-expired"), REFUSAL_ASK_RELEASE);
-	assert_int_equal(refusal_tool("held-refused"), REFUSAL_ASK_NOTHING);
-	assert_int_equal(refusal_tool("canary-leaving"), REFUSAL_ASK_NOTHING);
-	assert_int_equal(refusal_tool("ip-literal"), REFUSAL_ASK_NOTHING);
-	assert_int_equal(refusal_tool("obs-fold"), REFUSAL_ASK_NOTHING);
+	assert_int_equal(askable("host-not-allowed"), ASK_EGRESS);
+	assert_int_equal(askable("secret-in-body"), ASK_RELEASE);
+	assert_int_equal(askable("held-expired"), ASK_RELEASE);
+	assert_int_equal(askable("push-needs-approval"), ASK_PUSH);
+	assert_int_equal(askable("held-refused"), 0);
+	assert_int_equal(askable("canary-leaving"), 0);
+	assert_int_equal(askable("ip-literal"), 0);
+	assert_int_equal(askable("obs-fold"), 0);
 }
 
 /* A path of a request as the pattern that a route would have; NULL: there is none. */
