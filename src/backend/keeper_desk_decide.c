@@ -1,8 +1,8 @@
 /*
- * What the human does, as it comes over the control socket (docs/SUPERVISE-FACES.md, "Control messages").
- * All that a face may have wrong is looked at again: the request is read from the store, its danger
- * judged now, the manifest edited anew, and a policy with the grant made, before anything is
- * written.
+ * What the human does, as it comes over the control socket (docs/SUPERVISE-FACES.md, "Control
+ * messages"). All that a face may have wrong is looked at again: the request is read from the
+ * store, its danger judged now, the manifest edited anew, and a policy with the grant made, before
+ * anything is written.
  */
 #include "backend/keeper_int.h"
 

@@ -74,9 +74,8 @@ void asks_offer(struct pipelock *p, struct relay_exchange *x, const struct gate_
 	memcpy(a.record, ex->id, sizeof(a.record));
 	if (kind == ASK_EGRESS)
 		may_ask = asks_egress(p, x, &a, out);
-	else if (kind == ASK_RELEASE)
-		may_ask =
-			hold_describe(x, &a); /* by its record alone, so it has to be known there */
+	else if (kind == ASK_RELEASE) /* by its record alone, so it has to be known there */
+		may_ask = hold_describe(x, &a);
 	if (!may_ask || (!asks_say_seen(p, &a) && kind == ASK_RELEASE))
 		return;
 	out->ask.kind = kind;
