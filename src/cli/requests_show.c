@@ -22,10 +22,12 @@ static void time_text(uint64_t seconds, char out[TIME_RFC3339_SIZE])
 #define NAME_COLS 10
 #define ROW_COLS  66 /* with the name and a bar, within 80 */
 
-/* The characters that fit into a row: wide ones, and all past those that are not, count twice. */
+/* The characters that fit into a row, up to the last space where there is one: wide characters, and
+ * all past those that are not, count twice. */
 static struct str take_row(struct str *rest)
 {
-	size_t n = 0, cols = 0;
+	size_t n = 0, cols = 0, space = 0;
+	struct str row;
 
 	while (n < rest->n) {
 		uint32_t cp = 0;
@@ -36,9 +38,12 @@ static struct str take_row(struct str *rest)
 			break;
 		cols += width;
 		n += step ? step : 1;
+		if (cp == ' ')
+			space = n;
 	}
-	struct str row = str_sub(*rest, 0, n);
-
+	if (n < rest->n && space > 0)
+		n = space;
+	row = str_sub(*rest, 0, n);
 	*rest = str_sub(*rest, n, rest->n);
 	return row;
 }
