@@ -296,6 +296,19 @@ def test_new_ones_come_by_themselves(server, page):
     before = page.text("#waiting-title")
     server.process.send_signal(10)
     page.wait(f"document.getElementById('waiting-title').innerText !== {json.dumps(before)}", 3)
+    # A name of 253 characters: its beginning and its end are in the list, and all of it where it is decided.
+    page.eval("document.getElementById('list').scrollTo(0, 1e6)")
+    for width in (1100, 360):
+        page.size(width, 800)
+        row = page.wait("""(() => {
+            const e = [...document.querySelectorAll('.row .what')].find((e) => e.textContent.includes('evil.example'));
+            return e && e.scrollHeight <= e.clientHeight + 1 && e.textContent;
+        })()""")
+        assert row.startswith("GET, POST https://api.") and row.endswith(".evil.example/**")
+    page.eval("[...document.querySelectorAll('.row')].find((e) => e.textContent.includes('evil.example')).click()")
+    page.wait("!document.getElementById('detail').hidden")
+    assert f"api.example.com.{0:0224}.evil.example" in page.text("#change")
+    assert page.eval("document.documentElement.scrollWidth") <= 360
 
 
 def test_ten_thousand(chromium):
