@@ -311,6 +311,23 @@ def test_new_ones_come_by_themselves(server, page):
     assert page.eval("document.documentElement.scrollWidth") <= 360
 
 
+def test_too_many_windows(chromium, server, page):
+    """Past four nothing is shown by itself, and so nothing granted; connections to decide by are left."""
+    head = "".join(f"{k}: {v}\r\n" for k, v in server.open(server.enter()).items())
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            s = stack.enter_context(server.connect())
+            s.sendall(f"GET /api/events HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n{head}\r\n".encode())
+            assert s.recv(100).startswith(b"HTTP/1.1 200 ")
+        other = chromium.page(f"{server.origin}/#{server.enter()}")
+        other.wait("document.getElementById('link').textContent.startsWith('too many windows')")
+        open_request(other, 8)
+        assert other.eval("document.querySelector('[data-grants=o]').disabled")
+        assert page.text("#link") == "live"
+    other.wait("document.getElementById('link').textContent === 'live'")
+    other.call("Page.close")
+
+
 def test_ten_thousand(chromium):
     with web_world.driver(PROGRAM, 9990) as server:
         page = enter(chromium, server)
