@@ -37,6 +37,10 @@
 #define KEEPER_MESSAGE_MAX    65536
 #define KEEPER_ATTACH_WAIT_MS 3000
 
+/* init puts a role that does not answer to an end and starts it again, and ends itself when that
+ * does not work either; the bundle that has not answered by now answers no more. */
+#define KEEPER_UPDATE_MS 20000
+
 /* First byte of each message on control.sock. */
 enum keeper_message {
 	KEEPER_ATTACH = 'A', /* client: JSON {"tty":bool,"rows":N,"columns":N,"own":bool}; own: the

@@ -85,6 +85,16 @@ void desk_describe(struct ask_answer *a, const struct request *r)
 	(void)snprintf(a->text, sizeof(a->text), "%s", text);
 }
 
+/* Decided, and not in force yet: to the agent that is no grant. */
+static bool is_on_its_way(const struct keeper_desk *d, uint64_t request)
+{
+	for (const struct desk_change *ch = d->changes; ch; ch = ch->next) {
+		if (ch->request == request)
+			return true;
+	}
+	return false;
+}
+
 static void answer_state(struct desk_channel *c, const struct ask *a, uint64_t request)
 {
 	struct ask_answer out = answer_to(a, ASK_UNKNOWN);
@@ -92,6 +102,8 @@ static void answer_state(struct desk_channel *c, const struct ask *a, uint64_t r
 	struct request r;
 
 	if (store_get(c->k->desk.store, request, &r, &e) == 0) {
+		if (is_on_its_way(&c->k->desk, request))
+			r.state = REQUEST_PENDING;
 		desk_describe(&out, &r);
 		request_free(&r);
 	} else {
@@ -264,6 +276,18 @@ static bool may_ask(struct desk_channel *c, const struct ask *a, bool is_again)
 	return true;
 }
 
+/* It will be told. Of what is held the decision is the only answer. */
+static void answer_waits(struct desk_channel *c, const struct ask *a, uint64_t request)
+{
+	struct ask_answer out = answer_to(a, ASK_PENDING);
+
+	wait_for(c, a, request);
+	out.number = request;
+	out.is_final = 0;
+	if (a->op == ASK_REQUEST)
+		desk_send(c, &out);
+}
+
 static bool answer_granted(struct desk_channel *c, const struct ask *a, const struct change *change)
 {
 	const struct grant *g = desk_find_grant(&c->k->desk, change);
@@ -271,6 +295,10 @@ static bool answer_granted(struct desk_channel *c, const struct ask *a, const st
 
 	if (!g)
 		return false;
+	if (is_on_its_way(&c->k->desk, g->id)) {
+		answer_waits(c, a, g->id);
+		return true;
+	}
 	out.number = g->id;
 	out.until = g->until;
 	out.scope = (uint32_t)g->scope;
@@ -284,9 +312,7 @@ static void answer_asked(struct desk_channel *c, const struct ask *a, const stru
 			 const struct store_asked *asked, const uint8_t key[CHANGE_HASH_BYTES])
 {
 	struct keeper_desk *d = &c->k->desk;
-	struct ask_answer out = answer_to(a, ASK_PENDING);
 
-	out.number = asked->id;
 	/* A rule, or what was decided about the same before. */
 	if (asked->state != REQUEST_PENDING) {
 		answer_state(c, a, asked->id);
@@ -298,11 +324,7 @@ static void answer_asked(struct desk_channel *c, const struct ask *a, const stru
 		p->id = asked->id;
 		memcpy(p->key, key, sizeof(p->key));
 	}
-	wait_for(c, a, asked->id);
-	out.is_final = 0;
-	/* Of what is held the decision is the only answer. */
-	if (a->op == ASK_REQUEST)
-		desk_send(c, &out);
+	answer_waits(c, a, asked->id);
 	if (asked->is_new) {
 		char summary[sizeof(d->notify.summary)];
 

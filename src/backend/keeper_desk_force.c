@@ -274,6 +274,7 @@ void desk_pause(struct keeper *k, bool is_paused, const char *who, const char *f
 		struct keeper_client *c)
 {
 	struct keeper_desk *d = &k->desk;
+	const char *lasts = "";
 	struct desk_change *ch;
 	struct err e = ERR_INIT;
 
@@ -285,8 +286,12 @@ void desk_pause(struct keeper *k, bool is_paused, const char *who, const char *f
 		return;
 	}
 	/* What cannot be written down is in force all the same, for as long as this run lives. */
-	if (pause_mark(k, is_paused, &e) < 0)
+	if (pause_mark(k, is_paused, &e) < 0) {
 		log_error("%s", e.text);
+		lasts = is_paused ? ", until the bottle ends: it could not be written down"
+				  : ", until the bottle ends: that it was paused is still written "
+				    "down";
+	}
 	if (is_paused)
 		keeper_door_pause(&k->door, true);
 	if (d->wants_paused != is_paused)
@@ -295,7 +300,7 @@ void desk_pause(struct keeper *k, bool is_paused, const char *who, const char *f
 	ch = mem_zalloc(sizeof(*ch));
 	ch->client = c ? c->serial : 0;
 	ch->is_resume = !is_paused;
-	(void)snprintf(ch->text, sizeof(ch->text), "the network of %s is %s", k->plan->slug,
-		       is_paused ? "paused" : "open again");
+	(void)snprintf(ch->text, sizeof(ch->text), "the network of %s is %s%s", k->plan->slug,
+		       is_paused ? "paused" : "open again", lasts);
 	desk_force(k, ch);
 }

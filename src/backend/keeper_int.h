@@ -53,10 +53,6 @@ int keeper_rules_open(int bundle_fd);
 /* --- keeper_policy.c: what the bundle enforces, from its start on --- */
 
 #define KEEPER_UPDATES_MAX 32
-/* init puts a role that does not answer to an end and starts it again, and ends itself when that
- * does not work either; the bundle that has not answered by now answers no more. */
-#define KEEPER_UPDATE_MS 20000
-
 /* ok: every role enforces it. Else it is not in force, and the bundle may be about to end. */
 typedef void keeper_policy_fn(struct keeper *k, bool ok, void *ctx);
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#define TEXT_MARKS_MAX 4
+
 size_t text_utf8_next(struct str s, uint32_t *codepoint)
 {
 	const unsigned char *p = (const unsigned char *)s.p;
@@ -66,12 +68,36 @@ bool text_has_deceptive(struct str s)
 	return false;
 }
 
-/* One character of s as it may be shown; its source length is returned. */
-static size_t text_show_one(struct str s, char out[16])
+/* The commonest that stand above or below the letter before them: no writing needs more than a few
+ * of them on one, and a pile covers the lines around it. */
+static bool text_is_mark(uint32_t cp)
+{
+	static const struct {
+		uint32_t from, to;
+	} marks[] = {
+		{0x300, 0x36f},	  {0x483, 0x489},   {0x591, 0x5bd},   {0x610, 0x61a},
+		{0x64b, 0x65f},	  {0x6d6, 0x6ed},   {0x730, 0x74a},   {0x7eb, 0x7f3},
+		{0x816, 0x82d},	  {0x8d3, 0x8ff},   {0xe31, 0xe3a},   {0xe47, 0xe4e},
+		{0xeb1, 0xebc},	  {0xec8, 0xece},   {0xf71, 0xf87},   {0x1ab0, 0x1aff},
+		{0x1dc0, 0x1dff}, {0x20d0, 0x20ff}, {0x2cef, 0x2cf1}, {0x2de0, 0x2dff},
+		{0x302a, 0x302f}, {0xa66f, 0xa67d}, {0xa8e0, 0xa8f1}, {0xfe20, 0xfe2f},
+	};
+
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++) {
+		if (cp >= marks[i].from && cp <= marks[i].to)
+			return true;
+	}
+	return false;
+}
+
+/* One character of s as it may be shown; its source length is returned. n_marks: how many marks
+ * stood before it, for the next call. */
+static size_t text_show_one(struct str s, unsigned *n_marks, char out[16])
 {
 	uint32_t cp;
 	size_t n = text_utf8_next(s, &cp);
 
+	*n_marks = text_is_mark(cp) ? *n_marks + 1 : 0;
 	if (n == 0) {
 		(void)snprintf(out, 16, "\\x%02x", (unsigned char)s.p[0]);
 		return 1;
@@ -86,7 +112,7 @@ static size_t text_show_one(struct str s, char out[16])
 		(void)snprintf(out, 16, "\\\\");
 	else if (cp < 0x20 || cp == 0x7f)
 		(void)snprintf(out, 16, "\\x%02x", (unsigned)cp);
-	else if (text_is_deceptive(cp))
+	else if (text_is_deceptive(cp) || *n_marks > TEXT_MARKS_MAX)
 		(void)snprintf(out, 16, "\\u{%x}", (unsigned)cp);
 	else {
 		memcpy(out, s.p, n);
@@ -97,11 +123,12 @@ static size_t text_show_one(struct str s, char out[16])
 
 int text_visible(struct buf *out, struct str s, size_t max)
 {
+	unsigned n_marks = 0;
 	size_t used = 0;
 
 	while (s.n > 0) {
 		char one[16];
-		size_t step = text_show_one(s, one);
+		size_t step = text_show_one(s, &n_marks, one);
 		size_t n = strlen(one);
 		int ret;
 
@@ -118,13 +145,14 @@ int text_visible(struct buf *out, struct str s, size_t max)
 
 static void text_show_cstr(char *out, size_t size, struct str s, bool keeps_backslash)
 {
+	unsigned n_marks = 0;
 	size_t used = 0;
 
 	if (size == 0)
 		return;
 	while (s.n > 0) {
 		char one[16];
-		size_t step = text_show_one(s, one);
+		size_t step = text_show_one(s, &n_marks, one);
 		size_t n = keeps_backslash && *s.p == '\\' ? 1 : strlen(one);
 
 		/* Room for this one and for a later "…" of three bytes, and the terminator. */
@@ -149,9 +177,11 @@ void text_visible_cstr(char *out, size_t size, struct str s)
 
 static bool text_is_visible(struct str s)
 {
+	unsigned n_marks = 0;
+
 	while (s.n > 0) {
 		char one[16];
-		size_t step = text_show_one(s, one);
+		size_t step = text_show_one(s, &n_marks, one);
 
 		if (*s.p != '\\' && (strlen(one) != step || memcmp(one, s.p, step) != 0))
 			return false;

@@ -1,7 +1,7 @@
 /*
  * Text that may come from an agent, made safe to show to a human or to write into a log: control
- * (C0, C1, DEL), bidirectional, zero-width and other invisible characters, and bytes that are not
- * UTF-8, become visible escapes.
+ * (C0, C1, DEL), bidirectional, zero-width and other invisible characters, bytes that are not
+ * UTF-8, and piled-up combining marks become visible escapes.
  */
 #pragma once
 

@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-/* What the keeper may need: NEWS_MS for each time that a role must be started again, the store's
- * sync, and whatever it is busy with. */
-#define FACE_ANSWER_MS 20000
+/* Longer than the keeper waits for its bundle, so that it can say that it was not answered; and the
+ * store's sync, and whatever it is busy with. */
+#define FACE_ANSWER_MS (KEEPER_UPDATE_MS + 5000)
 /* Until all of a bottle that was killed is undone. */
 #define FACE_STOP_MS   30000
 #define FACE_KILLED_MS 5000

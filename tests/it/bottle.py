@@ -190,25 +190,32 @@ class Running:
 
     def __init__(self, home, agent, command, options, stdout):
         before = set(home.slugs())
-        self.home = home
-        self.process = subprocess.Popen(
-            home.argv(["start", agent, "--headless", *options, "--", *command]), env=home.env(),
-            cwd=home.cwd, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE)
-        end = time.monotonic() + 60
-        self.slug = None
-        while time.monotonic() < end and self.process.poll() is None:
+        self.home, self.slug = home, None
+
+        def is_there():
             new = set(home.slugs()) - before
-            if new:
-                self.slug = new.pop()
-                if self.state().get("state") == "running":
-                    return
-            time.sleep(0.01)
-        out, err = b"", b""
+            self.slug = self.slug or (new.pop() if new else None)
+            return self.slug and self.state().get("state") == "running"
+        self.begin(["start", agent, "--headless", *options, "--", *command], stdout, is_there)
+
+    def begin(self, words, stdout, is_there):
+        self.process = subprocess.Popen(self.home.argv(words), env=self.home.env(), cwd=self.home.cwd,
+                                        stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE)
+        if wait_until(lambda: is_there() or self.process.poll() is not None, 60) and self.process.poll() is None:
+            return
         if self.process.poll() is None:
             self.process.kill()
         out, err = self.process.communicate()
         raise AssertionError(f"the bottle did not start: {(out or b'').decode()} {err.decode()}\n"
-                             f"{home.logs_of_all()}")
+                             f"{self.home.logs_of_all()}")
+
+    def resume(self, *command):
+        """One more run of it, once it has ended."""
+        self.process.wait(15)
+        self.close()
+        last = self.state().get("pid")
+        self.begin(["resume", self.slug, "--headless", "--", *(command or ("sleep", "3600"))], subprocess.PIPE,
+                   lambda: self.state().get("state") == "running" and self.state()["pid"] != last)
 
     @property
     def folder(self):
@@ -265,6 +272,9 @@ class Running:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.close()
+
+    def close(self):
         for f in (self.process.stdout, self.process.stderr):
             if f:
                 f.close()

@@ -42,6 +42,16 @@ def test_asked_approved_revoked(asked):
     assert "granted-bottle" in lines and "revoked" in lines and "command" in lines and "uid " in lines
 
 
+def test_told(asked):
+    running, agent, human = asked
+    assert "told nothing" in human.run("told", running.slug).stderr
+    assert agent.call("tell_human", message="stuck \u202e\x1b[2J\nat it")["state"] == "taken"
+    said = human.run("told", running.slug).stdout
+    assert "stuck" in said and "at it" in said and said.count("\n") == 1, said
+    assert not set(said) & {"\u202e", "\x1b"}, said
+    assert len(json.loads(human.run("told", running.slug, "--json").stdout)) == 1
+
+
 def test_only_what_was_seen(asked):
     running, agent, human = asked
     number = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"]
@@ -72,6 +82,9 @@ def test_refused_with_a_reason(asked):
     number = next(r["id"] for r in listed if r["state"] == "never")
     assert human.approve(number, check=False).returncode == 1
     assert human.pending() == []
+    agent.call("request_capability", wait_seconds=0, what="a \x1b[2J tool", reason="r")
+    shown = human.run("list", running.slug).stdout
+    assert "\\x1b" in shown and "\\\\x1b" not in shown, shown
 
 
 def test_always_writes_what_was_shown(asked):

@@ -262,6 +262,30 @@ static void test_push(void **state)
 
 /* --- grants --- */
 
+/* Decided is not yet in force, whichever way the agent asks. */
+static void test_granted_when_in_force(void **state)
+{
+	struct desk_fixture *f = *state;
+	struct ask a = desk_fixture_egress("api.example.com"), again = a;
+	uint64_t id = desk_fixture_ask(f, SUPERVISE, &a).number;
+	struct ask look = {.op = ASK_LOOK, .id = 900, .life = 1, .number = id};
+	struct ask_answer out;
+
+	desk_fixture_decide(f, id, true, "bottle", 0);
+	assert_int_equal(desk_fixture_ask(f, SUPERVISE, &look).state, ASK_PENDING);
+	again.id = 901;
+	out = desk_fixture_ask(f, SUPERVISE, &again);
+	assert_int_equal(out.state, ASK_PENDING);
+	assert_false(out.is_final);
+	assert_int_equal(out.number, id);
+	desk_fixture_answer(f, true);
+	for (int i = 0; i < 2; i++) {
+		assert_true(desk_fixture_hear(f, SUPERVISE, &out));
+		assert_int_equal(out.state, ASK_GRANTED);
+	}
+	assert_int_equal(desk_fixture_ask(f, SUPERVISE, &look).state, ASK_GRANTED);
+}
+
 static void test_once_is_once(void **state)
 {
 	struct desk_fixture *f = *state;
@@ -551,6 +575,7 @@ int main(void)
 		DESK_TEST(test_held_is_gone),
 		DESK_TEST(test_record_means_exactly_that),
 		DESK_TEST(test_push),
+		DESK_TEST(test_granted_when_in_force),
 		DESK_TEST(test_once_is_once),
 		DESK_TEST(test_revoke),
 		DESK_TEST(test_time_ends_both),

@@ -218,6 +218,24 @@ static void test_disk_full_at_a_revocation(void **state)
 	assert_int_equal(after_crash(f, id), GRANT + GRANT_ACTIVE);
 }
 
+static void test_pause_that_is_not_written(void **state)
+{
+	struct desk_fixture *f = *state;
+
+	assert_int_equal(mkdirat(f->k.state_fd, KEEPER_PAUSED_FILE, 0700), 0);
+	desk_fixture_control(f, KEEPER_NETWORK,
+			     json_pack("{s:b, s:s}", "paused", 1, "face", "command"));
+	assert_true(f->is_door_paused && f->is_given_paused);
+	desk_fixture_answer(f, true);
+	assert_string_equal(f->verdict, "decided");
+	assert_non_null(strstr(f->text, "could not be written down"));
+	/* Nor is that it is over. */
+	desk_fixture_control(f, KEEPER_NETWORK,
+			     json_pack("{s:b, s:s}", "paused", 0, "face", "command"));
+	desk_fixture_answer(f, true);
+	assert_non_null(strstr(f->text, "still written down"));
+}
+
 /* --- a store that is not there any more --- */
 
 static void test_store_moved_away(void **state)
@@ -247,6 +265,7 @@ int main(void)
 		DESK_TEST(test_disk_full_at_a_decision),
 		DESK_TEST(test_disk_full_at_a_spending),
 		DESK_TEST(test_disk_full_at_a_revocation),
+		DESK_TEST(test_pause_that_is_not_written),
 		DESK_TEST(test_store_moved_away),
 	};
 

@@ -106,6 +106,24 @@ static void test_text_visible(void **state)
 	assert_string_equal(tiny, "abcd…");
 }
 
+/* Letters of every writing keep their marks; a pile of them is shown as what it is. */
+static void test_text_visible_marks(void **state)
+{
+	static const char *const kept[] = {"e\u0301", "\u1ec7", "\u05e9\u05bc\u05b8\u05c1",
+					   "\u0e17\u0e35\u0e48", "a\u0300\u0301\u0302\u0303"};
+	char out[128], again[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		text_visible_cstr(out, sizeof(out), str_of(kept[i]));
+		assert_string_equal(out, kept[i]);
+	}
+	text_visible_cstr(out, sizeof(out), str_of("a\u0300\u0301\u0302\u0303\u0304\u20ddb\u0300"));
+	assert_string_equal(out, "a\u0300\u0301\u0302\u0303\\u{304}\\u{20dd}b\u0300");
+	text_visible_once_cstr(again, sizeof(again), str_of(out));
+	assert_string_equal(again, out);
+}
+
 static void test_text_visible_once(void **state)
 {
 	static const char *const texts[] = {"plain \\ é", "a\033b\\c", "line\n\\x1b", "\\u{202e}",
@@ -352,6 +370,7 @@ int main(void)
 		cmocka_unit_test(test_str_edges),
 		cmocka_unit_test(test_buf_cap),
 		cmocka_unit_test(test_text_visible),
+		cmocka_unit_test(test_text_visible_marks),
 		cmocka_unit_test(test_text_visible_once),
 		cmocka_unit_test(test_text_json),
 		cmocka_unit_test(test_text_nearest),
