@@ -286,7 +286,7 @@ def test_a_phone(server, page, is_dark):
     # The end of it is below the window: read on first.
     page.eval("document.getElementById('detail').scrollTo(0, 0)")
     assert page.eval("document.documentElement.scrollWidth") <= 360
-    assert page.eval("document.getElementById('side').offsetWidth") == 0
+    page.wait("document.getElementById('side').offsetWidth === 0")
     page.shot(f"{ARTIFACTS}/supervise-web-phone-{'dark' if is_dark else 'light'}.png")
     page.click("#back")
     page.wait("document.getElementById('detail').hidden && document.getElementById('side').offsetWidth > 0")
@@ -326,6 +326,9 @@ def test_too_many_windows(chromium, server, page):
         assert page.text("#link") == "live"
     other.wait("document.getElementById('link').textContent === 'live'")
     other.call("Page.close")
+    # Nor has the second window taken the first one's session.
+    assert page.eval("""fetch('/api/state', {headers: {'X-Claude-Bottle': sessionStorage.getItem('claude-bottle-secret')}})
+        .then((r) => r.status)""") == 200
 
 
 def test_ten_thousand(chromium):
