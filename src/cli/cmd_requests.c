@@ -31,7 +31,7 @@ enum {
 	OPT_JSON
 };
 static const struct cli_option options[] = {
-	[OPT_ALL] = {"all", 'a', NULL, "list: also what is decided", 0},
+	[OPT_ALL] = {"all", 'a', NULL, "list: also what is decided; grants: also what was", 0},
 	[OPT_HASH] = {"hash", 0, "HEX", "approve, refuse: of what show has shown", 0},
 	[OPT_ONCE] = {"once", 0, NULL, "approve: one request (the default)", 0},
 	[OPT_BOTTLE] = {"for-bottle", 0, NULL, "approve: as long as the bottle", 0},
@@ -331,7 +331,7 @@ static bool audit_json(const struct audit_line *l, void *ctx)
 	return q->bad == 0;
 }
 
-static int requests_audit(struct requests *q, struct err *e)
+static int list_audit(struct requests *q, struct err *e)
 {
 	int r;
 
@@ -340,6 +340,19 @@ static int requests_audit(struct requests *q, struct err *e)
 	q->bad |= buf_append(&q->out, "[", 1);
 	r = face_each_audit(q->f, q->slug, AUDIT_MAX, audit_json, q, e);
 	q->bad |= buf_append_str(&q->out, q->n ? STR_LIT("\n]\n") : STR_LIT("]\n"));
+	return r;
+}
+
+/* One that was changed is shown, and then said to be. */
+static int requests_audit(struct requests *q, struct err *e)
+{
+	int r = list_audit(q, e);
+
+	if (r < 0)
+		return r;
+	r = face_verify_audit(q->f, q->slug, e);
+	if (r < 0)
+		(void)cli_print(&q->out);
 	return r;
 }
 
