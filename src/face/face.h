@@ -90,6 +90,20 @@ const char *face_grant_state_name(enum grant_state s);
 const char *face_kind_name(enum ask_kind k);
 const char *face_scope_name(enum ask_scope s);
 
+/* --- what is asked for, in words --- */
+
+struct face_field {
+	const char *name; /* at most 9 characters; "": one more of the field before */
+	const char *value;
+	bool is_agents;	 /* chosen freely by the agent: to be fenced */
+	bool is_warning; /* what the field before might be taken for */
+};
+typedef void face_field_fn(const struct face_field *f, void *ctx);
+/* All of a change, nothing cut. */
+void face_each_field(const struct change *c, face_field_fn *fn, void *ctx);
+/* What granting it so means; "" where it cannot be. */
+const char *face_scope_means(enum ask_kind k, enum ask_scope s);
+
 /* --- JSON, the same for `requests --json` and the page --- */
 
 int face_request_json(struct buf *out, const char *slug, const struct request *r) _fallible_;

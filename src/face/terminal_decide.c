@@ -15,6 +15,7 @@ void ui_prompt(struct ui *u, enum ui_prompt prompt, const struct ui_order *o, co
 
 	u->prompt = prompt;
 	u->asked = *o;
+	u->asked_since_ms = 0;
 	u->input_n = 0;
 	u->input[0] = '\0';
 	va_start(ap, fmt);
@@ -114,7 +115,15 @@ static void enter_line(struct ui *u)
 	order_or_confirm(u, &o);
 }
 
-void ui_key_prompt(struct ui *u, int key)
+static bool has_settled(struct ui *u, uint64_t since_ms, uint64_t now_ms)
+{
+	if (since_ms && now_ms >= since_ms + UI_SETTLE_MS)
+		return true;
+	ui_say(u, GRID_WARN, "Too fast: this has only just come on the screen. Once more.");
+	return false;
+}
+
+void ui_key_prompt(struct ui *u, int key, uint64_t now_ms)
 {
 	if (key == UI_KEY_ESCAPE) {
 		ui_drop_question(u);
@@ -128,10 +137,12 @@ void ui_key_prompt(struct ui *u, int key)
 			type(u, key);
 		return;
 	}
-	if (key == 'y' || key == 'Y')
-		u->order = u->asked;
-	else
+	if (key != 'y' && key != 'Y')
 		ui_say(u, GRID_NOTE, "Nothing was sent.");
+	else if (u->asked.is_granted && !has_settled(u, u->asked_since_ms, now_ms))
+		return;
+	else
+		u->order = u->asked;
 	ui_drop_question(u);
 }
 
@@ -155,14 +166,6 @@ static bool start_order(struct ui *u, struct ui_order *o)
 	memcpy(o->slug, u->shown.slug, sizeof(o->slug));
 	memcpy(o->hash, u->shown_hash, sizeof(o->hash));
 	return true;
-}
-
-static bool has_settled(struct ui *u, uint64_t since_ms, uint64_t now_ms)
-{
-	if (since_ms && now_ms >= since_ms + UI_SETTLE_MS)
-		return true;
-	ui_say(u, GRID_WARN, "Too fast: this has only just come on the screen. Once more.");
-	return false;
 }
 
 static bool may_approve(struct ui *u, uint64_t now_ms)

@@ -79,7 +79,7 @@ void doc_add_text(struct doc *d, enum grid_style style, struct str text)
 		bool found;
 
 		text = str_cut(text, '\n', &line, &found);
-		doc_add(d, style, 0, line);
+		doc_add(d, style, QUOTE_COLS, line);
 	}
 }
 

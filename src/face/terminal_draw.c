@@ -334,7 +334,8 @@ static void bottom_text(const struct ui *u, char *out, size_t size, enum grid_st
 	*style = GRID_TITLE;
 	if (u->prompt == UI_CONFIRM) {
 		*style = GRID_WARN;
-		(void)snprintf(out, size, "%s", u->question);
+		(void)snprintf(out, size, "%s%s%s", u->message, u->message[0] ? " " : "",
+			       u->question);
 	} else if (u->prompt != UI_NO_PROMPT) {
 		out[0] = '\0';
 	} else if (u->order.kind != UI_NO_ORDER) {
@@ -359,7 +360,7 @@ static void bottom_text(const struct ui *u, char *out, size_t size, enum grid_st
 static int draw_bottom(const struct ui *u, struct grid *g)
 {
 	enum grid_style style;
-	char text[600];
+	char text[sizeof(u->message) + sizeof(u->question) + 64];
 	struct doc d;
 	int rows;
 
@@ -417,6 +418,8 @@ void ui_draw(struct ui *u, struct grid *g, uint64_t now, uint64_t now_ms)
 	if (u->mode == UI_DETAIL && ui_request(u))
 		note_shown(u, ui_request(u), now_ms);
 	body = grid_area(g, 1, 0, g->rows - 1 - draw_bottom(u, g), g->cols);
+	if (u->prompt == UI_CONFIRM && !u->asked_since_ms)
+		u->asked_since_ms = now_ms;
 	switch (u->mode) {
 	case UI_LIST:
 		draw_lists(u, body, now);

@@ -5,7 +5,7 @@
  *
  * A crash must not leave a terminal without echo in its alternate screen: the sequences that leave
  * it are taken from terminfo at the start and written by the handlers of the signals that a bug
- * raises, for which nothing but write() and tcsetattr() is needed.
+ * raises, or that anybody sends, for which nothing but write() and tcsetattr() is needed.
  */
 #define NCURSES_WIDECHAR 1
 #include "face/terminal_screen.h"
@@ -30,7 +30,10 @@ static struct {
 	size_t undo_n;
 } screen;
 
-static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS};
+/* All that end a process unless somebody handles them, but those that terminal.c waits for. */
+static const int fatal[] = {SIGSEGV, SIGBUS,  SIGILL,  SIGFPE,	SIGABRT,  SIGSYS,
+			    SIGTRAP, SIGUSR1, SIGUSR2, SIGALRM, SIGPROF,  SIGVTALRM,
+			    SIGXCPU, SIGXFSZ, SIGIO,   SIGPWR,	SIGSTKFLT};
 
 static void put_back(int sig)
 {
@@ -66,6 +69,9 @@ static void add_undo(const char *s)
 #define PASTE_OFF      "\033[?2004l"
 #define CODE_PASTE     2000
 #define CODE_PASTE_END 2001
+/* What a program before this one may have left on: reports of the mouse and of the focus, which
+ * come as text that looks typed. */
+#define REPORTS_OFF "\033[?1000l\033[?1002l\033[?1003l\033[?1004l\033[?1005l\033[?1006l\033[?1015l"
 
 /* Past ncurses, which has its own buffer. */
 static void put_now(const char *s)
@@ -77,7 +83,7 @@ static void bracket_pastes(void)
 {
 	(void)define_key("\033[200~", CODE_PASTE);
 	(void)define_key("\033[201~", CODE_PASTE_END);
-	put_now(PASTE_ON);
+	put_now(REPORTS_OFF PASTE_ON);
 }
 
 static void leave(void)
@@ -168,7 +174,7 @@ void screen_pause(void)
 
 void screen_resume(void)
 {
-	put_now(PASTE_ON);
+	put_now(REPORTS_OFF PASTE_ON);
 	(void)clearok(stdscr, TRUE);
 	(void)refresh();
 	grid_free(&screen.last);
@@ -251,6 +257,8 @@ static int special_key(wint_t c)
 		    {KEY_BACKSPACE, UI_KEY_BACKSPACE},
 		    {KEY_DC, UI_KEY_BACKSPACE},
 		    {CODE_PASTE, UI_KEY_PASTE},
+		    /* A report that was on its way: its numbers follow as letters. */
+		    {KEY_MOUSE, UI_KEY_PASTE},
 		    {CODE_PASTE_END, UI_KEY_PASTE_END}};
 
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {

@@ -4,7 +4,6 @@
 #include "base/clean.h"
 #include "base/text.h"
 
-#include <idn2.h>
 #include <stdio.h>
 
 const char *ui_kind_name(enum ask_kind k)
@@ -40,87 +39,35 @@ void ui_span(char out[16], uint64_t seconds)
 }
 
 #define FIELD_INDENT 10
-static void add_field(struct doc *d, const char *name, const char *value)
+static void add_field(const struct face_field *f, void *ctx)
 {
-	if (value[0])
-		doc_addf(d, GRID_PLAIN, FIELD_INDENT, "%-*s%s", FIELD_INDENT, name, value);
+	doc_addf(ctx, f->is_warning ? GRID_WARN : GRID_PLAIN, FIELD_INDENT, "%-*s%s", FIELD_INDENT,
+		 f->name, f->value);
 }
 
-/* The canonical form is what counts; what a reader might take it for stands beneath. */
-static void add_host(struct doc *d, const char *host)
+static void add_words(struct doc *d, const char *words)
 {
-	char *unicode = NULL;
-	char shown[1024];
-
-	add_field(d, "host", host);
-	if (strstr(host, "xn--") && idn2_to_unicode_8z8z(host, &unicode, 0) == IDN2_OK) {
-		text_visible_once_cstr(shown, sizeof(shown), str_of(unicode));
-		doc_addf(d, GRID_WARN, FIELD_INDENT,
-			 "%-*swritten \"%s\", with letters that are not ASCII", FIELD_INDENT, "",
-			 shown);
-	}
-	if (unicode)
-		idn2_free(unicode);
+	doc_add(d, GRID_AGENT, 2, STR_LIT("The agent says:"));
+	doc_add_quote(d, GRID_AGENT, words[0] ? str_of(words) : STR_LIT("(nothing)"));
+	doc_add(d, GRID_AGENT, 2, STR_LIT("(end of what the agent says)"));
 }
 
-static void add_route(struct doc *d, const struct policy_route *r)
+/* What the keys do, while they do anything. */
+static void add_ways(struct doc *d, const struct request *r)
 {
-	char text[256];
-	size_t used = 0;
+	static const struct {
+		const char *name;
+		enum ask_scope scope;
+	} ways[] = {{"once", ASK_ONCE}, {"bottle", ASK_BOTTLE}, {"always", ASK_ALWAYS}};
 
-	add_host(d, r->host ? r->host : "");
-	for (size_t i = 0; i < r->n_ports && used < sizeof(text) - 8; i++)
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%u", i ? ", " : "",
-					 r->ports[i]);
-	add_field(d, "ports", used ? text : "none");
-	used = 0;
-	for (unsigned m = 0; m < POLICY_METHOD_COUNT; m++) {
-		if (r->methods & 1u << m)
-			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%s",
-						 used ? ", " : "",
-						 policy_method_name((enum policy_method)m));
-	}
-	add_field(d, "methods", used ? text : "none");
-	for (size_t i = 0; i < r->n_paths; i++)
-		add_field(d, i ? "" : "paths", r->paths[i]);
-	if (r->n_paths == 0)
-		add_field(d, "paths", "every one");
-	if (r->may_websocket)
-		add_field(d, "upgrade", "websocket");
-}
+	if (r->state != REQUEST_PENDING || danger_forbids(&r->danger))
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+		const char *means = face_scope_means(r->change.kind, ways[i].scope);
 
-static void add_change(struct doc *d, const struct change *c)
-{
-	char hex[CHANGE_HASH_HEX];
-
-	switch (c->kind) {
-	case ASK_EGRESS:
-		add_route(d, &c->route);
-		break;
-	case ASK_RELEASE:
-		add_route(d, &c->route);
-		add_field(d, "rule", c->rule);
-		add_field(d, "where", c->where);
-		add_field(d, "text", c->shown);
-		text_hex(hex, c->record, sizeof(c->record));
-		add_field(d, "record", hex);
-		break;
-	case ASK_PUSH:
-		if (c->route.host)
-			add_host(d, c->route.host);
-		add_field(d, "remote", c->remote);
-		add_field(d, "ref", c->ref);
-		add_field(d, "from", c->old_oid);
-		add_field(d, "to", c->new_oid);
-		add_field(d, "paths", c->shown);
-		break;
-	case ASK_CAPABILITY:
-		/* The request is nothing but words, so they are the agent's, and fenced below. */
-		doc_add(d, GRID_AGENT, 2, STR_LIT("The agent says:"));
-		doc_add_quote(d, GRID_AGENT, str_of(c->words));
-		doc_add(d, GRID_AGENT, 2, STR_LIT("(end of what the agent says)"));
-		doc_add(d, GRID_PLAIN, 0, STR_LIT("Granting it changes nothing by itself."));
-		break;
+		if (means[0])
+			doc_addf(d, GRID_DIM, FIELD_INDENT, "%-*s%s", FIELD_INDENT, ways[i].name,
+				 means);
 	}
 }
 
@@ -175,16 +122,18 @@ void ui_describe(struct doc *d, const char *slug, const struct request *r, uint6
 	doc_addf(d, GRID_TITLE, 2, "Request %llu of %s: %s", (unsigned long long)r->id, slug,
 		 ui_kind_name(r->change.kind));
 	add_findings(d, &r->danger);
-	add_change(d, &r->change);
+	/* A request that is nothing but words: they are the agent's. */
+	if (r->change.kind == ASK_CAPABILITY)
+		add_words(d, r->change.words);
+	else
+		face_each_field(&r->change, add_field, d);
 	doc_must_see(d);
 	doc_add(d, GRID_PLAIN, 0, STR_NULL);
 	if (r->change.kind != ASK_CAPABILITY || strcmp(r->reason, r->change.words) != 0) {
-		doc_add(d, GRID_AGENT, 2, STR_LIT("The agent says:"));
-		doc_add_quote(d, GRID_AGENT,
-			      r->reason[0] ? str_of(r->reason) : STR_LIT("(nothing)"));
-		doc_add(d, GRID_AGENT, 2, STR_LIT("(end of what the agent says)"));
+		add_words(d, r->reason);
 		doc_add(d, GRID_PLAIN, 0, STR_NULL);
 	}
+	add_ways(d, r);
 	add_state(d, r, now);
 	ui_span(age, now > r->created ? now - r->created : 0);
 	doc_addf(d, GRID_PLAIN, 0, "asked %llu time%s, first %s ago", (unsigned long long)r->asked,

@@ -454,7 +454,7 @@ void ui_key(struct ui *u, int key, uint64_t now_ms)
 		return;
 	u->message[0] = '\0';
 	if (u->prompt != UI_NO_PROMPT) {
-		ui_key_prompt(u, key);
+		ui_key_prompt(u, key, now_ms);
 		return;
 	}
 	if (u->mode == UI_HELP) {

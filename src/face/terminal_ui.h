@@ -5,7 +5,8 @@
  * Theory of operation. What is selected is a request (slug and number), never a row: a list that
  * changes under the cursor selects nothing else. A request can be approved only from its detail
  * view, when all of its change and findings has been on the screen and it has stood there for
- * UI_SETTLE_MS, so that no key that was typed for something else hits it. What is then sent is the
+ * UI_SETTLE_MS, so that no key that was typed for something else hits it; so has a question about a
+ * warning, before its "y" counts. What is then sent is the
  * hash of what was drawn, copied when it was drawn (ui_draw()); whatever came in since is another
  * hash, and the order is refused here or, as stale, by the keeper. What is pasted are no keys: it
  * may be text of the agent's that the human has just copied.
@@ -18,7 +19,7 @@
 
 #define UI_SETTLE_MS	500
 #define UI_LIST_STEP	500 /* requests that are read at once; more when the selection comes near */
-#define UI_PASTE_MS	500 /* between two characters of a paste: past that its end was lost */
+#define UI_PASTE_MS	2000 /* between two characters of a paste: past that its end was lost */
 #define UI_INPUT_MAX	400
 #define UI_MINUTES_MAX	(60 * 24 * 30)
 #define UI_ROWS_MIN	6
@@ -83,7 +84,7 @@ struct ui {
 	/* As drawn. */
 	struct ui_name shown;
 	uint8_t shown_hash[CHANGE_HASH_BYTES];
-	uint64_t shown_since_ms, diff_since_ms; /* 0: not yet */
+	uint64_t shown_since_ms, diff_since_ms, asked_since_ms; /* 0: not yet */
 	struct doc detail, diff, help;
 	struct manifest_edit edit; /* UI_DIFF */
 	bool has_edit;
@@ -130,7 +131,7 @@ void ui_prompt(struct ui *u, enum ui_prompt prompt, const struct ui_order *o, co
 	__attribute__((format(printf, 4, 5)));
 /* Takes back what is asked, without sending anything. */
 void ui_drop_question(struct ui *u);
-void ui_key_prompt(struct ui *u, int key);
+void ui_key_prompt(struct ui *u, int key, uint64_t now_ms);
 void ui_key_detail(struct ui *u, int key, uint64_t now_ms);
 void ui_key_diff(struct ui *u, int key, uint64_t now_ms);
 /* What r is about, line by line, as it was asked. */

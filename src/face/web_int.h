@@ -7,8 +7,9 @@
 
 #include <netinet/in.h>
 
-#define WEB_CONNS_MAX	 16
-#define WEB_STREAMS_MAX	 8
+#define WEB_CONNS_MAX 16
+/* A browser opens six connections to a server, from all of its windows: some are left to decide. */
+#define WEB_STREAMS_MAX	 4
 #define WEB_SESSIONS_MAX 4
 #define WEB_SHOWN_MAX	 64
 #define WEB_TRIES_MAX	 8

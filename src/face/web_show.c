@@ -284,6 +284,22 @@ static bool parse_which(struct str rest, char slug[PLACES_SLUG_MAX], uint64_t *i
 	       str_to_u64(rest, INT64_MAX, id) == 0;
 }
 
+static void put_means(struct shown *s, enum ask_kind kind)
+{
+	size_t n = 0;
+
+	put(s, STR_LIT(",\"means\":{"));
+	for (int scope = ASK_ONCE; scope <= ASK_ALWAYS; scope++) {
+		const char *means = face_scope_means(kind, (enum ask_scope)scope);
+
+		if (!means[0])
+			continue;
+		put(s, n++ > 0 ? STR_LIT(",") : STR_NULL);
+		put_string(s, face_scope_name((enum ask_scope)scope), means);
+	}
+	put(s, STR_LIT("}"));
+}
+
 void show_request(const struct web_call *call, struct web_answer *a)
 {
 	struct shown s = {.out = &a->text};
@@ -304,6 +320,7 @@ void show_request(const struct web_call *call, struct web_answer *a)
 	put(&s, STR_LIT("{\"request\":"));
 	if (s.r == 0)
 		s.r = face_request_json(s.out, seen.slug, &r);
+	put_means(&s, r.change.kind);
 	put_always(&s, call->web->face, &r, &seen);
 	put(&s, STR_LIT("}"));
 	memcpy(seen.hash, r.hash, sizeof(seen.hash));

@@ -8,8 +8,6 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 
-#define APPROVAL_CANARY_RULE "canary" /* the engine's */
-
 bool approval_is_enough(const struct push_input *in, const struct check_report *report)
 {
 	if (in->n != 1 || report->n_findings == 0 || report->n_findings > CHECK_FINDINGS_MAX ||
@@ -115,7 +113,7 @@ void approval_canary(const struct push_input *in, const struct check_report *rep
 	struct ask a = {.op = ASK_CANARY};
 
 	for (size_t i = 0; i < report->n_findings && i < CHECK_FINDINGS_MAX; i++)
-		is_there |= strcmp(report->findings[i].rule, APPROVAL_CANARY_RULE) == 0;
+		is_there |= strcmp(report->findings[i].rule, CHECK_CANARY_RULE) == 0;
 	if (!is_there || in->job->desk_fd < 0)
 		return;
 	memcpy(a.record, record, sizeof(a.record));

@@ -15,7 +15,8 @@
 #include "scan/scan.h"
 
 #define CHECK_UPDATES_MAX    256
-#define CHECK_FINDINGS_MAX   64 /* reported; more are counted */
+#define CHECK_FINDINGS_MAX   64	      /* reported; more are counted */
+#define CHECK_CANARY_RULE    "canary" /* the engine's; always among those that are reported */
 #define CHECK_OBJECTS_MAX    2000000
 #define CHECK_ARCHIVE_DEPTH  3
 #define CHECK_DELTA_DEPTH    250 /* of a delta chain in the pushed pack */

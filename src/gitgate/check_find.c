@@ -25,6 +25,13 @@ const char *check_kind_name(enum check_kind k)
 	return k < CHECK_KIND_COUNT ? kind_names[k] : "?";
 }
 
+/* Attack: what fills the report, so that nobody hears of what follows. The canary takes another's
+ * place. */
+static bool is_canary(const char *rule)
+{
+	return strcmp(rule, CHECK_CANARY_RULE) == 0;
+}
+
 struct check_pending *check_found(struct check *c, enum check_kind kind, const char *rule,
 				  const char *what)
 {
@@ -32,7 +39,9 @@ struct check_pending *check_found(struct check *c, enum check_kind kind, const c
 
 	if (c->n_pending == CHECK_PENDING_MAX) {
 		c->n_unkept++;
-		return NULL;
+		if (!is_canary(rule))
+			return NULL;
+		check_find_cut(c, c->n_pending - 1);
 	}
 	c->pending =
 		mem_grow_array(c->pending, &c->pending_size, c->n_pending + 1, sizeof(*c->pending));
@@ -182,7 +191,9 @@ static void tell(struct check *c, const struct check_pending *p, const char *fin
 
 	if (out->n_findings == CHECK_FINDINGS_MAX) {
 		out->n_more++;
-		return;
+		if (!is_canary(p->rule))
+			return;
+		out->n_findings--;
 	}
 	f = &out->findings[out->n_findings++];
 	memset(f, 0, sizeof(*f));

@@ -153,9 +153,11 @@ static bool on_finding(const struct scan_finding *f, void *ctx)
 		return true;
 	if (f->kind == SCAN_KIND_LIMIT && check_filter_is_own_doing(f->rule, f->decoders))
 		return true;
-	if (t->n_findings++ == TEXT_FINDINGS_MAX) {
-		(void)check_found(c, CHECK_LIMIT, "limit-findings", t->what);
-		return false;
+	/* The canary may stand behind all of them. */
+	if (f->kind != SCAN_KIND_CANARY && t->n_findings++ >= TEXT_FINDINGS_MAX) {
+		if (t->n_findings == TEXT_FINDINGS_MAX + 1)
+			(void)check_found(c, CHECK_LIMIT, "limit-findings", t->what);
+		return true;
 	}
 	p = check_found(c, f->kind == SCAN_KIND_LIMIT ? CHECK_LIMIT : CHECK_SECRET, f->rule,
 			t->what);

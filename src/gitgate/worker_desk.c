@@ -75,9 +75,12 @@ static enum ask_state desk_tell(struct gitgate *g, struct ask *a)
 		if (now < g->canary_quiet_ns)
 			return ASK_TAKEN;
 		a->kind = 0;
-		g->canary_quiet_ns = now + DESK_CANARY_MS * TIME_NS_PER_MS;
 	}
-	return desk_say(g->config.desk, a) == 0 ? ASK_TAKEN : ASK_UNKNOWN;
+	if (desk_say(g->config.desk, a) < 0)
+		return ASK_UNKNOWN;
+	if (a->op == ASK_CANARY)
+		g->canary_quiet_ns = now + DESK_CANARY_MS * TIME_NS_PER_MS;
+	return ASK_TAKEN;
 }
 
 static void desk_take(struct gitgate_worker *w, const struct ask *from)

@@ -4,6 +4,7 @@
 #include "base/timeutil.h"
 #include "pipelock/hold.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 static bool asks_text(struct pipelock *p, enum scan_place place, struct str text, char *out,
@@ -50,6 +51,15 @@ static bool asks_egress(struct pipelock *p, struct relay_exchange *x, struct ask
 	return true;
 }
 
+/* Attack: a flood of refusals must not keep the channel from what waits for an answer. */
+static bool asks_say_seen(struct pipelock *p, struct ask *a)
+{
+	if (!allowance_has(&p->may_say_seen, loop_now_ns(p->loop)))
+		return false;
+	p->may_say_seen.left--;
+	return desk_say(p->desk, a) == 0;
+}
+
 void asks_offer(struct pipelock *p, struct relay_exchange *x, const struct gate_verdict *v,
 		struct asks_offer *out)
 {
@@ -75,22 +85,53 @@ void asks_offer(struct pipelock *p, struct relay_exchange *x, const struct gate_
 	default:
 		break;
 	}
-	if (!may_ask || (desk_say(p->desk, &a) < 0 && tool == REFUSAL_ASK_RELEASE))
+	if (!may_ask || (!asks_say_seen(p, &a) && tool == REFUSAL_ASK_RELEASE))
 		return;
 	out->ask.tool = tool;
 }
 
+/* --- the canary --- */
+
+static void canary_say(struct pipelock *p)
+{
+	struct asks_canary *c = &p->canary;
+
+	/* Attack: what fills the channel first, so that nobody hears of what follows. */
+	if (desk_is_open(p->desk) && desk_say(p->desk, &c->waiting) == -EAGAIN) {
+		loop_timer_set(p->loop, &c->timer, ASKS_CANARY_RETRY_MS);
+		return;
+	}
+	c->waiting.op = 0;
+	c->quiet_ns = loop_now_ns(p->loop) + ASKS_CANARY_MS * TIME_NS_PER_MS;
+}
+
+static void canary_on_timer(struct loop_timer *t)
+{
+	canary_say(
+		(struct pipelock *)(void *)((char *)t - offsetof(struct pipelock, canary.timer)));
+}
+
 void asks_canary(struct pipelock *p, const struct record *r)
 {
-	struct ask a = {.op = ASK_CANARY, .ports = {r->port}, .n_ports = 1};
-	uint64_t now = loop_now_ns(p->loop);
+	struct asks_canary *c = &p->canary;
 
-	if (!desk_is_open(p->desk) || now < p->canary_quiet_ns)
+	if (!desk_is_open(p->desk) || c->waiting.op != 0 || loop_now_ns(p->loop) < c->quiet_ns)
 		return;
-	memcpy(a.record, r->id, sizeof(a.record));
-	(void)snprintf(a.host, sizeof(a.host), "%s", r->host);
-	(void)snprintf(a.rule, sizeof(a.rule), "%s", r->rule);
-	/* Said again for the next one when the keeper did not listen. */
-	if (desk_say(p->desk, &a) == 0)
-		p->canary_quiet_ns = now + ASKS_CANARY_MS * TIME_NS_PER_MS;
+	c->waiting = (struct ask){.op = ASK_CANARY, .ports = {r->port}, .n_ports = 1};
+	memcpy(c->waiting.record, r->id, sizeof(c->waiting.record));
+	(void)snprintf(c->waiting.host, sizeof(c->waiting.host), "%s", r->host);
+	(void)snprintf(c->waiting.rule, sizeof(c->waiting.rule), "%s", r->rule);
+	canary_say(p);
+}
+
+void asks_start(struct pipelock *p)
+{
+	p->canary = (struct asks_canary){.timer.fn = canary_on_timer};
+	p->may_say_seen = (struct allowance){ASKS_SEEN_BURST, ASKS_SEEN_PER_SECOND, ASKS_SEEN_BURST,
+					     loop_now_ns(p->loop)};
+}
+
+void asks_stop(struct pipelock *p)
+{
+	loop_timer_del(p->loop, &p->canary.timer);
 }

@@ -20,6 +20,14 @@ void asks_offer(struct pipelock *p, struct relay_exchange *x, const struct gate_
 		struct asks_offer *out);
 /* Host, port, method and path of x into a; false when they cannot be said or shown. */
 bool asks_destination(struct pipelock *p, struct relay_exchange *x, struct ask *a);
-/* Says ASK_CANARY of what was recorded as r, at most once in ASKS_CANARY_MS. */
-#define ASKS_CANARY_MS 1000
+#define ASKS_CANARY_MS	     1000
+#define ASKS_CANARY_RETRY_MS 50
+/* Of refusals that can be asked for: the channel has room for more, and the keeper reads faster. */
+#define ASKS_SEEN_BURST	     16
+#define ASKS_SEEN_PER_SECOND 100
+
+void asks_start(struct pipelock *p);
+void asks_stop(struct pipelock *p);
+/* Says ASK_CANARY of what was recorded as r, at most once in ASKS_CANARY_MS; again and again while
+ * the keeper does not listen. */
 void asks_canary(struct pipelock *p, const struct record *r);

@@ -110,11 +110,11 @@ bool gate_on_finding(const struct scan_finding *f, void *ctx)
 	}
 	if (fs->n == GATE_FINDINGS_MAX) {
 		fs->is_full = true;
-		/* Of a request, any finding decides. In an answer only secrets do: attack: shapes
-		 * in front of one must not use up the list. */
-		if (f->place != SCAN_PLACE_RESPONSE)
-			return false;
-		if (f->kind == SCAN_KIND_SECRET)
+		/* Of a request, any finding decides, but the canary is to be heard of. In an answer
+		 * only secrets decide. Attack: shapes in front of either must not use up the list.
+		 */
+		if (f->kind ==
+		    (f->place == SCAN_PLACE_RESPONSE ? SCAN_KIND_SECRET : SCAN_KIND_CANARY))
 			fs->list[0] = *f;
 		return true;
 	}

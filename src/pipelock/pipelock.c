@@ -12,6 +12,7 @@
 #include "bundle/bundle.h"
 #include "bundle/news.h"
 #include "keyd/role_engine.h"
+#include "pipelock/asks.h"
 #include "pipelock/renew.h"
 #include "priv/priv.h"
 
@@ -80,6 +81,7 @@ int pipelock_start(struct pipelock *p, const struct pipelock_parts *parts, struc
 			       .egress_fd = parts->egress_fd,
 			       .record_fd = parts->record_fd,
 			       .hold_ms = parts->hold_ms ? parts->hold_ms : HOLD_MS};
+	asks_start(p);
 	gate_init(&p->gate, parts->policy->policy, parts->engine);
 	ret = desk_open(&p->desk, parts->loop, parts->desk_fd, parts->life, e);
 	if (ret < 0)
@@ -108,6 +110,7 @@ void pipelock_stop(struct pipelock *p)
 	leaf_cache_free(p->leaves);
 	exchange_bodies_free(p);
 	gate_close(&p->gate);
+	asks_stop(p);
 	desk_close(p->desk);
 	policy_shared_drop(&p->policy);
 }

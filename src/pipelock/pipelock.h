@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "base/allowance.h"
 #include "bundle/desk.h"
 #include "conf/policy_shared.h"
 #include "net/relay.h"
@@ -26,6 +27,13 @@ struct pipelock_held {
 	struct buf buf;
 };
 
+/* The canary was seen, and the keeper does not know yet. */
+struct asks_canary {
+	struct loop_timer timer;
+	struct ask waiting; /* op 0: none */
+	uint64_t quiet_ns;  /* until then the keeper is not told again */
+};
+
 struct pipelock {
 	struct loop *loop;
 	struct policy_shared *policy; /* in force */
@@ -38,7 +46,8 @@ struct pipelock {
 	struct relay *relay;
 	struct dns_sink *dns;
 	int egress_fd, record_fd; /* borrowed */
-	uint64_t canary_quiet_ns; /* until then the keeper is not told again */
+	struct asks_canary canary;
+	struct allowance may_say_seen;
 	unsigned n_holds, hold_ms;
 	struct pipelock_held *held_idle;
 	unsigned n_held_idle;

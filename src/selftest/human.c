@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #define HUMAN_RUN_S	20
@@ -21,22 +20,31 @@
 #define HUMAN_SHOWN_MAX 40 /* requests of a bottle that are looked at one by one */
 #define HUMAN_ID_SIZE	24
 
-int human_run(struct suite *s, struct buf *out, struct err *e, ...)
+int human_run(struct suite *s, const char *const *words, struct buf *out, struct err *e)
 {
 	struct buf unused = BUF_INIT(HUMAN_OUT_MAX);
-	const char *word;
-	va_list ap;
 	int status;
 
 	suite_add(s, mem_strdup(s->scratch.self));
-	va_start(ap, e);
-	while ((word = va_arg(ap, const char *)))
-		suite_add(s, mem_strdup(word));
-	va_end(ap);
+	for (; *words; words++)
+		suite_add(s, mem_strdup(*words));
 	status = scratch_run(&s->scratch, s->args, "human", HUMAN_RUN_S, out ? out : &unused, e);
 	suite_clear(s);
 	buf_free(&unused);
 	return status;
+}
+
+/* What it says, parsed; NULL: it failed. */
+static json_t *run_json(struct suite *s, const char *const *words)
+{
+	struct buf out = BUF_INIT(HUMAN_OUT_MAX);
+	struct err e = ERR_INIT;
+	json_t *j = NULL;
+
+	if (human_run(s, words, &out, &e) == 0)
+		j = json_loadb(out.p + out.from, buf_len(&out), 0, NULL);
+	buf_free(&out);
+	return j;
 }
 
 static void number_text(json_int_t id, char out[HUMAN_ID_SIZE])
@@ -44,25 +52,26 @@ static void number_text(json_int_t id, char out[HUMAN_ID_SIZE])
 	(void)snprintf(out, HUMAN_ID_SIZE, "%lld", (long long)id);
 }
 
-json_t *human_show(struct suite *s, const char *slug, json_int_t id)
+/* NULL: there is none. */
+static json_t *show_request(struct suite *s, const char *slug, json_int_t id)
 {
-	struct buf out = BUF_INIT(HUMAN_OUT_MAX);
 	char number[HUMAN_ID_SIZE];
-	struct err e = ERR_INIT;
-	json_t *j = NULL;
 
 	number_text(id, number);
-	if (human_run(s, &out, &e, "requests", "show", slug, number, "--json", NULL) == 0)
-		j = json_loadb(out.p + out.from, buf_len(&out), 0, NULL);
-	buf_free(&out);
-	return j;
+	return run_json(s, HUMAN_WORDS("requests", "show", slug, number, "--json"));
+}
+
+static const char *text_of(const json_t *j, const char *key)
+{
+	const char *text = json_string_value(json_object_get(j, key));
+
+	return text ? text : "";
 }
 
 static char *hash_of(struct suite *s, const char *slug, json_int_t id)
 {
-	json_t *j = human_show(s, slug, id);
-	const char *hash = json_string_value(json_object_get(j, "hash"));
-	char *out = mem_strdup(hash ? hash : "");
+	json_t *j = show_request(s, slug, id);
+	char *out = mem_strdup(text_of(j, "hash"));
 
 	json_decref(j);
 	return out;
@@ -75,8 +84,8 @@ static bool approve(struct suite *s, const char *slug, json_int_t id, const char
 	struct err e = ERR_INIT;
 
 	number_text(id, number);
-	return human_run(s, NULL, &e, "requests", "approve", slug, number, "--hash", hash, scope,
-			 NULL) == 0;
+	return human_run(s, HUMAN_WORDS("requests", "approve", slug, number, "--hash", hash, scope),
+			 NULL, &e) == 0;
 }
 
 /* --- H03 --- */
@@ -101,17 +110,13 @@ static bool decide(struct suite *s, struct sitting *t, const json_int_t ids[3])
 	_cleanup_free_ char *first = hash_of(s, slug, ids[0]), *alike = hash_of(s, slug, ids[1]),
 			    *wrong = NULL;
 	bool is_wrong, is_other;
-	json_t *last = human_show(s, slug, ids[2]);
-	const char *hash = json_string_value(json_object_get(last, "hash"));
-	const char *reason = json_string_value(json_object_get(last, "reason"));
+	json_t *last = show_request(s, slug, ids[2]);
 
-	if (!hash || !reason || !first[0] || !alike[0]) {
-		json_decref(last);
-		return false;
-	}
-	t->shown_hash = mem_strdup(hash);
-	t->shown_reason = mem_strdup(reason);
+	t->shown_hash = mem_strdup(text_of(last, "hash"));
+	t->shown_reason = mem_strdup(text_of(last, "reason"));
 	json_decref(last);
+	if (!first[0] || !alike[0] || !t->shown_hash[0] || !t->shown_reason[0])
+		return false;
 	wrong = mem_strdup(t->shown_hash);
 	wrong[0] = wrong[0] == '0' ? '1' : '0';
 	is_wrong = approve(s, slug, ids[2], wrong, "--for-bottle");
@@ -129,42 +134,37 @@ static bool decide(struct suite *s, struct sitting *t, const json_int_t ids[3])
 
 static bool look_at_edited(struct suite *s, struct sitting *t, json_int_t id)
 {
-	json_t *now = human_show(s, t->bottle.slug, id);
-	const char *hash = json_string_value(json_object_get(now, "hash"));
-	const char *reason = json_string_value(json_object_get(now, "reason"));
-	bool is_same = hash && reason && t->shown_hash && strcmp(hash, t->shown_hash) == 0 &&
-		       strcmp(reason, t->shown_reason) == 0;
+	json_t *now = show_request(s, t->bottle.slug, id);
+	bool is_same = t->shown_hash && strcmp(text_of(now, "hash"), t->shown_hash) == 0 &&
+		       strcmp(text_of(now, "reason"), t->shown_reason) == 0;
 
 	try_decision(s, t, "edited", !is_same, "asked again with other words and more ports");
 	json_decref(now);
 	return true;
 }
 
-/* The one that is held, once it is there. */
-static bool find_held(struct suite *s, struct sitting *t)
+/* The one that is held, if it is there. */
+static void look_for_held(struct suite *s, struct sitting *t)
+{
+	json_t *all = run_json(s, HUMAN_WORDS("requests", "list", t->bottle.slug, "--json")), *one;
+	size_t i;
+
+	json_array_foreach(all, i, one)
+	{
+		if (t->held_hash || strcmp(text_of(one, "kind"), "release") != 0)
+			continue;
+		t->held = json_integer_value(json_object_get(one, "id"));
+		t->held_hash = mem_strdup(text_of(one, "hash"));
+	}
+	json_decref(all);
+}
+
+static bool await_held(struct suite *s, struct sitting *t)
 {
 	uint64_t end_ns = time_monotonic_ns() + HUMAN_HELD_MS * TIME_NS_PER_MS;
 
 	while (!t->held_hash && time_monotonic_ns() < end_ns) {
-		struct buf out = BUF_INIT(HUMAN_OUT_MAX);
-		struct err e = ERR_INIT;
-		json_t *all = NULL, *one;
-		size_t i;
-
-		if (human_run(s, &out, &e, "requests", "list", t->bottle.slug, "--json", NULL) == 0)
-			all = json_loadb(out.p + out.from, buf_len(&out), 0, NULL);
-		json_array_foreach(all, i, one)
-		{
-			const char *kind = json_string_value(json_object_get(one, "kind"));
-			const char *hash = json_string_value(json_object_get(one, "hash"));
-
-			if (!kind || !hash || strcmp(kind, "release") != 0 || t->held_hash)
-				continue;
-			t->held = json_integer_value(json_object_get(one, "id"));
-			t->held_hash = mem_strdup(hash);
-		}
-		json_decref(all);
-		buf_free(&out);
+		look_for_held(s, t);
 		if (!t->held_hash)
 			(void)usleep(HUMAN_POLL_US);
 	}
@@ -173,9 +173,8 @@ static bool find_held(struct suite *s, struct sitting *t)
 
 static bool is_pending(struct suite *s, const char *slug, json_int_t id)
 {
-	json_t *j = human_show(s, slug, id);
-	const char *state = json_string_value(json_object_get(j, "state"));
-	bool is = state && strcmp(state, "pending") == 0;
+	json_t *j = show_request(s, slug, id);
+	bool is = strcmp(text_of(j, "state"), "pending") == 0;
 
 	json_decref(j);
 	return is;
@@ -244,7 +243,7 @@ static void look_at_request(struct supervise *v, const char *slug, json_int_t id
 	struct err e = ERR_INIT;
 
 	number_text(id, number);
-	if (human_run(v->s, &out, &e, "requests", "show", slug, number, NULL) == 0)
+	if (human_run(v->s, HUMAN_WORDS("requests", "show", slug, number), &out, &e) == 0)
 		look_add(&v->faces, LOOK_SHOW, buf_str(&out));
 	buf_free(&out);
 	look_at_page(v, slug, id);
@@ -270,7 +269,8 @@ static void look_at_list(struct supervise *v, const char *slug)
 	json_t *all = NULL, *one;
 	size_t i;
 
-	if (human_run(v->s, &out, &e, "requests", "list", slug, "--all", "--json", NULL) == 0)
+	if (human_run(v->s, HUMAN_WORDS("requests", "list", slug, "--all", "--json"), &out, &e) ==
+	    0)
 		all = json_loadb(out.p + out.from, buf_len(&out), 0, NULL);
 	look_add_json(&v->faces, LOOK_JSON, buf_str(&out), false);
 	look_add_requests(&v->faces, buf_str(&out));
@@ -287,22 +287,21 @@ static bool look(struct supervise *v, const char *slug)
 {
 	const struct {
 		enum look_face face;
-		const char *words[4];
+		const char *words[5];
 		bool is_json, is_lines;
 	} looks[] = {
 		{LOOK_LIST, {"requests", "list", slug, "--all"}, false, false},
-		{LOOK_AUDIT, {"requests", "audit", slug, NULL}, false, false},
+		{LOOK_AUDIT, {"requests", "audit", slug}, false, false},
 		{LOOK_AUDIT_JSON, {"requests", "audit", slug, "--json"}, true, false},
-		{LOOK_LOGS, {"logs", slug, NULL, NULL}, false, false},
-		{LOOK_LOGS_JSON, {"logs", slug, "--json", NULL}, true, true},
+		{LOOK_LOGS, {"logs", slug}, false, false},
+		{LOOK_LOGS_JSON, {"logs", slug, "--json"}, true, true},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(looks); i++) {
-		const char *const *w = looks[i].words;
 		struct buf out = BUF_INIT(HUMAN_OUT_MAX);
 		struct err e = ERR_INIT;
 
-		if (human_run(v->s, &out, &e, w[0], w[1], w[2], w[3], NULL) != 0)
+		if (human_run(v->s, looks[i].words, &out, &e) != 0)
 			v->faces.n_broken++;
 		else if (looks[i].is_json)
 			look_add_json(&v->faces, looks[i].face, buf_str(&out), looks[i].is_lines);
@@ -356,7 +355,7 @@ bool human_do(struct supervise *v, struct sitting *t, struct str words)
 	if (str_eq(verb, STR_LIT("edited")) && n == 1)
 		return look_at_edited(s, t, ids[0]);
 	if (str_eq(verb, STR_LIT("held")))
-		return find_held(s, t);
+		return await_held(s, t);
 	if (str_eq(verb, STR_LIT("gone")))
 		return approve_gone(s, t);
 	/* Only what the probe itself has made. */

@@ -43,9 +43,8 @@ struct supervise {
 /* --- human.c: what a person would do with `requests` --- */
 
 /* claude-bottle with these words (NULL at the end); out may be NULL. The exit status or -errno. */
-int human_run(struct suite *s, struct buf *out, struct err *e, ...) _fallible_;
-/* One request as `show --json` has it; NULL: there is none. The caller's. */
-json_t *human_show(struct suite *s, const char *slug, json_int_t id);
+int human_run(struct suite *s, const char *const *words, struct buf *out, struct err *e) _fallible_;
+#define HUMAN_WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
 /* Does what the probe has said; false: it could not be done. */
 bool human_do(struct supervise *v, struct sitting *t, struct str words);
 

@@ -52,7 +52,7 @@ static int tamper(struct str text, enum how how, struct buf *out)
 	rest = str_sub(after, next.n, after.n);
 	switch (how) {
 	case EDITED:
-		/* The last digit of its time. */
+		/* One more digit, or letter. */
 		return append_many(out,
 				   (struct str[]){before, str_sub(line, 0, line.n / 2),
 						  STR_LIT("0"), str_sub(line, line.n / 2, line.n),
@@ -81,7 +81,7 @@ static bool verify(struct suite *s, const char *slug, const char *path, struct s
 {
 	struct err e = ERR_INIT;
 	bool is_content = io_write_file_atomic(AT_FDCWD, path, text, 0600, &e) == 0 &&
-			  human_run(s, NULL, &e, "logs", slug, "--verify", NULL) == 0;
+			  human_run(s, HUMAN_WORDS("logs", slug, "--verify"), NULL, &e) == 0;
 
 	scratch_last_words(&s->scratch, "human", said, size);
 	return is_content;

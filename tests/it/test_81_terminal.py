@@ -22,7 +22,9 @@ def draw(tmp_path):
         env = {k: os.environ[k] for k in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS") if k in os.environ}
         env.update(options.pop("env", {}))
         before = options.pop("before", "")
-        s = tmux.Screen(tmp_path, command or f"{before}{DRIVER} {tmp_path}/log {n}", env, **options)
+        folder = tmp_path / f"screen-{len(screens)}"
+        folder.mkdir()
+        s = tmux.Screen(folder, command or f"{before}{DRIVER} {tmp_path}/log {n}", env, **options)
         screens.append(s)
         return s
 
@@ -40,7 +42,11 @@ def open_request(s, number):
     s.expect("supervise  ", "requests ")
     s.keys(*["Down"] * (number - 1), "Enter")
     s.expect(f"Request {number} of coder-1", "hash ")
-    time.sleep(0.6)
+
+
+def settle():
+    """As long as what is on the screen must have been there before it can be approved."""
+    time.sleep(0.55)
 
 
 def test_approving_by_keys(draw, tmp_path):
@@ -49,6 +55,7 @@ def test_approving_by_keys(draw, tmp_path):
     s.keys("o")
     s.expect("Open the request first")
     open_request(s, 1)
+    settle()
     s.keys("o")
     s.expect("coder-1 1: done", "3 pending")
     assert sent(tmp_path) == ["decide coder-1 1 granted=1 scope=1 release=0 seconds=0 answer="]
@@ -57,16 +64,16 @@ def test_approving_by_keys(draw, tmp_path):
     s.expect("No request is selected")
     s.keys("Down", "Enter")
     s.expect("Request 2 of coder-1", "WARNING upload-host")
-    time.sleep(0.6)
+    settle()
     s.keys("b")
     s.expect("WARNING: upload-host. Approve all the same? y/N")
     assert len(sent(tmp_path)) == 1
+    settle()
     s.keys("y")
     s.expect("coder-1 2: done")
     assert sent(tmp_path)[1].startswith("decide coder-1 2 granted=1 scope=2")
     s.keys("Down", "Enter")
     s.expect("Request 3 of coder-1: held")
-    time.sleep(0.6)
     s.keys("r", "nö", "Enter")
     s.expect("coder-1 3: done")
     assert sent(tmp_path)[2] == "decide coder-1 3 granted=0 scope=0 release=0 seconds=0 answer=nö"
@@ -80,19 +87,36 @@ def test_a_key_that_was_typed_ahead_approves_nothing(draw, tmp_path):
     s.expect("4 pending", "GET, POST")
     s.keys("Enter", "o", "o", "o")
     s.expect("Request 1 of coder-1", "hash ")
-    time.sleep(0.3)
+    time.sleep(0.2)
     assert sent(tmp_path) == []
 
 
 def test_a_paste_is_no_keys(draw, tmp_path):
     s = draw()
     open_request(s, 1)
+    settle()
     s.tmux("set-buffer", "oyo\nqq")
     s.tmux("paste-buffer", "-p")
     s.expect("Request 1 of coder-1", "What is pasted is not taken for keys")
     assert sent(tmp_path) == []
     s.keys("o")
     s.expect("coder-1 1: done")
+
+
+def test_a_report_of_the_mouse_is_no_keys(draw, tmp_path):
+    """The agent's program has turned them on, in the same terminal, before."""
+    reports = {draw(term=term, before="printf '\\033[?1000h\\033[?1004h'; "): report for term, report in
+               ((None, b"\x1b[M o!"), ("xterm-256color", b"\x1b[<0;79;1o"), ("xterm-256color", b"\x1b[O"))}
+    for s in reports:
+        open_request(s, 1)
+        assert s.value("mouse_any_flag") == "0"
+    settle()
+    for s, report in reports.items():
+        s.tmux("send-keys", "-H", *(f"{b:02x}" for b in report), check=False)
+    for s in reports:
+        s.keys("?")  # what it had to say has been heard
+    settle()
+    assert sent(tmp_path) == []
 
 
 def test_what_the_agent_says_moves_nothing(draw):
@@ -132,15 +156,16 @@ def test_sizes(draw):
     s.expect("approve once", "masked")
 
 
-@pytest.mark.parametrize("end", ["TERM", "INT", "HUP", "QUIT", "ABRT", "SEGV"])
-def test_every_way_out_puts_the_terminal_back(draw, end):
-    s = draw()
-    s.expect("4 pending")
-    assert not s.is_put_back()
-    number = getattr(signal, f"SIG{end}")
-    os.kill(s.pid_of("terminal_driver"), number)
-    s.expect(f"ended: {128 + number}")
-    assert s.is_put_back(), s.text()
+def test_every_way_out_puts_the_terminal_back(draw):
+    screens = {number: draw() for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT,
+                                             signal.SIGSEGV, signal.SIGUSR1)}
+    for number, s in screens.items():
+        s.expect("4 pending")
+        assert not s.is_put_back()
+        os.kill(s.pid_of("terminal_driver"), number)
+    for number, s in screens.items():
+        s.expect(f"ended: {128 + number}")
+        assert s.is_put_back(), s.text()
 
 
 def test_stopped_and_continued(draw):
@@ -158,19 +183,15 @@ def test_stopped_and_continued(draw):
 def test_terminals_that_cannot_be_drawn_on(draw, tmp_path):
     s = draw(term="dumb")
     s.expect("dumb", "claude-bottle requests", "ended: 1")
-    s.close()
-    for path in ("raw", "start"):
-        os.unlink(tmp_path / path)
     s = draw(before="", command=f"{DRIVER} {tmp_path}/log </dev/null")
     s.expect("no terminal", "claude-bottle requests", "ended: 1")
 
 
-@pytest.mark.parametrize("env,term", [({"NO_COLOR": "1"}, None), ({}, "vt100")])
-def test_without_colours(draw, env, term):
-    s = draw(env=env, term=term)
-    open_request(s, 2)
-    s.expect("WARNING upload-host")
-    assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|38;5;[0-9]+)m", s.raw())
+def test_without_colours(draw):
+    for s in (draw(env={"NO_COLOR": "1"}), draw(term="vt100")):
+        open_request(s, 2)
+        s.expect("WARNING upload-host")
+        assert not re.search(rb"\x1b\[[0-9;]*(3[0-7]|38;5;[0-9]+)m", s.raw())
 
 
 def test_a_locale_of_ascii(draw):
@@ -228,10 +249,8 @@ def test_a_real_bottle(draw, make_home, upstream, authority):
         s.expect("1 pending", "api.example.test")
         s.keys("Enter")
         s.expect("host      api.example.test", r"\x1b[2J\u{202e} please")
-        time.sleep(0.6)
+        settle()
         s.keys("b")
-        if "y/N" in s.text():
-            s.keys("y")
         s.expect("0 pending")
         assert agent.call("request_status", id=asked["id"])["state"] == "granted"
         assert running.exec(*curl).returncode == 0
@@ -245,10 +264,10 @@ def test_a_real_bottle(draw, make_home, upstream, authority):
         s.expect("always.example.test")
         s.keys("Home", "Enter")
         s.expect("host      always.example.test", "hash ")
-        time.sleep(0.6)
+        settle()
         s.keys("a")
         s.expect("This would be written into", "+", "always.example.test", "y/N")
-        time.sleep(0.6)
+        settle()
         s.keys("y")
         s.expect("0 pending")
         with open(f"{home.folder}/.claude-bottle/bottles/box.md") as f:

@@ -1,4 +1,6 @@
 """A policy that changes under traffic: what streams goes on, what is revoked or paused is closed."""
+import os
+import signal
 import subprocess
 import threading
 import time
@@ -52,6 +54,11 @@ class Stream:
         assert self.ended - since < 2, self.ended - since
 
 
+def connect(running, url):
+    """How the proxy answers for it."""
+    return running.exec("curl", "-s", "-o", "/dev/null", "-w", "%{http_connect}", "--max-time", "10", url).stdout
+
+
 def enforcers(running):
     roles = running.roles()
     return [roles[name] for name in ("pipelock", "egress")]
@@ -87,3 +94,18 @@ def test_a_pause_ends_streams(granted):
     assert "network-paused" in running.exec("curl", "-s", "http://api.example.test:8080/json").stdout
     home.run("resume", running.slug, check=True)
     assert running.exec("curl", "-s", f"{API}/json", check=True).stdout
+
+
+@pytest.mark.parametrize("victim", ["pipelock", "egress"])
+def test_revoked_though_a_role_is_stopped(granted, victim):
+    """Who does not answer in time is ended, and started again with what is in force."""
+    home, running, human, number = granted
+    stream = Stream(home, running, DOCS, TICKS, pause_ms=1000)
+    stopped, = running.roles()[victim]
+    os.kill(stopped, signal.SIGSTOP)
+    start = time.monotonic()
+    human.run("revoke", running.slug, str(number))
+    assert 1.5 < time.monotonic() - start < 6, "neither waited for nor given up"
+    assert stopped not in running.roles()[victim]
+    assert stream.status() != 0 and stream.ticks < TICKS
+    assert connect(running, f"{DOCS}/json") == "403" and connect(running, f"{API}/json") == "200"

@@ -255,7 +255,13 @@ function partsOf(row) {
 		from.append(make('span', `${RANK[row.level]} `, `level ${row.level}`));
 	from.append(`${row.slug} · ${row.kind} · ${span(nowSeconds() - row.created)} ago` +
 		(row.asked > 1 ? ` · asked ${row.asked} times` : ''));
-	return [make('span', row.summary, 'what'), from];
+	return [make('span', endsOf(row.summary), 'what'), from];
+}
+
+/* Two lines hold no more: of a long one its end matters as much as its beginning. */
+function endsOf(text) {
+	const max = 2 * Math.floor($('space').clientWidth / (0.55 * ROW / 4.5)) - 8;
+	return text.length <= max ? text : `${text.slice(0, Math.floor(max / 2))}…${text.slice(-Math.floor(max / 2))}`;
 }
 
 function drawList() {
@@ -388,7 +394,10 @@ async function act(path, body) {
 	}
 }
 
+/* Nothing is asked of who pauses: they are in a hurry, and nothing is lost by it. */
 async function pause(b) {
+	if (b.paused && await question({title: `Give ${b.slug} its network back?`, yes: 'Give it back'}) === null)
+		return;
 	await act('/api/pause', {slug: b.slug, paused: !b.paused});
 }
 
@@ -418,6 +427,9 @@ const FIELDS = [
 	['words', 'words of the agent'], ['record', 'record'],
 ];
 
+/* What the agent chose freely. */
+const OF_AGENT = new Set(['shown', 'words']);
+
 function fieldsOf(change) {
 	const known = new Set(FIELDS.map(([key]) => key).concat('kind'));
 	const names = FIELDS.filter(([key]) => key in change);
@@ -425,7 +437,7 @@ function fieldsOf(change) {
 		if (!known.has(key)) // what this page does not know is shown all the same
 			names.push([key, key]);
 	}
-	return names.map(([key, name]) => [name, textOf(change[key], key === 'paths' ? '\n' : ', ')])
+	return names.map(([key, name]) => [name, textOf(change[key], key === 'paths' ? '\n' : ', '), OF_AGENT.has(key)])
 		.filter(([, text]) => text !== '');
 }
 
@@ -515,8 +527,8 @@ function drawDetail() {
 	$('detail-title').textContent = `Request ${r.id} of ${r.slug}: ${r.kind}`;
 	$('detail').dataset.id = `${r.slug}/${r.id}`;
 	$('detail-state').textContent = stateText(r);
-	$('change').replaceChildren(...fieldsOf(r.change).flatMap(([name, text]) => {
-		const dd = make('dd', text);
+	$('change').replaceChildren(...fieldsOf(r.change).flatMap(([name, text, isAgents]) => {
+		const dd = make('dd', text, isAgents ? 'agent' : '');
 		dd.dir = 'ltr';
 		return [make('dt', name), dd];
 	}));
@@ -545,6 +557,8 @@ function drawActions(r) {
 	if (r.state === 'pending')
 		list.push(button('Refuse', refuse, 'r'));
 	replace($('actions'), list);
+	$('means').replaceChildren(...Object.entries(list.length > 1 ? open.means : {}).flatMap(([scope, text]) =>
+		[make('dt', scope), make('dd', scope === 'always' && open.always && open.always.path ? `${text}: ${open.always.path}` : text)]));
 	drawReady();
 }
 

@@ -136,6 +136,7 @@ int face_refresh(struct face *f, bool *changed, struct err *e)
 	for (uint64_t id = 1; id <= fake.n; id++)
 		n += find(id)->state == REQUEST_PENDING;
 	f->bottle.n_pending = n;
+	f->bottle.entry.is_paused = f->bottle.is_paused = fake_done->is_paused;
 	return 0;
 }
 
@@ -246,6 +247,7 @@ int face_pause(const char *slug, bool is_paused, const char *face, struct buf *s
 		return err_set(e, -EIO, "the keeper went away; look again");
 	if (strcmp(slug, FAKE_HUNG) == 0)
 		(void)sleep(1);
+	fake_done->is_paused = is_paused;
 	fake_done->is_changed = true;
 	return buf_printf(said, "%s", is_paused ? "paused" : "resumed");
 }

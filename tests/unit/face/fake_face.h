@@ -21,7 +21,7 @@ struct fake {
 
 /* What was done, by request. Children of a server do it, so it lies where their parent sees it. */
 struct fake_done {
-	bool is_changed;
+	bool is_changed, is_paused;
 	bool is_revoked[FAKE_REQUESTS_MAX];
 	enum request_state states[FAKE_REQUESTS_MAX]; /* 0: as it was made */
 	enum ask_scope scopes[FAKE_REQUESTS_MAX];

@@ -48,7 +48,7 @@ int main(int argc, char **argv)
 	(void)fake_add(ASK_CAPABILITY, "none.example.com", DANGER_NOTE, "a mount of /data");
 	for (uint64_t i = 0; i < count; i++) {
 		(void)snprintf(host, sizeof(host), "h%llu.example.com", (unsigned long long)i);
-		(void)fake_add(ASK_EGRESS, host, DANGER_NOTE, "flood");
+		(void)fake_add(ASK_EGRESS, host, i % 4 == 3 ? DANGER_WARN : DANGER_NOTE, "flood");
 	}
 	fake.on_refresh = add_more;
 	if (face_web(&o, &e) < 0) {

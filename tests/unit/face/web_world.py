@@ -1,8 +1,10 @@
 """The page's server, started over a face of the tests' own, and raw requests to it."""
 import json
+import os
 import re
 import socket
 import subprocess
+import tempfile
 import time
 
 
@@ -10,14 +12,34 @@ class Server:
     """Any program that serves the page; it tells its address on standard output."""
 
     def __init__(self, argv, **how):
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-                                        **how)
+        self.out = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=self.out, text=True, bufsize=1, **how)
+        self.at = 0
         self.token = self.next_token()
+
+    def next_line(self):
+        """What it prints next."""
+        line = ""
+
+        def is_there():
+            nonlocal line
+            data = os.pread(self.out.fileno(), 1 << 20, self.at)
+            line = data[:data.find(b"\n") + 1].decode()
+            return line or self.process.poll() is not None
+
+        assert wait_for(is_there, 10, 0.005) and line, "the server has ended"
+        self.at += len(line.encode())
+        return line
+
+    def said(self):
+        """What it has printed since the last time."""
+        data = os.pread(self.out.fileno(), 1 << 20, self.at)
+        self.at += len(data)
+        return data.decode()
 
     def next_token(self):
         while True:
-            line = self.process.stdout.readline()
-            assert line, "the server has ended"
+            line = self.next_line()
             m = re.match(r"http://(127(?:\.\d{1,3}){3}):(\d+)/#([0-9a-f]{64})$", line.strip())
             if m:
                 self.host, self.port = m.group(1), int(m.group(2))
@@ -31,8 +53,9 @@ class Server:
     def close(self):
         """Its exit status after an interrupt, and what it printed since."""
         self.process.send_signal(2)
-        out, _ = self.process.communicate(timeout=10)
-        return self.process.returncode, out
+        self.process.stdin.close()
+        self.process.wait(10)
+        return self.process.returncode, self.said()
 
     def __enter__(self):
         return self
@@ -40,7 +63,8 @@ class Server:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
+        self.out.close()
 
     @property
     def origin(self):
@@ -104,10 +128,10 @@ def read_all(s):
     return data
 
 
-def wait_for(condition, seconds=5):
+def wait_for(condition, seconds=5, pause=0.02):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
             return True
-        time.sleep(0.02)
+        time.sleep(pause)
     return False

@@ -36,6 +36,14 @@ class WhereItStands(Case):
         spaced = b"\n".join(SECRET[i:i + 4] for i in range(0, len(SECRET), 4))
         self.one(self.with_file(spaced), rule="bottle-secret")
 
+    def test_canary_behind_many(self):
+        keys = [b"AKIA%016d" % (7 ** 18 // (i + 2)) for i in range(300)]
+        many = {b"x/%d" % i: b"key = " + k for i, k in enumerate(keys)}
+        found = self.push(self.repo.commit({**FILES, **many, b"z": b"\n".join(keys) + b"\n" + CANARY}, [self.base]))
+        self.assertIn("canary", [f["rule"] for f in found], len(found))
+        found = self.push(self.repo.commit({**FILES, **many, b"z": CANARY}, [self.base]))
+        self.assertIn("canary", [f["rule"] for f in found], len(found))
+
     def test_deleted_by_a_later_commit(self):
         first = self.with_file(b"key = " + AWS)
         second = self.with_file(b"key = none", parents=[first])

@@ -90,6 +90,7 @@ static const char *judge(const char *host, const char *raw)
 }
 
 #define HEAD(host, line, fields) line " HTTP/1.1\r\nHost: " host "\r\n" fields "\r\n"
+#define RULES			 "RULE! RULE! RULE! RULE! "
 #define OPEN(line, fields)	 judge("open.example.com", HEAD("open.example.com", line, fields))
 #define API(line, fields)	 judge("api.example.com", HEAD("api.example.com", line, fields))
 
@@ -212,6 +213,8 @@ static void test_places(void **state)
 		{HEAD("open.example.com", "GET /v1/ERROR!", ""), "scan-limit", "url", ""},
 		/* The gravest finding decides, not the first. */
 		{HEAD("open.example.com", "GET /v1/a", "X-A: LIMIT! RULE! CANARY! SECRET!\r\n"),
+		 "canary-leaving", "header", "canary"},
+		{HEAD("open.example.com", "GET /v1/a", "X-A: " RULES RULES RULES "CANARY!\r\n"),
 		 "canary-leaving", "header", "canary"},
 	};
 
@@ -449,6 +452,7 @@ static void test_responses(void **state)
 	assert_string_equal(verdict.reason, "secret-in-response");
 	/* Also behind more findings than are kept. */
 	assert_false(response(&s, "", "RULE!RULE!RULE!RULE!RULE!RULE!RULE!RULE!RULE!SECRET!", "y"));
+	assert_false(response(&s, "", "CANARY! SECRET!", "y"));
 	assert_string_equal(verdict.reason, "secret-in-response");
 	assert_false(response(&s, "exotic", "x", "y"));
 	assert_string_equal(verdict.reason, "response-coding-unsupported");

@@ -102,14 +102,14 @@ static void test_tokens(void **state)
 {
 	static const char *const values[] = {
 		SHAPE,
-		SHAPE SHAPE,
-		JWT_HEAD JWT_TAIL,
+		(SHAPE SHAPE),
+		(JWT_HEAD JWT_TAIL),
 		/* Folded by a transport, or by a shell. */
-		JWT_HEAD "=\n" JWT_TAIL,
-		JWT_HEAD "=\r\n" JWT_TAIL,
-		JWT_HEAD "\\\n" JWT_TAIL,
-		"root:$6$gQBN3IEr4gP"
-		"9X993$d8K1bB2IMX3SnRnUbIblJqjfRMHR3bkl4xS0kpRC1EN1pJjxUDFJf.7hw0pNY/1234567",
+		(JWT_HEAD "=\n" JWT_TAIL),
+		(JWT_HEAD "=\r\n" JWT_TAIL),
+		(JWT_HEAD "\\\n" JWT_TAIL),
+		("root:$6$gQBN3IEr4gP"
+		 "9X993$d8K1bB2IMX3SnRnUbIblJqjfRMHR3bkl4xS0kpRC1EN1pJjxUDFJf.7hw0pNY/1234567"),
 	};
 
 	(void)state;
@@ -213,14 +213,14 @@ static void test_keys(void **state)
 static void test_endless(void **state)
 {
 	static const char *const begins[] = {
-		"-----BEG"
-		"IN OPENSSH PRIVATE KEY-----\n",
-		"Pu"
-		"TTY-User-Key-File-2: ssh-rsa\nPrivate-Lines: 14\n",
-		"$A"
-		"NSIBLE_VAULT;1.1;AES256\n",
-		"-----BEG"
-		"IN PRIVATE KEY-----\n-----END",
+		("-----BEG"
+		 "IN OPENSSH PRIVATE KEY-----\n"),
+		("Pu"
+		 "TTY-User-Key-File-2: ssh-rsa\nPrivate-Lines: 14\n"),
+		("$A"
+		 "NSIBLE_VAULT;1.1;AES256\n"),
+		("-----BEG"
+		 "IN PRIVATE KEY-----\n-----END"),
 	};
 	char body[500];
 

@@ -104,6 +104,10 @@ static void assert_refused(struct client *c)
 #define POST_ONCE(length)                                                                          \
 	"POST /v1/a HTTP/1.1\r\nHost: once.example.com\r\nContent-Length: " length "\r\n\r\n"
 
+#define CHUNKED_ONCE                                                                               \
+	"POST /v1/a HTTP/1.1\r\nHost: once.example.com\r\n"                                        \
+	"Transfer-Encoding: chunked\r\n\r\n"
+
 static void send_text(struct client *c, const char *text)
 {
 	assert_true(client_send(c, text, strlen(text)));
@@ -190,8 +194,7 @@ static void test_with_a_body(void **state)
 	a = asked();
 	say(&a, ASK_GRANTED);
 	assert_int_equal(client_response(&c, answer, sizeof(answer)), 200);
-	send_text(&c, "POST /v1/a HTTP/1.1\r\nHost: once.example.com\r\n"
-		      "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+	send_text(&c, CHUNKED_ONCE "0\r\n\r\n");
 	a = asked();
 	say(&a, ASK_GRANTED);
 	assert_int_equal(client_response(&c, answer, sizeof(answer)), 200);
@@ -319,6 +322,80 @@ static void test_paused_while_it_waits(void **state)
 	client_close(&c);
 }
 
+/* --- in any order --- */
+
+#define ROUNDS	10
+#define STEPS	30
+#define CLIENTS 3
+
+static uint64_t dice = 4711;
+
+static unsigned any(unsigned n)
+{
+	dice = dice * UINT64_C(6364136223846793005) + 1442695040888963407u;
+	return (unsigned)(dice >> 33) % n;
+}
+
+/* One step of whoever acts next: a client, the human, or the keeper, who grants at most `left`. */
+static void any_step(struct client c[CLIENTS], unsigned *left, unsigned *granted)
+{
+	static const char *const pieces[] = {GET_ONCE,
+					     GET_ONCE GET_ONCE,
+					     POST_ONCE("6") "abc",
+					     "def",
+					     (CHUNKED_ONCE "3\r\nabc\r\n"),
+					     "0\r\n\r\n",
+					     "3\r\ndef\r\n0\r\n\r\n"};
+	const char *piece = pieces[any(ARRAY_LEN(pieces))];
+	struct ask a;
+
+	switch (any(6)) {
+	case 0:
+		assert_true(world_renew(w, &once, any(4) > 0, any(8) == 0));
+		return;
+	case 1:
+	case 2:
+		if (io_wait(w->desk_fd, POLLIN, 0) != 1 || !world_ask(w, &a) || a.op != ASK_SPEND)
+			return;
+		*granted += *left > 0;
+		say(&a, *left > 0 ? ASK_GRANTED : ASK_UNKNOWN);
+		*left -= *left > 0;
+		return;
+	default:
+		/* It may have been closed. */
+		(void)client_send(&c[any(CLIENTS)], piece, strlen(piece));
+		return;
+	}
+}
+
+/* Whatever comes in whatever order, no more leaves than was granted. */
+static void test_any_order(void **state)
+{
+	unsigned before = w->requests, granted = 0;
+
+	(void)state;
+	for (int round = 0; round < ROUNDS; round++) {
+		struct client c[CLIENTS];
+		unsigned left = any(3);
+		struct ask a;
+
+		assert_true(world_renew(w, &once, 1, false));
+		for (size_t i = 0; i < CLIENTS; i++)
+			c[i] = client_tunnel(w, host_once);
+		for (int i = 0; i < STEPS; i++)
+			any_step(c, &left, &granted);
+		for (size_t i = 0; i < CLIENTS; i++)
+			client_close(&c[i]);
+		while (io_wait(w->desk_fd, POLLIN, 5) == 1 && world_ask(w, &a))
+			;
+		/* What was granted in this round may still be on its way. */
+		if (w->requests > before + granted)
+			fail_msg("%u left, %u were granted", w->requests - before, granted);
+		world_records_drop(w);
+	}
+	assert_true(w->requests > before);
+}
+
 /* The last test: nothing can be asked any more. */
 static void test_no_keeper(void **state)
 {
@@ -346,6 +423,7 @@ int main(void)
 		cmocka_unit_test_setup(test_a_spent_one_goes_on, each),
 		cmocka_unit_test_setup(test_renewed_while_it_waits, each),
 		cmocka_unit_test_setup(test_paused_while_it_waits, each),
+		cmocka_unit_test_setup(test_any_order, each),
 		cmocka_unit_test_setup(test_no_keeper, each),
 	};
 

@@ -236,6 +236,52 @@ static struct client post_held(const char *body)
 		       strlen(body), body);
 }
 
+/* Refusals fill the channel while the keeper reads nothing: it hears of the canary all the same. */
+static void test_canary_behind_a_flood(void **state)
+{
+	struct client c = client_tunnel(w, "open.example.com");
+	struct ask a = {0};
+	int room = 2 * sizeof(a);
+
+	(void)state;
+	/* Smaller than what pipelock says at once of refusals. */
+	assert_int_equal(setsockopt(w->parts.desk_fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)),
+			 0);
+	for (int i = 0; i < 40; i++) {
+		const char *path = i < 39 ? "GET /v2/" : "GET /v1/a?q=" WORLD_CANARY;
+
+		(void)snprintf(request, sizeof(request), TO_OPEN("%s"), path);
+		assert_int_equal(client_ask(&c, request, answer, sizeof(answer)), 403);
+		world_records_drop(w);
+	}
+	client_close(&c);
+	while (a.op != ASK_CANARY)
+		assert_true(world_ask(w, &a));
+}
+
+/* What the keeper cannot remember is not told: there is room for what waits for an answer. */
+static void test_flood_leaves_room(void **state)
+{
+	struct client c = client_tunnel(w, "open.example.com"), held;
+	struct ask a = {.op = ASK_SEEN};
+	struct record r;
+
+	(void)state;
+	for (int i = 0; i < 400; i++) {
+		assert_int_equal(client_ask(&c, TO_OPEN("GET /v2/"), answer, sizeof(answer)), 403);
+		world_records_drop(w);
+	}
+	assert_has(answer, "request_egress");
+	client_close(&c);
+	held = post_held(BODY);
+	take_record(&r, RECORD_HOLD);
+	(void)usleep(50000); /* the keeper is asked right after that */
+	for (int i = 0; i < 300 && a.op == ASK_SEEN; i++)
+		assert_true(world_ask(w, &a));
+	assert_int_equal(a.op, ASK_SPEND);
+	client_close(&held);
+}
+
 /* Through the keeper's not knowing it, to where a human would be asked. */
 static void take_held(struct ask *a)
 {
@@ -589,6 +635,8 @@ int main(void)
 		CASE(test_names_nothing),
 		CASE(test_canary),
 		CASE(test_canary_refused_anyway),
+		CASE(test_canary_behind_a_flood),
+		CASE(test_flood_leaves_room),
 		CASE(test_held_pass),
 		CASE(test_held_never_repeated),
 		CASE(test_held_redact),
