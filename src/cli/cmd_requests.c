@@ -32,7 +32,7 @@ enum {
 	OPT_JSON
 };
 static const struct cli_option options[] = {
-	[OPT_ALL] = {"all", 'a', NULL, "list: also what is decided", 0},
+	[OPT_ALL] = {"all", 'a', NULL, "list: also what is decided; grants: also what was", 0},
 	[OPT_HASH] = {"hash", 0, "HEX", "approve, refuse: of what show has shown", 0},
 	[OPT_ONCE] = {"once", 0, NULL, "approve: one request (the default)", 0},
 	[OPT_BOTTLE] = {"for-bottle", 0, NULL, "approve: as long as the bottle", 0},
@@ -333,7 +333,7 @@ static bool audit_json(const struct audit_line *l, void *ctx)
 	return q->bad == 0;
 }
 
-static int requests_audit(struct requests *q, struct err *e)
+static int list_audit(struct requests *q, struct err *e)
 {
 	int r;
 
@@ -345,6 +345,19 @@ static int requests_audit(struct requests *q, struct err *e)
 	return r;
 }
 
+/* One that was changed is shown, and then said to be. */
+static int requests_audit(struct requests *q, struct err *e)
+{
+	int r = list_audit(q, e);
+
+	if (r < 0)
+		return r;
+	r = face_verify_audit(q->f, q->slug, e);
+	if (r < 0)
+		(void)cli_print(&q->out);
+	return r;
+}
+
 /* --- what the agent has told --- */
 
 static bool told_text(const char *line, void *ctx)
@@ -352,7 +365,7 @@ static bool told_text(const char *line, void *ctx)
 	struct requests *q = ctx;
 
 	q->n++;
-	q->bad |= buf_printf(&q->out, "%s\n", line);
+	q->bad |= requests_show_told(&q->out, line);
 	return q->bad == 0;
 }
 

@@ -237,3 +237,15 @@ int requests_show_audit(struct buf *out, const struct audit_line *l)
 	/* Beneath: an agent's words may be in it. */
 	return r == 0 ? put_value(out, "", l->detail, true) : r;
 }
+
+int requests_show_told(struct buf *out, const char *line)
+{
+	struct str clock, text;
+	char name[NAME_COLS + 1];
+	bool found;
+
+	text = str_cut(str_of(line), ' ', &clock, &found);
+	if (!str_to_cstr(name, sizeof(name), clock))
+		name[0] = '\0';
+	return put_value(out, name, text.p, true);
+}

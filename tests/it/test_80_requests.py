@@ -1,5 +1,6 @@
 """The human's side by command: requests, pause, resume and stop --now, against a bottle that runs."""
 import json
+import sqlite3
 import time
 
 import asking
@@ -100,6 +101,18 @@ def test_always_writes_what_was_shown(asked):
     human.run(*words, seen["manifest"]["hash"])
     assert "docs.example.test" in open(path).read().replace(before.split("resolve")[1], "")
     assert running.status(DOCS) == "200"
+
+
+def test_audit_that_was_changed(asked):
+    running, agent, human = asked
+    human.approve(agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"])
+    assert "uid 4711" not in human.run("audit", running.slug).stdout
+    db = sqlite3.connect(f"{running.folder}/requests.db")
+    db.executescript("drop trigger audit_no_update; update audit set who='uid 4711 (eve)'")
+    db.close()
+    for more in ((), ("--json",)):
+        r = human.run("audit", running.slug, *more, check=False)
+        assert r.returncode == 1 and "uid 4711" in r.stdout and "was changed" in r.stderr, r
 
 
 def test_pause_and_resume(asked):
