@@ -53,6 +53,25 @@ def test_told(asked):
     assert len(json.loads(human.run("told", running.slug, "--json").stdout)) == 1
 
 
+def test_taken_back_between_two_lives(supervised):
+    home, docs = supervised
+    with home.background() as running:
+        agent = asking.Agent(lambda script: running.exec("sh", "-c", script).stdout)
+        human, slug = asking.Human(home, running.slug), running.slug
+        kept = agent.call("request_egress", wait_seconds=0, host="docs.example.test", paths=["/json"], reason="r")["id"]
+        gone = agent.call("request_egress", wait_seconds=0, host="docs.example.test", paths=["/echo"], reason="r")["id"]
+        for number in (kept, gone):
+            human.approve(number, "--for-bottle")
+    assert "resume" in human.run("revoke", slug, str(gone)).stderr
+    r = human.run("revoke", slug, str(gone), check=False)
+    assert r.returncode == 1 and "no grant" in r.stderr
+    before = docs.connections
+    script = "for p in json echo; do curl -s -o /dev/null -w '%{http_code} ' https://docs.example.test/$p; done"
+    r = home.run("resume", slug, "--", "sh", "-c", script)
+    assert r.stdout.split() == ["200", "403"], r.stdout + r.stderr
+    assert docs.connections == before + 1
+
+
 def test_only_what_was_seen(asked):
     running, agent, human = asked
     number = agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"]
