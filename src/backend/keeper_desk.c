@@ -27,6 +27,8 @@
 #define DESK_PAUSE_MS	  50
 #define DESK_TURN	  16   /* messages in one turn of the loop, which serves clients too */
 #define DESK_AUDIT_LOOKED 1000 /* lines, for the canary of an earlier run */
+#define DESK_LATE_MAX	  10   /* times that what is over may wait for the file */
+#define DESK_LATE_MS	  500
 #define DESK_TELLS	  60
 #define DESK_NOTES	  300 /* of may_note: five at once; DESK_NOTE_COST there */
 #define DESK_ASKS	  60  /* of may_ask: ten new requests; DESK_NEW_COST in keeper_desk_ask.c */
@@ -268,9 +270,15 @@ static void desk_on_expiry(struct loop_timer *t)
 	struct keeper_desk *d = &k->desk;
 	struct err e = ERR_INIT;
 	size_t n_requests, n_grants;
+	int ret = store_expire(d->store, desk_now(), &n_requests, &n_grants, &e);
 
-	if (store_expire(d->store, desk_now(), &n_requests, &n_grants, &e) < 0 ||
-	    (n_requests > 0 && desk_load_pending(k, &e) < 0) ||
+	/* Somebody else is at the file, which is nobody's but ours: a moment, but not for long. */
+	if (ret == -EAGAIN && d->n_late++ < DESK_LATE_MAX) {
+		loop_timer_set(k->loop, t, DESK_LATE_MS);
+		return;
+	}
+	d->n_late = 0;
+	if (ret < 0 || (n_requests > 0 && desk_load_pending(k, &e) < 0) ||
 	    (n_grants > 0 && desk_load_grants(k, &e) < 0)) {
 		/* What should have ended must not go on for want of a disk. */
 		log_error("%s", e.text);

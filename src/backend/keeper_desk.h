@@ -91,6 +91,7 @@ struct keeper_desk {
 	size_t n_grants, cap_grants;
 	struct allowance may_tell, may_note;
 	struct loop_timer expiry_timer;
+	unsigned n_late; /* how often it has found the store in use */
 	struct desk_change *changes;
 	bool is_applying;  /* a policy is on its way */
 	bool wants_paused; /* once all that is on its way is in force */

@@ -12,16 +12,15 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "requests/manifest_edit.h"
+#include "requests/who.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/sha.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
 #define DECIDE_SECONDS_MAX (366u * 24 * 3600)
-#define DECIDE_NAME_BYTES  4096
 
 void desk_reply(struct keeper_client *c, const char *verdict, bool is_in_force, const char *text)
 {
@@ -36,21 +35,14 @@ static void reply_failed(struct keeper_client *c, const struct err *e)
 	desk_reply(c, "failed", false, e->text);
 }
 
-/* --- who --- */
-
-/* "uid 1000 (anna)", as the kernel says. */
+/* Who it is, as the kernel says. */
 static void who_is(const struct keeper_client *c, char out[STORE_WHO_MAX])
 {
-	char text[DECIDE_NAME_BYTES], name[48] = "";
-	struct passwd entry, *found = NULL;
 	struct ucred peer = {.uid = (uid_t)-1};
 	socklen_t size = sizeof(peer);
 
-	if (getsockopt(c->watch.fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-	    getpwuid_r(peer.uid, &entry, text, sizeof(text), &found) == 0 && found)
-		text_visible_cstr(name, sizeof(name), str_of(found->pw_name));
-	(void)snprintf(out, STORE_WHO_MAX, "uid %u%s%s%s", (unsigned)peer.uid, name[0] ? " (" : "",
-		       name, name[0] ? ")" : "");
+	(void)getsockopt(c->watch.fd, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+	who_name(peer.uid, out);
 }
 
 /* A static string; NULL: none of the three. */

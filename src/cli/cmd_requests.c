@@ -13,6 +13,7 @@
 
 #define LIST_MAX       1000 /* of the decided ones */
 #define AUDIT_MAX      10000
+#define TOLD_MAX       1000
 #define OUT_MAX_BYTES  (64u << 20)
 #define MINUTES_MAX    (366u * 24 * 60)
 #define PENDING_STATES (1u << REQUEST_PENDING)
@@ -31,7 +32,7 @@ enum {
 	OPT_JSON
 };
 static const struct cli_option options[] = {
-	[OPT_ALL] = {"all", 'a', NULL, "list: also what is decided", 0},
+	[OPT_ALL] = {"all", 'a', NULL, "list: also what is decided; grants: also what was", 0},
 	[OPT_HASH] = {"hash", 0, "HEX", "approve, refuse: of what show has shown", 0},
 	[OPT_ONCE] = {"once", 0, NULL, "approve: one request (the default)", 0},
 	[OPT_BOTTLE] = {"for-bottle", 0, NULL, "approve: as long as the bottle", 0},
@@ -95,13 +96,14 @@ static bool list_row(const char *slug, const struct request *r, void *ctx)
 
 	(void)snprintf(id, sizeof(id), "%llu", (unsigned long long)r->id);
 	change_summary(&r->change, summary, sizeof(summary));
-	table_add(&l->t,
-		  r->danger.n > 0 && r->danger.findings[0].level >= DANGER_WARN ? TABLE_YELLOW
-										: TABLE_PLAIN,
-		  (const char *const[]){
-			  slug, id, face_state_name(r->state), face_kind_name(r->change.kind),
-			  r->danger.n > 0 ? danger_rule_name(r->danger.findings[0].rule) : "",
-			  summary});
+	table_add_visible(
+		&l->t,
+		r->danger.n > 0 && r->danger.findings[0].level >= DANGER_WARN ? TABLE_YELLOW
+									      : TABLE_PLAIN,
+		(const char *const[]){
+			slug, id, face_state_name(r->state), face_kind_name(r->change.kind),
+			r->danger.n > 0 ? danger_rule_name(r->danger.findings[0].rule) : "",
+			summary});
 	l->q->n++;
 	return true;
 }
@@ -286,9 +288,9 @@ static bool grant_row(const char *slug, const struct grant *g, void *ctx)
 		return true;
 	(void)snprintf(id, sizeof(id), "%llu", (unsigned long long)g->id);
 	change_summary(&g->change, summary, sizeof(summary));
-	table_add(&gs->t, TABLE_PLAIN,
-		  (const char *const[]){id, face_grant_state_name(g->state),
-					face_scope_name(g->scope), summary});
+	table_add_visible(&gs->t, TABLE_PLAIN,
+			  (const char *const[]){id, face_grant_state_name(g->state),
+						face_scope_name(g->scope), summary});
 	gs->q->n++;
 	return true;
 }
@@ -345,7 +347,7 @@ static bool audit_json(const struct audit_line *l, void *ctx)
 	return q->bad == 0;
 }
 
-static int requests_audit(struct requests *q, struct err *e)
+static int list_audit(struct requests *q, struct err *e)
 {
 	int r;
 
@@ -361,11 +363,69 @@ static int requests_audit(struct requests *q, struct err *e)
 	return r;
 }
 
+/* One that was changed is shown, and then said to be. */
+static int requests_audit(struct requests *q, struct err *e)
+{
+	int r = list_audit(q, e);
+
+	if (r < 0)
+		return r;
+	r = face_verify_audit(q->f, q->slug, e);
+	if (r < 0)
+		(void)cli_print(&q->out);
+	return r;
+}
+
+/* --- what the agent has told --- */
+
+static bool told_text(const char *line, void *ctx)
+{
+	struct requests *q = ctx;
+
+	q->n++;
+	q->bad |= requests_show_told(&q->out, line);
+	return q->bad == 0;
+}
+
+static bool told_json(const char *line, void *ctx)
+{
+	struct requests *q = ctx;
+
+	q->bad |= buf_append_str(&q->out, q->n++ ? STR_LIT(",\n") : STR_LIT("\n"));
+	q->bad |= text_json(&q->out, str_of(line));
+	return q->bad == 0;
+}
+
+static int requests_told(struct requests *q, struct err *e)
+{
+	int r;
+
+	if (!cli_has(q->args, OPT_JSON)) {
+		r = face_each_told(q->f, q->slug, TOLD_MAX, told_text, q, e);
+		if (r == 0 && q->n == 0)
+			say_nothing(q, "the agent has told nothing");
+		return r;
+	}
+	q->bad |= buf_append(&q->out, "[", 1);
+	r = face_each_told(q->f, q->slug, TOLD_MAX, told_json, q, e);
+	q->bad |= buf_append_str(&q->out, q->n ? STR_LIT("\n]\n") : STR_LIT("]\n"));
+	return r;
+}
+
 /* --- which --- */
 
-enum { WORD_LIST, WORD_SHOW, WORD_APPROVE, WORD_REFUSE, WORD_REVOKE, WORD_GRANTS, WORD_AUDIT };
+enum {
+	WORD_LIST,
+	WORD_SHOW,
+	WORD_APPROVE,
+	WORD_REFUSE,
+	WORD_REVOKE,
+	WORD_GRANTS,
+	WORD_TOLD,
+	WORD_AUDIT
+};
 static const char *const words[] = {"list",   "show",	"approve", "refuse",
-				    "revoke", "grants", "audit"};
+				    "revoke", "grants", "told",	   "audit"};
 
 /* What follows the word. */
 static int take_arguments(struct requests *q, int word)
@@ -407,6 +467,8 @@ static int look(struct requests *q, int word)
 		r = requests_show(q, &e);
 	else if (r == 0 && word == WORD_GRANTS)
 		r = requests_grants(q, &e);
+	else if (r == 0 && word == WORD_TOLD)
+		r = requests_told(q, &e);
 	else if (r == 0)
 		r = requests_audit(q, &e);
 	if (r == 0 && q->f && face_trouble(q->f)[0])
@@ -438,7 +500,7 @@ const struct cli_verb cmd_requests = {
 	.fn = run,
 	.summary = "show and decide what agents ask for",
 	.synopsis = "list [SLUG] | show SLUG ID | approve SLUG ID | refuse SLUG ID |\n"
-		    "       revoke SLUG ID | grants SLUG | audit SLUG",
+		    "       revoke SLUG ID | grants SLUG | told SLUG | audit SLUG",
 	.description = "approve and refuse name what they decide about: --hash of what show has\n"
 		       "shown. What has changed since is not decided (exit status 1).\n",
 	.options = options,
@@ -446,6 +508,6 @@ const struct cli_verb cmd_requests = {
 	.min_positionals = 1,
 	.max_positionals = 3,
 	.complete = CLI_COMPLETE_WORDS,
-	.words = "list show approve refuse revoke grants audit",
+	.words = "list show approve refuse revoke grants told audit",
 	.complete_second = CLI_COMPLETE_SLUG_ANY,
 };

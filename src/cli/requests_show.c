@@ -22,10 +22,12 @@ static void time_text(uint64_t seconds, char out[TIME_RFC3339_SIZE])
 #define NAME_COLS 10
 #define ROW_COLS  66 /* with the name and a bar, within 80 */
 
-/* The characters that fit into a row: wide ones, and all past those that are not, count twice. */
+/* The characters that fit into a row, up to the last space where there is one: wide characters, and
+ * all past those that are not, count twice. */
 static struct str take_row(struct str *rest)
 {
-	size_t n = 0, cols = 0;
+	size_t n = 0, cols = 0, space = 0;
+	struct str row;
 
 	while (n < rest->n) {
 		uint32_t cp = 0;
@@ -36,44 +38,28 @@ static struct str take_row(struct str *rest)
 			break;
 		cols += width;
 		n += step ? step : 1;
+		if (cp == ' ')
+			space = n;
 	}
-	struct str row = str_sub(*rest, 0, n);
-
+	if (n < rest->n && space > 0)
+		n = space;
+	row = str_sub(*rest, 0, n);
 	*rest = str_sub(*rest, n, rest->n);
 	return row;
 }
 
-/* Broken at a space where there is one, which is left out: of sentences alone, since elsewhere a
- * space could be a part of what is shown. */
-static struct str take_words(struct str *rest)
-{
-	struct str all = *rest, row = take_row(rest);
-	size_t n = row.n;
-
-	if (rest->n == 0)
-		return row;
-	while (n > 0 && all.p[n] != ' ')
-		n--;
-	if (n == 0)
-		return row;
-	*rest = str_sub(all, n + 1, all.n);
-	return str_sub(all, 0, n);
-}
-
-enum put_how { PUT_OURS, PUT_AGENTS, PUT_WORDS };
-
 /* Broken here, and not by the terminal: only names stand at the beginning of a row. What an agent
  * chose has a bar before each of its rows. */
-static int put_value(struct buf *out, const char *name, const char *value, enum put_how how)
+static int put_value(struct buf *out, const char *name, const char *value, bool is_agents)
 {
 	struct str rest = str_of(value);
 	int r = 0;
 
 	while (r == 0 && rest.n > 0) {
-		struct str row = how == PUT_WORDS ? take_words(&rest) : take_row(&rest);
+		struct str row = take_row(&rest);
 
-		r = buf_printf(out, "%-*s%s" STR_FMT "\n", NAME_COLS, name,
-			       how == PUT_AGENTS ? "| " : "", STR_ARG(row));
+		r = buf_printf(out, "%-*s%s" STR_FMT "\n", NAME_COLS, name, is_agents ? "| " : "",
+			       STR_ARG(row));
 		name = "";
 	}
 	return r;
@@ -81,7 +67,7 @@ static int put_value(struct buf *out, const char *name, const char *value, enum 
 
 static int put_line(struct buf *out, const char *name, const char *value)
 {
-	return put_value(out, name, value, PUT_OURS);
+	return put_value(out, name, value, false);
 }
 
 static int put_time(struct buf *out, const char *name, uint64_t seconds)
@@ -102,7 +88,7 @@ static int put_findings(struct buf *out, const struct danger *d)
 
 		(void)snprintf(text, sizeof(text), "%s %s: %s", danger_level_name(f->level),
 			       danger_rule_name(f->rule), f->text);
-		r = put_value(out, i == 0 ? "danger" : "", text, PUT_WORDS);
+		r = put_line(out, i == 0 ? "danger" : "", text);
 	}
 	return r;
 }
@@ -117,7 +103,7 @@ static void put_field(const struct face_field *f, void *ctx)
 	struct putting *p = ctx;
 
 	if (p->r == 0)
-		p->r = put_value(p->out, f->name, f->value, f->is_agents ? PUT_AGENTS : PUT_OURS);
+		p->r = put_value(p->out, f->name, f->value, f->is_agents);
 }
 
 static int put_change(struct buf *out, const struct change *c)
@@ -145,7 +131,7 @@ static int put_ways(struct buf *out, const struct request *r)
 
 		(void)snprintf(text, sizeof(text), "%s: %s", ways[i].name, means);
 		if (means[0])
-			ret = put_value(out, i ? "" : "approve", text, PUT_WORDS);
+			ret = put_line(out, i ? "" : "approve", text);
 	}
 	return ret;
 }
@@ -190,7 +176,7 @@ int requests_show_text(struct buf *out, const char *slug, const struct request *
 	if (ret == 0)
 		ret = put_change(out, &r->change);
 	if (ret == 0)
-		ret = put_value(out, "reason", r->reason, PUT_AGENTS);
+		ret = put_value(out, "reason", r->reason, true);
 	if (ret == 0)
 		ret = put_time(out, "asked", r->created);
 	if (ret == 0 && r->asked > 1)
@@ -249,5 +235,17 @@ int requests_show_audit(struct buf *out, const struct audit_line *l)
 	r = buf_printf(out, "%s %s%s  %s%s%s%s%s\n", time, l->what, id, l->who,
 		       l->face[0] ? ", " : "", l->face, hex[0] ? "  " : "", hex);
 	/* Beneath: an agent's words may be in it. */
-	return r == 0 ? put_value(out, "", l->detail, PUT_AGENTS) : r;
+	return r == 0 ? put_value(out, "", l->detail, true) : r;
+}
+
+int requests_show_told(struct buf *out, const char *line)
+{
+	struct str clock, text;
+	char name[NAME_COLS + 1];
+	bool found;
+
+	text = str_cut(str_of(line), ' ', &clock, &found);
+	if (!str_to_cstr(name, sizeof(name), clock))
+		name[0] = '\0';
+	return put_value(out, name, text.p, true);
 }

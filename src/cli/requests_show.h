@@ -11,3 +11,5 @@ int requests_show_json(struct buf *out, const char *slug, const struct request *
 		       const struct manifest_edit *edit, const char *path) _fallible_;
 /* One line of the audit. */
 int requests_show_audit(struct buf *out, const struct audit_line *l) _fallible_;
+/* A line of face_each_told(): the time, and the agent's words behind a bar. */
+int requests_show_told(struct buf *out, const char *line) _fallible_;

@@ -25,19 +25,34 @@ void table_free(struct table *t)
 	*t = (struct table){0};
 }
 
-void table_add(struct table *t, enum table_colour colour, const char *const *cells)
+static struct table_row *new_row(struct table *t, enum table_colour colour)
 {
 	struct table_row *row;
 
 	t->rows = mem_grow_array(t->rows, &t->cap_rows, t->n_rows + 1, sizeof(*t->rows));
 	row = &t->rows[t->n_rows++];
 	row->colour = colour;
+	return row;
+}
+
+void table_add(struct table *t, enum table_colour colour, const char *const *cells)
+{
+	struct table_row *row = new_row(t, colour);
+
 	for (size_t k = 0; k < t->n_columns; k++) {
 		char shown[TABLE_CELL_MAX];
 
 		text_visible_cstr(shown, sizeof(shown), str_of(cells[k] ? cells[k] : ""));
 		row->cells[k] = mem_strdup(shown);
 	}
+}
+
+void table_add_visible(struct table *t, enum table_colour colour, const char *const *cells)
+{
+	struct table_row *row = new_row(t, colour);
+
+	for (size_t k = 0; k < t->n_columns; k++)
+		row->cells[k] = mem_strdup(cells[k] ? cells[k] : "");
 }
 
 size_t table_width(const char *s)

@@ -1,4 +1,4 @@
-/* Aligned columns for people. Cells may hold agent text: they are made visible here. */
+/* Aligned columns for people. */
 #pragma once
 
 #include "base/buf.h"
@@ -15,8 +15,10 @@ enum table_colour { TABLE_PLAIN, TABLE_BOLD, TABLE_GREEN, TABLE_RED, TABLE_YELLO
 
 void table_init(struct table *t, size_t n_columns);
 void table_free(struct table *t);
-/* Copies the cells; NULL is an empty cell. */
+/* Copies the cells; NULL is an empty cell. They may hold agent text, which is made visible. */
 void table_add(struct table *t, enum table_colour colour, const char *const *cells);
+/* The same for cells that are visible already: a second time would double their backslashes. */
+void table_add_visible(struct table *t, enum table_colour colour, const char *const *cells);
 /* Widths in code points; the last column is not padded. Colours only if has_colour. */
 int table_print(const struct table *t, bool has_colour, struct buf *out) _fallible_;
 /* True if fd is a terminal that takes colours: NO_COLOR unset or empty, TERM not "dumb". */

@@ -53,6 +53,8 @@ int face_each_told(struct face *f, const char *slug, size_t limit, face_line_fn 
 int face_each_audit(struct face *f, const char *slug, size_t limit,
 		    bool (*fn)(const struct audit_line *l, void *ctx), void *ctx,
 		    struct err *e) _fallible_;
+/* -EBADMSG where a line of the audit was changed, left out or put in. */
+int face_verify_audit(struct face *f, const char *slug, struct err *e) _fallible_;
 
 /* --- what a human does --- */
 

@@ -150,6 +150,10 @@ static int act(const char *slug, char type, json_t *body, struct buf *said, stru
 
 int face_revoke(const char *slug, uint64_t id, const char *face, struct buf *said, struct err *e)
 {
+	int r = face_revoke_dead(slug, id, face, said, e);
+
+	if (r != -EWOULDBLOCK)
+		return r;
 	return act(slug, KEEPER_REVOKE, json_pack("{s:I, s:s}", "id", (json_int_t)id, "face", face),
 		   said, e);
 }

@@ -43,3 +43,9 @@ int face_store(struct face *f, size_t i, struct store **out, struct err *e) _fal
 void face_store_done(const struct face *f, size_t i, struct store *s);
 /* By its exact name. -ENOENT. */
 int face_find(const struct face *f, const char *slug, size_t *i, struct err *e) _fallible_;
+
+/* --- face_dead.c --- */
+
+/* -EWOULDBLOCK: it lives, and its keeper is to be asked. */
+int face_revoke_dead(const char *slug, uint64_t id, const char *face, struct buf *said,
+		     struct err *e) _fallible_;

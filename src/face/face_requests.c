@@ -196,3 +196,18 @@ int face_each_audit(struct face *f, const char *slug, size_t limit,
 	face_store_done(f, i, s);
 	return r == -ENOENT ? 0 : r;
 }
+
+int face_verify_audit(struct face *f, const char *slug, struct err *e)
+{
+	struct store *s = NULL;
+	size_t i, n_lines;
+	int r = face_find(f, slug, &i, e);
+
+	if (r < 0)
+		return r;
+	r = face_store(f, i, &s, e);
+	if (r == 0)
+		r = store_verify_audit(s, &n_lines, e);
+	face_store_done(f, i, s);
+	return r == -ENOENT ? 0 : r;
+}

@@ -156,7 +156,6 @@ static int listen_on(struct web *w, uint16_t port, struct err *e)
 	/* A browser leaves 80 out, in Origin too. */
 	(void)snprintf(w->origin, sizeof(w->origin), w->port == 80 ? "http://%s" : "http://%s:%u",
 		       w->host, w->port);
-	(void)snprintf(w->cookie_name, sizeof(w->cookie_name), "claude-bottle-%u", w->port);
 	return 0;
 }
 

@@ -78,13 +78,15 @@ void act_session(const struct web_call *call, struct web_answer *a)
 	_cleanup_json_ json_t *root = parse(call->body, keys);
 	const char *token = json_string_value(json_object_get(root, "token"));
 	struct web_session *s = token ? gate_redeem(call->web, str_of(token)) : NULL;
+	char name[WEB_COOKIE_NAME_SIZE];
 
 	if (!s) {
 		answer_error(a, 401, "this address was used before, or is too old");
 		return;
 	}
+	gate_cookie_name(call->web, s, name);
 	(void)snprintf(a->cookie, sizeof(a->cookie), "%s=%s; Path=/; HttpOnly; SameSite=Strict",
-		       call->web->cookie_name, s->cookie);
+		       name, s->cookie);
 	a->status = 200;
 	a->type = "application/json";
 	if (buf_printf(&a->text, "{\"secret\":\"%s\"}", s->secret) < 0)

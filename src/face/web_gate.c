@@ -16,13 +16,14 @@
  * - script in the page, should there ever be any: it could not read the cookie (HttpOnly).
  *
  * The cookie has no __Host- prefix and is not Secure: browsers keep such cookies only over TLS
- * (some make an exception for loopback, not all), and there is none here. Its name has the port, so
- * that two servers do not take each other's away.
+ * (some make an exception for loopback, not all), and there is none here. Its name has the port and
+ * the session's place, so that neither two servers nor two windows take each other's away.
  */
 #include "base/text.h"
 #include "base/timeutil.h"
 #include "face/web_int.h"
 
+#include <stdio.h>
 #include <sys/random.h>
 
 #define WEB_COOKIES_MAX 32
@@ -92,22 +93,31 @@ struct web_session *gate_session_of(struct web *w, uint64_t number)
 	return NULL;
 }
 
+void gate_cookie_name(const struct web *w, const struct web_session *s,
+		      char out[WEB_COOKIE_NAME_SIZE])
+{
+	(void)snprintf(out, WEB_COOKIE_NAME_SIZE, "claude-bottle-%u-%u", w->port,
+		       (unsigned)(s - w->sessions));
+}
+
 /* Some cookie of our name has this value. There may be several, as another port may have set one.
  */
-static bool has_cookie(const struct web *w, struct http1_head *h, struct str value)
+static bool has_cookie(const struct web *w, struct http1_head *h, const struct web_session *s)
 {
+	char ours[WEB_COOKIE_NAME_SIZE];
 	const struct http1_field *f = http1_find(h, STR_LIT("cookie"));
 	struct str rest = f ? f->value : STR_NULL;
 	bool is_more = f && http1_count(h, STR_LIT("cookie")) == 1, is_there = false;
 
+	gate_cookie_name(w, s, ours);
 	for (size_t i = 0; is_more && i < WEB_COOKIES_MAX; i++) {
 		struct str pair, name;
 		bool has_value;
 
 		rest = str_cut(rest, ';', &pair, &is_more);
 		pair = str_cut(str_trim(pair), '=', &name, &has_value);
-		if (has_value && str_eq(name, str_of(w->cookie_name)) &&
-		    str_eq_consttime(pair, value))
+		if (has_value && str_eq(name, str_of(ours)) &&
+		    str_eq_consttime(pair, str_of(s->cookie)))
 			is_there = true;
 	}
 	return is_there;
@@ -125,8 +135,7 @@ struct web_session *gate_session(struct web *w, struct http1_head *h)
 
 		if (s->number == 0 || now - s->used_ns > WEB_IDLE_MS * TIME_NS_PER_MS)
 			continue;
-		if (str_eq_consttime(f->value, str_of(s->secret)) &&
-		    has_cookie(w, h, str_of(s->cookie))) {
+		if (str_eq_consttime(f->value, str_of(s->secret)) && has_cookie(w, h, s)) {
 			s->used_ns = now;
 			return s;
 		}

@@ -83,8 +83,7 @@ struct web {
 	uint16_t port;
 	char host[INET_ADDRSTRLEN]; /* of 127.0.0.0/8 */
 	char origin[32];	    /* "http://HOST:PORT" */
-	char cookie_name[24];
-	char token[WEB_KEY_HEX]; /* empty: none is good */
+	char token[WEB_KEY_HEX];    /* empty: none is good */
 	unsigned tries;
 	uint32_t token_ms;
 	struct web_session sessions[WEB_SESSIONS_MAX];
@@ -99,7 +98,7 @@ struct web_answer {
 	const char *type; /* NULL: no body */
 	struct str fixed; /* a constant body, else text */
 	struct buf text;
-	char cookie[128];  /* of Set-Cookie; empty: none */
+	char cookie[160];  /* of Set-Cookie; empty: none */
 	const char *allow; /* of 405 */
 	bool is_bare;	   /* nothing about who answers */
 	bool is_stream;	   /* what follows is endless */
@@ -121,6 +120,9 @@ unsigned gate_api(const struct web *w, struct http1_head *h); /* before anybody 
 /* The session whose cookie and secret came along, or NULL. */
 struct web_session *gate_session(struct web *w, struct http1_head *h);
 struct web_session *gate_session_of(struct web *w, uint64_t number);
+#define WEB_COOKIE_NAME_SIZE 32
+void gate_cookie_name(const struct web *w, const struct web_session *s,
+		      char out[WEB_COOKIE_NAME_SIZE]);
 /* Takes the one-time token, and makes a session of it. NULL, and after a few times no token is good
  * any more. */
 struct web_session *gate_redeem(struct web *w, struct str token);

@@ -20,7 +20,8 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#define BUSY_MS	       5000
+#define BUSY_MS	       5000 /* while it is opened: a reader may be putting its log in order */
+#define BUSY_WRITER_MS 200  /* from then on: the keeper has terminals to serve */
 #define COPY_MAX_BYTES (256u << 20)
 
 /* Numbers of states, scopes and kinds are those of the headers. */
@@ -290,9 +291,11 @@ int store_open(struct store **out, int state_fd, const char *slug, struct err *e
 		ret = store_migrate(s, store_steps, store_n_steps, e);
 	if (ret == 0)
 		ret = check_slug(s, e);
-	if (ret == 0)
-		*out = take_ptr(&s);
-	return ret;
+	if (ret < 0)
+		return ret;
+	(void)sqlite3_busy_timeout(s->db, BUSY_WRITER_MS);
+	*out = take_ptr(&s);
+	return 0;
 }
 
 /* --- reading --- */

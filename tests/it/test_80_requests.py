@@ -1,5 +1,6 @@
 """The human's side by command: requests, pause, resume and stop --now, against a bottle that runs."""
 import json
+import sqlite3
 import time
 
 import asking
@@ -42,6 +43,35 @@ def test_asked_approved_revoked(asked):
     assert told["state"] == "refused" and "taken back" in told["reason"], told
     lines = human.run("audit", running.slug).stdout
     assert "granted-bottle" in lines and "revoked" in lines and "command" in lines and "uid " in lines
+
+
+def test_told(asked):
+    running, agent, human = asked
+    assert "told nothing" in human.run("told", running.slug).stderr
+    assert agent.call("tell_human", message="stuck \u202e\x1b[2J\nat it")["state"] == "taken"
+    said = human.run("told", running.slug).stdout
+    assert "stuck" in said and "at it" in said and said.count("\n") == 1, said
+    assert not set(said) & {"\u202e", "\x1b"}, said
+    assert len(json.loads(human.run("told", running.slug, "--json").stdout)) == 1
+
+
+def test_taken_back_between_two_lives(supervised):
+    home, docs = supervised
+    with home.background() as running:
+        agent = asking.Agent(lambda script: running.exec("sh", "-c", script).stdout)
+        human, slug = asking.Human(home, running.slug), running.slug
+        kept = agent.call("request_egress", wait_seconds=0, host="docs.example.test", paths=["/json"], reason="r")["id"]
+        gone = agent.call("request_egress", wait_seconds=0, host="docs.example.test", paths=["/echo"], reason="r")["id"]
+        for number in (kept, gone):
+            human.approve(number, "--for-bottle")
+    assert "resume" in human.run("revoke", slug, str(gone)).stderr
+    r = human.run("revoke", slug, str(gone), check=False)
+    assert r.returncode == 1 and "no grant" in r.stderr
+    before = docs.connections
+    script = "for p in json echo; do curl -s -o /dev/null -w '%{http_code} ' https://docs.example.test/$p; done"
+    r = home.run("resume", slug, "--", "sh", "-c", script)
+    assert r.stdout.split() == ["200", "403"], r.stdout + r.stderr
+    assert docs.connections == before + 1
 
 
 def test_only_what_was_seen(asked):
@@ -115,6 +145,9 @@ def test_refused_with_a_reason(asked):
     number = next(r["id"] for r in listed if r["state"] == "never")
     assert human.approve(number, check=False).returncode == 1
     assert human.pending() == []
+    agent.call("request_capability", wait_seconds=0, what="a \x1b[2J tool", reason="r")
+    shown = human.run("list", running.slug).stdout
+    assert "\\x1b" in shown and "\\\\x1b" not in shown, shown
 
 
 def test_always_writes_what_was_shown(asked):
@@ -130,6 +163,18 @@ def test_always_writes_what_was_shown(asked):
     human.run(*words, seen["manifest"]["hash"])
     assert "docs.example.test" in open(path).read().replace(before.split("resolve")[1], "")
     assert running.status(DOCS) == "200"
+
+
+def test_audit_that_was_changed(asked):
+    running, agent, human = asked
+    human.approve(agent.call("request_egress", wait_seconds=0, host="docs.example.test", reason="r")["id"])
+    assert "uid 4711" not in human.run("audit", running.slug).stdout
+    db = sqlite3.connect(f"{running.folder}/requests.db")
+    db.executescript("drop trigger audit_no_update; update audit set who='uid 4711 (eve)'")
+    db.close()
+    for more in ((), ("--json",)):
+        r = human.run("audit", running.slug, *more, check=False)
+        assert r.returncode == 1 and "uid 4711" in r.stdout and "was changed" in r.stderr, r
 
 
 def test_pause_and_resume(asked):

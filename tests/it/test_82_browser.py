@@ -286,7 +286,7 @@ def test_a_phone(server, page, is_dark):
     # The end of it is below the window: read on first.
     page.eval("document.getElementById('detail').scrollTo(0, 0)")
     assert page.eval("document.documentElement.scrollWidth") <= 360
-    assert page.eval("document.getElementById('side').offsetWidth") == 0
+    page.wait("document.getElementById('side').offsetWidth === 0")
     page.shot(f"{ARTIFACTS}/supervise-web-phone-{'dark' if is_dark else 'light'}.png")
     page.click("#back")
     page.wait("document.getElementById('detail').hidden && document.getElementById('side').offsetWidth > 0")
@@ -296,6 +296,39 @@ def test_new_ones_come_by_themselves(server, page):
     before = page.text("#waiting-title")
     server.process.send_signal(10)
     page.wait(f"document.getElementById('waiting-title').innerText !== {json.dumps(before)}", 3)
+    # A name of 253 characters: its beginning and its end are in the list, and all of it where it is decided.
+    page.eval("document.getElementById('list').scrollTo(0, 1e6)")
+    for width in (1100, 360):
+        page.size(width, 800)
+        row = page.wait("""(() => {
+            const e = [...document.querySelectorAll('.row .what')].find((e) => e.textContent.includes('evil.example'));
+            return e && e.scrollHeight <= e.clientHeight + 1 && e.textContent;
+        })()""")
+        assert row.startswith("GET, POST https://api.") and row.endswith(".evil.example/**")
+    page.eval("[...document.querySelectorAll('.row')].find((e) => e.textContent.includes('evil.example')).click()")
+    page.wait("!document.getElementById('detail').hidden")
+    assert f"api.example.com.{0:0224}.evil.example" in page.text("#change")
+    assert page.eval("document.documentElement.scrollWidth") <= 360
+
+
+def test_too_many_windows(chromium, server, page):
+    """Past four nothing is shown by itself, and so nothing granted; connections to decide by are left."""
+    head = "".join(f"{k}: {v}\r\n" for k, v in server.open(server.enter()).items())
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            s = stack.enter_context(server.connect())
+            s.sendall(f"GET /api/events HTTP/1.1\r\nHost: {server.host}:{server.port}\r\n{head}\r\n".encode())
+            assert s.recv(100).startswith(b"HTTP/1.1 200 ")
+        other = chromium.page(f"{server.origin}/#{server.enter()}")
+        other.wait("document.getElementById('link').textContent.startsWith('too many windows')")
+        open_request(other, 8)
+        assert other.eval("document.querySelector('[data-grants=o]').disabled")
+        assert page.text("#link") == "live"
+    other.wait("document.getElementById('link').textContent === 'live'")
+    other.call("Page.close")
+    # Nor has the second window taken the first one's session.
+    assert page.eval("""fetch('/api/state', {headers: {'X-Claude-Bottle': sessionStorage.getItem('claude-bottle-secret')}})
+        .then((r) => r.status)""") == 200
 
 
 def test_ten_thousand(chromium):

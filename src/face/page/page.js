@@ -153,12 +153,13 @@ async function listen() {
 	while (sessionStorage.getItem(KEY)) {
 		const gone = new AbortController();
 		let silence = setTimeout(() => gone.abort(), SILENCE_MS);
+		let why = 'not connected';
 		try {
 			const r = await request('/api/events', undefined, {signal: gone.signal});
 			if (r.status === 401)
 				return close();
 			if (!r.ok)
-				throw new Refused(r.status, r.status === 503 ? 'too many windows look at this' : 'refused');
+				throw new Refused(r.status, r.status === 503 ? 'too many windows look at this already' : 'refused');
 			setLive(true, 'live');
 			pause = 500;
 			const reader = r.body.getReader();
@@ -171,10 +172,11 @@ async function listen() {
 				refreshSoon(); // the only thing that an event says
 			}
 		} catch (e) {
-			// What ended is said below.
+			if (e instanceof Refused)
+				why = e.message;
 		}
 		clearTimeout(silence);
-		setLive(false, 'not connected: what is shown may be old');
+		setLive(false, `${why}: what is shown may be old`);
 		await new Promise((done) => setTimeout(done, pause));
 		pause = Math.min(pause * 2, 10000);
 	}

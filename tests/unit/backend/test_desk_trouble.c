@@ -4,12 +4,15 @@
 
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/timeutil.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -236,6 +239,60 @@ static void test_pause_that_is_not_written(void **state)
 	assert_non_null(strstr(f->text, "still written down"));
 }
 
+/* --- a store that somebody else writes to --- */
+
+/* In a process of its own, until it is killed. */
+static pid_t lock_store(struct desk_fixture *f)
+{
+	int ready[2];
+	char path[96], said;
+	pid_t pid;
+
+	(void)snprintf(path, sizeof(path), "%s/" STORE_FILE, f->dir);
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	if (pid == 0) {
+		sqlite3 *db;
+
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || sqlite3_open(path, &db) != SQLITE_OK ||
+		    sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK)
+			_exit(1);
+		(void)!write(ready[1], "x", 1);
+		for (;;)
+			(void)pause();
+	}
+	(void)close(ready[1]);
+	assert_int_equal(read(ready[0], &said, 1), 1);
+	(void)close(ready[0]);
+	return pid;
+}
+
+/* Nobody's terminal waits for it, and what is over by time ends once it is free. */
+static void test_store_in_use(void **state)
+{
+	struct desk_fixture *f = *state;
+	struct ask a = desk_fixture_egress("other.example.com");
+	uint64_t from_ns;
+	unsigned n;
+	pid_t pid;
+
+	(void)desk_fixture_grant(f, "api.example.com", "bottle", 1);
+	n = f->n_given;
+	pid = lock_store(f);
+	from_ns = time_monotonic_ns();
+	assert_int_equal(desk_fixture_ask(f, SUPERVISE, &a).state, ASK_LIMITED);
+	assert_true(time_monotonic_ns() - from_ns < TIME_NS_PER_SEC);
+	desk_fixture_turn(f, 1300);
+	assert_int_equal(f->n_ended, 0);
+	assert_int_equal(f->n_given, n);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	desk_fixture_turn(f, 700);
+	assert_int_equal(f->n_given, n + 1);
+	assert_int_equal(f->given.n_routes, 0);
+	desk_fixture_answer(f, true);
+}
+
 /* --- a store that is not there any more --- */
 
 static void test_store_moved_away(void **state)
@@ -266,6 +323,7 @@ int main(void)
 		DESK_TEST(test_disk_full_at_a_spending),
 		DESK_TEST(test_disk_full_at_a_revocation),
 		DESK_TEST(test_pause_that_is_not_written),
+		DESK_TEST(test_store_in_use),
 		DESK_TEST(test_store_moved_away),
 	};
 

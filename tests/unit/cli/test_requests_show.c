@@ -120,23 +120,16 @@ static void test_what_is_forbidden_has_no_ways(void **state)
 	change_free(&r.change);
 }
 
-/* Our own sentences break at a space, which is the one character that is left out. */
-static void test_sentences_break_at_spaces(void **state)
+/* The space stays behind, so that rows begin one below the other and nothing is lost. */
+static void test_sentences_break_behind_spaces(void **state)
 {
 	struct ask a = {.host = "api.example.com"};
 	struct request r;
 
 	(void)state;
 	egress(&r, &a);
-	r.danger.n = 1;
-	r.danger.findings[0] = (struct danger_finding){
-		.rule = DANGER_UPLOAD_RULE,
-		.level = DANGER_WARN,
-		.text = "\"api.example.com\" takes files that anybody can fetch."};
-	assert_non_null(strstr(show(&r), "\ndanger    warning upload-host: \"api.example.com\" "
-					 "takes files that anybody\n          can fetch.\n"));
-	assert_non_null(strstr(shown, "until the bottle ends for good: also when it is\n"
-				      "          resumed\n"));
+	assert_non_null(strstr(show(&r), "until the bottle ends for good: also when it is \n"
+					 "          resumed\n"));
 	change_free(&r.change);
 }
 
@@ -172,7 +165,7 @@ int main(void)
 		cmocka_unit_test(test_all_of_it),
 		cmocka_unit_test(test_an_agents_words_have_a_bar),
 		cmocka_unit_test(test_what_is_forbidden_has_no_ways),
-		cmocka_unit_test(test_sentences_break_at_spaces),
+		cmocka_unit_test(test_sentences_break_behind_spaces),
 		cmocka_unit_test(test_audit),
 	};
 

@@ -18,10 +18,14 @@ static void on_usr1(int signo)
 	n_more = n_more + 1;
 }
 
+/* As long as a name can be, with what it is at its end. */
 static void add_more(void)
 {
+	char host[256];
+
+	(void)snprintf(host, sizeof(host), "api.example.com.%0*d.evil.example", 224, 0);
 	for (; n_more > 0; n_more = n_more - 1)
-		(void)fake_add(ASK_EGRESS, "more.example.com", DANGER_NOTE, "one more");
+		(void)fake_add(ASK_EGRESS, host, DANGER_NOTE, "one more");
 }
 
 int main(int argc, char **argv)

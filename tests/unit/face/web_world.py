@@ -55,7 +55,9 @@ class Server:
         self.process.send_signal(2)
         self.process.stdin.close()
         self.process.wait(10)
-        return self.process.returncode, self.said()
+        said = self.said()
+        self.out.close()
+        return self.process.returncode, said
 
     def __enter__(self):
         return self

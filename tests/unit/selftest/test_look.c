@@ -145,6 +145,18 @@ static void test_twin_in_every_face(void **state)
 	assert_false(judge("H08", "twin", SELFTEST_RUN_AGENT, true));
 }
 
+/* In the store numbers stand before a text: only what was told is looked for there. */
+static void test_store(void **state)
+{
+	(void)state;
+	look_add(&faces, LOOK_STORE, STR_LIT("\x01\x02 What the agent has to say: TOKEN"));
+	assert_false(judge("H01", "told-ansi", SELFTEST_RUN_AGENT, false));
+	assert_true(judge("H01", "told-twin", SELFTEST_RUN_AGENT, true));
+	look_add(&faces, LOOK_STORE, STR_LIT("What the agent has to say: \x1b[2JTOKEN"));
+	assert_false(judge("H01", "reason-ansi", SELFTEST_RUN_AGENT, false));
+	assert_true(judge("H01", "told-ansi", SELFTEST_RUN_AGENT, false));
+}
+
 static void ask(const char *state, const char *host, const char *rule)
 {
 	char json[512];
@@ -226,6 +238,7 @@ int main(void)
 		TEST(test_json_is_unescaped),
 		TEST(test_runs_apart),
 		TEST(test_twin_in_every_face),
+		TEST(test_store),
 		TEST(test_unflagged),
 		TEST(test_alike),
 		TEST(test_flood),
