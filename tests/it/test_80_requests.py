@@ -200,5 +200,5 @@ def test_stop_now_is_now(asked):
     pids = [pid for of_role in running.roles().values() for pid in of_role]
     start = time.monotonic()
     human.home.run("stop", running.slug, "--now", check=True)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     assert not [pid for pid in pids if bottle.is_alive(pid)]

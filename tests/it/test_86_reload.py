@@ -105,7 +105,7 @@ def test_revoked_though_a_role_is_stopped(granted, victim):
     os.kill(stopped, signal.SIGSTOP)
     start = time.monotonic()
     human.run("revoke", running.slug, str(number))
-    assert 1.5 < time.monotonic() - start < 6, "neither waited for nor given up"
+    assert 1.5 < time.monotonic() - start < 15, "neither waited for nor given up"
     assert stopped not in running.roles()[victim]
     assert stream.status() != 0 and stream.ticks < TICKS
     assert connect(running, f"{DOCS}/json") == "403" and connect(running, f"{API}/json") == "200"
