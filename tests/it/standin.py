@@ -441,7 +441,7 @@ class MessagesStub(Upstream):
             text = word + (" " if i + 1 < len(words) else "")
             if self.gate and i == len(words) // 2:
                 self.at_gate.set()
-                self.gate.wait(60)
+                self.gate.wait(300)
             self.sent.append((time.time(), text))
             event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
             time.sleep(self.pause)

@@ -140,7 +140,8 @@ done"""
         r = home.start("bash", "-c", script)
         assert "REACHED" not in r.stdout, r.stdout
         took = [int(line.split()[1]) for line in r.stdout.splitlines() if line.startswith("took")]
-        assert len(took) == 5 and max(took) < 50, took
+        # What is dropped in silence takes seconds.
+        assert len(took) == 5 and max(took) < 1000, took
         assert canary.got == [] and upstream.connections == 0
         # control: the same from outside the bottle reaches the canary
         with standin.socket.create_connection(("127.0.0.1", canary.port), 2) as c:
