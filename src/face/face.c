@@ -40,6 +40,16 @@ int face_store(struct face *f, size_t i, struct store **out, struct err *e)
 	return r;
 }
 
+int face_store_of(struct face *f, const char *slug, size_t *i, struct store **out, struct err *e)
+{
+	int r;
+
+	*i = 0;
+	*out = NULL;
+	r = face_find(f, slug, i, e);
+	return r < 0 ? r : face_store(f, *i, out, e);
+}
+
 void face_store_done(const struct face *f, size_t i, struct store *s)
 {
 	if (s && s != f->kept[i].store)

@@ -40,6 +40,10 @@ struct face {
 /* The store of bottle i: the kept one, or one that face_store_done() closes. -ENOENT without e:
  * this bottle never had one. */
 int face_store(struct face *f, size_t i, struct store **out, struct err *e) _fallible_;
+/* The same by the bottle's exact name, with its index. */
+int face_store_of(struct face *f, const char *slug, size_t *i, struct store **out,
+		  struct err *e) _fallible_;
+/* s may be NULL. */
 void face_store_done(const struct face *f, size_t i, struct store *s);
 /* By its exact name. -ENOENT. */
 int face_find(const struct face *f, const char *slug, size_t *i, struct err *e) _fallible_;

@@ -155,13 +155,10 @@ int face_each_told(struct face *f, const char *slug, size_t limit, face_line_fn 
 		   struct err *e)
 {
 	struct told t = {.fn = fn, .ctx = ctx};
-	struct store *s = NULL;
+	struct store *s;
 	size_t i;
-	int r = face_find(f, slug, &i, e);
+	int r = face_store_of(f, slug, &i, &s, e);
 
-	if (r < 0)
-		return r;
-	r = face_store(f, i, &s, e);
 	if (r == 0)
 		r = store_each_told(s, limit, show_told, &t, e);
 	face_store_done(f, i, s);

@@ -168,13 +168,10 @@ static bool show_grant(const struct grant *g, void *ctx)
 int face_each_grant(struct face *f, const char *slug, face_grant_fn *fn, void *ctx, struct err *e)
 {
 	struct grants gs = {.slug = slug, .fn = fn, .ctx = ctx};
-	struct store *s = NULL;
+	struct store *s;
 	size_t i;
-	int r = face_find(f, slug, &i, e);
+	int r = face_store_of(f, slug, &i, &s, e);
 
-	if (r < 0)
-		return r;
-	r = face_store(f, i, &s, e);
 	if (r == 0)
 		r = store_each_grant(s, show_grant, &gs, e);
 	face_store_done(f, i, s);
@@ -184,13 +181,10 @@ int face_each_grant(struct face *f, const char *slug, face_grant_fn *fn, void *c
 int face_each_audit(struct face *f, const char *slug, size_t limit,
 		    bool (*fn)(const struct audit_line *l, void *ctx), void *ctx, struct err *e)
 {
-	struct store *s = NULL;
+	struct store *s;
 	size_t i;
-	int r = face_find(f, slug, &i, e);
+	int r = face_store_of(f, slug, &i, &s, e);
 
-	if (r < 0)
-		return r;
-	r = face_store(f, i, &s, e);
 	if (r == 0)
 		r = store_each_audit(s, limit, fn, ctx, e);
 	face_store_done(f, i, s);
@@ -199,13 +193,10 @@ int face_each_audit(struct face *f, const char *slug, size_t limit,
 
 int face_verify_audit(struct face *f, const char *slug, struct err *e)
 {
-	struct store *s = NULL;
+	struct store *s;
 	size_t i, n_lines;
-	int r = face_find(f, slug, &i, e);
+	int r = face_store_of(f, slug, &i, &s, e);
 
-	if (r < 0)
-		return r;
-	r = face_store(f, i, &s, e);
 	if (r == 0)
 		r = store_verify_audit(s, &n_lines, e);
 	face_store_done(f, i, s);

@@ -42,24 +42,20 @@ static struct policy_route routes[] = {
 	{.host = host_wild, .ports = {443}, .n_ports = 1, .methods = BOTH},
 };
 static const struct policy policy = {.routes = routes, .n_routes = ARRAY_LEN(routes)};
-static struct scan_engine *engine;
 static struct world *w;
 static char answer[2 << 20];
 
 static int group_setup(void **state)
 {
 	(void)state;
-	w = malloc(sizeof(*w));
-	engine = world_engine();
-	return engine ? world_start(w, engine, &policy) : -1;
+	w = world_make(&policy);
+	return w ? 0 : -1;
 }
 
 static int group_teardown(void **state)
 {
 	(void)state;
-	world_stop(w);
-	scan_engine_free(engine);
-	free(w);
+	world_free(w);
 	return 0;
 }
 

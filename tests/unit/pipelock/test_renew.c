@@ -35,7 +35,6 @@ static const struct policy_route grant = {.host = host_new,
 					  .paths = paths,
 					  .n_paths = 1,
 					  .grant = 7};
-static struct scan_engine *engine;
 static struct world *w;
 static char answer[64 << 10];
 static int n_tunnels = 60; /* the figure is asked for with as many as the first argument says */
@@ -43,17 +42,14 @@ static int n_tunnels = 60; /* the figure is asked for with as many as the first 
 static int group_setup(void **state)
 {
 	(void)state;
-	w = malloc(sizeof(*w));
-	engine = world_engine();
-	return engine ? world_start(w, engine, &policy) : -1;
+	w = world_make(&policy);
+	return w ? 0 : -1;
 }
 
 static int group_teardown(void **state)
 {
 	(void)state;
-	world_stop(w);
-	scan_engine_free(engine);
-	free(w);
+	world_free(w);
 	return 0;
 }
 

@@ -30,24 +30,20 @@ static const struct policy_route once = {.host = host_once,
 					 .methods = BOTH,
 					 .grant = GRANT,
 					 .is_once = true};
-static struct scan_engine *engine;
 static struct world *w;
 static char answer[64 << 10];
 
 static int group_setup(void **state)
 {
 	(void)state;
-	w = malloc(sizeof(*w));
-	engine = world_engine();
-	return engine ? world_start(w, engine, &policy) : -1;
+	w = world_make(&policy);
+	return w ? 0 : -1;
 }
 
 static int group_teardown(void **state)
 {
 	(void)state;
-	world_stop(w);
-	scan_engine_free(engine);
-	free(w);
+	world_free(w);
 	return 0;
 }
 

@@ -347,6 +347,27 @@ void world_stop(struct world *w)
 	ca_free(w->ca);
 }
 
+struct world *world_make(const struct policy *policy)
+{
+	struct scan_engine *engine = world_engine();
+	struct world *w = malloc(sizeof(*w));
+
+	if (engine && w && world_start(w, engine, policy) == 0)
+		return w;
+	scan_engine_free(engine);
+	free(w);
+	return NULL;
+}
+
+void world_free(struct world *w)
+{
+	struct scan_engine *engine = w->parts.engine;
+
+	world_stop(w);
+	scan_engine_free(engine);
+	free(w);
+}
+
 /* A bundle's configuration with this policy; the descriptor, or -1. */
 static int world_config(const struct policy *policy, bool is_paused)
 {

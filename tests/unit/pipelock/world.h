@@ -52,6 +52,9 @@ struct world {
 struct scan_engine *world_engine(void);
 int world_start(struct world *w, struct scan_engine *engine, const struct policy *policy);
 void world_stop(struct world *w);
+/* The same with an engine of its own, on the heap; NULL when it cannot be. */
+struct world *world_make(const struct policy *policy);
+void world_free(struct world *w);
 /* What is in force from here on: the first policy with these grants behind it, given as news and
  * waited for. */
 bool world_renew(struct world *w, const struct policy_route *grants, size_t n, bool is_paused);
