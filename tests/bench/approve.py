@@ -19,7 +19,7 @@ import peers
 import tmux
 from figures import LOAD, QUICK, emit, mib, note, wanted
 
-ROUNDS = 3 if QUICK else 9
+ROUNDS = 3 if QUICK else 5  # each asks twice; an agent may ask ten new things at once
 PENDING = 10_000
 SETTLED_S = 0.6  # a request must have been on the screen for 500 ms before a key approves it
 
