@@ -182,3 +182,6 @@ int policy_to_json(const struct policy *p, struct buf *out, struct err *e) _fall
  * the same in the same order, and so is all but the routes of grants behind them. */
 bool policy_differs_only_in_grants(const struct policy *a, const struct policy *b)
 	__attribute__((warn_unused_result));
+/* Where a route leads, without what else it says: "host":…,"ports":[…],"methods":[…],"paths":[…].
+ * One spelling: what a human grants is hashed in it (requests/change.h). */
+int policy_destination_to_json(const struct policy_route *r, struct buf *out) _fallible_;

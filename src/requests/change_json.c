@@ -33,30 +33,9 @@ static int put_hex(struct buf *out, const char *key, const uint8_t *p, size_t n)
 
 static int put_route(struct buf *out, const struct policy_route *r)
 {
-	const char *comma = "";
-	int ret = put_text(out, ",\"host\":", r->host);
+	int ret = put(out, ",");
 
-	if (ret == 0)
-		ret = put(out, ",\"ports\":[");
-	for (size_t i = 0; ret == 0 && i < r->n_ports; i++)
-		ret = buf_printf(out, "%s%u", i ? "," : "", r->ports[i]);
-	if (ret == 0)
-		ret = put(out, "],\"methods\":[");
-	for (unsigned m = 0; ret == 0 && m < POLICY_METHOD_COUNT; m++) {
-		if (!(r->methods & 1u << m))
-			continue;
-		ret = put_text(out, comma, policy_method_name((enum policy_method)m));
-		comma = ",";
-	}
-	if (ret == 0)
-		ret = put(out, "],\"paths\":[");
-	for (size_t i = 0; ret == 0 && i < r->n_paths; i++) {
-		if (i > 0)
-			ret = buf_append(out, ",", 1);
-		if (ret == 0)
-			ret = text_json(out, str_of(r->paths[i]));
-	}
-	return ret < 0 ? ret : buf_append(out, "]", 1);
+	return ret < 0 ? ret : policy_destination_to_json(r, out);
 }
 
 static int put_release(struct buf *out, const struct change *c)
