@@ -13,13 +13,6 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-static bool count_one(const struct request *r, void *ctx)
-{
-	(void)r;
-	++*(size_t *)ctx;
-	return true;
-}
-
 static void test_same_is_one_line(void **state)
 {
 	_cleanup_(change_free) struct change c = {0}, other = {0};
@@ -319,14 +312,6 @@ static bool keep_line(const struct audit_line *l, void *ctx)
 	return true;
 }
 
-static void execute(const char *sql, int want)
-{
-	char *why = NULL;
-
-	assert_int_equal(sqlite3_exec(world.store->db, sql, NULL, NULL, &why), want);
-	sqlite3_free(why);
-}
-
 static void test_audit(void **state)
 {
 	_cleanup_(change_free) struct change c = {0};
@@ -347,19 +332,19 @@ static void test_audit(void **state)
 				    "https://a.example.com/**\n");
 	assert_int_equal(store_verify_audit(world.store, &n, &e), 0);
 	assert_int_equal(n, 2);
-	execute("UPDATE audit SET who='x'", SQLITE_CONSTRAINT_TRIGGER);
-	execute("DELETE FROM audit", SQLITE_CONSTRAINT_TRIGGER);
-	execute("UPDATE requests SET state=1", SQLITE_CONSTRAINT_TRIGGER);
-	execute("UPDATE grants SET state=2", SQLITE_OK);
-	execute("UPDATE grants SET state=1", SQLITE_CONSTRAINT_TRIGGER);
+	world_execute("UPDATE audit SET who='x'", SQLITE_CONSTRAINT_TRIGGER);
+	world_execute("DELETE FROM audit", SQLITE_CONSTRAINT_TRIGGER);
+	world_execute("UPDATE requests SET state=1", SQLITE_CONSTRAINT_TRIGGER);
+	world_execute("UPDATE grants SET state=2", SQLITE_OK);
+	world_execute("UPDATE grants SET state=1", SQLITE_CONSTRAINT_TRIGGER);
 	/* Whoever takes the trigger away is seen. */
-	execute("DROP TRIGGER audit_no_update", SQLITE_OK);
-	execute("UPDATE audit SET who='uid 2' WHERE id=1", SQLITE_OK);
+	world_execute("DROP TRIGGER audit_no_update", SQLITE_OK);
+	world_execute("UPDATE audit SET who='uid 2' WHERE id=1", SQLITE_OK);
 	assert_int_equal(store_verify_audit(world.store, &n, &e), -EBADMSG);
 	assert_non_null(strstr(e.text, "line 1"));
-	execute("UPDATE audit SET who='uid 1000 (anna)' WHERE id=1", SQLITE_OK);
+	world_execute("UPDATE audit SET who='uid 1000 (anna)' WHERE id=1", SQLITE_OK);
 	assert_int_equal(store_verify_audit(world.store, &n, &e), 0);
-	execute("DROP TRIGGER audit_no_delete;DELETE FROM audit WHERE id=1", SQLITE_OK);
+	world_execute("DROP TRIGGER audit_no_delete;DELETE FROM audit WHERE id=1", SQLITE_OK);
 	assert_int_equal(store_verify_audit(world.store, &n, &e), -EBADMSG);
 }
 
@@ -382,9 +367,9 @@ static void test_told(void **state)
 				 0);
 	assert_int_equal(store_each_told(world.store, 5, keep_told, last, NULL), 0);
 	assert_string_equal(last, "3 done \\u{202e}!");
-	execute("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<2000) "
-		"INSERT INTO told(time,text) SELECT x,'' FROM c",
-		SQLITE_OK);
+	world_execute("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<2000) "
+		      "INSERT INTO told(time,text) SELECT x,'' FROM c",
+		      SQLITE_OK);
 	assert_int_equal(store_tell(world.store, STR_LIT("x"), 9, NULL), 0);
 	assert_int_equal(
 		store_number(world.store, "SELECT count(*) FROM told", NULL, 0, 0, &n, NULL), 0);
@@ -392,23 +377,6 @@ static void test_told(void **state)
 }
 
 /* --- many --- */
-
-/* n pending ones, quicker than by asking, each a host of its own. */
-static void fill(size_t n)
-{
-	assert_int_equal(
-		store_run(
-			world.store,
-			"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<?) "
-			"INSERT INTO requests(state,key,change,danger,reason,created,expires,hash) "
-			"SELECT 1,CAST(printf('%032d',x) AS BLOB),"
-			"'{\"kind\":\"egress\",\"host\":\"h'||x||'.example.com\",\"ports\":[443],'|"
-			"|"
-			"'\"methods\":[\"GET\"],\"paths\":[\"/**\"]}','[]','',1,2000,"
-			"CAST(printf('%032d',x) AS BLOB) FROM c",
-			STORE_VALUES(STORE_U64(n)), NULL),
-		0);
-}
 
 /* A row that somebody has edited in place. */
 static void test_edited_rows(void **state)
@@ -429,18 +397,18 @@ static void test_edited_rows(void **state)
 	change_free(&c);
 	world_egress(&c, "b.example.com");
 	world_request(&c, NULL, 100, &b);
-	execute("UPDATE requests SET change=replace(change,'b.example','evil')", SQLITE_OK);
+	world_execute("UPDATE requests SET change=replace(change,'b.example','evil')", SQLITE_OK);
 	d.id = b.id, memcpy(d.hash, b.hash, sizeof(d.hash));
 	assert_int_equal(store_decide(world.store, &d, &none, 110, &v, &e), -EBADMSG);
 	assert_int_equal(world_state(b.id), REQUEST_PENDING);
 	assert_int_equal(store_each_grant(world.store, keep_grant, &g, &e), 0);
-	execute("UPDATE grants SET change=replace(change,'a.example','evil')", SQLITE_OK);
+	world_execute("UPDATE grants SET change=replace(change,'a.example','evil')", SQLITE_OK);
 	assert_int_equal(store_each_grant(world.store, keep_grant, &g, &e), -EBADMSG);
 	assert_int_equal(g.n, 1);
 	assert_int_equal(store_revoke(world.store, a.id, "u", "f", 120, &e), 0);
 	/* And one that is no change at all. */
-	execute("UPDATE requests SET change='{}'", SQLITE_OK);
-	assert_int_equal(store_each(world.store, ~0u, 0, 0, count_one, &g.n, &e), -EBADMSG);
+	world_execute("UPDATE requests SET change='{}'", SQLITE_OK);
+	assert_int_equal(store_each(world.store, ~0u, 0, 0, world_count_one, &g.n, &e), -EBADMSG);
 	assert_non_null(strstr(e.text, "nothing is granted"));
 }
 
@@ -466,9 +434,9 @@ static void test_many(void **state)
 	size_t n = 0, n_grants;
 
 	(void)state;
-	fill(STORE_PENDING_MAX);
-	assert_int_equal(store_each(world.store, 1u << REQUEST_PENDING, 0, 0, count_one, &n, NULL),
-			 0);
+	world_fill(STORE_PENDING_MAX);
+	assert_int_equal(
+		store_each(world.store, 1u << REQUEST_PENDING, 0, 0, world_count_one, &n, NULL), 0);
 	assert_int_equal(n, STORE_PENDING_MAX);
 	n = STORE_PENDING_MAX;
 	assert_int_equal(
@@ -478,207 +446,15 @@ static void test_many(void **state)
 		store_each_key(world.store, 1u << REQUEST_GRANTED, 0, expect_key, &n, NULL), 0);
 	assert_int_equal(n, STORE_PENDING_MAX - 30);
 	n = 0;
-	assert_int_equal(store_each(world.store, ~0u, 101, 30, count_one, &n, NULL), 0);
+	assert_int_equal(store_each(world.store, ~0u, 101, 30, world_count_one, &n, NULL), 0);
 	assert_int_equal(n, 30);
 	world_egress(&c, "new.example.com");
 	assert_int_equal(store_ask(world.store, &c, &none, STR_NULL, 100, 200, &a, NULL), -ENOSPC);
-	execute("DELETE FROM requests WHERE id>100", SQLITE_OK);
+	world_execute("DELETE FROM requests WHERE id>100", SQLITE_OK);
 	assert_int_equal(store_expire(world.store, 2000, &n, &n_grants, NULL), 0);
 	assert_int_equal(n, 100);
 	world_request(&c, NULL, 2000, &a);
 	assert_true(a.is_new);
-}
-
-/* --- versions --- */
-
-/* A version that might have been, and one that might come. */
-static void test_migration(void **state)
-{
-	const struct store_step steps[] = {
-		store_steps[0],
-		{"ALTER TABLE told ADD COLUMN kind TEXT NOT NULL DEFAULT 'plain'"},
-		{"CREATE TABLE more(x TEXT) STRICT"}};
-	const struct store_step broken[] = {steps[0],
-					    steps[1],
-					    steps[2],
-					    {"CREATE TABLE more2(x TEXT) STRICT;"
-					     "CREATE TABLE more(x TEXT) STRICT"}};
-	struct err e = ERR_INIT;
-	uint64_t n = 0;
-
-	(void)state;
-	assert_int_equal(store_tell(world.store, STR_LIT("kept"), 1, NULL), 0);
-	assert_int_equal(store_migrate(world.store, steps, 2, &e), 0);
-	assert_int_equal(
-		store_number(world.store,
-			     "SELECT count(*) FROM told WHERE kind='plain' AND text='kept'", NULL,
-			     0, 0, &n, NULL),
-		0);
-	assert_int_equal(n, 1);
-	assert_int_equal(store_migrate(world.store, steps, 3, &e), 0);
-	/* A step that fails leaves nothing behind. */
-	assert_true(store_migrate(world.store, broken, 4, &e) < 0);
-	assert_int_equal(store_number(world.store, "PRAGMA user_version", NULL, 0, 0, &n, NULL), 0);
-	assert_int_equal(n, 3);
-	assert_int_equal(store_number(world.store,
-				      "SELECT count(*) FROM sqlite_schema WHERE name='more2'", NULL,
-				      0, 0, &n, NULL),
-			 0);
-	assert_int_equal(n, 0);
-	/* This program knows less than the file now. */
-	store_close(world.store);
-	assert_int_equal(store_open(&world.store, world.fd, WORLD_SLUG, &e), -EBADMSG);
-	assert_non_null(strstr(e.text, "newer version"));
-	assert_int_equal(store_open_read(&world.store, world.fd, WORLD_SLUG, &e), -EBADMSG);
-	assert_null(world.store);
-}
-
-/* --- files --- */
-
-static void refuses_to_open(int want, const char *why)
-{
-	struct store *s = NULL;
-	struct err e = ERR_INIT;
-	int ret = store_open(&s, world.fd, WORLD_SLUG, &e);
-
-	if (ret != want || !strstr(e.text, why))
-		print_error("%d %s\n", ret, e.text);
-	assert_int_equal(ret, want);
-	assert_non_null(strstr(e.text, why));
-	assert_null(s);
-	e = ERR_INIT;
-	assert_int_equal(store_open_read(&s, world.fd, WORLD_SLUG, &e), want);
-}
-
-static void damage(size_t at, const char *bytes)
-{
-	_cleanup_close_ int fd = openat(world.fd, STORE_FILE, O_RDWR | O_CLOEXEC);
-
-	assert_true(fd >= 0);
-	assert_int_equal(pwrite(fd, bytes, strlen(bytes), (off_t)at), strlen(bytes));
-}
-
-static void test_bad_files(void **state)
-{
-	struct stat st;
-
-	(void)state;
-	assert_int_equal(fstatat(world.fd, STORE_FILE, &st, AT_SYMLINK_NOFOLLOW), 0);
-	assert_int_equal(st.st_mode & 07777, 0600);
-	assert_int_equal(fstatat(world.fd, STORE_FILE "-wal", &st, AT_SYMLINK_NOFOLLOW), 0);
-	assert_int_equal(st.st_mode & 07777, 0600);
-	fill(200);
-	store_close(world.store);
-	world.store = NULL;
-
-	assert_int_equal(fchmodat(world.fd, STORE_FILE, 0666, 0), 0);
-	refuses_to_open(-EPERM, "written by others");
-	assert_int_equal(fchmodat(world.fd, STORE_FILE, 0600, 0), 0);
-	assert_int_equal(renameat(world.fd, STORE_FILE, world.fd, "real"), 0);
-	assert_int_equal(symlinkat("real", world.fd, STORE_FILE), 0);
-	refuses_to_open(-EBADMSG, "not a regular file");
-	assert_int_equal(unlinkat(world.fd, STORE_FILE, 0), 0);
-	assert_int_equal(renameat(world.fd, "real", world.fd, STORE_FILE), 0);
-	world_reopen();
-	store_close(world.store);
-	world.store = NULL;
-	/* A page in its middle, then its beginning. */
-	damage(3 * 4096 + 3, "\xff\xff\xff\xff\xff");
-	{
-		struct err e = ERR_INIT;
-
-		assert_int_equal(store_open(&world.store, world.fd, WORLD_SLUG, &e), -EBADMSG);
-		assert_non_null(strstr(e.text, "move it away"));
-	}
-	damage(0, "not a data base");
-	refuses_to_open(-EBADMSG, "damaged");
-}
-
-static void test_foreign_database(void **state)
-{
-	sqlite3 *db = NULL;
-	char path[128];
-
-	(void)state;
-	store_close(world.store);
-	world.store = NULL;
-	assert_int_equal(unlinkat(world.fd, STORE_FILE, 0), 0);
-	(void)snprintf(path, sizeof(path), "%s/" STORE_FILE, world.path);
-	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-	assert_int_equal(sqlite3_exec(db, "CREATE TABLE x(y)", NULL, NULL, NULL), SQLITE_OK);
-	(void)sqlite3_close(db);
-	assert_int_equal(chmod(path, 0600), 0);
-	refuses_to_open(-EBADMSG, "no requests of claude-bottle");
-}
-
-static size_t read_count(int fd)
-{
-	struct store *s = NULL;
-	struct err e = ERR_INIT;
-	size_t n = 0;
-	int ret = store_open_read(&s, fd, WORLD_SLUG, &e);
-
-	if (ret < 0)
-		print_error("%s\n", e.text);
-	assert_int_equal(ret, 0);
-	assert_int_equal(store_each(s, ~0u, 0, 0, count_one, &n, NULL), 0);
-	store_close(s);
-	return n;
-}
-
-static void copy_to(int folder, const char *name)
-{
-	_cleanup_free_ char *p = NULL;
-	struct str bytes;
-
-	assert_int_equal(io_read_file(world.fd, name, 64u << 20, &bytes, NULL), 0);
-	p = (char *)bytes.p;
-	assert_int_equal(io_write_file_atomic(folder, name, bytes, 0600, NULL), 0);
-}
-
-/* A reader sees what is committed, while the keeper writes and after it has died. */
-static void test_reading(void **state)
-{
-	struct store *reader = NULL;
-	uint64_t before, after;
-	size_t n;
-	_cleanup_close_ int dead = -1;
-	char path[WORLD_FOLDER_SIZE];
-
-	(void)state;
-	fill(3);
-	assert_int_equal(read_count(world.fd), 3);
-	assert_int_equal(store_open_read(&reader, world.fd, WORLD_SLUG, NULL), 0);
-	assert_int_equal(store_version(reader, &before, NULL), 0);
-	assert_int_equal(store_version(reader, &after, NULL), 0);
-	assert_int_equal(before, after);
-	execute("BEGIN IMMEDIATE;UPDATE requests SET asked=2", SQLITE_OK);
-	assert_int_equal(store_count(reader, ~0u, &n, NULL), 0);
-	assert_int_equal(n, 3);
-	execute("COMMIT", SQLITE_OK);
-	assert_int_equal(store_version(reader, &after, NULL), 0);
-	assert_true(after > before);
-	/* A reader writes nothing. */
-	assert_true(store_tell(reader, STR_LIT("x"), 1, NULL) < 0);
-	store_close(reader);
-	assert_int_equal(store_version(world.store, &before, NULL), 0);
-	assert_int_equal(store_tell(world.store, STR_LIT("x"), 1, NULL), 0);
-	assert_int_equal(store_version(world.store, &after, NULL), 0);
-	assert_true(after > before);
-
-	/* As a killed keeper leaves it: with its log, which has an index no more. */
-	dead = world_folder(path);
-	copy_to(dead, STORE_FILE);
-	copy_to(dead, STORE_FILE "-wal");
-	/* And none can be made. */
-	assert_int_equal(mkdirat(dead, STORE_FILE "-shm", 0700), 0);
-	assert_int_equal(fchmod(dead, 0500), 0);
-	assert_int_equal(read_count(dead), 3);
-	assert_int_equal(fchmod(dead, 0700), 0);
-	assert_int_equal(unlinkat(dead, STORE_FILE "-shm", AT_REMOVEDIR), 0);
-	assert_int_equal(read_count(dead), 3);
-	assert_int_equal(io_remove_tree(AT_FDCWD, path, NULL), 0);
-	assert_int_equal(store_open_read(&reader, dead, WORLD_SLUG, NULL), -ENOENT);
 }
 
 static void test_old_ones_go(void **state)
@@ -691,11 +467,11 @@ static void test_old_ones_go(void **state)
 	world_egress(&c, "kept.example.com");
 	world_request(&c, NULL, 100, &a);
 	assert_int_equal(world_grant(&a, ASK_BOTTLE, 100), STORE_DECIDED);
-	fill(1);
-	execute("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<50100) "
-		"INSERT INTO requests(state,key,change,danger,reason,created,expires,hash) "
-		"SELECT 4,key,change,danger,'',1,1,hash FROM requests,c WHERE id=2",
-		SQLITE_OK);
+	world_fill(1);
+	world_execute("WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<50100) "
+		      "INSERT INTO requests(state,key,change,danger,reason,created,expires,hash) "
+		      "SELECT 4,key,change,danger,'',1,1,hash FROM requests,c WHERE id=2",
+		      SQLITE_OK);
 	for (unsigned i = 0; i < 64; i++) {
 		char host[64];
 
@@ -731,10 +507,6 @@ int main(void)
 		WORLD(test_told),
 		WORLD(test_edited_rows),
 		WORLD(test_many),
-		WORLD(test_migration),
-		WORLD(test_bad_files),
-		WORLD(test_foreign_database),
-		WORLD(test_reading),
 		WORLD(test_old_ones_go),
 	};
 

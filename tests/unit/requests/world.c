@@ -6,6 +6,8 @@
 
 #include "world.h"
 
+#include "requests/store_int.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -168,4 +170,36 @@ uint32_t world_random(uint32_t n)
 	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
 	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
 	return (uint32_t)((z ^ z >> 31) >> 16) % n;
+}
+
+bool world_count_one(const struct request *r, void *ctx)
+{
+	(void)r;
+	++*(size_t *)ctx;
+	return true;
+}
+
+/* n pending ones, quicker than by asking, each a host of its own. */
+void world_fill(size_t n)
+{
+	assert_int_equal(
+		store_run(
+			world.store,
+			"WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM c WHERE x<?) "
+			"INSERT INTO requests(state,key,change,danger,reason,created,expires,hash) "
+			"SELECT 1,CAST(printf('%032d',x) AS BLOB),"
+			"'{\"kind\":\"egress\",\"host\":\"h'||x||'.example.com\",\"ports\":[443],'|"
+			"|"
+			"'\"methods\":[\"GET\"],\"paths\":[\"/**\"]}','[]','',1,2000,"
+			"CAST(printf('%032d',x) AS BLOB) FROM c",
+			STORE_VALUES(STORE_U64(n)), NULL),
+		0);
+}
+
+void world_execute(const char *sql, int want)
+{
+	char *why = NULL;
+
+	assert_int_equal(sqlite3_exec(world.store->db, sql, NULL, NULL, &why), want);
+	sqlite3_free(why);
 }

@@ -44,3 +44,7 @@ enum request_state world_state(uint64_t id);
 /* A number below n of a sequence that a seed fixes; world_seed() says which (PROPERTY_SEED). */
 uint64_t world_seed(void);
 uint32_t world_random(uint32_t n);
+/* Counts what store_each() gives; ctx is a size_t. */
+bool world_count_one(const struct request *r, void *ctx);
+void world_fill(size_t n);
+void world_execute(const char *sql, int want);
