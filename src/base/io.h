@@ -22,7 +22,7 @@ int io_mkdir_p(const char *path, mode_t mode, struct err *e) _fallible_;
 int io_remove_tree(int dirfd, const char *name, struct err *e) _fallible_;
 
 /* One message with up to IO_FDS_MAX descriptors over a unix socket. */
-#define IO_FDS_MAX 16
+#define IO_FDS_MAX 64
 ssize_t io_send_fds(int sock, const void *data, size_t n, const int *fds, size_t n_fds, int flags);
 /* Bytes received, 0 at the end, -errno. Descriptors arrive close-on-exec in fds; *n_fds says how
  * many (in: how many may come; surplus ones are closed and give -EPROTO). A cut message is

@@ -7,6 +7,7 @@
 #define SERVICE_PORT_GITGATE   9418
 #define SERVICE_PORT_SUPERVISE 9100
 #define SERVICE_PORT_DNS       53
+#define SERVICE_PORT_REGISTRY  5000 /* while a microVM fetches its image, never beside an agent */
 
 /* In the agent's environment where the bottle is supervised: where it asks, by MCP. */
 #define SERVICE_SUPERVISE_ENV "CLAUDE_BOTTLE_SUPERVISE_URL"

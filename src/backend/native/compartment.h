@@ -6,8 +6,8 @@
 
 #include "backend/backend.h"
 #include "priv/agent_filter.h"
-#include "backend/native/cgroup.h"
-#include "backend/native/wall.h"
+#include "backend/walled/cgroup.h"
+#include "backend/walled/wall.h"
 #include "conf/plan.h"
 #include "workspace/workspace.h"
 

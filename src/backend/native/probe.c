@@ -4,7 +4,7 @@
 
 #include "backend/host_git.h"
 #include "backend/native/bwrap_args.h"
-#include "backend/native/wall.h"
+#include "backend/walled/wall.h"
 #include "base/clean.h"
 #include "base/io.h"
 

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "backend/native/wall.h"
+#include "backend/walled/wall.h"
 
 static bool is_wall_away;
 
@@ -15,7 +15,7 @@ static int enter_or_not(const struct wall *w, struct err *e)
 }
 
 #define wall_enter enter_or_not
-#include "backend/native/canary.c" /* NOLINT: the unit under test */
+#include "backend/walled/canary.c" /* NOLINT: the unit under test */
 #undef wall_enter
 
 /* Answers requests on a listening socket as pipelock would. */

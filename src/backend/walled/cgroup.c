@@ -1,4 +1,4 @@
-#include "backend/native/cgroup.h"
+#include "backend/walled/cgroup.h"
 
 #include "base/clean.h"
 #include "base/io.h"

@@ -5,7 +5,7 @@
  * from inside and passes its descriptors back. Then it is gone: the namespaces live on in the
  * descriptors. The helper holds the namespaces' capabilities and runs nothing but this file.
  */
-#include "backend/native/wall.h"
+#include "backend/walled/wall.h"
 
 #include "backend/agent_id.h"
 #include "base/clean.h"
@@ -40,6 +40,7 @@ static const struct wall_socket {
 	{SERVICE_PORT_DNS, SOCK_STREAM, 0, offsetof(struct wall, dns_tcp_fd)},
 	{SERVICE_PORT_GITGATE, SOCK_STREAM, WALL_GIT, offsetof(struct wall, gitgate_fd)},
 	{SERVICE_PORT_SUPERVISE, SOCK_STREAM, WALL_SUPERVISE, offsetof(struct wall, supervise_fd)},
+	{SERVICE_PORT_REGISTRY, SOCK_STREAM, WALL_REGISTRY, offsetof(struct wall, registry_fd)},
 };
 
 enum { WALL_FD_USERNS, WALL_FD_NETNS, WALL_FD_SOCKETS };
@@ -277,8 +278,10 @@ int wall_make(struct wall *w, const char *pinned, const char *home, unsigned ser
 
 void wall_close_sockets(struct wall *w)
 {
-	for (size_t i = 0; i < ARRAY_LEN(sockets); i++)
-		close_fd(wall_slot(w, i));
+	for (size_t i = 0; i < ARRAY_LEN(sockets); i++) {
+		if (sockets[i].service != WALL_REGISTRY)
+			close_fd(wall_slot(w, i));
+	}
 }
 
 void wall_free(struct wall *w)
@@ -286,6 +289,7 @@ void wall_free(struct wall *w)
 	close_fd(&w->userns_fd);
 	close_fd(&w->netns_fd);
 	wall_close_sockets(w);
+	close_fd(&w->registry_fd);
 }
 
 int wall_enter(const struct wall *w, struct err *e)

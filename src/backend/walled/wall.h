@@ -16,20 +16,21 @@
  * namespace's owner may write /proc/sys/net without a capability (net_ctl_permissions). */
 #define WALL_INSIDE_ID 1
 
-/* The bundle's services that not every bottle has. */
-enum { WALL_GIT = 1, WALL_SUPERVISE = 2 };
+/* The bundle's services that not every bottle has. REGISTRY: while a microVM fetches its image; its
+ * port is closed before the canary looks. */
+enum { WALL_GIT = 1, WALL_SUPERVISE = 2, WALL_REGISTRY = 4 };
 
 struct wall {
 	int userns_fd, netns_fd;
-	/* Listening; whoever takes one sets it to -1. The last two: with their service only. */
-	int pipelock_fd, dns_udp_fd, dns_tcp_fd, gitgate_fd, supervise_fd;
+	/* Listening; whoever takes one sets it to -1. The last three: with their service only. */
+	int pipelock_fd, dns_udp_fd, dns_tcp_fd, gitgate_fd, supervise_fd, registry_fd;
 	unsigned services; /* WALL_… */
 	uid_t uid;	   /* on the host: what the agent runs as; nobody else's when we are root */
 	gid_t gid;
 	char pinned[46];
 };
 
-#define WALL_INIT ((struct wall){-1, -1, -1, -1, -1, -1, -1, 0, 0, 0, ""})
+#define WALL_INIT ((struct wall){-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, ""})
 
 /* Picks the uid, makes the namespaces, verifies them from inside. About 2 ms. pinned is an IPv4
  * address. home: the agent's home, whose owner the agent is again when it is there already; or
@@ -37,7 +38,7 @@ struct wall {
  * left behind and *e says what the host lacks. */
 int wall_make(struct wall *w, const char *pinned, const char *home, unsigned services,
 	      struct err *e) _fallible_;
-/* Of the listening ones that are still here: what nobody serves is closed. */
+/* Of the listening ones that are still here, but the registry's: what nobody serves is closed. */
 void wall_close_sockets(struct wall *w);
 /* Closes every descriptor that is still here; the namespaces go with their last user. */
 void wall_free(struct wall *w);

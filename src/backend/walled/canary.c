@@ -2,7 +2,7 @@
  * The native canary: the wall seen from where the agent will stand. Its verdict on the host's
  * listener comes from the listener (nothing may have arrived), not from the prober's error alone.
  */
-#include "backend/native/wall.h"
+#include "backend/walled/wall.h"
 
 #include "base/clean.h"
 #include "base/io.h"
@@ -47,6 +47,8 @@ static int canary_look(const struct wall *w, uint16_t live_port, int timeout_ms,
 		ret = canary_closed("10.209.0.1", 80, e);
 	if (ret == 0)
 		ret = canary_closed(w->pinned, SERVICE_PORT_EGRESS, e);
+	if (ret == 0)
+		ret = canary_closed(w->pinned, SERVICE_PORT_REGISTRY, e);
 	if (ret == 0 && !(w->services & WALL_GIT))
 		ret = canary_closed(w->pinned, SERVICE_PORT_GITGATE, e);
 	if (ret == 0 && !(w->services & WALL_SUPERVISE))
