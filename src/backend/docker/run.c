@@ -5,11 +5,11 @@
 #include "backend/docker/docker_int.h"
 
 #include "backend/agent_clone.h"
+#include "backend/agent_go.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "backend/agent_env.h"
 #include "guest/guest_host.h"
 
 #include <errno.h>
@@ -22,7 +22,6 @@
 #define RUN_PATH_MAX	   256
 #define RUN_END_MS	   4000 /* of a container that is to end */
 #define RUN_KILL_MS	   3000
-#define RUN_GO_MS	   15000
 #define RUN_CONTAINER_STOP 137
 
 /* --- the bundle --- */
@@ -121,24 +120,10 @@ int docker_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct
 
 int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 {
-	const struct plan *p = b->plan;
-	_cleanup_free_ char *canary =
-		p->canary ? mem_printf("[default]\ndeploy_token = %s\n", p->canary) : NULL;
-	const struct guest_file file = {
-		.path = AGENT_CANARY_FILE, .mode = 0600, .text = str_of(canary)};
-	char **command = agent_command_make(p, b->wall.bundle);
-	struct guest_go go = {
-		.argv = command,
-		.env = b->env,
-		.has_tty = b->has_tty,
-		.files = &file,
-		.n_files = p->canary ? 1 : 0,
-		.limits = {.files = p->limits.files, .file_size_bytes = p->limits.file_size_bytes}};
 	int ret = docker_write_ca(b, ca_pem, e);
 
 	if (ret == 0)
-		ret = guest_go(b->guest_fd, &go, RUN_GO_MS, -1, e);
-	agent_command_free(command);
+		ret = agent_go(b->guest_fd, b->plan, b->wall.bundle, b->env, b->has_tty, e);
 	b->has_gone = ret == 0;
 	return ret;
 }
