@@ -271,3 +271,16 @@ int image_find_agent(const struct engine *en, const char *provider, const char *
 	ret = kind_of_provider(provider, &kind, e);
 	return ret < 0 ? ret : find_kind(en, kind, out, e);
 }
+
+int image_agent_reference(const char *provider, char out[IMAGE_REFERENCE_MAX], struct err *e)
+{
+	struct image_names names;
+	enum image_kind kind;
+	int ret = kind_of_provider(provider, &kind, e);
+
+	if (ret == 0)
+		ret = image_names_here(&names, NULL, false, e);
+	if (ret == 0)
+		(void)snprintf(out, IMAGE_REFERENCE_MAX, "%s", names.reference[kind]);
+	return ret;
+}
