@@ -76,7 +76,7 @@ int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s, struc
 {
 	static char *const env[] = {(char *)"PATH=/usr/bin", (char *)"LC_ALL=C", NULL};
 	static const struct cell_bind kvm = {
-		.from = "/dev/kvm", .to = "/dev/kvm", .is_writable = true, .is_device = true};
+		.from = "/dev/kvm", .to = "/dev/kvm", .is_device = true};
 	const struct cell_spec spec = {.wall = s->wall,
 				       .cgroup = s->cgroup,
 				       .slug = s->slug,

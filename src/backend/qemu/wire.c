@@ -39,7 +39,7 @@ enum wire_phase {
 	WIRE_BOOTS,   /* 'H' is awaited */
 	WIRE_ORDERED, /* 'M' */
 	WIRE_RUNS,
-	WIRE_ENDS, /* 'x' came, or 'q' was sent: nothing but the end of file is awaited */
+	WIRE_ENDS, /* 'x' came, or 'q' was sent: nothing but its end is awaited of it */
 };
 
 enum { AT_CONTROL, AT_KEEPER, AT_CONSOLE, AT_SAID, AT_COUNT };
@@ -196,8 +196,6 @@ static int keeper_gone(struct wire *w, struct err *e)
 	/* Nobody who would listen is there yet. */
 	if (w->phase < WIRE_RUNS)
 		return WIRE_SHUT;
-	if (w->phase == WIRE_ENDS)
-		return 0;
 	w->phase = WIRE_ENDS;
 	return put_frame(w, 'q', STR_NULL, e);
 }
