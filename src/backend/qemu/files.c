@@ -73,9 +73,6 @@ static int files_json(const struct qemu_order *o, json_t *out, struct err *e)
 	for (size_t i = 0; ret == 0 && i < n; i++)
 		ret = add_file(out, &files[i], e);
 	agent_files_free(files, n);
-	/* There from the start; filled when the bundle has told its certificate. */
-	if (ret == 0 && json_array_append_new(out, file_json(AGENT_CA_PATH, STR_NULL)) < 0)
-		ret = err_set(e, -ENOMEM, "no memory for the machine's order");
 	return ret;
 }
 
