@@ -117,7 +117,7 @@ int manifest_read_tar(struct schema_ctx *c, const struct yaml_node *n, char **ou
 	*out = NULL;
 	if (ret < 0)
 		return ret;
-	if (strlen(path) < sizeof(TAR_END) || !str_ends(str_of(path), STR_LIT(TAR_END)))
+	if (!str_ends(str_of(path), STR_LIT(TAR_END)))
 		return schema_refuse(c, n,
 				     "image: a file must be a root file system's \"" TAR_END
 				     "\" archive, uncompressed; anything else is an image's "
