@@ -141,7 +141,7 @@ static void run_n15(struct suite *s)
 static void run_n16(struct suite *s, const struct process *init)
 {
 	struct selftest_try *t;
-	char net[64], own[64];
+	char net[SPACE_MAX], own[SPACE_MAX];
 
 	if (!suite_wants(s, "N16"))
 		return;

@@ -20,7 +20,7 @@
 
 static void test_addresses_and_namespaces(void **state)
 {
-	char text[3072], net[64];
+	char text[3072], net[SPACE_MAX];
 
 	(void)state;
 	host_addresses(text, sizeof(text));
