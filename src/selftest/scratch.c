@@ -115,6 +115,7 @@ static int make_folders(struct scratch *s, struct err *e)
 	} folders[] = {
 		{"home/.claude-bottle/bottles", 0700},
 		{"home/.claude-bottle/agents", 0700},
+		{"home/.ssh", 0700},
 		{"state", 0700},
 		{"secret", 0700},
 		{"canary", 0700},
@@ -251,7 +252,9 @@ static int make_secret(struct scratch *s, struct err *e)
 		(void)snprintf(s->secret_mask + 2 * i, 3, "%02x",
 			       (unsigned char)s->secret[i] ^ 0x55u);
 	text_hex(s->nonce, random + 40, 16);
-	return write_text(s, "secret/token", s->secret, 0600, e);
+	return write_text(s, "home/" SCRATCH_KEY, "a tripwire\n", 0600, e) < 0
+		       ? e->code
+		       : write_text(s, "secret/token", s->secret, 0600, e);
 }
 
 static int write_manifests(struct scratch *s, struct err *e)
@@ -321,8 +324,9 @@ void scratch_close(struct scratch *s)
 }
 
 /* What else of our environment the runs get: where the engine is, and which bundle is tried. */
-static const char *const run_passed[] = {"CLAUDE_BOTTLE_BUNDLE", "DOCKER_HOST", "DOCKER_CONTEXT",
-					 "DOCKER_CONFIG", "XDG_RUNTIME_DIR"};
+static const char *const run_passed[] = {"CLAUDE_BOTTLE_BUNDLE", "CLAUDE_BOTTLE_SMOLVM",
+					 "DOCKER_HOST",		 "DOCKER_CONTEXT",
+					 "DOCKER_CONFIG",	 "XDG_RUNTIME_DIR"};
 #define RUN_ENV_MAX 16
 
 static char *env_path(const char *name, const char *value, const char *base, const char *below)

@@ -98,6 +98,8 @@ int supervise_run(struct suite *s, struct err *e) _fallible_;
 int sibling_start(struct suite *s, struct err *e) _fallible_;
 /* The attacks that are made on it from the host, and what it has seen of all others. */
 int sibling_finish(struct suite *s, struct err *e) _fallible_;
+/* C14, K11, K12, of the sibling; is_seen: this user sees its keeper's children. */
+int monitor_run(struct suite *s, pid_t keeper, bool is_seen, struct err *e) _fallible_;
 int broken_run(struct suite *s, struct err *e) _fallible_;
 int again_run(struct suite *s, struct err *e) _fallible_;
 int engine_run(struct suite *s, struct err *e) _fallible_;
