@@ -26,10 +26,10 @@ def executable():
     return os.path.join(build_folder(), "claude-bottle")
 
 
-def missing(backend):
-    """What this host lacks for bottles of this backend, in one line; empty: nothing."""
+def missing(backend, **env):
+    """What this host lacks for bottles of this backend, in one line; empty: nothing. env: beside ours."""
     r = subprocess.run([executable(), "doctor", "--backend", backend, "--json"], capture_output=True, text=True,
-                       stdin=subprocess.DEVNULL, timeout=120)
+                       env=dict(os.environ, **env), stdin=subprocess.DEVNULL, timeout=120)
     try:
         found, = json.loads(r.stdout)
     except ValueError:
