@@ -39,7 +39,7 @@ quick: all
 	meson test -C $(BUILD) --suite quick
 
 bench:
-	@tools/bootstrap build docker bench
+	@tools/bootstrap build docker vm bench
 	@$(PYTHON) tests/bench/run
 
 lint: all

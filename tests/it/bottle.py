@@ -265,7 +265,7 @@ class Running:
 
     def roles(self):
         """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, gitgate, gitssh, supervise, bwrap or
-        guest, agent."""
+        guest, agent; of a machine's cell its process 1, "cell", and the "monitor"."""
         out = {}
         for top in (self.state().get("pid", 0), *self.containers()):
             for pid in descendants(top):
@@ -322,8 +322,10 @@ def role_of(pid):
         return "gone"
     name = os.path.basename(argv[0])
     known = ("init", "record", "keyd", "egress", "pipelock", "gitgate", "gitssh", "supervise")
-    if argv[1:2] == ["guest"]:
-        return "guest"
+    if argv[1:2] in (["guest"], ["cell"]):
+        return argv[1]
+    if name.startswith("qemu-system"):
+        return "monitor"
     if name.startswith("claude-bottle-bundle") or "bundle" in name:
         for word in argv[1:]:
             if word in known:
