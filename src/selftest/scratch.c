@@ -23,8 +23,10 @@
 #define OUTPUT_MAX	(16u << 20)
 #define END_MS		10000
 
+/* Of the providers that one whose image is smallest: the agent is the probe. */
 static const char bottle_manifest[] =
 	"---\n"
+	"provider: shell\n"
 	"expose: [%s/expose]\n"
 	"egress:\n"
 	"  ca: %s/canary/ca.pem\n"
@@ -44,6 +46,7 @@ static const char bottle_manifest[] =
 /* Its upstream is the canary. */
 static const char git_manifest[] =
 	"---\n"
+	"provider: shell\n"
 	"expose: [%s/expose]\n"
 	"workspace: clone\n"
 	"egress:\n"
@@ -66,6 +69,7 @@ static const char git_manifest[] =
 	"---\n";
 
 static const char mount_manifest[] = "---\n"
+				     "provider: shell\n"
 				     "expose: [%s/expose]\n"
 				     "workspace: mount\n"
 				     "egress:\n"
@@ -73,6 +77,7 @@ static const char mount_manifest[] = "---\n"
 				     "---\n";
 
 static const char empty_manifest[] = "---\n"
+				     "provider: shell\n"
 				     "expose: [%s/expose]\n"
 				     "egress:\n"
 				     "  routes: []\n"
