@@ -42,6 +42,8 @@ enum image_kind {
 const char *image_kind_name(enum image_kind kind);
 /* False if there is none of that name. */
 bool image_kind_parse(struct str name, enum image_kind *out) __attribute__((warn_unused_result));
+/* A file of what it is built of (images/KIND/NAME), or NULL: a microVM's is made of the same. */
+const char *image_file(enum image_kind kind, const char *name);
 
 struct image_info {
 	char reference[IMAGE_REFERENCE_MAX]; /* "claude-bottle/shell:0123456789abcdef" or the
@@ -63,6 +65,11 @@ int image_ensure_agent(const struct engine *en, const char *provider, const char
 int image_find_bundle(const struct engine *en, struct image_info *out, struct err *e) _fallible_;
 int image_find_agent(const struct engine *en, const char *provider, const char *named,
 		     struct image_info *out, struct err *e) _fallible_;
+
+/* What the provider's image is called, whether it is there or not: it changes with all that goes
+ * in, and asks no engine. -EINVAL: there is none for this provider. */
+int image_agent_reference(const char *provider, char out[IMAGE_REFERENCE_MAX],
+			  struct err *e) _fallible_;
 
 /* --- for `claude-bottle image` --- */
 

@@ -4,34 +4,34 @@
 #include "image/image.h"
 
 #include "base/clean.h"
+#include "image/host.h"
+#include "image/program.h"
 
 #define IMAGE_OURS	  "claude-bottle/"
 #define IMAGE_STAGE	  "stage" /* the label of what is not whole */
 #define IMAGE_TAG_DIGITS  16
 #define IMAGE_PROGRAM_MAX (512u << 20)
-#define IMAGE_CA_MAX	  (4u << 20)
-#define IMAGE_URL_MAX	  512
 #define IMAGE_ID_MAX	  80
+#define IMAGE_FILES_MAX	  3
 
 /* --- the templates (names.c) --- */
 
 struct image_template {
 	const char *name;
 	const char *dockerfile;
-	const char *file_name, *file; /* a further file of the context, or NULL */
-	int below;		      /* an enum image_kind, or -1 */
-	bool has_program;	      /* the bundle's executable is in the context */
-	bool needs_host;	      /* .host-ca.crt and NPM_REGISTRY, in a stage of its own */
+	struct {
+		const char *name, *text;
+	} files[IMAGE_FILES_MAX]; /* further ones of the context, up to one without a name */
+	int below;		  /* an enum image_kind, or -1 */
+	bool has_program;	  /* the bundle's executable is in the context */
+	bool needs_host;	  /* IMAGE_HOST_CA and NPM_REGISTRY, in a stage of its own */
 };
 extern const struct image_template image_templates[IMAGE_KIND_COUNT];
 
-/* What Debian is, for the tag of base; ends with NULL. */
-extern const char *const image_base_recipe[];
 #define IMAGE_BASE_PULLED_NAME "debian"
 #define IMAGE_BASE_PULLED_TAG  "bookworm-slim"
 
 /* The references of kind and of all that it stands on. */
-struct image_program;
 struct image_names {
 	char reference[IMAGE_KIND_COUNT][IMAGE_REFERENCE_MAX];
 };
@@ -42,33 +42,6 @@ int image_names_make(struct image_names *out, const char *version, const char *m
  * failure; NULL: the executable's hash will do. */
 int image_names_here(struct image_names *out, struct image_program *program, bool has_program,
 		     struct err *e) _fallible_;
-int image_sha256(struct str data, char hex[65], struct err *e) _fallible_;
-
-/* --- the bundle's executable (program.c) --- */
-
-struct image_program {
-	char *data; /* owned */
-	size_t n;
-	char hash[65];
-};
-int image_program_load(struct image_program *out, struct err *e) _fallible_;
-/* Its hash alone, which is remembered (digest.h). */
-int image_program_digest(char hex[65], struct err *e) _fallible_;
-void image_program_free(struct image_program *p);
-/* Cuts off what no loader reads: sections, symbols, what debuggers want. Leaves alone what is no
- * ELF file of 64 bits with sections behind its segments. The new length. */
-size_t image_program_trim(char *data, size_t n);
-
-/* --- this host's way out (host.c) --- */
-
-/* Adds to a build's arguments what Docker keeps in no image by itself: the proxies of the
- * environment, if a container can reach them. */
-void image_host_proxies(json_t *args);
-/* The registry that npm uses here; false: its default, or one that would tell a password. */
-bool image_host_registry(char out[IMAGE_URL_MAX]);
-/* The certificates that this host trusts beside those of the image below; out is initialised here,
- * also on failure. */
-int image_host_ca(struct buf *out, struct err *e) _fallible_;
 
 /* --- what a builder says (said.c) --- */
 

@@ -1,11 +1,10 @@
 /* What the images are made of, and their names. */
 #include "image/image_int.h"
 
-#include "base/text.h"
+#include "image/bootstrap.h"
 #include "image_templates.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 
 /* Changes when what is made of the same inputs changes. */
@@ -18,48 +17,44 @@ const struct image_template image_templates[IMAGE_KIND_COUNT] = {
 	[IMAGE_BASE] = {.name = "base", .dockerfile = base_dockerfile, .below = -1},
 	[IMAGE_TOOLS] = {.name = "tools",
 			 .dockerfile = template_tools,
-			 .file_name = "gather",
-			 .file = template_gather,
+			 .files = {{"gather", template_gather}},
 			 .below = IMAGE_BASE},
 	[IMAGE_BUNDLE] = {.name = "bundle",
 			  .dockerfile = template_bundle,
 			  .below = IMAGE_TOOLS,
 			  .has_program = true},
-	[IMAGE_SHELL] = {.name = "shell", .dockerfile = template_shell, .below = IMAGE_BASE},
+	[IMAGE_SHELL] = {.name = "shell",
+			 .dockerfile = template_shell,
+			 .files = {{"packages", template_packages}, {"settle", template_settle}},
+			 .below = IMAGE_BASE},
 	[IMAGE_CLAUDE] = {.name = "claude",
 			  .dockerfile = template_claude,
-			  .file_name = "fetch-package",
-			  .file = template_fetch_package,
+			  .files = {{"fetch", template_fetch_claude},
+				    {"fetch-package", template_fetch_package}},
 			  .below = IMAGE_SHELL,
 			  .needs_host = true},
 	[IMAGE_CODEX] = {.name = "codex",
 			 .dockerfile = template_codex,
-			 .file_name = "fetch-package",
-			 .file = template_fetch_package,
+			 .files = {{"fetch", template_fetch_codex},
+				   {"fetch-package", template_fetch_package}},
 			 .below = IMAGE_SHELL,
 			 .needs_host = true},
-};
-
-/* As debian:bookworm-slim has it: no manuals. mmdebstrap copies the host's resolv.conf and hostname
- * into what it makes; an image must not tell them. */
-const char *const image_base_recipe[] = {
-	"mmdebstrap",
-	"--variant=minbase",
-	"--format=tar",
-	"--dpkgopt=path-exclude=/usr/share/man/*",
-	"--dpkgopt=path-exclude=/usr/share/doc/*",
-	"--dpkgopt=path-include=/usr/share/doc/*/copyright",
-	"--dpkgopt=path-exclude=/usr/share/info/*",
-	"--dpkgopt=path-exclude=/usr/share/locale/*",
-	"--customize-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"",
-	"bookworm",
-	"-",
-	NULL,
 };
 
 const char *image_kind_name(enum image_kind kind)
 {
 	return image_templates[kind].name;
+}
+
+const char *image_file(enum image_kind kind, const char *name)
+{
+	const struct image_template *t = &image_templates[kind];
+
+	for (size_t i = 0; i < IMAGE_FILES_MAX && t->files[i].name; i++) {
+		if (strcmp(t->files[i].name, name) == 0)
+			return t->files[i].text;
+	}
+	return NULL;
 }
 
 bool image_kind_parse(struct str name, enum image_kind *out)
@@ -71,23 +66,6 @@ bool image_kind_parse(struct str name, enum image_kind *out)
 	}
 	*out = IMAGE_BASE;
 	return false;
-}
-
-static int no_sha256(struct err *e)
-{
-	return err_set(e, -EIO, "SHA-256 failed");
-}
-
-int image_sha256(struct str data, char hex[65], struct err *e)
-{
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	unsigned n = 0;
-
-	if (EVP_Digest(data.p ? data.p : "", data.n, digest, &n, EVP_sha256(), NULL) != 1 ||
-	    n != 32)
-		return no_sha256(e);
-	text_hex(hex, digest, 32);
-	return 0;
 }
 
 /* With its length in front, so that no two lists of inputs are the same bytes. */
@@ -107,12 +85,12 @@ static int add_inputs(struct buf *b, const struct image_template *t, const char 
 	bad |= add(b, "kind", t->name);
 	bad |= add(b, "below", below);
 	bad |= add(b, "Dockerfile", t->dockerfile);
-	if (t->file_name)
-		bad |= add(b, t->file_name, t->file);
+	for (size_t i = 0; i < IMAGE_FILES_MAX && t->files[i].name; i++)
+		bad |= add(b, t->files[i].name, t->files[i].text);
 	if (t->has_program)
 		bad |= add(b, "program", program_hash);
-	for (size_t i = 0; t->below < 0 && image_base_recipe[i]; i++)
-		bad |= add(b, "argument", image_base_recipe[i]);
+	for (size_t i = 0; t->below < 0 && bootstrap_recipe[i]; i++)
+		bad |= add(b, "argument", bootstrap_recipe[i]);
 	if (t->below < 0)
 		bad |= add(b, "pulled", IMAGE_BASE_PULLED_NAME ":" IMAGE_BASE_PULLED_TAG);
 	return bad;
