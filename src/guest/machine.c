@@ -334,6 +334,8 @@ void machine_run(void)
 	else
 		ret = machine_open_signals(&m, &e);
 	if (ret == 0)
+		ret = machine_kernel_prepare(&e);
+	if (ret == 0)
 		ret = machine_open_ports(&m, &e);
 	if (ret < 0) {
 		agent_complain(&e);

@@ -33,7 +33,9 @@ void machine_start_free(struct machine_start *s);
 
 /* --- machine_kernel.c: what the kernel is told --- */
 
-/* The clock, the random numbers, the switches of this kernel, the network. */
+/* The same in every machine, so before the snapshot: its switches, lo. */
+int machine_kernel_prepare(struct err *e) _fallible_;
+/* The clock, the random numbers, the network. */
 int machine_kernel_set(const struct machine_order *o, struct err *e) _fallible_;
 
 /* --- machine_port.c: one port, this side of it --- */

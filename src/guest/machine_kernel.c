@@ -12,7 +12,10 @@
 #include <linux/random.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <time.h>
+
+#define KERNEL_FILES 1048576 /* as engines have it */
 
 /* --- the clock and the random numbers --- */
 
@@ -88,6 +91,17 @@ static int kernel_switch_all(struct err *e)
 	return 0;
 }
 
+/* The kernel's own for its first process are small; the agent's are below them (guest init). */
+static int kernel_limits(struct err *e)
+{
+	const struct rlimit files = {KERNEL_FILES, KERNEL_FILES};
+	const struct rlimit processes = {RLIM_INFINITY, RLIM_INFINITY};
+
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_NPROC, &processes) < 0)
+		return err_errno(e, "raise limits");
+	return 0;
+}
+
 /* --- the network --- */
 
 /* The only interface with a device behind it. */
@@ -128,15 +142,22 @@ static int kernel_connect(const char *pinned, struct err *e)
 		bytes[i] = (unsigned char)hardware[i];
 	ret = kernel_find_wall(&wall, e);
 	if (ret == 0)
-		ret = rtnl_loopback_up(e);
-	if (ret == 0)
 		ret = rtnl_link_up(wall, e);
 	if (ret == 0)
 		ret = rtnl_address_add(wall, own, e);
 	if (ret == 0)
 		ret = rtnl_neighbour_add(wall, bundle, bytes, e);
+	return ret < 0 ? ret : rtnl_route_add(wall, bundle, own, e);
+}
+
+int machine_kernel_prepare(struct err *e)
+{
+	int ret = kernel_limits(e);
+
 	if (ret == 0)
-		ret = rtnl_route_add(wall, bundle, own, e);
+		ret = kernel_switch_all(e);
+	if (ret == 0)
+		ret = rtnl_loopback_up(e);
 	return ret < 0 ? ret : close_resolver(e);
 }
 
@@ -146,7 +167,5 @@ int machine_kernel_set(const struct machine_order *o, struct err *e)
 
 	if (ret == 0)
 		ret = kernel_seed(o->seed, e);
-	if (ret == 0)
-		ret = kernel_switch_all(e);
 	return ret < 0 ? ret : kernel_connect(o->pinned, e);
 }

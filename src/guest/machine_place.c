@@ -20,28 +20,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define PLACE_FILES	1048576 /* as engines have it */
 #define PLACE_FDS	5
 #define PLACE_MARK_SIZE 16
 
+_Static_assert(sizeof("id=4294967295") <= PLACE_MARK_SIZE, "a mark has room");
+
 /* --- the way down --- */
-
-static int place_limits(struct err *e)
-{
-	const struct rlimit files = {PLACE_FILES, PLACE_FILES};
-	const struct rlimit processes = {RLIM_INFINITY, RLIM_INFINITY};
-
-	if (geteuid() != 0)
-		return 0;
-	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_NPROC, &processes) < 0)
-		return err_errno(e, "the limits that the agent's are below");
-	return 0;
-}
 
 static int place_drop(unsigned uid, unsigned gid, struct err *e)
 {
@@ -68,16 +56,16 @@ static int place_drop(unsigned uid, unsigned gid, struct err *e)
 static int place_become(const struct machine_place *p, const struct machine_stdio *io, bool has_tty,
 			char *const *argv, struct err *e)
 {
-	int ret = place_limits(e);
+	_cleanup_close_ int bundle = open(p->bundle, O_PATH | O_CLOEXEC);
+	int ret = bundle < 0 ? err_errno(e, "find %s", p->bundle)
+			     : machine_stdio_take(io, has_tty, e);
 
-	if (ret == 0)
-		ret = machine_stdio_take(io, has_tty, e);
 	if (ret == 0)
 		ret = place_drop(p->uid, p->gid, e);
 	if (ret < 0)
 		return ret;
 	signals_reset();
-	(void)execve(p->bundle, argv, p->env);
+	(void)syscall(SYS_execveat, bundle, "", argv, p->env, AT_EMPTY_PATH);
 	return err_errno(e, "execute %s", p->bundle);
 }
 

@@ -27,9 +27,8 @@
 /* What one turn of the port may bring: a frame whose beginning came earlier, and the rest. */
 #define RELAY_IN_ROOM  (MACHINE_SESSION_MAX + MACHINE_PORT_READ)
 #define RELAY_IN_MAX   (2 * RELAY_IN_ROOM)
-#define RELAY_LATE_MS  2000
+#define RELAY_LATE_MS  1000
 #define RELAY_LATE_MAX (1u << 20)
-#define RELAY_KILLED   (128 + SIGKILL)
 
 _Static_assert(RELAY_OUT_CHUNK <= MACHINE_SESSION_MAX, "what is read fits a frame");
 
