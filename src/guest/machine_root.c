@@ -443,7 +443,7 @@ static int root_furnish(struct root *r, struct err *e)
 		ret = root_mount(r, take_fd(&r->home), ROOT_HOME, false, e);
 	if (ret == 0)
 		ret = root_expose(r, e);
-	return ret < 0 ? ret : root_mount(r, take_fd(&r->program), GUEST_BUNDLE + 1, true, e);
+	return ret < 0 ? ret : root_mount(r, take_fd(&r->program), &GUEST_BUNDLE[1], true, e);
 }
 
 /* --- into it --- */
