@@ -322,6 +322,9 @@ static void test_refused(void **state)
 	place.is_open = false;
 	run("true", GUEST_NOT_RUN);
 	assert_non_null(strstr(seen.err, "the agent is not there"));
+	start("true", true);
+	expect_status(GUEST_NOT_RUN);
+	assert_non_null(strstr(seen.out, "the agent is not there"));
 	place.is_open = true;
 	seen.status = -1;
 	say('S', "{}", 2);
