@@ -64,24 +64,27 @@ static void add_disks(struct args *a)
 	}
 }
 
-static void add_port(struct args *a, int fd, unsigned number, const char *name, const char *suffix)
+static void add_port(struct args *a, int fd, unsigned n, const char *name, const char *suffix)
 {
 	arg(a, "-chardev");
-	arg(a, "socket,id=port%u,fd=%d", number, fd);
+	arg(a, "socket,id=port%u,fd=%d", n, fd);
 	arg(a, "-device");
-	arg(a, "virtserialport,chardev=port%u,nr=%u,name=%s%s", number, number, name, suffix);
+	arg(a, "virtserialport,bus=ports%u.0,nr=%u,chardev=port%u,name=%s%s",
+	    n / ARGS_PORTS_OF_DEVICE, n % ARGS_PORTS_OF_DEVICE + 1, n, name, suffix);
 }
 
 static void add_ports(struct args *a)
 {
-	arg(a, "-device");
-	arg(a, "virtio-serial-pci,id=ports");
-	add_port(a, fd_of(QEMU_FD_CONTROL, 0), 1, MACHINE_CONTROL_PORT, "");
+	for (unsigned i = 0; i * ARGS_PORTS_OF_DEVICE < MACHINE_SESSIONS + 1; i++) {
+		arg(a, "-device");
+		arg(a, "virtio-serial-pci,id=ports%u", i);
+	}
+	add_port(a, fd_of(QEMU_FD_CONTROL, 0), 0, MACHINE_CONTROL_PORT, "");
 	for (unsigned i = 0; i < MACHINE_SESSIONS; i++) {
 		char suffix[12];
 
 		(void)snprintf(suffix, sizeof(suffix), "%u", i + 1);
-		add_port(a, fd_of(QEMU_FD_SESSION, i), i + 2, MACHINE_SESSION_PORT, suffix);
+		add_port(a, fd_of(QEMU_FD_SESSION, i), i + 1, MACHINE_SESSION_PORT, suffix);
 	}
 }
 
