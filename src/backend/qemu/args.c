@@ -15,7 +15,11 @@
 /* Of translated code. QEMU's own choice is up to 1 GiB, which would count as the bottle's memory.
  */
 #define ARGS_TRANSLATED_MIB 128
-#define ARGS_APPEND	    "console=ttyS0 quiet loglevel=3 panic=-1"
+/* QEMU announces a device's ports all at once and drops what the guest has no room for, which is 32
+ * announcements: each port takes one, and two more when the guest has come to it. Past 16 ports
+ * some would never be told that somebody is at their other end. */
+#define ARGS_PORTS_OF_DEVICE 13
+#define ARGS_APPEND	     "console=ttyS0 quiet loglevel=3 panic=-1"
 
 struct args {
 	char **list;
