@@ -203,14 +203,13 @@ static int link_whole(int dir, int fd, const char *name, struct err *e)
 int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape *s,
 			 const struct progress *progress, struct err *e)
 {
-	_cleanup_close_ int dir = qemu_cache_open(e), there = -1, fd = -1;
+	_cleanup_close_ int dir = qemu_cache_open(e), fd = -1;
 	char name[TEMPLATE_NAME_SIZE];
 	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
 
 	if (ret < 0)
 		return ret;
-	there = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (there >= 0)
+	if (faccessat(dir, name, R_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	progress_tell(progress, "template", "booting a virtual machine to start others from", 0, 0);
 	fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
