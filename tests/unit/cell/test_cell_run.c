@@ -184,6 +184,37 @@ static void test_statuses(void **state)
 	fixture_free(&f);
 }
 
+/* Nothing of it is asked for. */
+static void test_refuses(void **state)
+{
+	static const char *const argv[] = {"/bin/true", NULL};
+	_cleanup_close_ int folder = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int many[CELL_FDS_MAX + 1];
+	struct cell_run r = {.argv = (char *const *)(uintptr_t)argv,
+			     .in_fd = -1,
+			     .out_fd = -1,
+			     .err_fd = -1,
+			     .fds = &folder,
+			     .n_fds = 1};
+	struct cell_fixture f;
+	pid_t pid;
+
+	(void)state;
+	fixture_make(&f);
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), -EISDIR);
+	assert_int_equal(pid, 0);
+	r.fds = many;
+	r.n_fds = CELL_FDS_MAX + 1;
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), -E2BIG);
+	many[0] = -1;
+	r.n_fds = 1;
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), -EBADF);
+	r.argv = (char *[]){NULL};
+	r.n_fds = 0;
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), -EINVAL);
+	fixture_free(&f);
+}
+
 static void test_terminal(void **state)
 {
 	struct winsize size = {.ws_row = 33, .ws_col = 101};
@@ -387,11 +418,12 @@ static void test_keeper_dies(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_environment),
-		cmocka_unit_test(test_statuses),    cmocka_unit_test(test_terminal),
-		cmocka_unit_test(test_call_bounds), cmocka_unit_test(test_stand_in_killed),
-		cmocka_unit_test(test_many),	    cmocka_unit_test(test_background),
-		cmocka_unit_test(test_hang_up),	    cmocka_unit_test(test_keeper_dies),
+		cmocka_unit_test(test_descriptors),	cmocka_unit_test(test_environment),
+		cmocka_unit_test(test_statuses),	cmocka_unit_test(test_terminal),
+		cmocka_unit_test(test_refuses),		cmocka_unit_test(test_call_bounds),
+		cmocka_unit_test(test_stand_in_killed), cmocka_unit_test(test_many),
+		cmocka_unit_test(test_background),	cmocka_unit_test(test_hang_up),
+		cmocka_unit_test(test_keeper_dies),
 	};
 
 	fixture_begin(argc, argv);
