@@ -285,7 +285,7 @@ static int make_tar(struct vm_source *s, struct err *e)
 	if (vm_image_of_engine(s, false, NULL) == 0)
 		return make_form(s, TAR_SUFFIX, vm_image_export, e);
 	ret = make_here(s, &own);
-	if (ret == -ENOENT && vm_image_of_engine(s, true, NULL) == 0)
+	if ((ret == -ENOENT || ret == -EPERM) && vm_image_of_engine(s, true, NULL) == 0)
 		return make_form(s, TAR_SUFFIX, vm_image_export, e);
 	if (ret < 0 && e)
 		*e = own;
