@@ -310,9 +310,16 @@ def enter(network, first):
 
 
 def apart():
-    """A process namespace of its own for the next child, which sees the same files: what it is when
-    every command is a container of its own."""
+    """Goes on as process 1 of a process namespace of its own that sees the same files: what it is like
+    when every command is a container of its own. Whoever called stands for it."""
     call("unshare", NEWNS | NEWPID)
+    pid = os.fork()
+    if pid:
+        status = status_of(os.waitpid(pid, 0)[1])
+        os._exit(status)
+    die_with_parent()
+    os.setsid()
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def copy(source, sink):
@@ -387,17 +394,15 @@ class Command:
             pipes = [os.pipe() for _ in range(3)]
             ours = (pipes[0][1], pipes[1][0], pipes[2][0])
             ends = (pipes[0][0], pipes[1][1], pipes[2][1])
-        if is_apart:
-            apart()
         pid = os.fork()
         if pid == 0:
             os.setsid()
+            if is_apart:
+                apart()
             for to, fd in enumerate(ends):
                 os.dup2(fd, to)
             if self.has_tty:
                 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-            if is_apart:
-                mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
             close_all_but(())
             execute(argv, environment(env), workdir)
         channel.send(there, {"pid": pid}, ours)
