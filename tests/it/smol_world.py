@@ -71,7 +71,10 @@ class Double:
 
     def guests(self):
         """How many are running."""
-        return len(os.listdir(os.path.join(self.cache, "running")))
+        return len(os.listdir(self._running()))
+
+    def _running(self):
+        return os.path.join(self.cache, f"running-{self.process.pid}")
 
     def environment(self, **more):
         return {**os.environ, "CLAUDE_BOTTLE_SMOLVM": self.path, **more}
@@ -83,6 +86,7 @@ class Double:
         self.process.stdout.close()
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._running(), ignore_errors=True)
 
     def __enter__(self):
         return self

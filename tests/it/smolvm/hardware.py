@@ -47,9 +47,9 @@ def misbehaviour(folder):
 class Hardware:
     def __init__(self, folder, cache):
         self.folder, self.cache = folder, cache
-        self.running = f"{cache}/running"
-        for d in ("layers", "images", "running"):
-            os.makedirs(f"{cache}/{d}", exist_ok=True)
+        self.running = f"{cache}/running-{os.getpid()}"  # others may share the layers
+        for d in (f"{cache}/layers", f"{cache}/images", self.running):
+            os.makedirs(d, exist_ok=True)
 
     # --- images ---
 
