@@ -96,3 +96,12 @@ def test_refuses_arguments(args):
     r = subprocess.run([BUNDLE, "registry", *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                        timeout=10, check=False)
     assert r.returncode == 1 and len(r.stderr.splitlines()) == 1, r
+
+
+def test_keeps_who_it_is():
+    """Also where user and group have different numbers."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with Registry(behind=("setpriv", "--reuid=61235", "--regid=61236", "--clear-groups")) as r:
+        assert r.get("/v2/")[0] == 200
+        assert r.status()["Uid"].split() == ["61235"] * 4 and r.status()["Gid"].split() == ["61236"] * 4
