@@ -96,7 +96,7 @@ class Double:
 
 
 def tar_of(files):
-    """The bytes of a tar archive: {path: (mode, bytes) or link}."""
+    """The bytes of a tar archive: {path: (mode, bytes), or a link's text, or whose folder it is}."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as t:
         for path, what in files.items():
@@ -104,8 +104,8 @@ def tar_of(files):
             if isinstance(what, str):
                 info.type, info.linkname = tarfile.SYMTYPE, what
                 t.addfile(info)
-            elif what is None:
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            elif isinstance(what, int):
+                info.type, info.mode, info.uid, info.gid = tarfile.DIRTYPE, 0o755, what, what
                 t.addfile(info)
             else:
                 info.mode, info.size = what[0], len(what[1])
@@ -136,9 +136,10 @@ class Image:
             program = f.read()
         names = ("sh", "cat", "echo", "env", "id", "sleep", "stty", "wget", "head", "ls", "mount", "nc", "ps",
                  "pwd", "kill", "hostname", "true", "tr", "seq", "od")
-        base = {"bin": None, "bin/busybox": (0o755, program), **{f"bin/{n}": "busybox" for n in names},
-                "etc": None, "etc/passwd": (0o644, b"root:x:0:0::/root:/bin/sh\nagent:x:1000:1000::/:/bin/sh\n"),
-                "root": None, "etc/layer": (0o644, b"lower\n")}
+        base = {"bin": 0, "bin/busybox": (0o755, program), **{f"bin/{n}": "busybox" for n in names},
+                "root": 0, "etc": 0, "home": 0, "home/agent": 1000,
+                "etc/passwd": (0o644, b"root:x:0:0::/root:/bin/sh\nagent:x:1000:1000::/home/agent:/bin/sh\n"),
+                "etc/layer": (0o644, b"lower\n")}
         return Image([tar_of(base), tar_of({"etc/layer": (0o644, b"upper\n")})],
                      {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
                       "config": {"Cmd": list(cmd), "Env": ["FROM_IMAGE=yes"]}})
