@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -45,8 +44,8 @@ class Double:
         for name in INSTALLED:
             shutil.copy(os.path.join(FOLDER, name), self.folder)
         self.version(version)
-        self.log = open(os.path.join(self.cache, "hardware.log"), "ab")  # pylint: disable=consider-using-with
-        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+        self.log = open(os.path.join(self.cache, "hardware.log"), "ab")
+        self.process = subprocess.Popen(
             [sys.executable, os.path.join(FOLDER, "hardware.py"), self.folder, self.cache],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         if self.process.stdout.readline() != b"ready\n":
@@ -161,7 +160,7 @@ class Wall:
     """A network with nothing in it but lo and the pinned address; what is run in it has no more."""
 
     def __init__(self):
-        self.holder = subprocess.Popen(  # pylint: disable=consider-using-with
+        self.holder = subprocess.Popen(
             ["unshare", "-Urn", "sh", "-c",
              f"ip link set lo up && ip addr add {PINNED}/32 dev lo && echo up && exec sleep 1000"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -176,12 +175,12 @@ class Wall:
         """The image, from the registry of the bundle's executable. Its process."""
         files, args = [], []
         for kind, data in image.blobs:
-            f = tempfile.TemporaryFile()  # pylint: disable=consider-using-with
+            f = tempfile.TemporaryFile()
             f.write(data)
             f.flush()
             files.append(f)
             args.append(f"{kind}={f.fileno()},{digest(data)},{len(data)}")
-        p = subprocess.Popen(  # pylint: disable=consider-using-with
+        p = subprocess.Popen(
             self.command(sys.executable, "-c", SERVE, bundle, PINNED, name, tag, *args),
             stdin=subprocess.DEVNULL, pass_fds=[f.fileno() for f in files])
         self.processes.append(p)

@@ -27,12 +27,12 @@ class Registry:
         files = []
         args = [f"listen={self.listener.fileno()}", *extra, NAME, TAG]
         for kind, data in image.blobs:
-            f = tempfile.TemporaryFile()  # pylint: disable=consider-using-with
+            f = tempfile.TemporaryFile()
             f.write(data)
             f.flush()
             files.append(f)
             args.append(f"{kind}={f.fileno()},{smol_world.digest(data)},{len(data)}")
-        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+        self.process = subprocess.Popen(
             [*behind, BUNDLE, "registry", *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, pass_fds=[self.listener.fileno()] + [f.fileno() for f in files])
         self.listener.close()
