@@ -25,7 +25,7 @@ SYS_PIVOT_ROOT = 155 if os.uname().machine == "x86_64" else 41
 PR_SET_PDEATHSIG = 1
 NS_GET_USERNS = 0xb701
 USERS = 65536
-FIRST_USER = 1 << 30  # on this host, where the hardware is root: nobody else's
+FIRST_USER = 0x70000000  # on this host, where the hardware is root: nobody else's
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 PIECE = 65536
