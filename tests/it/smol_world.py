@@ -134,7 +134,7 @@ class Image:
         with open(BUSYBOX, "rb") as f:
             program = f.read()
         names = ("sh", "cat", "echo", "env", "id", "sleep", "stty", "wget", "head", "ls", "mount", "nc", "ps",
-                 "pwd", "kill", "hostname", "true", "tr", "seq", "od")
+                 "pwd", "kill", "hostname", "true", "tr", "seq", "od", "touch", "rm", "tty", "grep", "[")
         base = {"bin": 0, "bin/busybox": (0o755, program), **{f"bin/{n}": "busybox" for n in names},
                 "root": 0, "etc": 0, "home": 0, "home/agent": 1000,
                 "etc/passwd": (0o644, b"root:x:0:0::/root:/bin/sh\nagent:x:1000:1000::/home/agent:/bin/sh\n"),
