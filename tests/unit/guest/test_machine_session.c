@@ -51,6 +51,7 @@ static void make_place(void)
 		.namespaces = CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET,
 		.own_pids = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC),
 		.terminals = open("/dev/pts", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+		.members = open("/dev/null", O_WRONLY | O_CLOEXEC),
 		.bundle = container_program,
 		.uid = container.uid,
 		.gid = container.uid,
