@@ -4,11 +4,13 @@
 
 #include "base/io.h"
 #include "base/log.h"
+#include "cell/cell.h"
 #include "gitgate/gitgate.h"
 #include "guest/guest.h"
 #include "keyd/keyd_proto.h"
 #include "probe/canary.h"
 #include "probe/probe.h"
+#include "registry/registry.h"
 #include "scan/scan.h"
 
 #include <fcntl.h>
@@ -97,6 +99,8 @@ static const struct {
 	{"probe", probe_main, "attack, from inside a bottle (claude-bottle selftest)"},
 	{"canary", canary_main, "witness, on the host (claude-bottle selftest)"},
 	{"guest", guest_main, "inside an agent's container: its first process, and what closes it"},
+	{"registry", registry_main, "hand out one image, while a microVM fetches it"},
+	{"cell", cell_main, "around a virtual machine's monitor: its first process"},
 	{"version", main_version, "print the version"},
 };
 

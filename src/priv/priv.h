@@ -37,7 +37,11 @@ enum priv_access {
 	 * symbolic links, which would lead others out of it. No kernel before Landlock's ABI 2 can
 	 * allow the last: there the whole step is left out, as if there were no Landlock. */
 	PRIV_MANAGE = 8,
-	PRIV_OPTIONAL = 16 /* a path that is not there is no error */
+	PRIV_OPTIONAL = 16, /* a path that is not there is no error */
+	/* With MANAGE: links, sockets and pipes too, in a folder that nobody else follows them in.
+	 */
+	PRIV_OWN = 32,
+	PRIV_DEVICE = 64 /* its requests (ioctl) */
 };
 struct priv_path {
 	const char *path;
@@ -63,7 +67,8 @@ enum priv_seccomp_set {
 	 * theirs: what Landlock leaves of writing, renaming, linking, removing. Other programs are
 	 * written for a kernel that refuses what it does not have, so what is not listed is ENOSYS
 	 * here, for this process too, and not its end; sockets are EACCES. */
-	PRIV_SECCOMP_EXEC = 128
+	PRIV_SECCOMP_EXEC = 128,
+	PRIV_SECCOMP_SENDFILE = 256 /* from a file that is open to a socket */
 };
 int priv_seccomp(unsigned sets, struct err *e) _fallible_;
 /* True in a sanitizer build, whose runtime needs syscalls that the filters refuse; the filters
