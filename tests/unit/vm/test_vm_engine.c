@@ -113,6 +113,23 @@ static void test_named(void **state)
 	copies("me/agent:1", IS_LEFT_OVER);
 }
 
+/* An archive that was not asked for is kept of the one that others are made of. */
+static void test_archives(void **state)
+{
+	struct vm_image image;
+	struct fake f = {0};
+
+	(void)state;
+	NEED_TOOL("tar2sqfs");
+	engine_start(&f, 0);
+	assert_int_equal(vm_image_ensure("claude", NULL, VM_IMAGE_DISK, NULL, &image, NULL), 0);
+	assert_int_equal(vm_image_find("claude", NULL, VM_IMAGE_DISK, &image, NULL), 0);
+	assert_int_equal(vm_image_find("claude", NULL, VM_IMAGE_TAR, &image, NULL), -ENOENT);
+	assert_int_equal(vm_image_ensure("shell", NULL, VM_IMAGE_DISK, NULL, &image, NULL), 0);
+	assert_int_equal(vm_image_find("shell", NULL, VM_IMAGE_TAR, &image, NULL), 0);
+	fake_stop(&f);
+}
+
 static void test_copy_is_cut(void **state)
 {
 	struct vm_image image;
@@ -151,6 +168,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_provider, world_make, world_remove),
 		cmocka_unit_test_setup_teardown(test_named, world_make, world_remove),
+		cmocka_unit_test_setup_teardown(test_archives, world_make, world_remove),
 		cmocka_unit_test_setup_teardown(test_copy_is_cut, world_make, world_remove),
 		cmocka_unit_test_setup_teardown(test_not_there, world_make, world_remove),
 	};
