@@ -67,7 +67,7 @@ static unsigned scan_some(struct probe_target *targets, size_t n, char *detail, 
 		if (targets[i].fd < 0 || !is_open(&targets[i]))
 			continue;
 		n_open++;
-		(void)snprintf(detail, size, "port %u of %s is open", targets[i].port,
+		(void)snprintf(detail, size, "port %u of %.45s is open", targets[i].port,
 			       targets[i].address);
 	}
 	probe_close_all(targets, n);
