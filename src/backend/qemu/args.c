@@ -15,11 +15,7 @@
 /* Of translated code. QEMU's own choice is up to 1 GiB, which would count as the bottle's memory.
  */
 #define ARGS_TRANSLATED_MIB 128
-/* QEMU announces a device's ports all at once and drops what the guest has no room for, which is 32
- * announcements: each port takes one, and two more when the guest has come to it. Past 16 ports
- * some would never be told that somebody is at their other end. */
-#define ARGS_PORTS_OF_DEVICE 13
-#define ARGS_APPEND	     "console=ttyS0 quiet loglevel=3 panic=-1"
+#define ARGS_APPEND	    "console=ttyS0 quiet loglevel=3 panic=-1"
 
 struct args {
 	char **list;
@@ -68,21 +64,25 @@ static void add_disks(struct args *a)
 	}
 }
 
-static void add_port(struct args *a, int fd, unsigned n, const char *name, const char *suffix)
+/* index: of all ports. A bus more when the last one is full, since QEMU drops without a word what a
+ * full bus has to tell its machine. */
+static void add_port(struct args *a, int fd, unsigned index, const char *name, const char *suffix)
 {
+	unsigned bus = index / MACHINE_PORTS_OF_BUS, number = index % MACHINE_PORTS_OF_BUS + 1;
+
+	if (number == 1) {
+		arg(a, "-device");
+		arg(a, "virtio-serial-pci,id=bus%u", bus);
+	}
 	arg(a, "-chardev");
-	arg(a, "socket,id=port%u,fd=%d", n, fd);
+	arg(a, "socket,id=port%u,fd=%d", index, fd);
 	arg(a, "-device");
-	arg(a, "virtserialport,bus=ports%u.0,nr=%u,chardev=port%u,name=%s%s",
-	    n / ARGS_PORTS_OF_DEVICE, n % ARGS_PORTS_OF_DEVICE + 1, n, name, suffix);
+	arg(a, "virtserialport,bus=bus%u.0,chardev=port%u,nr=%u,name=%s%s", bus, index, number,
+	    name, suffix);
 }
 
 static void add_ports(struct args *a)
 {
-	for (unsigned i = 0; i * ARGS_PORTS_OF_DEVICE < MACHINE_SESSIONS + 1; i++) {
-		arg(a, "-device");
-		arg(a, "virtio-serial-pci,id=ports%u", i);
-	}
 	add_port(a, fd_of(QEMU_FD_CONTROL, 0), 0, MACHINE_CONTROL_PORT, "");
 	for (unsigned i = 0; i < MACHINE_SESSIONS; i++) {
 		char suffix[12];
