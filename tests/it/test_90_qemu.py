@@ -86,16 +86,15 @@ def test_beside_the_agent(home, terminal):
         assert got == [f"{n}\n" for n in range(12)]
 
         t = terminal(home, "exec", running.slug, "--", "sh", rows=31, columns=101)
-        t.type(b"stty size; trap 'echo stopped' INT\n")
+        t.type(b"stty size; trap 'echo stopped; exit 9' INT\n")
         t.expect(b"31 101")
         t.resize(44, 123)
         t.type(b"stty size\n")
         t.expect(b"44 123")
-        t.type(b"echo wa''it; sleep 100\n")
+        t.type(b"echo wa''it; while :; do sleep 0.1; done\n")
         t.expect(b"wait\r\n")
         t.type(b"\x03")
         t.expect(b"stopped\r\n")
-        t.type(b"exit 9\n")
         assert t.wait() == 9
 
         # As its neighbours see it: no device that leads out, and nobody else's processes.
