@@ -303,8 +303,8 @@ static void qemu_kill(struct bottle *b)
 	close_fd(&b->conn_fd);
 	if (may_end)
 		(void)qemu_machine_wait(&b->machine, b->has_ended ? QEMU_END_MS : QEMU_QUIT_MS);
-	qemu_machine_kill(&b->machine);
 	end_wire(b);
+	qemu_machine_kill(&b->machine);
 }
 
 static const char *qemu_note(const struct bottle *b)

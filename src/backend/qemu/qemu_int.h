@@ -125,9 +125,9 @@ struct qemu_start {
 void qemu_machine_init(struct qemu_machine *m);
 int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s,
 		       struct err *e) _fallible_;
-/* Waits at most timeout_ms for QEMU's own end. */
+/* Waits at most timeout_ms for QEMU's own end; its pid stays taken. */
 bool qemu_machine_wait(struct qemu_machine *m, int timeout_ms);
-/* Ends what still lives; the descriptors stay. */
+/* Ends what still lives; the descriptors stay. Nobody else may know the pid any more. */
 void qemu_machine_kill(struct qemu_machine *m);
 void qemu_machine_free(struct qemu_machine *m);
 
