@@ -9,6 +9,7 @@
 #include "keyd/keyd_proto.h"
 #include "probe/canary.h"
 #include "probe/probe.h"
+#include "registry/registry.h"
 #include "scan/scan.h"
 
 #include <fcntl.h>
@@ -97,6 +98,7 @@ static const struct {
 	{"probe", probe_main, "attack, from inside a bottle (claude-bottle selftest)"},
 	{"canary", canary_main, "witness, on the host (claude-bottle selftest)"},
 	{"guest", guest_main, "inside an agent's container: its first process, and what closes it"},
+	{"registry", registry_main, "hand out one image, while a microVM fetches it"},
 	{"version", main_version, "print the version"},
 };
 

@@ -63,7 +63,8 @@ enum priv_seccomp_set {
 	 * theirs: what Landlock leaves of writing, renaming, linking, removing. Other programs are
 	 * written for a kernel that refuses what it does not have, so what is not listed is ENOSYS
 	 * here, for this process too, and not its end; sockets are EACCES. */
-	PRIV_SECCOMP_EXEC = 128
+	PRIV_SECCOMP_EXEC = 128,
+	PRIV_SECCOMP_SENDFILE = 256 /* from a file that is open to a socket */
 };
 int priv_seccomp(unsigned sets, struct err *e) _fallible_;
 /* True in a sanitizer build, whose runtime needs syscalls that the filters refuse; the filters

@@ -79,6 +79,7 @@ static const int set_file[] = {SYSCALL(pwrite64), SYSCALL(ftruncate), SYSCALL(fs
 			       SYSCALL(fdatasync), SYSCALL(lseek)};
 static const int set_fork[] = {SYSCALL(wait4), SYSCALL(waitid), SYSCALL(set_robust_list),
 			       SYSCALL(pidfd_send_signal)};
+static const int set_sendfile[] = {SYSCALL(sendfile)};
 /* What git of Debian 12 and 13 does when it serves, fetches, indexes and pushes (strace -f), and
  * the same calls under the other names that other C libraries use for them. */
 static const int set_exec[] = {
@@ -186,6 +187,7 @@ static const struct {
 	{PRIV_SECCOMP_FILE, set_file, ARRAY_LEN(set_file)},
 	{PRIV_SECCOMP_FORK, set_fork, ARRAY_LEN(set_fork)},
 	{PRIV_SECCOMP_EXEC, set_exec, ARRAY_LEN(set_exec)},
+	{PRIV_SECCOMP_SENDFILE, set_sendfile, ARRAY_LEN(set_sendfile)},
 };
 
 #define ALLOW(call, n, ...) seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(call), n, __VA_ARGS__)

@@ -1,0 +1,74 @@
+/*
+ * The process: its arguments, then nothing but a loop behind a seal. It has a listening socket and
+ * some read-only files that are open; taken over, it can hand out wrong bytes, whose digests the
+ * puller compares with what it was told by the backend.
+ */
+#include "registry/registry.h"
+
+#include "base/log.h"
+#include "bundle/bundle.h"
+#include "bundle/role.h"
+#include "priv/priv.h"
+#include "registry/pull.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#define REGISTRY_MEMORY_MAX (256u << 20)
+#define REGISTRY_FILES_MAX  128
+#define REGISTRY_NOBODY	    65534 /* where we are root: no role has this one */
+
+static void registry_on_signal(struct loop *l, int signo, void *ctx)
+{
+	(void)signo;
+	(void)ctx;
+	loop_stop(l, 0);
+}
+
+static int registry_start(struct loop **l, struct pull **p, const struct blobs *blobs, int fd,
+			  struct err *e)
+{
+	int ret;
+
+	*l = loop_new(e);
+	if (!*l)
+		return e->code;
+	ret = loop_signals(*l, (int[]){SIGTERM, SIGINT}, 2, registry_on_signal, NULL, e);
+	if (ret < 0)
+		return ret;
+	*p = pull_new(*l, blobs, &(struct pull_limits){0});
+	return pull_listen(*p, fd, e);
+}
+
+/* As a role of the bundle, with one power more: to move bytes from a file to a socket. */
+static int registry_seal(struct err *e)
+{
+	const struct priv_limits limits = {
+		.files = REGISTRY_FILES_MAX,
+		.address_space_bytes = priv_is_instrumented() ? 0 : REGISTRY_MEMORY_MAX,
+	};
+	const struct bundle_role_env env = {.uid = geteuid() == 0 ? REGISTRY_NOBODY : geteuid()};
+
+	return bundle_role_seal(&env, &limits, false, PRIV_SECCOMP_ACCEPT | PRIV_SECCOMP_SENDFILE,
+				e);
+}
+
+int registry_main(int argc, char **argv)
+{
+	struct err e = ERR_INIT;
+	struct blobs blobs;
+	struct pull *p = NULL;
+	struct loop *l = NULL;
+	int fd, status;
+
+	log_set_role("registry");
+	if (argc < 1 || role_fd_argument((char *[]){argv[0], NULL}, "listen", &fd, &e) < 0)
+		die("registry: listen=FD NAME TAG BLOB...; a backend starts it");
+	if (blobs_parse(&blobs, argc - 1, argv + 1, &e) < 0 ||
+	    registry_start(&l, &p, &blobs, fd, &e) < 0 || registry_seal(&e) < 0)
+		die("%s", e.text);
+	status = loop_run(l);
+	pull_free(p);
+	loop_free(l);
+	return status;
+}
