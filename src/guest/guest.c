@@ -2,7 +2,9 @@
 
 #include "base/log.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int guest_init(int argc, char **argv)
@@ -55,17 +57,105 @@ static int guest_close(int argc, char **argv)
 	return 0;
 }
 
+/* --- in a machine --- */
+
+/* NAME=N of an argument. */
+static uint64_t guest_argument(const char *arg, const char *name)
+{
+	size_t n = strlen(name);
+	uint64_t value = 0;
+
+	if (strncmp(arg, name, n) != 0 || arg[n] != '=' ||
+	    str_to_u64(str_of(arg + n + 1), UINT32_MAX, &value) < 0)
+		die("guest: %s=N is a number", name);
+	return value;
+}
+
+static int guest_wait(int argc, char **argv)
+{
+	sigset_t set;
+	int signo = 0;
+
+	(void)argv;
+	if (argc != 0)
+		die("guest wait takes no argument");
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	(void)sigprocmask(SIG_SETMASK, &set, NULL);
+	while (sigwait(&set, &signo) == 0 && signo == SIGCHLD) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+	}
+	return 0;
+}
+
+static int guest_place(int argc, char **argv)
+{
+	struct err e = ERR_INIT;
+
+	if (argc != 1)
+		die("guest place FILE");
+	if (tell_place("/", argv[0], &e) == 0)
+		return 0;
+	agent_complain(&e);
+	return 1;
+}
+
+static int guest_hold(int argc, char **argv)
+{
+	struct hold_agent a;
+
+	if (argc != 3)
+		die("guest hold uid=N gid=N processes=N");
+	a.uid = guest_argument(argv[0], "uid");
+	a.gid = guest_argument(argv[1], "gid");
+	a.processes = guest_argument(argv[2], "processes");
+	return hold_run(GUEST_RUN, &a, GUEST_HOME);
+}
+
+static int guest_beside(int argc, char **argv)
+{
+	uint64_t number;
+
+	if (argc < 3 || strcmp(argv[1], "--") != 0)
+		die("guest beside id=N -- ARGV");
+	number = guest_argument(argv[0], "id");
+	if (number < 1 || number > GUEST_EXEC_MAX)
+		die("guest beside id=N: N is a number from 1 to %u", GUEST_EXEC_MAX);
+	return beside_run(GUEST_RUN, (unsigned)number, argv + 2);
+}
+
+static int guest_tell(int argc, char **argv)
+{
+	struct err e = ERR_INIT;
+	uint64_t number = 0;
+
+	if (argc < 2 || str_to_u64(str_of(argv[0]), GUEST_EXEC_MAX, &number) < 0)
+		die("guest tell N h | c FILE | g FILE | p SIGNAL | w ROWS COLUMNS");
+	if (tell_run(GUEST_RUN, (unsigned)number, argc - 1, argv + 1, &e) == 0)
+		return 0;
+	agent_complain(&e);
+	return 1;
+}
+
 int guest_main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*fn)(int argc, char **argv);
-	} commands[] = {{"init", guest_init}, {"exec", guest_exec}, {"close", guest_close}};
+	} commands[] = {
+		{"init", guest_init},	{"exec", guest_exec}, {"close", guest_close},
+		{"wait", guest_wait},	{"hold", guest_hold}, {"beside", guest_beside},
+		{"place", guest_place}, {"tell", guest_tell},
+	};
 
 	log_set_role("guest");
 	for (size_t i = 0; argc > 0 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[0], commands[i].name) == 0)
 			return commands[i].fn(argc - 1, argv + 1);
 	}
-	die("guest init | exec [id=N] -- ARGV | close PINNED: claude-bottle starts them");
+	die("guest init | exec [id=N] -- ARGV | close PINNED, in a machine wait | place | hold | "
+	    "tell | beside: claude-bottle starts them");
 }

@@ -13,7 +13,7 @@
 
 /* A message of the keeper's. The struct's pointers live as long as json. */
 struct orders {
-	char letter; /* 'c' or 'g'; 0: the keeper has hung up */
+	char letter; /* 'c' or 'g', or 'f'; 0: the keeper has hung up */
 	json_t *json;
 	union {
 		struct guest_canary canary;
@@ -30,6 +30,9 @@ struct orders {
 /* Reads the message that waits on sock. Anything but a hang-up or a well-formed message is an
  * error. orders_free() in any case. */
 int orders_receive(int sock, struct orders *o, struct err *e) _fallible_;
+/* The order in a sealed memory file. 'f': {"files":[...]} of guest place, which go.files then are.
+ * orders_free() in any case. */
+int orders_take(int file, char letter, struct orders *o, struct err *e) _fallible_;
 void orders_free(struct orders *o);
 
 /* What the keeper may still say after "go". */
@@ -43,13 +46,15 @@ int orders_receive_pass(int sock, struct orders_pass *p, struct err *e) _fallibl
 
 /* --- canary.c --- */
 
-/* 0 if the wall holds; else *e says what does not. Blocks as long as guest.h says. */
-int canary_check(const struct guest_canary *c, struct err *e) _fallible_;
+/* 0 if the wall holds; else *e says what does not. Blocks as long as guest.h says. is_machine: the
+ * wall is not in this kernel, whose routes and interfaces are the monitor's matter and would be the
+ * agent's if it became root of it; what counts is what can be reached. */
+int canary_check(const struct guest_canary *c, bool is_machine, struct err *e) _fallible_;
 
 /* --- files.c --- */
 
-/* Writes them below $HOME, as the calling user. */
-int files_write(const char *home, const struct guest_file *files, size_t n,
+/* Writes them below root ($HOME, or "/"), as the calling user; missing folders get folder_mode. */
+int files_write(const char *root, mode_t folder_mode, const struct guest_file *files, size_t n,
 		struct err *e) _fallible_;
 
 /* --- agent.c: the last steps of whoever becomes agent code --- */
@@ -57,6 +62,11 @@ int files_write(const char *home, const struct guest_file *files, size_t n,
 /* The first thing that guest init and guest exec do: closed to the agent's eyes, no descriptor of
  * the container runtime's, no way to more privileges. */
 int agent_isolate(struct err *e) _fallible_;
+/* The terminal, if there is one, must be nobody's before another session can take it. Giving it up
+ * hangs up its owner, the caller, which lives on. */
+void agent_release_terminal(void);
+/* A new session, whose the terminal on standard input becomes. */
+int agent_take_session(bool has_tty, struct err *e) _fallible_;
 int agent_limit(const struct guest_limits *l, struct err *e) _fallible_;
 /* The limits that process 1 has. */
 int agent_limit_as_init(struct err *e) _fallible_;
@@ -78,8 +88,65 @@ void exec_mark(unsigned number);
 /* The leader of number's process group, 0 if it is not there. Looks at most_entries of /proc. */
 pid_t exec_find(unsigned number, size_t most_entries);
 
+/* --- handle.c: how a process of a machine is told something by another one there --- */
+
+/* Sockets by number in a folder of root's: 0 is guest hold, N is guest beside id=N. One message and
+ * one answer on each connection. A letter, with 'c' and 'g' a sealed memory file, with 'p' and 'w'
+ * four bytes in network order: the signal; rows and columns. The answer is a letter and a text. */
+#define GUEST_RUN	GUEST_FOLDER "/run"
+#define HANDLE_NAME_MAX 16
+#define HANDLE_ASK_MS	20000
+#define HANDLE_FDS_MAX	2
+
+struct handle {
+	int folder, fd;
+	char name[HANDLE_NAME_MAX];
+};
+#define HANDLE_INIT ((struct handle){-1, -1, ""})
+struct handle_message {
+	char letter;
+	unsigned char payload[4];
+	int fds[HANDLE_FDS_MAX]; /* with an answer: what came along, the caller's */
+	size_t n_fds;
+	char text[GUEST_TEXT_MAX];
+};
+#define HANDLE_MESSAGE_INIT ((struct handle_message){.fds = {-1, -1}})
+
+/* Makes run a folder that is ours alone, and listens there. */
+int handle_open(struct handle *h, const char *run, unsigned number, struct err *e) _fallible_;
+void handle_close(struct handle *h);
+/* The message of whoever has connected: the connection to answer on, or -1. */
+int handle_take(const struct handle *h, struct handle_message *m);
+/* letter, text and fds of m; closes conn. */
+void handle_answer(int conn, const struct handle_message *m);
+/* m's letter, payload and fds go there; what comes back is in m. */
+int handle_ask(const char *run, unsigned number, struct handle_message *m,
+	       struct err *e) _fallible_;
+void handle_message_free(struct handle_message *m);
+/* 'w': the size of the terminal on standard input. */
+void handle_resize(const struct handle_message *m);
+
+/* --- hold.c, beside.c, tell.c --- */
+
+/* Who the agent is in a machine. In the answer to 'b' as text; the files are the order to go, and
+ * where the agent has a pid namespace of its own, a pidfd of its first process. */
+struct hold_agent {
+	uint64_t uid, gid, processes; /* processes 0: no limit */
+};
+/* The caller becomes that user, unless it is an ordinary one already. */
+int hold_become(const struct hold_agent *a, struct err *e) _fallible_;
+/* The status to end with. */
+int hold_run(const char *run, const struct hold_agent *a, const char *home);
+int beside_run(const char *run, unsigned number, char *const *argv);
+int tell_run(const char *run, unsigned number, int argc, char **argv, struct err *e) _fallible_;
+/* {"files":[...]} of path, which is removed, below root. */
+int tell_place(const char *root, const char *path, struct err *e) _fallible_;
+
 /* --- the commands --- */
 
 /* The status that process 1 is to end with. */
 int init_run(const char *socket_path, unsigned connect_ms);
+/* The same in a machine: from a connection whose other end is guest hold's, by somebody who has
+ * isolated itself and is the agent's user. */
+int init_run_machine(int sock);
 int close_run(const char *pinned, struct err *e) _fallible_;

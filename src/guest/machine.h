@@ -58,9 +58,10 @@
 /* Disks, by their virtio serial (/sys/block/vdX/serial). All but the image may be empty. */
 #define MACHINE_DISK_IMAGE   "image"   /* squashfs, read-only */
 #define MACHINE_DISK_PROGRAM "program" /* squashfs, read-only: claude-bottle-bundle */
-#define MACHINE_DISK_EXPOSE  "expose"  /* squashfs, read-only: exposed paths, each at its own path \
-					*/
-#define MACHINE_DISK_HOME "home"       /* ext4, read-write: the agent's home, owned by it */
+#define MACHINE_DISK_EXPOSE                                                                        \
+	"expose"		 /* squashfs, read-only: exposed paths, each at its own path       \
+				  */
+#define MACHINE_DISK_HOME "home" /* ext4, read-write: the agent's home, owned by it */
 
 /* The network: one virtio-net device, behind the monitor's user networking (SLIRP), which answers
  * for the gateway's hardware address whatever is sent to it. The machine has MACHINE_ADDRESS/32 and
