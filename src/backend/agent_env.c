@@ -1,6 +1,7 @@
 #include "backend/agent_env.h"
 
 #include "backend/agent_clone.h"
+#include "backend/walled/bwrap.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -99,26 +100,10 @@ void agent_env_free(char **env)
 	free(env);
 }
 
-int agent_fd_raise(int fd, struct err *e)
-{
-	int high = fcntl(fd, F_DUPFD_CLOEXEC, AGENT_FD_MIN);
-	int ret = high < 0 ? err_errno(e, "move a descriptor") : high;
-
-	(void)close(fd);
-	return ret;
-}
-
-int agent_memfd(const char *name, struct str data, struct err *e)
-{
-	int fd = io_memfd_sealed(name, data, e);
-
-	return fd < 0 ? fd : agent_fd_raise(fd, e);
-}
-
 static int file_put(struct agent_file *files, size_t *n, const char *path, struct str data,
 		    struct err *e)
 {
-	int fd = *n < AGENT_FILES_MAX ? agent_memfd("etc", data, e)
+	int fd = *n < AGENT_FILES_MAX ? bwrap_memfd("etc", data, e)
 				      : err_set(e, -E2BIG, "too many files for the bottle's /etc");
 
 	if (fd < 0)

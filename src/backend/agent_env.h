@@ -19,15 +19,9 @@
 char **agent_env_make(const struct plan *p, const char *pinned);
 void agent_env_free(char **env);
 
-/* Like io_memfd_sealed(), with a number that no fixed descriptor of the child can have. */
-#define AGENT_FD_MIN 64
-int agent_memfd(const char *name, struct str data, struct err *e) _fallible_;
-/* fd moved there; -errno with fd closed. */
-int agent_fd_raise(int fd, struct err *e) _fallible_;
-
 struct agent_file {
 	const char *path; /* static */
-	int fd;		  /* sealed memory file */
+	int fd;		  /* bwrap_memfd()'s */
 };
 #define AGENT_FILES_MAX 12
 #define AGENT_GITCONFIG "/etc/gitconfig"

@@ -47,10 +47,11 @@ struct cell_spec {
 };
 
 struct cell {
-	int conn_fd; /* its close is the cell's end */
-	pid_t pid;   /* child: bubblewrap */
+	int conn_fd;	/* its close is the cell's end */
+	pid_t pid;	/* child: bubblewrap, which ends after the cell's last process */
+	int init_pidfd; /* process 1 */
 };
-#define CELL_INIT ((struct cell){.conn_fd = -1})
+#define CELL_INIT ((struct cell){.conn_fd = -1, .init_pidfd = -1})
 
 /* Until process 1 has answered from inside. On failure nothing is left behind. */
 int cell_make(struct cell *c, const struct cell_spec *spec, struct err *e) _fallible_;

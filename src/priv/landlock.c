@@ -21,8 +21,10 @@
 #define LL_FS_WRITE	   ((1ull << 1) | (1ull << 8) | LL_FS_TRUNCATE) /* WRITE_FILE, MAKE_REG */
 #define LL_FS_EXECUTE	   (1ull << 0)
 /* REMOVE_DIR, REMOVE_FILE, MAKE_DIR; no devices, sockets, fifos or symbolic links. */
-#define LL_FS_MANAGE	(LL_FS_WRITE | (1ull << 4) | (1ull << 5) | (1ull << 7) | LL_FS_REFER)
-#define LL_FS_FILE_ONLY (LL_FS_EXECUTE | (1ull << 1) | (1ull << 2) | LL_FS_TRUNCATE)
+#define LL_FS_MANAGE (LL_FS_WRITE | (1ull << 4) | (1ull << 5) | (1ull << 7) | LL_FS_REFER)
+#define LL_FS_OWN    ((1ull << 9) | (1ull << 10) | (1ull << 12)) /* MAKE_SOCK, FIFO, SYM */
+#define LL_FS_FILE_ONLY                                                                            \
+	(LL_FS_EXECUTE | (1ull << 1) | (1ull << 2) | LL_FS_TRUNCATE | LL_FS_IOCTL_DEV)
 
 struct ll_ruleset_attr {
 	uint64_t handled_access_fs, handled_access_net, scoped;
@@ -48,6 +50,10 @@ static int landlock_add_path(int ruleset, const struct priv_path *path, uint64_t
 		access |= LL_FS_EXECUTE;
 	if (path->access & PRIV_MANAGE)
 		access |= LL_FS_MANAGE;
+	if (path->access & PRIV_OWN)
+		access |= LL_FS_OWN;
+	if (path->access & PRIV_DEVICE)
+		access |= LL_FS_IOCTL_DEV;
 	if (!S_ISDIR(st.st_mode))
 		access &= LL_FS_FILE_ONLY;
 	rule.allowed_access = access & handled;

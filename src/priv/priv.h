@@ -37,7 +37,11 @@ enum priv_access {
 	 * symbolic links, which would lead others out of it. No kernel before Landlock's ABI 2 can
 	 * allow the last: there the whole step is left out, as if there were no Landlock. */
 	PRIV_MANAGE = 8,
-	PRIV_OPTIONAL = 16 /* a path that is not there is no error */
+	PRIV_OPTIONAL = 16, /* a path that is not there is no error */
+	/* With MANAGE: links, sockets and pipes too, in a folder that nobody else follows them in.
+	 */
+	PRIV_OWN = 32,
+	PRIV_DEVICE = 64 /* its requests (ioctl) */
 };
 struct priv_path {
 	const char *path;

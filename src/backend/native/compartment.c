@@ -8,7 +8,7 @@
 
 #include "backend/agent_home.h"
 #include "backend/native/bwrap_args.h"
-#include "backend/native/stage.h"
+#include "backend/walled/stage.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -17,7 +17,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -226,7 +225,6 @@ struct launch {
 	const struct backend_stdio *io;
 	const struct stage *stage;
 	const struct bwrap_args *args;
-	const char *bwrap;
 	int slave_fd, ready_fd, hold_fd, sock;
 	pid_t parent;
 };
@@ -258,18 +256,10 @@ static int launch_child(const struct launch *l, struct err *e)
 		return err_errno(e, "prctl");
 	if (getppid() != l->parent)
 		_exit(125);
-	/* Whatever was 9 until here has been used: the rest lies at AGENT_FD_MIN or above. */
-	if (dup2(l->ready_fd, BWRAP_READY_FD) < 0 || dup2(l->hold_fd, BWRAP_HOLD_FD) < 0 ||
-	    close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0 ||
-	    io_set_cloexec(BWRAP_READY_FD, false) < 0 || io_set_cloexec(BWRAP_HOLD_FD, false) < 0)
+	/* Whatever was 9 until here has been used: the rest lies at BWRAP_FD_MIN or above. */
+	if (dup2(l->ready_fd, BWRAP_READY_FD) < 0 || dup2(l->hold_fd, BWRAP_HOLD_FD) < 0)
 		return err_errno(e, "arrange the descriptors");
-	for (size_t i = 0; i < l->args->n_keep; i++) {
-		if (io_set_cloexec(l->args->keep[i], false) < 0)
-			return err_set(e, -EBADF, "keep a descriptor for bwrap");
-	}
-	(void)umask(022);
-	(void)execve(l->bwrap, l->args->argv, env);
-	return err_errno(e, "run %s", l->bwrap);
+	return bwrap_become(&l->args->bwrap, env, e);
 }
 
 /* bubblewrap's --info-fd: one JSON object, of which one number matters. */
@@ -357,7 +347,7 @@ static int launch_fork(struct launch *l, const struct bwrap_args *args, struct l
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(e, "socketpair");
 	ours = pair[0];
-	theirs = agent_fd_raise(pair[1], e);
+	theirs = bwrap_raise_fd(pair[1], e);
 	if (theirs < 0)
 		return theirs;
 	l->args = args;
@@ -401,13 +391,13 @@ static int launch_open_pipes(struct launch_pipes *p, struct err *e)
 	if (pipe2(p->info, O_CLOEXEC) < 0 || pipe2(p->ready, O_CLOEXEC) < 0 ||
 	    pipe2(p->hold, O_CLOEXEC) < 0)
 		return err_errno(e, "pipe");
-	p->hold[0] = agent_fd_raise(p->hold[0], e);
+	p->hold[0] = bwrap_raise_fd(p->hold[0], e);
 	if (p->hold[0] < 0)
 		return p->hold[0];
-	p->info[1] = agent_fd_raise(p->info[1], e);
+	p->info[1] = bwrap_raise_fd(p->info[1], e);
 	if (p->info[1] < 0)
 		return p->info[1];
-	p->ready[1] = agent_fd_raise(p->ready[1], e);
+	p->ready[1] = bwrap_raise_fd(p->ready[1], e);
 	return p->ready[1] < 0 ? p->ready[1] : 0;
 }
 
@@ -466,15 +456,13 @@ int compartment_launch(struct compartment *c, struct backend_stdio *io, struct e
 	struct agent_file files[AGENT_FILES_MAX];
 	_cleanup_close_ int slave_fd = -1;
 	struct stage stage = {0};
-	struct launch l = {.c = c, .io = io, .stage = &stage, .bwrap = bwrap_find()};
+	struct launch l = {.c = c, .io = io, .stage = &stage};
 	struct bwrap_sources sources = {0};
 	struct bwrap_args args;
 	struct launch_pipes pipes = {{-1, -1}, {-1, -1}, {-1, -1}};
 	size_t n_files;
 	int ret;
 
-	if (!l.bwrap)
-		return err_set(e, -ENOENT, "bubblewrap is not installed (package bubblewrap)");
 	ret = agent_files_make(files, &n_files, c->plan, c->wall->pinned, c->plan->agent_uid,
 			       c->plan->agent_uid, e);
 	if (ret < 0)

@@ -3,7 +3,8 @@
 #include "backend/native/native.h"
 
 #include "backend/host_git.h"
-#include "backend/native/bwrap_args.h"
+#include "backend/walled/bwrap.h"
+#include "backend/walled/cgroup.h"
 #include "backend/walled/wall.h"
 #include "base/clean.h"
 #include "base/io.h"

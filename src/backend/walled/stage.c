@@ -1,4 +1,4 @@
-#include "backend/native/stage.h"
+#include "backend/walled/stage.h"
 
 #include "base/clean.h"
 #include "base/io.h"
@@ -17,17 +17,25 @@
 /* There on every Linux, and never a thing that somebody exposes. */
 #define STAGE_DIR "/dev/shm"
 
+static const char *stage_put(struct stage *s, struct stage_item i)
+{
+	if (!i.from || !s->is_needed)
+		return i.from;
+	i.from = mem_strdup(i.from);
+	i.to = mem_printf(STAGE_DIR "/%zu", s->n);
+	s->items = mem_grow_array(s->items, &s->cap, s->n + 1, sizeof(*s->items));
+	s->items[s->n++] = i;
+	return i.to;
+}
+
 const char *stage_add(struct stage *s, const char *from, bool is_mapped)
 {
-	struct stage_item *i;
+	return stage_put(s, (struct stage_item){(char *)(uintptr_t)from, .is_mapped = is_mapped});
+}
 
-	if (!from || !s->is_needed)
-		return from;
-	s->items = mem_grow_array(s->items, &s->cap, s->n + 1, sizeof(*s->items));
-	i = &s->items[s->n];
-	*i = (struct stage_item){mem_strdup(from), mem_printf(STAGE_DIR "/%zu", s->n), is_mapped};
-	s->n++;
-	return i->to;
+const char *stage_add_device(struct stage *s, const char *from)
+{
+	return stage_put(s, (struct stage_item){(char *)(uintptr_t)from, .is_device = true});
 }
 
 void stage_free(struct stage *s)
@@ -118,6 +126,16 @@ static int stage_bind_mapped(const struct stage *s, const struct stage_item *i, 
 	return 0;
 }
 
+static int stage_make_device(const struct stage *s, const struct stage_item *i,
+			     const struct stat *st, struct err *e)
+{
+	if (!S_ISCHR(st->st_mode))
+		return err_set(e, -ENODEV, "\"%s\" is no device", i->from);
+	if (mknod(i->to, S_IFCHR | 0600, st->st_rdev) < 0 || chown(i->to, s->uid, s->gid) < 0)
+		return err_errno(e, "make a \"%s\" for uid %u", i->from, (unsigned)s->uid);
+	return 0;
+}
+
 /* from is opened before the stage hides STAGE_DIR, and bound through its descriptor: what was
  * checked is what is bound. */
 static int stage_bind(const struct stage *s, const struct stage_item *i, int from, struct err *e)
@@ -128,6 +146,8 @@ static int stage_bind(const struct stage *s, const struct stage_item *i, int fro
 
 	if (fstat(from, &st) < 0)
 		return err_errno(e, "stat \"%s\"", i->from);
+	if (i->is_device)
+		return stage_make_device(s, i, &st, e);
 	if (S_ISDIR(st.st_mode)) {
 		if (mkdir(i->to, 0755) < 0)
 			return err_errno(e, "make \"%s\"", i->to);
@@ -158,8 +178,7 @@ int stage_make(const struct stage *s, struct err *e)
 		if (fds[n] < 0)
 			ret = err_errno(e, "open \"%s\"", s->items[n].from);
 	}
-	if (ret == 0 &&
-	    mount("stage", STAGE_DIR, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m") < 0)
+	if (ret == 0 && mount("stage", STAGE_DIR, "tmpfs", MS_NOSUID, "mode=0755,size=1m") < 0)
 		ret = err_errno(e, "mount a stage on " STAGE_DIR);
 	for (size_t i = 0; i < n && ret == 0; i++)
 		ret = stage_bind(s, &s->items[i], fds[i], e);
