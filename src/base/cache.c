@@ -3,9 +3,14 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/timeutil.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+
+#define CACHE_LOCK_STEP 200000 /* us */
 
 int cache_open(void)
 {
@@ -26,5 +31,23 @@ int cache_open(void)
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 0022))
 		return -1;
+	return take_fd(&fd);
+}
+
+int cache_lock(int folder, const char *name, int timeout_ms, const char *what,
+	       const struct progress *p)
+{
+	uint64_t end_ns = time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS;
+	_cleanup_close_ int fd = -1;
+
+	fd = openat(folder, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -1;
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK || time_monotonic_ns() > end_ns)
+			return -1;
+		progress_tell(p, "wait", what, 0, 0);
+		(void)usleep(CACHE_LOCK_STEP);
+	}
 	return take_fd(&fd);
 }

@@ -112,7 +112,7 @@ static int guest_hold(int argc, char **argv)
 	a.uid = guest_argument(argv[0], "uid");
 	a.gid = guest_argument(argv[1], "gid");
 	a.processes = guest_argument(argv[2], "processes");
-	return hold_run(GUEST_RUN, &a, GUEST_HOME);
+	return hold_main(GUEST_RUN, &a, GUEST_HOME);
 }
 
 static int guest_beside(int argc, char **argv)
@@ -124,7 +124,7 @@ static int guest_beside(int argc, char **argv)
 	number = guest_argument(argv[0], "id");
 	if (number < 1 || number > GUEST_EXEC_MAX)
 		die("guest beside id=N: N is a number from 1 to %u", GUEST_EXEC_MAX);
-	return beside_run(GUEST_RUN, (unsigned)number, argv + 2);
+	return beside_main(GUEST_RUN, (unsigned)number, argv + 2);
 }
 
 static int guest_tell(int argc, char **argv)
@@ -134,7 +134,7 @@ static int guest_tell(int argc, char **argv)
 
 	if (argc < 2 || str_to_u64(str_of(argv[0]), GUEST_EXEC_MAX, &number) < 0)
 		die("guest tell N h | c FILE | g FILE | p SIGNAL | w ROWS COLUMNS");
-	if (tell_run(GUEST_RUN, (unsigned)number, argc - 1, argv + 1, &e) == 0)
+	if (tell_main(GUEST_RUN, (unsigned)number, argc - 1, argv + 1, &e) == 0)
 		return 0;
 	agent_complain(&e);
 	return 1;

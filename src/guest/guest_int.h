@@ -88,57 +88,65 @@ void exec_mark(unsigned number);
 /* The leader of number's process group, 0 if it is not there. Looks at most_entries of /proc. */
 pid_t exec_find(unsigned number, size_t most_entries);
 
-/* --- handle.c: how a process of a machine is told something by another one there --- */
+/* --- handle.c: how guest hold is told something by another process of its machine --- */
 
-/* Sockets by number in a folder of root's: 0 is guest hold, N is guest beside id=N. One message and
- * one answer on each connection. A letter, with 'c' and 'g' a sealed memory file, with 'p' and 'w'
- * four bytes in network order: the signal; rows and columns. The answer is a letter and a text. */
-#define GUEST_RUN	GUEST_FOLDER "/run"
-#define HANDLE_NAME_MAX 16
-#define HANDLE_ASK_MS	20000
-#define HANDLE_FDS_MAX	2
+/* A socket in a folder of root's. One message on each connection, and one answer: when it is there,
+ * with 'b' after the command's end. */
+#define GUEST_RUN      GUEST_FOLDER "/run"
+#define HANDLE_FDS_MAX 4
 
-struct handle {
-	int folder, fd;
-	char name[HANDLE_NAME_MAX];
-};
-#define HANDLE_INIT ((struct handle){-1, -1, ""})
 struct handle_message {
+	/* 'h', 'c', 'g', 'p', 'w' of guest tell; 'b' of guest beside, whose answer is 'x'; other
+	 * answers are guest init's, or 'y' and 'n' */
 	char letter;
-	unsigned char payload[4];
-	int fds[HANDLE_FDS_MAX]; /* with an answer: what came along, the caller's */
-	size_t n_fds;
+	uint32_t number; /* whom it is for: 0, the agent, or guest beside id=N */
+	uint32_t a, b;	 /* 'p': the signal; 'w': rows, columns; 'x': the status */
 	char text[GUEST_TEXT_MAX];
+	/* 'c', 'g': a sealed memory file; 'b': one with words, each with its NUL, and the standard
+	 * streams. Whoever has received them closes them. */
+	int fds[HANDLE_FDS_MAX];
+	size_t n_fds;
 };
-#define HANDLE_MESSAGE_INIT ((struct handle_message){.fds = {-1, -1}})
+#define HANDLE_MESSAGE_INIT ((struct handle_message){.fds = {-1, -1, -1, -1}})
 
-/* Makes run a folder that is ours alone, and listens there. */
-int handle_open(struct handle *h, const char *run, unsigned number, struct err *e) _fallible_;
-void handle_close(struct handle *h);
-/* The message of whoever has connected: the connection to answer on, or -1. */
-int handle_take(const struct handle *h, struct handle_message *m);
-/* letter, text and fds of m; closes conn. */
+/* Makes run a folder that is ours alone, and listens there. The descriptors, or -errno. */
+int handle_open(const char *run, int *folder, struct err *e) _fallible_;
+/* The message of whoever has connected, and is who we are: the connection to answer on, or -1. */
+int handle_take(int listen_fd, struct handle_message *m);
+/* Without descriptors. Closes conn. */
 void handle_answer(int conn, const struct handle_message *m);
-/* m's letter, payload and fds go there; what comes back is in m. */
-int handle_ask(const char *run, unsigned number, struct handle_message *m,
-	       struct err *e) _fallible_;
+/* Sends m, closes its descriptors, and waits for what comes back, in m. timeout_ms -1: however long
+ * that takes. */
+int handle_ask(const char *run, struct handle_message *m, int timeout_ms, struct err *e) _fallible_;
 void handle_message_free(struct handle_message *m);
-/* 'w': the size of the terminal on standard input. */
-void handle_resize(const struct handle_message *m);
 
-/* --- hold.c, beside.c, tell.c --- */
+/* --- hold.c, hold_runs.c, beside.c, tell.c --- */
 
-/* Who the agent is in a machine. In the answer to 'b' as text; the files are the order to go, and
- * where the agent has a pid namespace of its own, a pidfd of its first process. */
+/* Who the agent is in a machine. */
 struct hold_agent {
 	uint64_t uid, gid, processes; /* processes 0: no limit */
 };
-/* The caller becomes that user, unless it is an ordinary one already. */
+/* A command beside the agent: a child of guest hold's. */
+struct hold_run {
+	pid_t pid; /* 0: free */
+	int pidfd;
+	int conn; /* of guest beside, whose end is its */
+	int tty;  /* or -1 */
+	uint32_t number;
+};
+#define HOLD_RUNS_MAX 64
+/* Starts what m of letter 'b' asks for, as the agent is; takes conn and m's descriptors. */
+void hold_runs_start(struct hold_run runs[HOLD_RUNS_MAX], const struct hold_agent *a, int go_file,
+		     int conn, struct handle_message *m);
+struct hold_run *hold_runs_find(struct hold_run runs[HOLD_RUNS_MAX], uint32_t number);
+/* It has ended: whoever waits hears it. */
+void hold_runs_end(struct hold_run *r);
+/* The caller becomes the agent's user, unless it is an ordinary one already. */
 int hold_become(const struct hold_agent *a, struct err *e) _fallible_;
 /* The status to end with. */
-int hold_run(const char *run, const struct hold_agent *a, const char *home);
-int beside_run(const char *run, unsigned number, char *const *argv);
-int tell_run(const char *run, unsigned number, int argc, char **argv, struct err *e) _fallible_;
+int hold_main(const char *run, const struct hold_agent *a, const char *home);
+int beside_main(const char *run, unsigned number, char *const *argv);
+int tell_main(const char *run, unsigned number, int argc, char **argv, struct err *e) _fallible_;
 /* {"files":[...]} of path, which is removed, below root. */
 int tell_place(const char *root, const char *path, struct err *e) _fallible_;
 

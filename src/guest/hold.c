@@ -8,6 +8,9 @@
  * Where the machine lets nobody make a pid namespace, the agent sees the machine's few other
  * processes, which are root's, and what it leaves running lives until the machine is stopped, which
  * is the end of every bottle anyway.
+ *
+ * What is started beside the agent is a child of this process too (hold_runs.c), because each
+ * process that the monitor's tool starts may be in a namespace of its own.
  */
 #include "guest/guest_int.h"
 
@@ -22,12 +25,12 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define HOLD_GREET_MS  10000
@@ -37,11 +40,12 @@
 struct hold {
 	const struct hold_agent *agent;
 	const char *home;
-	struct handle handle;
+	int folder, listen_fd; /* the handle */
 	int init_sock;
 	pid_t init;
 	bool has_namespace, has_tty;
 	int go; /* the order that was carried out, or -1 */
+	struct hold_run runs[HOLD_RUNS_MAX];
 };
 
 /* --- guest init --- */
@@ -111,8 +115,6 @@ static int hold_start(struct hold *h, struct err *e)
 	h->init = fork();
 	if (h->init == 0) {
 		(void)close(pair[0]);
-		close_fd(&h->handle.fd);
-		close_fd(&h->handle.folder);
 		hold_child(h, pair[1]);
 	}
 	h->init_sock = pair[0];
@@ -160,36 +162,33 @@ static void hold_order(struct hold *h, struct handle_message *m)
 	close_fd(&file);
 }
 
-/* Guest init passes on to the agent's group what reaches it; with a namespace it is out of reach of
- * SIGKILL from inside, but not from here, and nothing there outlives it. */
-static void hold_pass(const struct hold *h, struct handle_message *m)
+/* Guest init passes on to the agent's group what reaches it; with a namespace nothing there
+ * outlives its SIGKILL. */
+static bool hold_pass(struct hold *h, const struct handle_message *m)
 {
-	int signo = m->payload[3];
+	const struct hold_run *r = m->number ? hold_runs_find(h->runs, m->number) : NULL;
+	int signo = (int)m->a;
 
-	m->letter = kill(h->init, signo) == 0 ? 'y' : 'n';
+	if (m->number == 0)
+		return kill(h->init, signo) == 0;
+	/* Before setsid() there is no such group; the process is there. */
+	return r && (kill(-r->pid, signo) == 0 || kill(r->pid, signo) == 0);
 }
 
-static void hold_tell_agent(const struct hold *h, struct handle_message *m)
+static bool hold_resize(struct hold *h, const struct handle_message *m)
 {
-	*m = HANDLE_MESSAGE_INIT;
-	if (h->go < 0) {
-		m->letter = 'n';
-		(void)snprintf(m->text, sizeof(m->text), "the agent has not begun");
-		return;
-	}
-	m->letter = 'b';
-	(void)snprintf(m->text, sizeof(m->text), "%llu %llu %llu",
-		       (unsigned long long)h->agent->uid, (unsigned long long)h->agent->gid,
-		       (unsigned long long)h->agent->processes);
-	m->fds[m->n_fds++] = fcntl(h->go, F_DUPFD_CLOEXEC, 3);
-	if (h->has_namespace)
-		m->fds[m->n_fds++] = (int)syscall(SYS_pidfd_open, h->init, 0);
+	const struct winsize size = {.ws_row = (unsigned short)m->a,
+				     .ws_col = (unsigned short)m->b};
+	const struct hold_run *r = m->number ? hold_runs_find(h->runs, m->number) : NULL;
+	int tty = m->number == 0 ? STDIN_FILENO : r ? r->tty : -1;
+
+	return ioctl(tty, TIOCSWINSZ, &size) == 0;
 }
 
 static void hold_serve(struct hold *h)
 {
 	struct handle_message m;
-	int conn = handle_take(&h->handle, &m);
+	int conn = handle_take(h->listen_fd, &m);
 
 	if (conn < 0)
 		return;
@@ -201,34 +200,58 @@ static void hold_serve(struct hold *h)
 		hold_order(h, &m);
 		break;
 	case 'p':
-		hold_pass(h, &m);
+		m.letter = hold_pass(h, &m) ? 'y' : 'n';
 		break;
 	case 'w':
-		handle_resize(&m);
-		m.letter = 'y';
+		m.letter = hold_resize(h, &m) ? 'y' : 'n';
 		break;
 	case 'b':
-		hold_tell_agent(h, &m);
-		break;
+		hold_runs_start(h->runs, h->agent, h->go, conn, &m);
+		return;
 	default:
 		m.letter = 'n';
 		break;
 	}
-	handle_answer(conn, &m);
 	handle_message_free(&m);
+	handle_answer(conn, &m);
+}
+
+/* Whoever started the command hangs up: it is killed, and its end seen as any other. */
+static void hold_watch_run(struct hold_run *r, bool has_ended, bool is_given_up)
+{
+	if (has_ended) {
+		hold_runs_end(r);
+	} else if (is_given_up) {
+		close_fd(&r->conn);
+		(void)kill(-r->pid, SIGKILL);
+		(void)kill(r->pid, SIGKILL);
+	}
 }
 
 /* Until guest init hangs up, which is its end. */
 static void hold_live(struct hold *h)
 {
-	struct pollfd polls[] = {{.fd = h->handle.fd, .events = POLLIN},
-				 {.fd = h->init_sock, .events = POLLIN}};
+	struct pollfd polls[2 + 2 * HOLD_RUNS_MAX] = {{.fd = h->listen_fd, .events = POLLIN},
+						      {.fd = h->init_sock, .events = POLLIN}};
 
 	for (;;) {
-		if (poll(polls, ARRAY_LEN(polls), -1) < 0 && errno != EINTR)
+		for (size_t i = 0; i < HOLD_RUNS_MAX; i++) {
+			const struct hold_run *r = &h->runs[i];
+
+			polls[2 + 2 * i] =
+				(struct pollfd){.fd = r->pid ? r->pidfd : -1, .events = POLLIN};
+			polls[3 + 2 * i] = (struct pollfd){.fd = r->pid ? r->conn : -1};
+		}
+		if (poll(polls, ARRAY_LEN(polls), -1) < 0) {
+			if (errno == EINTR)
+				continue;
 			return;
+		}
 		if (polls[1].revents)
 			return;
+		for (size_t i = 0; i < HOLD_RUNS_MAX; i++)
+			hold_watch_run(&h->runs[i], polls[2 + 2 * i].revents,
+				       polls[3 + 2 * i].revents);
 		if (polls[0].revents)
 			hold_serve(h);
 	}
@@ -252,18 +275,19 @@ static int hold_end(struct hold *h)
 	while (waitpid(h->init, &how, 0) < 0 && errno == EINTR)
 		;
 	status = WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
-	fd = openat(h->handle.folder, "status",
-		    O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	fd = openat(h->folder, "status", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
+		    0600);
 	if (fd >= 0)
 		(void)dprintf(fd, "%d\n", status);
 	return status;
 }
 
-int hold_run(const char *run, const struct hold_agent *a, const char *home)
+int hold_main(const char *run, const struct hold_agent *a, const char *home)
 {
 	struct hold h = {.agent = a,
 			 .home = home,
-			 .handle = HANDLE_INIT,
+			 .folder = -1,
+			 .listen_fd = -1,
 			 .init_sock = -1,
 			 .has_tty = isatty(STDIN_FILENO) == 1,
 			 .go = -1};
@@ -282,15 +306,18 @@ int hold_run(const char *run, const struct hold_agent *a, const char *home)
 			ret = err_set(&e, -EPROTO, "%s", hello.text);
 	}
 	/* Whoever finds the socket finds guest init held. */
-	if (ret == 0)
-		ret = handle_open(&h.handle, run, 0, &e);
+	if (ret == 0) {
+		h.listen_fd = handle_open(run, &h.folder, &e);
+		ret = h.listen_fd < 0 ? h.listen_fd : 0;
+	}
 	if (ret < 0)
 		agent_complain(&e);
 	hold_let_go(&h);
 	if (ret == 0)
 		hold_live(&h);
 	status = h.init > 0 ? hold_end(&h) : GUEST_NOT_RUN;
-	handle_close(&h.handle);
+	close_fd(&h.listen_fd);
+	close_fd(&h.folder);
 	close_fd(&h.go);
 	return ret < 0 ? GUEST_NOT_RUN : status;
 }

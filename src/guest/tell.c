@@ -6,11 +6,12 @@
 #include "base/io.h"
 #include "base/text.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+
+#define TELL_MS 20000 /* the canary's longest look */
 
 /* The file's content in memory, sealed; the file is gone. */
 static int tell_read(const char *path, struct err *e)
@@ -38,7 +39,6 @@ static int tell_make(struct handle_message *m, int argc, char **argv, struct err
 {
 	char letter = argc > 0 && strlen(argv[0]) == 1 ? argv[0][0] : '\0';
 	uint64_t a = 0, b = 0;
-	uint16_t half[2];
 	int ret = 0;
 
 	m->letter = letter;
@@ -50,7 +50,7 @@ static int tell_make(struct handle_message *m, int argc, char **argv, struct err
 		return m->fds[0] < 0 ? m->fds[0] : 0;
 	}
 	if (letter == 'p' && argc == 2)
-		ret = tell_number(argv[1], (uint64_t)SIGRTMAX, &b, e);
+		ret = tell_number(argv[1], (uint64_t)SIGRTMAX, &a, e);
 	else if (letter == 'w' && argc == 3)
 		ret = tell_number(argv[1], UINT16_MAX, &a, e);
 	else
@@ -59,20 +59,20 @@ static int tell_make(struct handle_message *m, int argc, char **argv, struct err
 			       "COLUMNS");
 	if (ret == 0 && letter == 'w')
 		ret = tell_number(argv[2], UINT16_MAX, &b, e);
-	half[0] = htons((uint16_t)a);
-	half[1] = htons((uint16_t)b);
-	memcpy(m->payload, half, sizeof(m->payload));
+	m->a = (uint32_t)a;
+	m->b = (uint32_t)b;
 	return ret;
 }
 
-int tell_run(const char *run, unsigned number, int argc, char **argv, struct err *e)
+int tell_main(const char *run, unsigned number, int argc, char **argv, struct err *e)
 {
 	struct handle_message m = HANDLE_MESSAGE_INIT;
 	char text[GUEST_TEXT_MAX];
 	int ret = tell_make(&m, argc, argv, e);
 
+	m.number = number;
 	if (ret == 0)
-		ret = handle_ask(run, number, &m, e);
+		ret = handle_ask(run, &m, TELL_MS, e);
 	handle_message_free(&m);
 	if (ret < 0)
 		return ret;

@@ -3,20 +3,15 @@
 #include "image/image_int.h"
 
 #include "base/cache.h"
-#include "base/io.h"
 #include "base/mem.h"
-#include "base/timeutil.h"
 #include "conf/reference.h"
 #include "image/digest.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/utsname.h>
 
-#define IMAGE_LOCK_MS	(30 * 60 * 1000) /* longer than a build on a slow line */
-#define IMAGE_LOCK_STEP 200000		 /* us */
+#define IMAGE_LOCK_MS (30 * 60 * 1000) /* longer than a build on a slow line */
 
 /* --- names --- */
 
@@ -76,21 +71,11 @@ static int find_kind(const struct engine *en, enum image_kind kind, struct image
 
 int image_lock(const struct progress *p)
 {
-	_cleanup_close_ int folder = cache_open(), fd = -1;
-	uint64_t end_ns = time_monotonic_ns() + IMAGE_LOCK_MS * TIME_NS_PER_MS;
+	_cleanup_close_ int folder = cache_open();
 
-	if (folder < 0)
-		return -1;
-	fd = openat(folder, "image.lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -1;
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK || time_monotonic_ns() > end_ns)
-			return -1;
-		progress_tell(p, "wait", "another build of images goes on", 0, 0);
-		(void)usleep(IMAGE_LOCK_STEP);
-	}
-	return take_fd(&fd);
+	return folder < 0 ? -1
+			  : cache_lock(folder, "image.lock", IMAGE_LOCK_MS,
+				       "another build of images goes on", p);
 }
 
 /* Away with what a rebuild has taken the name from. While a container uses it, it keeps a name of
@@ -285,4 +270,17 @@ int image_find_agent(const struct engine *en, const char *provider, const char *
 		return find_named(en, named, &r, out, e);
 	ret = kind_of_provider(provider, &kind, e);
 	return ret < 0 ? ret : find_kind(en, kind, out, e);
+}
+
+int image_agent_reference(const char *provider, char out[IMAGE_REFERENCE_MAX], struct err *e)
+{
+	struct image_names names;
+	enum image_kind kind;
+	int ret = kind_of_provider(provider, &kind, e);
+
+	if (ret == 0)
+		ret = image_names_here(&names, NULL, false, e);
+	if (ret == 0)
+		(void)snprintf(out, IMAGE_REFERENCE_MAX, "%s", names.reference[kind]);
+	return ret;
 }

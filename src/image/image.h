@@ -64,6 +64,11 @@ int image_find_bundle(const struct engine *en, struct image_info *out, struct er
 int image_find_agent(const struct engine *en, const char *provider, const char *named,
 		     struct image_info *out, struct err *e) _fallible_;
 
+/* What the provider's image is called, whether it is there or not: it changes with all that goes
+ * in, and asks no engine. -EINVAL: there is none for this provider. */
+int image_agent_reference(const char *provider, char out[IMAGE_REFERENCE_MAX],
+			  struct err *e) _fallible_;
+
 /* --- for `claude-bottle image` --- */
 
 struct image_build {

@@ -4,6 +4,7 @@
 #include "image/image.h"
 
 #include "base/clean.h"
+#include "image/program.h"
 
 #define IMAGE_OURS	  "claude-bottle/"
 #define IMAGE_STAGE	  "stage" /* the label of what is not whole */
@@ -25,13 +26,10 @@ struct image_template {
 };
 extern const struct image_template image_templates[IMAGE_KIND_COUNT];
 
-/* What Debian is, for the tag of base; ends with NULL. */
-extern const char *const image_base_recipe[];
 #define IMAGE_BASE_PULLED_NAME "debian"
 #define IMAGE_BASE_PULLED_TAG  "bookworm-slim"
 
 /* The references of kind and of all that it stands on. */
-struct image_program;
 struct image_names {
 	char reference[IMAGE_KIND_COUNT][IMAGE_REFERENCE_MAX];
 };
@@ -42,22 +40,6 @@ int image_names_make(struct image_names *out, const char *version, const char *m
  * failure; NULL: the executable's hash will do. */
 int image_names_here(struct image_names *out, struct image_program *program, bool has_program,
 		     struct err *e) _fallible_;
-int image_sha256(struct str data, char hex[65], struct err *e) _fallible_;
-
-/* --- the bundle's executable (program.c) --- */
-
-struct image_program {
-	char *data; /* owned */
-	size_t n;
-	char hash[65];
-};
-int image_program_load(struct image_program *out, struct err *e) _fallible_;
-/* Its hash alone, which is remembered (digest.h). */
-int image_program_digest(char hex[65], struct err *e) _fallible_;
-void image_program_free(struct image_program *p);
-/* Cuts off what no loader reads: sections, symbols, what debuggers want. Leaves alone what is no
- * ELF file of 64 bits with sections behind its segments. The new length. */
-size_t image_program_trim(char *data, size_t n);
 
 /* --- this host's way out (host.c) --- */
 

@@ -1,11 +1,10 @@
 /* What the images are made of, and their names. */
 #include "image/image_int.h"
 
-#include "base/text.h"
+#include "image/bootstrap.h"
 #include "image_templates.h"
 
 #include <errno.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 
 /* Changes when what is made of the same inputs changes. */
@@ -40,23 +39,6 @@ const struct image_template image_templates[IMAGE_KIND_COUNT] = {
 			 .needs_host = true},
 };
 
-/* As debian:bookworm-slim has it: no manuals. mmdebstrap copies the host's resolv.conf and hostname
- * into what it makes; an image must not tell them. */
-const char *const image_base_recipe[] = {
-	"mmdebstrap",
-	"--variant=minbase",
-	"--format=tar",
-	"--dpkgopt=path-exclude=/usr/share/man/*",
-	"--dpkgopt=path-exclude=/usr/share/doc/*",
-	"--dpkgopt=path-include=/usr/share/doc/*/copyright",
-	"--dpkgopt=path-exclude=/usr/share/info/*",
-	"--dpkgopt=path-exclude=/usr/share/locale/*",
-	"--customize-hook=rm -f \"$1/etc/resolv.conf\" \"$1/etc/hostname\"",
-	"bookworm",
-	"-",
-	NULL,
-};
-
 const char *image_kind_name(enum image_kind kind)
 {
 	return image_templates[kind].name;
@@ -71,23 +53,6 @@ bool image_kind_parse(struct str name, enum image_kind *out)
 	}
 	*out = IMAGE_BASE;
 	return false;
-}
-
-static int no_sha256(struct err *e)
-{
-	return err_set(e, -EIO, "SHA-256 failed");
-}
-
-int image_sha256(struct str data, char hex[65], struct err *e)
-{
-	unsigned char digest[EVP_MAX_MD_SIZE];
-	unsigned n = 0;
-
-	if (EVP_Digest(data.p ? data.p : "", data.n, digest, &n, EVP_sha256(), NULL) != 1 ||
-	    n != 32)
-		return no_sha256(e);
-	text_hex(hex, digest, 32);
-	return 0;
 }
 
 /* With its length in front, so that no two lists of inputs are the same bytes. */
@@ -111,8 +76,8 @@ static int add_inputs(struct buf *b, const struct image_template *t, const char 
 		bad |= add(b, t->file_name, t->file);
 	if (t->has_program)
 		bad |= add(b, "program", program_hash);
-	for (size_t i = 0; t->below < 0 && image_base_recipe[i]; i++)
-		bad |= add(b, "argument", image_base_recipe[i]);
+	for (size_t i = 0; t->below < 0 && bootstrap_recipe[i]; i++)
+		bad |= add(b, "argument", bootstrap_recipe[i]);
 	if (t->below < 0)
 		bad |= add(b, "pulled", IMAGE_BASE_PULLED_NAME ":" IMAGE_BASE_PULLED_TAG);
 	return bad;

@@ -2,6 +2,7 @@
 
 #include "base/clean.h"
 
+#include <errno.h>
 #include <sys/stat.h>
 
 #define DIGEST_PREFIX STR_LIT("sha256:")

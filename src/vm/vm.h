@@ -89,7 +89,7 @@ struct vm_oci {
 int vm_oci_make(const struct vm_image *image, struct vm_oci *out, struct err *e) _fallible_;
 void vm_oci_free(struct vm_oci *o);
 
-/* --- probe.c: for `doctor` --- */
+/* --- tools.c; for `doctor` too --- */
 
-/* Whether a tool is there: its path, or NULL. */
+/* Whether a tool is there: its path, until the next call, or NULL. */
 const char *vm_tool_find(const char *name);

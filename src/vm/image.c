@@ -1,0 +1,278 @@
+/*
+ * An image is a tar, and of that a disk. Both are files of the store, under the key of what goes
+ * in; one builder at a time works on a file with a name of its own (STORE_MAKING), which becomes
+ * the image when it is whole. What a broken build leaves there, the next one writes over.
+ */
+#include "vm/image_int.h"
+
+#include "base/cache.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "image/image.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+
+#define IMAGE_FORMAT  "claude-bottle machine image 1"
+#define IMAGE_LOCK    "image.lock"
+#define IMAGE_WAIT_MS (60 * 60 * 1000)
+#define IMAGE_STEP    "machine image"
+#define STORE_MAKING  "making"
+#define TAR_SUFFIX    ".tar"
+#define DISK_SUFFIX   ".sqfs"
+#define TAR_MAGIC     "ustar"
+#define TAR_MAGIC_AT  257
+
+/* --- what an image is called --- */
+
+static void set_stem(struct vm_source *s, const char *group, const char *key)
+{
+	(void)snprintf(s->group, sizeof(s->group), "%s-", group);
+	(void)snprintf(s->stem, sizeof(s->stem), "%s%s", s->group, key);
+}
+
+/* A group for what people name: an image takes the place of an older one of the same name. */
+static int set_named(struct vm_source *s, const char *kind, const char *key, struct err *e)
+{
+	char hex[SHA256_HEX_SIZE], group[64];
+	int ret = image_sha256(str_of(s->named), hex, e);
+
+	if (ret < 0)
+		return ret;
+	(void)snprintf(group, sizeof(group), "%s-%.16s", kind, hex);
+	set_stem(s, group, key);
+	return 0;
+}
+
+static int check_tar(const char *path, struct stat *st, struct err *e)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	char head[TAR_MAGIC_AT + sizeof(TAR_MAGIC) - 1] = "";
+
+	if (fd < 0 || fstat(fd, st) < 0)
+		return err_errno(e, "open the image \"%s\"", path);
+	if (!S_ISREG(st->st_mode) || pread(fd, head, sizeof(head), 0) != (ssize_t)sizeof(head) ||
+	    memcmp(head + TAR_MAGIC_AT, TAR_MAGIC, strlen(TAR_MAGIC)) != 0)
+		return err_set(
+			e, -EINVAL,
+			"the image \"%s\" is no tar archive: what is asked for is a root file "
+			"system's, not compressed (\"docker export\" writes one)",
+			path);
+	return 0;
+}
+
+/* By what the kernel says of the file: it may be large, and each start asks. */
+static int find_tar(struct vm_source *s, struct vm_image *out, struct err *e)
+{
+	char text[256];
+	struct stat st;
+	int ret = check_tar(s->named, &st, e);
+
+	if (ret < 0)
+		return ret;
+	(void)snprintf(text, sizeof(text),
+		       "%" PRIuMAX " %" PRIuMAX " %" PRIdMAX " %" PRIdMAX ".%09ld %" PRIdMAX
+		       ".%09ld",
+		       (uintmax_t)st.st_dev, (uintmax_t)st.st_ino, (intmax_t)st.st_size,
+		       (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (intmax_t)st.st_ctim.tv_sec,
+		       st.st_ctim.tv_nsec);
+	ret = vm_key(out->key, (const char *const[]){IMAGE_FORMAT, "tar", s->named, text}, 4, e);
+	return ret < 0 ? ret : set_named(s, "tar", out->key, e);
+}
+
+static int find_template(struct vm_source *s, struct vm_image *out, struct err *e)
+{
+	char reference[IMAGE_REFERENCE_MAX];
+	int ret = image_agent_reference(s->provider, reference, e);
+
+	if (ret == 0)
+		ret = vm_key(out->key, (const char *const[]){IMAGE_FORMAT, "template", reference},
+			     3, e);
+	if (ret == 0)
+		set_stem(s, s->provider, out->key);
+	return ret;
+}
+
+static bool is_path(const char *named)
+{
+	return named && named[0] == '/';
+}
+
+static int source_find(struct vm_source *s, struct vm_image *out, struct err *e)
+{
+	*out = (struct vm_image){.key = ""};
+	(void)snprintf(out->name, sizeof(out->name), "%s", s->named ? s->named : s->provider);
+	if (s->named && strlen(s->named) >= sizeof(out->tar))
+		return err_set(e, -ENAMETOOLONG, "the image's name is too long");
+	if (is_path(s->named))
+		return find_tar(s, out, e);
+	if (s->named)
+		return err_set(e, -ENOTSUP, "the image \"%s\" is no absolute path of a tar archive",
+			       s->named);
+	return find_template(s, out, e);
+}
+
+/* --- what is there --- */
+
+static char *file_name(const struct vm_source *s, const char *suffix)
+{
+	return mem_printf("%s%s", s->stem, suffix);
+}
+
+/* Fills in path, if the file is there. */
+static bool has_file(const struct vm_source *s, const char *suffix, char *path, size_t size,
+		     uint64_t *n)
+{
+	_cleanup_free_ char *name = file_name(s, suffix);
+	char link[48], folder[4096];
+	struct stat st;
+	ssize_t got;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", s->folder);
+	got = readlink(link, folder, sizeof(folder) - 1);
+	if (got <= 0 || fstatat(s->folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    !S_ISREG(st.st_mode) || st.st_uid != geteuid())
+		return false;
+	folder[got] = '\0';
+	if ((size_t)snprintf(path, size, "%s/%s", folder, name) >= size) {
+		path[0] = '\0';
+		return false;
+	}
+	if (n)
+		*n = (uint64_t)st.st_size;
+	return true;
+}
+
+static bool has_tar(const struct vm_source *s, struct vm_image *out)
+{
+	if (!is_path(s->named))
+		return has_file(s, TAR_SUFFIX, out->tar, sizeof(out->tar), NULL);
+	(void)snprintf(out->tar, sizeof(out->tar), "%s", s->named);
+	return true;
+}
+
+static bool has_disk(const struct vm_source *s, struct vm_image *out)
+{
+	return has_file(s, DISK_SUFFIX, out->disk, sizeof(out->disk), &out->disk_bytes);
+}
+
+static bool has_forms(const struct vm_source *s, unsigned forms, struct vm_image *out)
+{
+	bool is_there = true;
+
+	if (forms & VM_IMAGE_TAR)
+		is_there = has_tar(s, out);
+	if (forms & VM_IMAGE_DISK)
+		is_there = has_disk(s, out) && is_there;
+	return is_there;
+}
+
+int vm_image_find(const char *provider, const char *named, unsigned forms, struct vm_image *out,
+		  struct err *e)
+{
+	_cleanup_close_ int folder = vm_store_open(e);
+	struct vm_source s = {.provider = provider, .named = named, .folder = folder};
+	int ret;
+
+	if (folder < 0)
+		return folder;
+	ret = source_find(&s, out, e);
+	if (ret < 0)
+		return ret;
+	return has_forms(&s, forms, out)
+		       ? 0
+		       : err_set(e, -ENOENT, "the machine's image of \"%s\" is not there yet",
+				 out->name);
+}
+
+/* --- making --- */
+
+static int making_open(const struct vm_source *s, struct err *e)
+{
+	int fd;
+
+	(void)unlinkat(s->folder, STORE_MAKING, 0);
+	fd = openat(s->folder, STORE_MAKING, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	return fd < 0 ? err_errno(e, "make a file in the cache") : fd;
+}
+
+static int making_keep(const struct vm_source *s, const char *suffix, struct err *e)
+{
+	_cleanup_free_ char *name = file_name(s, suffix);
+
+	if (renameat(s->folder, STORE_MAKING, s->folder, name) < 0)
+		return err_errno(e, "name \"%s\"", name);
+	vm_store_prune(s->folder, s->group, suffix, name);
+	return 0;
+}
+
+static int make_tar(const struct vm_source *s, int fd, struct err *e)
+{
+	(void)fd;
+	return err_set(e, -ENOTSUP, "no way to make the image of \"%s\" yet", s->provider);
+}
+
+static int make_disk(const struct vm_source *s, const char *tar, int fd, struct err *e)
+{
+	_cleanup_close_ int in = open(tar, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+
+	if (in < 0)
+		return err_errno(e, "open \"%s\"", tar);
+	progress_tell(s->progress, IMAGE_STEP, "a disk, with tar2sqfs", 0, 0);
+	return vm_squash(in, fd, e);
+}
+
+static int make_form(const struct vm_source *s, const char *suffix, const char *tar, struct err *e)
+{
+	_cleanup_close_ int fd = making_open(s, e);
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	ret = tar ? make_disk(s, tar, fd, e) : make_tar(s, fd, e);
+	if (ret == 0)
+		ret = making_keep(s, suffix, e);
+	if (ret < 0)
+		(void)unlinkat(s->folder, STORE_MAKING, 0);
+	return ret;
+}
+
+static int make(const struct vm_source *s, unsigned forms, struct vm_image *out, struct err *e)
+{
+	int ret = 0;
+
+	if (!has_tar(s, out) && ((forms & VM_IMAGE_TAR) || !has_disk(s, out)))
+		ret = make_form(s, TAR_SUFFIX, NULL, e);
+	if (ret == 0 && (forms & VM_IMAGE_DISK) && !has_disk(s, out))
+		ret = has_tar(s, out) ? make_form(s, DISK_SUFFIX, out->tar, e)
+				      : err_set(e, -ENOENT, "the archive went away");
+	return ret;
+}
+
+int vm_image_ensure(const char *provider, const char *named, unsigned forms,
+		    const struct progress *progress, struct vm_image *out, struct err *e)
+{
+	_cleanup_close_ int folder = vm_store_open(e), lock = -1;
+	struct vm_source s = {
+		.provider = provider, .named = named, .progress = progress, .folder = folder};
+	int ret;
+
+	if (folder < 0)
+		return folder;
+	ret = source_find(&s, out, e);
+	if (ret < 0 || has_forms(&s, forms, out))
+		return ret;
+	lock = cache_lock(folder, IMAGE_LOCK, IMAGE_WAIT_MS, "another machine image is being made",
+			  progress);
+	if (lock < 0)
+		return err_set(e, -EBUSY, "another machine image is being made");
+	ret = make(&s, forms, out, e);
+	if (ret < 0)
+		return ret;
+	out->tar[0] = out->disk[0] = '\0';
+	return has_forms(&s, forms, out)
+		       ? 0
+		       : err_set(e, -ENOENT, "the machine's image went away as it was made");
+}

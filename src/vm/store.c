@@ -1,0 +1,86 @@
+#include "vm/vm_int.h"
+
+#include "base/cache.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define STORE_FOLDER "vm"
+
+int vm_store_open(struct err *e)
+{
+	_cleanup_close_ int cache = cache_open(), fd = -1;
+	struct stat st;
+
+	if (cache < 0)
+		return err_set(e, -ENOENT,
+			       "there is no cache to keep a disk in: set HOME or XDG_CACHE_HOME to "
+			       "a folder of your own");
+	if (mkdirat(cache, STORE_FOLDER, 0700) < 0 && errno != EEXIST)
+		return err_errno(e, "make the cache's folder \"" STORE_FOLDER "\"");
+	fd = openat(cache, STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(e, "open the cache's folder \"" STORE_FOLDER "\"");
+	if (st.st_uid != geteuid() || (st.st_mode & 0022))
+		return err_set(e, -EPERM,
+			       "the cache's folder \"" STORE_FOLDER
+			       "\" can be written by somebody else");
+	return take_fd(&fd);
+}
+
+int vm_scratch(const char *what, struct err *e)
+{
+	_cleanup_close_ int folder = vm_store_open(NULL), fd = -1;
+
+	if (folder >= 0)
+		fd = openat(folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		fd = memfd_create(what, MFD_CLOEXEC);
+	if (fd < 0)
+		return err_errno(e, "make a file for %s", what);
+	return take_fd(&fd);
+}
+
+int vm_reopen(int fd, struct err *e)
+{
+	char path[48];
+	int again;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	again = open(path, O_RDONLY | O_CLOEXEC);
+	return again < 0 ? err_errno(e, "open a file anew") : again;
+}
+
+/* Who has one open keeps it. */
+void vm_store_prune(int folder, const char *prefix, const char *suffix, const char *keep)
+{
+	int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_closedir_ DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *entry;
+
+	if (!d) {
+		close_fd(&fd);
+		return;
+	}
+	while ((entry = readdir(d)) != NULL) {
+		struct str name = str_of(entry->d_name);
+
+		if (str_starts(name, str_of(prefix)) && str_ends(name, str_of(suffix)) &&
+		    strcmp(entry->d_name, keep) != 0)
+			(void)unlinkat(folder, entry->d_name, 0);
+	}
+}
+
+int vm_key(char key[VM_KEY_SIZE], const char *const *parts, size_t n, struct err *e)
+{
+	_cleanup_(buf_free) struct buf b = BUF_INIT(1u << 20);
+
+	for (size_t i = 0; i < n; i++) {
+		if (buf_printf(&b, "%zu %s\n", strlen(parts[i]), parts[i]) < 0)
+			return err_set(e, -ENOBUFS, "too much goes into a key");
+	}
+	return image_sha256(buf_str(&b), key, e);
+}
