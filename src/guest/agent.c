@@ -46,6 +46,15 @@ void agent_release_terminal(void)
 	(void)signal(SIGHUP, SIG_DFL);
 }
 
+void agent_size_terminal(uint64_t rows, uint64_t columns)
+{
+	const struct winsize size = {.ws_row = (unsigned short)rows,
+				     .ws_col = (unsigned short)columns};
+
+	if (rows > 0 && columns > 0)
+		(void)ioctl(STDIN_FILENO, TIOCSWINSZ, &size);
+}
+
 int agent_take_session(bool has_tty, struct err *e)
 {
 	if (setsid() < 0)

@@ -107,11 +107,12 @@ static int guest_hold(int argc, char **argv)
 {
 	struct hold_agent a;
 
-	if (argc != 3)
-		die("guest hold uid=N gid=N processes=N");
+	if (argc != 5)
+		die("guest hold uid=N gid=N processes=N rows=N columns=N");
 	a.uid = guest_argument(argv[0], "uid");
 	a.gid = guest_argument(argv[1], "gid");
 	a.processes = guest_argument(argv[2], "processes");
+	agent_size_terminal(guest_argument(argv[3], "rows"), guest_argument(argv[4], "columns"));
 	return hold_main(GUEST_RUN, &a, GUEST_HOME);
 }
 
@@ -119,12 +120,13 @@ static int guest_beside(int argc, char **argv)
 {
 	uint64_t number;
 
-	if (argc < 3 || strcmp(argv[1], "--") != 0)
-		die("guest beside id=N -- ARGV");
+	if (argc < 5 || strcmp(argv[3], "--") != 0)
+		die("guest beside id=N rows=N columns=N -- ARGV");
 	number = guest_argument(argv[0], "id");
 	if (number < 1 || number > GUEST_EXEC_MAX)
 		die("guest beside id=N: N is a number from 1 to %u", GUEST_EXEC_MAX);
-	return beside_main(GUEST_RUN, (unsigned)number, argv + 2);
+	agent_size_terminal(guest_argument(argv[1], "rows"), guest_argument(argv[2], "columns"));
+	return beside_main(GUEST_RUN, (unsigned)number, argv + 4);
 }
 
 static int guest_tell(int argc, char **argv)

@@ -22,14 +22,13 @@
  *
  *   guest wait            the image's own process: reaps, until it is told to end
  *   guest place FILE      writes {"files":[{"path":"etc/x","mode":420,"text":"..."}]} below "/"
- *   guest hold uid=N gid=N processes=N    with the agent's standard streams: makes a pid namespace
- *       where the machine lets it, and guest init in it, which is told by guest tell; ends as the
- *       agent ends, and notes the status in GUEST_STATUS before, as the tool's own failure is a 1.
- *   guest beside id=N -- ARGV    guest exec for this: with the agent's user, namespace, environment
- *       and limits
- *   guest tell N h | c FILE | g FILE | p SIGNAL | w ROWS COLUMNS    to guest hold (N 0) or guest
- *       beside: the keeper's letters of below, w: the terminal's size. Prints the answer: the
- *       letter and the text in a line.
+ *   guest hold uid=N gid=N processes=N rows=N columns=N    with the agent's streams: makes a pid
+ * namespace where the machine lets it, and guest init in it, which is told by guest tell; ends as
+ * the agent ends, and notes the status in GUEST_STATUS before, as the tool's own failure is a 1.
+ *   guest beside id=N rows=N columns=N -- ARGV    guest exec for this: with the agent's user,
+ * namespace, environment and limits guest tell N h | c FILE | g FILE | p SIGNAL | w ROWS COLUMNS to
+ * guest hold (N 0) or guest beside: the keeper's letters of below, w: the terminal's size. Prints
+ * the answer: the letter and the text in a line.
  *
  * Before "go" nothing else runs in the compartment, so the first to connect is guest init. It keeps
  * the connection, and when the keeper hangs up or dies it ends, and with it the kernel ends every

@@ -65,6 +65,8 @@ int agent_isolate(struct err *e) _fallible_;
 /* The terminal, if there is one, must be nobody's before another session can take it. Giving it up
  * hangs up its owner, the caller, which lives on. */
 void agent_release_terminal(void);
+/* The terminal on standard input, if it is one, gets a size. */
+void agent_size_terminal(uint64_t rows, uint64_t columns);
 /* A new session, whose the terminal on standard input becomes. */
 int agent_take_session(bool has_tty, struct err *e) _fallible_;
 int agent_limit(const struct guest_limits *l, struct err *e) _fallible_;
