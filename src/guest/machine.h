@@ -20,10 +20,12 @@
  *                       the keeper's letters of guest.h: 'c' and 'g' (the payload is the JSON
  *                       itself), 'p' (the payload is the GUEST_PASS_BYTES - 1 bytes after 'p').
  *                  'q'  empty: kill the agent's processes, write the home to its disk, power off
+ *                       at once. After 'x' it says that all output has been taken.
  *   guest -> host  'M'  empty: the order is carried out, guest init is about to start
  *                  'h' 'k' 'n' 's'  of guest init, as in guest.h ('n' also instead of 'M')
  *                  'x'  four bytes, network order: how guest init ended (an exit status, or 128 +
- *                       signal). Then the machine writes the home to its disk and powers off.
+ *                       signal). The home is on its disk by then. The machine powers off at 'q',
+ *                       or after MACHINE_LAST_MS: what a port still holds goes with it.
  *
  * Session ports (MACHINE_SESSION_PORT "1", "2", …, MACHINE_SESSIONS), payloads up to
  * MACHINE_SESSION_MAX. One command at a time on each:
@@ -54,6 +56,7 @@
 #define MACHINE_EXPOSE_MAX   64
 #define MACHINE_SEED_BYTES   64
 #define MACHINE_READY_MS     15000 /* between 'm' and 'M', on an emulated processor */
+#define MACHINE_LAST_MS	     5000  /* after 'x' or 'n', until somebody says 'q' */
 
 /* Disks, by their virtio serial (/sys/block/vdX/serial). All but the image may be empty. */
 #define MACHINE_DISK_IMAGE   "image"   /* squashfs, read-only */
