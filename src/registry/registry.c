@@ -11,12 +11,12 @@
 #include "priv/priv.h"
 #include "registry/pull.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <unistd.h>
 
 #define REGISTRY_MEMORY_MAX (256u << 20)
 #define REGISTRY_FILES_MAX  128
-#define REGISTRY_NOBODY	    65534 /* where we are root: no role has this one */
 
 static void registry_on_signal(struct loop *l, int signo, void *ctx)
 {
@@ -41,16 +41,34 @@ static int registry_start(struct loop **l, struct pull **p, const struct blobs *
 }
 
 /* As a role of the bundle, with one power more: to move bytes from a file to a socket. */
-static int registry_seal(struct err *e)
+static int registry_seal(unsigned uid, struct err *e)
 {
 	const struct priv_limits limits = {
 		.files = REGISTRY_FILES_MAX,
 		.address_space_bytes = priv_is_instrumented() ? 0 : REGISTRY_MEMORY_MAX,
 	};
-	const struct bundle_role_env env = {.uid = geteuid() == 0 ? REGISTRY_NOBODY : geteuid()};
+	const struct bundle_role_env env = {.uid = uid};
 
 	return bundle_role_seal(&env, &limits, false, PRIV_SECCOMP_ACCEPT | PRIV_SECCOMP_SENDFILE,
 				e);
+}
+
+/* listen=FD, and uid=N if it is there. How many arguments that were, or -errno. */
+static int registry_options(int argc, char **argv, int *fd, unsigned *uid, struct err *e)
+{
+	char *options[3] = {NULL};
+	const char *text;
+	uint64_t n = geteuid();
+
+	for (int i = 0; i < argc && i < 2; i++)
+		options[i] = argv[i];
+	if (role_fd_argument(options, "listen", fd, e) < 0)
+		return -EINVAL;
+	text = role_argument(options, "uid");
+	if (text && str_to_u64(str_of(text), UINT32_MAX - 1, &n) < 0)
+		return err_set(e, -EINVAL, "uid=%s is none", text);
+	*uid = (unsigned)n;
+	return text ? 2 : 1;
 }
 
 int registry_main(int argc, char **argv)
@@ -59,13 +77,16 @@ int registry_main(int argc, char **argv)
 	struct blobs blobs;
 	struct pull *p = NULL;
 	struct loop *l = NULL;
-	int fd, status;
+	int fd = -1, status, n;
+	unsigned uid;
 
 	log_set_role("registry");
-	if (argc < 1 || role_fd_argument((char *[]){argv[0], NULL}, "listen", &fd, &e) < 0)
-		die("registry: listen=FD NAME TAG BLOB...; a backend starts it");
-	if (blobs_parse(&blobs, argc - 1, argv + 1, &e) < 0 ||
-	    registry_start(&l, &p, &blobs, fd, &e) < 0 || registry_seal(&e) < 0)
+	n = registry_options(argc, argv, &fd, &uid, &e);
+	if (n < 0)
+		die("%s; registry listen=FD [uid=N] NAME TAG BLOB..., which a backend starts",
+		    e.text);
+	if (blobs_parse(&blobs, argc - n, argv + n, &e) < 0 ||
+	    registry_start(&l, &p, &blobs, fd, &e) < 0 || registry_seal(uid, &e) < 0)
 		die("%s", e.text);
 	status = loop_run(l);
 	pull_free(p);

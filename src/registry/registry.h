@@ -5,8 +5,9 @@
  * the backend before the agent begins. The OCI distribution specification 1.1, pull alone: GET and
  * HEAD of /v2/, /v2/NAME/manifests/REFERENCE, /v2/NAME/blobs/DIGEST; everything else is refused.
  *
- *   claude-bottle-bundle registry listen=FD NAME TAG BLOB…   each blob is
- *       KIND=FD,sha256:HEX,SIZE with KIND manifest, config or layer
+ *   claude-bottle-bundle registry listen=FD [uid=N] NAME TAG BLOB…   each blob is
+ *       KIND=FD,sha256:HEX,SIZE with KIND manifest, config or layer. uid: what it becomes, where it
+ * is started as root; else it keeps its own, without capabilities.
  */
 #pragma once
 
