@@ -15,6 +15,7 @@ help:
 	@echo 'make            build into $(BUILD)/'
 	@echo 'make demo       start a bottle against local upstreams and show what it stops;'
 	@echo '                BACKEND=docker: in containers (as root, with an engine of its own if none runs)'
+	@echo '                BACKEND=qemu, BACKEND=smolmachines: in microVMs'
 	@echo 'make check      every test; the last line is "N passed, N failed, N skipped"'
 	@echo 'make quick      unit and wire tests of the plain build only'
 	@echo 'make bench      figures as JSON lines, side by side with squid, mitmproxy, docker run, git push'
@@ -28,7 +29,7 @@ bootstrap:
 	tools/bootstrap
 
 demo:
-	@tools/bootstrap build $(filter docker,$(BACKEND))
+	@tools/bootstrap build $(filter docker,$(BACKEND)) $(if $(filter qemu smolmachines,$(BACKEND)),vm)
 	@$(PYTHON) tools/demo $(if $(BACKEND),--backend $(BACKEND))
 
 check:
@@ -38,7 +39,7 @@ quick: all
 	meson test -C $(BUILD) --suite quick
 
 bench:
-	@tools/bootstrap build docker bench
+	@tools/bootstrap build docker vm bench
 	@$(PYTHON) tests/bench/run
 
 lint: all

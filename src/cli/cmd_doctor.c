@@ -5,6 +5,9 @@
 #include "backend/backend.h"
 #include "base/text.h"
 
+#include <stdio.h>
+#include <sys/utsname.h>
+
 enum { OPT_BACKEND, OPT_JSON };
 static const struct cli_option options[] = {
 	[OPT_BACKEND] = {"backend", 'b', "BACKEND", "only this backend", CLI_COMPLETE_BACKEND},
@@ -20,6 +23,16 @@ struct finding {
 	bool is_chosen; /* by a start that names none */
 	struct err e;
 };
+
+/* Whose findings these are: what whoever reads a report asks first. */
+static const char *host_of(char out[256])
+{
+	struct utsname u;
+
+	(void)uname(&u);
+	(void)snprintf(out, 256, "%.64s %.64s %.64s", u.sysname, u.release, u.machine);
+	return out;
+}
 
 static void probe(struct finding *f, enum plan_backend id)
 {
@@ -69,11 +82,17 @@ static int print_text(const struct finding *f, bool has_colour, struct buf *out)
 
 static int print_json(const struct finding *f, struct buf *out)
 {
-	int r = buf_printf(
-		out, "{\"backend\":\"%s\",\"built\":%s,\"usable\":%s,\"chosen\":%s,\"reason\":",
-		plan_backend_name(f->id), f->backend ? "true" : "false",
-		f->is_usable ? "true" : "false", f->is_chosen ? "true" : "false");
+	char host[256];
+	int r = buf_printf(out,
+			   "{\"backend\":\"%s\",\"version\":\"" CLAUDE_BOTTLE_VERSION
+			   "\",\"built\":%s,\"usable\":%s,\"chosen\":%s,\"host\":",
+			   plan_backend_name(f->id), f->backend ? "true" : "false",
+			   f->is_usable ? "true" : "false", f->is_chosen ? "true" : "false");
 
+	if (r == 0)
+		r = text_json(out, str_of(host_of(host)));
+	if (r == 0)
+		r = buf_append_str(out, STR_LIT(",\"reason\":"));
 	if (r == 0)
 		r = text_json(out, str_of(f->e.text));
 	if (r == 0)
@@ -113,6 +132,16 @@ static int print_all(const struct finding *list, size_t n, bool is_json, struct 
 	return r;
 }
 
+static int print_head(bool is_json, struct buf *out)
+{
+	char host[256];
+
+	return is_json ? 0
+		       : buf_printf(out, "claude-bottle " CLAUDE_BOTTLE_VERSION " on %s, %s\n",
+				    host_of(host),
+				    geteuid() == 0 ? "as root" : "as an ordinary user");
+}
+
 /* What a start would take that names none; in words for people. */
 static int choose(struct finding *list, size_t n, bool is_json, struct buf *out)
 {
@@ -134,8 +163,8 @@ static int run(const struct cli_args *args)
 {
 	static struct finding list[PLAN_BACKEND_COUNT];
 	enum plan_backend only = PLAN_BACKEND_UNSET;
+	bool is_json = cli_has(args, OPT_JSON), is_usable = false;
 	struct err e = ERR_INIT;
-	bool is_usable = false;
 	int status = CLI_FAILED;
 	struct buf out;
 	size_t n = 0;
@@ -150,8 +179,9 @@ static int run(const struct cli_args *args)
 		is_usable |= list[n++].is_usable;
 	}
 	buf_init(&out, 1u << 20);
-	if ((only != PLAN_BACKEND_UNSET || choose(list, n, cli_has(args, OPT_JSON), &out) == 0) &&
-	    print_all(list, n, cli_has(args, OPT_JSON), &out) == 0)
+	if (print_head(is_json, &out) == 0 &&
+	    (only != PLAN_BACKEND_UNSET || choose(list, n, is_json, &out) == 0) &&
+	    print_all(list, n, is_json, &out) == 0)
 		status = cli_print(&out);
 	buf_free(&out);
 	return status == CLI_OK && !is_usable ? CLI_FAILED : status;
@@ -162,7 +192,9 @@ const struct cli_verb cmd_doctor = {
 	.fn = run,
 	.summary = "say what this host can do, and what to install",
 	.synopsis = "",
-	.description = "Exit status 0 if at least one backend can start bottles.\n",
+	.description =
+		"Fit to be pasted into a report. Exit status 0 if at least one backend can start\n"
+		"bottles.\n",
 	.options = options,
 	.n_options = ARRAY_LEN(options),
 };

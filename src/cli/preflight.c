@@ -90,6 +90,15 @@ static int print_workspace(const struct plan *p, struct buf *out)
 	return r == 0 ? buf_append(out, "\n", 1) : r;
 }
 
+static int print_image(const char *image, struct buf *out)
+{
+	int r = buf_append_str(out, STR_LIT("image   "));
+
+	if (r == 0)
+		r = text_visible(out, str_of(image), 200);
+	return r == 0 ? buf_append(out, "\n", 1) : r;
+}
+
 static int print_remotes(const struct plan *p, struct buf *out)
 {
 	int r = 0;
@@ -152,7 +161,7 @@ int preflight_print(const struct plan *p, bool has_colour, struct buf *out)
 			   has_colour ? "\x1b[0m" : "", p->agent, p->bottle);
 
 	if (r == 0 && p->image)
-		r = buf_printf(out, "image   %s\n", p->image);
+		r = print_image(p->image, out);
 	if (r == 0)
 		r = print_command(p, out);
 	if (r == 0)

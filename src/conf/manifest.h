@@ -116,5 +116,7 @@ void manifest_supervise_free(struct manifest_supervise *s);
 int manifest_check_supervise(const struct manifest_bottle *b, struct err *e) _fallible_;
 /* A folder that may be shown to the agent, resolved; the caller frees. */
 int manifest_read_expose(struct schema_ctx *c, const struct yaml_node *n, char **out) _fallible_;
+/* The path of a root file system's archive, absolute; the caller frees. */
+int manifest_read_tar(struct schema_ctx *c, const struct yaml_node *n, char **out) _fallible_;
 /* egress.ca: the certificates of a PEM file, and nothing else. */
 int manifest_read_ca(struct schema_ctx *c, const struct yaml_node *n, char **out) _fallible_;

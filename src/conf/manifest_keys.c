@@ -44,16 +44,22 @@ static int read_provider(struct schema_ctx *c, const struct yaml_node *n, void *
 static int read_image(struct schema_ctx *c, const struct yaml_node *n, void *out)
 {
 	struct manifest_bottle *b = out;
+	_cleanup_free_ char *path = NULL;
 	struct reference parsed;
 	struct str text;
 	int ret = schema_text(c, n, "image", &text);
 
-	if (ret == 0)
+	if (ret < 0)
+		return ret;
+	/* No reference begins so. What lies there is for the backend to see. */
+	if (text.p[0] == '/' || text.p[0] == '~')
+		ret = manifest_read_tar(c, n, &path);
+	else
 		ret = schema_place(c, n, reference_parse(text, &parsed, c->e));
 	if (ret < 0)
 		return ret;
 	free(b->image);
-	b->image = str_dup(text);
+	b->image = path ? take_ptr(&path) : str_dup(text);
 	return 0;
 }
 

@@ -1,4 +1,5 @@
-/* The two keys that name files of the host: what the agent may see, and whom egress may trust. */
+/* The keys that name files of the host: what the agent may see, what its root is made from, and
+ * whom egress may trust. */
 #include "conf/manifest.h"
 
 #include "base/clean.h"
@@ -9,6 +10,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/stat.h>
+
+#define TAR_END ".tar"
 
 /* Never shown, and neither anything inside: secrets, the host's own settings and its sockets (a
  * read-only mount does not keep anybody from connecting to a socket). "~/" is the user's home. */
@@ -101,6 +104,26 @@ int manifest_read_expose(struct schema_ctx *c, const struct yaml_node *n, char *
 				     path, hidden,
 				     is_within(real, hidden) ? "contains" : "lies inside");
 	*out = take_ptr(&real);
+	return 0;
+}
+
+/* --- image --- */
+
+int manifest_read_tar(struct schema_ctx *c, const struct yaml_node *n, char **out)
+{
+	_cleanup_free_ char *path = NULL;
+	int ret = schema_path(c, n, "image", &path);
+
+	*out = NULL;
+	if (ret < 0)
+		return ret;
+	if (!str_ends(str_of(path), STR_LIT(TAR_END)))
+		return schema_refuse(c, n,
+				     "image: a file must be a root file system's \"" TAR_END
+				     "\" archive, uncompressed; anything else is an image's "
+				     "reference, and none begins with \"%c\"",
+				     n->text.p[0]);
+	*out = take_ptr(&path);
 	return 0;
 }
 

@@ -72,7 +72,8 @@ struct plan {
 	char *agent, *bottle;
 	char *agent_file; /* where it was read; NULL: none was named, agent is the bottle's name */
 	char *provider;	  /* "claude", "codex", "shell" */
-	char *image;	  /* a reference; NULL: the provider's template */
+	char *image;	  /* a reference, or where a root file system's tar lies: a path
+			   * that begins with "/". NULL: the provider's template */
 	enum plan_backend backend; /* of the manifest; the flag and the variable win over it */
 	char **command;		   /* NULL-terminated argv of the agent */
 	size_t n_command;
@@ -80,7 +81,8 @@ struct plan {
 	char *prompt;	       /* the text below the agent's head, or --prompt; may be NULL */
 	struct plan_env *env;  /* the manifest's own, visible to the agent; placeholders included */
 	size_t n_env;
-	char **expose; /* host folders bound read-only at the same path (native) */
+	char **expose; /* host folders that the agent may read at the same path: mounted read-only,
+			* or as they are at the start where nothing can be mounted */
 	size_t n_expose;
 	struct plan_limits limits;
 	bool has_writable_root; /* the agent may change its root file system; else only its home */

@@ -231,8 +231,11 @@ int plan_print_text(const struct plan *plan, struct buf *out)
 		put(&p, "\n");
 	}
 	put_supervise(&p, plan);
-	if (plan->image)
-		put(&p, "Image: %s\n", plan->image);
+	if (plan->image) {
+		put(&p, "Image: ");
+		put_visible(&p, plan->image, 1024);
+		put(&p, "\n");
+	}
 	put(&p, "Root file system: %s\n",
 	    plan->has_writable_root ? "writable, kept with the bottle" : "read-only");
 	put_limits(&p, &plan->limits);

@@ -226,6 +226,20 @@ static void machine_pass(struct machine *m, struct str payload)
 	(void)io_send_fds(m->init, message, sizeof(message), NULL, 0, MSG_DONTWAIT);
 }
 
+static void machine_write(struct machine *m, struct str payload)
+{
+	struct machine_file file;
+	struct err e = ERR_INIT;
+	json_t *json = NULL;
+	int ret = machine_file_parse(payload, &json, &file, &e);
+
+	if (ret == 0)
+		ret = machine_root_write(m->place.writable, &file, &e);
+	json_decref(json);
+	if (ret < 0)
+		machine_fail(m, &e);
+}
+
 static void machine_hear(void *ctx, char letter, struct str payload)
 {
 	struct machine *m = ctx;
@@ -237,6 +251,8 @@ static void machine_hear(void *ctx, char letter, struct str payload)
 		machine_obey(m, payload);
 	} else if ((letter == 'c' || letter == 'g') && m->phase == MACHINE_RUNS) {
 		machine_forward(m, letter, payload);
+	} else if (letter == 'f' && m->phase == MACHINE_RUNS && !m->place.is_open) {
+		machine_write(m, payload);
 	} else if (letter == 'p' && m->phase == MACHINE_RUNS) {
 		machine_pass(m, payload);
 	} else if (m->phase != MACHINE_IS_OVER) {

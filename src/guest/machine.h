@@ -19,6 +19,8 @@
  *   host -> guest  'm'  JSON, once: struct machine_order below. Then, as they are for GUEST_SOCKET,
  *                       the keeper's letters of guest.h: 'c' and 'g' (the payload is the JSON
  *                       itself), 'p' (the payload is the GUEST_PASS_BYTES - 1 bytes after 'p').
+ *                  'f'  JSON: one of machine_order's files, once more or another, before 'g': what
+ *                       the keeper learns while guest init waits
  *                  'q'  empty: kill the agent's processes, write the home to its disk, power off
  *                       at once. After 'x' it says that all output has been taken.
  *   guest -> host  'M'  empty: the order is carried out, guest init is about to start

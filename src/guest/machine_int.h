@@ -21,6 +21,9 @@ struct machine_orders {
 };
 int machine_orders_parse(struct machine_orders *o, struct str text, struct err *e) _fallible_;
 void machine_orders_free(struct machine_orders *o);
+/* 'f'. What *out points to lives as long as *json, which is the caller's also after a failure. */
+int machine_file_parse(struct str text, json_t **json, struct machine_file *out,
+		       struct err *e) _fallible_;
 
 /* 'S', likewise. */
 struct machine_start {
@@ -67,12 +70,15 @@ int machine_port_say_status(struct machine_port *p, int status) _fallible_;
 struct machine_root {
 	int listener;  /* at GUEST_SOCKET */
 	int terminals; /* /dev/pts */
+	int writable;  /* the root itself, whatever the agent may do to it */
 };
-#define MACHINE_ROOT_INIT ((struct machine_root){.listener = -1, .terminals = -1})
+#define MACHINE_ROOT_INIT ((struct machine_root){.listener = -1, .terminals = -1, .writable = -1})
 /* For process 1 of a new pid namespace, in a mount namespace of its own: the agent's root becomes
  * its root, and nothing of the initramfs stays within reach. r's descriptors are the caller's. */
 int machine_root_enter(struct machine_root *r, const struct machine_order *o,
 		       struct err *e) _fallible_;
+/* A file in the root that writable is, no link followed. */
+int machine_root_write(int writable, const struct machine_file *f, struct err *e) _fallible_;
 
 /* --- machine_stdio.c --- */
 
@@ -104,12 +110,14 @@ struct machine_place {
 	int namespaces;	    /* that it has of its own */
 	int own_pids;	    /* pid namespace of this process */
 	int terminals;	    /* machine_root's */
+	int writable;	    /* likewise */
 	const char *bundle; /* path of the executable, in there */
 	unsigned uid, gid;
 	char *const *env; /* NULL-terminated */
 	bool is_open;	  /* the agent has been started: others may stand beside it */
 };
-#define MACHINE_PLACE_INIT ((struct machine_place){.init_fd = -1, .own_pids = -1, .terminals = -1})
+#define MACHINE_PLACE_INIT                                                                         \
+	((struct machine_place){.init_fd = -1, .own_pids = -1, .terminals = -1, .writable = -1})
 
 /* Makes the namespaces and the root, and starts guest init in them. *conn: its connection; *io:
  * this process's half of session 1. */

@@ -111,6 +111,19 @@ static int order_expose(struct machine_orders *o, const json_t *list, struct err
 	return 0;
 }
 
+static int order_file(json_t *j, struct machine_file *out, struct err *e)
+{
+	struct guest_file f;
+	int ret = orders_file(j, &f, e);
+
+	if (ret < 0)
+		return ret;
+	if (strncmp(f.path, "/etc/", 5) != 0 || !orders_is_path(f.path + 5, GUEST_PATH_MAX))
+		return orders_bad(e, "files");
+	*out = (struct machine_file){f.path, f.mode, f.text};
+	return 0;
+}
+
 static int order_files(struct machine_orders *o, const json_t *list, struct err *e)
 {
 	size_t n = json_array_size(list);
@@ -118,14 +131,10 @@ static int order_files(struct machine_orders *o, const json_t *list, struct err 
 	if (!json_is_array(list) || n > MACHINE_FILES_MAX)
 		return orders_bad(e, "files");
 	for (size_t i = 0; i < n; i++) {
-		struct guest_file f;
-		int ret = orders_file(json_array_get(list, i), &f, e);
+		int ret = order_file(json_array_get(list, i), &o->files[i], e);
 
 		if (ret < 0)
 			return ret;
-		if (strncmp(f.path, "/etc/", 5) != 0 || !orders_is_path(f.path + 5, GUEST_PATH_MAX))
-			return orders_bad(e, "files");
-		o->files[i] = (struct machine_file){f.path, f.mode, f.text};
 	}
 	o->order.files = o->files;
 	o->order.n_files = n;
@@ -177,6 +186,15 @@ void machine_orders_free(struct machine_orders *o)
 {
 	json_decref(o->json);
 	o->json = NULL;
+}
+
+/* --- 'f' --- */
+
+int machine_file_parse(struct str text, json_t **json, struct machine_file *out, struct err *e)
+{
+	int ret = order_load(text, json, e);
+
+	return ret == 0 ? order_file(*json, out, e) : ret;
 }
 
 /* --- 'S' --- */

@@ -26,7 +26,7 @@
 #include <sys/wait.h>
 
 #define PLACE_FILES	1048576 /* as engines have it */
-#define PLACE_FDS	5
+#define PLACE_FDS	6
 #define PLACE_MARK_SIZE 16
 
 /* --- the way down --- */
@@ -86,7 +86,8 @@ static int place_become(const struct machine_place *p, const struct machine_stdi
 static int place_send(int to_parent, const struct machine_root *root,
 		      const struct machine_stdio *io, struct err *e)
 {
-	const int fds[PLACE_FDS] = {root->listener, root->terminals, io->in, io->out, io->err};
+	const int fds[PLACE_FDS] = {root->listener, root->terminals, root->writable,
+				    io->in,	    io->out,	     io->err};
 	ssize_t put =
 		io_send_fds(to_parent, "m", 1, fds, io->err >= 0 ? PLACE_FDS : PLACE_FDS - 1, 0);
 
@@ -213,9 +214,10 @@ int machine_place_make(struct machine_place *p, const struct machine_orders *o, 
 		return err_set(e, -EPROTO, "the agent's first process ended while it got ready");
 	listener = fds[0];
 	p->terminals = fds[1];
-	io->in = fds[2];
-	io->out = fds[3];
-	io->err = n_fds == PLACE_FDS ? fds[4] : -1;
+	p->writable = fds[2];
+	io->in = fds[3];
+	io->out = fds[4];
+	io->err = n_fds == PLACE_FDS ? fds[5] : -1;
 	ret = place_receive(from_child, until_ns, NULL, &none, e);
 	if (ret == 1)
 		ret = err_set(e, -EPROTO, "the agent's first process says too much");
@@ -285,5 +287,6 @@ void machine_place_free(struct machine_place *p)
 	close_fd(&p->init_fd);
 	close_fd(&p->own_pids);
 	close_fd(&p->terminals);
+	close_fd(&p->writable);
 	p->init = 0;
 }

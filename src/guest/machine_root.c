@@ -130,10 +130,9 @@ static int root_step(int dir, const char *name, struct err *e)
 }
 
 /* The folder that path, relative to the root, lies in; *name: its last part. */
-static int root_parent(const struct root *r, const char *path, char name[NAME_MAX + 1],
-		       struct err *e)
+static int root_parent(int root, const char *path, char name[NAME_MAX + 1], struct err *e)
 {
-	_cleanup_close_ int dir = fcntl(r->fd, F_DUPFD_CLOEXEC, 0);
+	_cleanup_close_ int dir = fcntl(root, F_DUPFD_CLOEXEC, 0);
 	struct str rest = str_of(path);
 
 	for (;;) {
@@ -157,7 +156,7 @@ static int root_parent(const struct root *r, const char *path, char name[NAME_MA
 static int root_folder(const struct root *r, const char *path, struct err *e)
 {
 	char name[NAME_MAX + 1];
-	_cleanup_close_ int dir = root_parent(r, path, name, e);
+	_cleanup_close_ int dir = root_parent(r->fd, path, name, e);
 
 	return dir < 0 ? dir : root_step(dir, name, e);
 }
@@ -166,7 +165,7 @@ static int root_folder(const struct root *r, const char *path, struct err *e)
 static int root_file(const struct root *r, const char *path, struct err *e)
 {
 	char name[NAME_MAX + 1];
-	_cleanup_close_ int dir = root_parent(r, path, name, e);
+	_cleanup_close_ int dir = root_parent(r->fd, path, name, e);
 	_cleanup_close_ int made = -1;
 	struct stat st;
 	int fd;
@@ -294,10 +293,10 @@ static int root_overlay(struct root *r, struct err *e)
 
 /* --- what lies in it --- */
 
-static int root_write(const struct root *r, const struct machine_file *f, struct err *e)
+int machine_root_write(int writable, const struct machine_file *f, struct err *e)
 {
 	char name[NAME_MAX + 1];
-	_cleanup_close_ int dir = root_parent(r, f->path + 1, name, e), fd = -1;
+	_cleanup_close_ int dir = root_parent(writable, f->path + 1, name, e), fd = -1;
 
 	if (dir < 0)
 		return dir;
@@ -314,7 +313,7 @@ static int root_write_all(const struct root *r, struct err *e)
 	int ret = 0;
 
 	for (size_t i = 0; ret == 0 && i < r->order->n_files; i++)
-		ret = root_write(r, &r->order->files[i], e);
+		ret = machine_root_write(r->fd, &r->order->files[i], e);
 	return ret;
 }
 
@@ -516,6 +515,10 @@ int machine_root_enter(struct machine_root *out, const struct machine_order *o, 
 		out->terminals = open("/dev/pts", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (out->terminals < 0)
 			ret = err_errno(e, "open /dev/pts");
+	}
+	if (ret == 0) {
+		out->writable = root_clone(r.fd, "", e);
+		ret = out->writable < 0 ? out->writable : 0;
 	}
 	if (ret == 0 && !o->has_writable_root)
 		ret = root_restrict(r.fd, MOUNT_ATTR_RDONLY, e);

@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
+#include <linux/vm_sockets.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -238,6 +239,21 @@ static int canary_listen_unix(const char *name, const char *path, bool is_abstra
 	return 0;
 }
 
+/* A machine's way to its host, where this host has such sockets. 0: it has none. */
+static unsigned canary_listen_vsock(void)
+{
+	struct sockaddr_vm sa = {
+		.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = VMADDR_PORT_ANY};
+	socklen_t n = sizeof(sa);
+	struct err e = ERR_INIT;
+	int fd = canary_bind((struct sockaddr *)&sa, sizeof(sa), SOCK_STREAM, &e);
+
+	if (fd < 0)
+		return 0;
+	canary_add("vsock", CANARY_RAW, fd, 0);
+	return getsockname(fd, (struct sockaddr *)&sa, &n) == 0 ? sa.svm_port : 0;
+}
+
 static bool canary_outer_address(char *out, size_t size)
 {
 	struct ifaddrs *all = NULL;
@@ -285,6 +301,7 @@ static int canary_open_all(const char *folder, struct buf *targets, struct err *
 		{"mcp", "mcp", INADDR_ANY, CANARY_MCP, -1},
 	};
 	char name[64], path[108], host[INET_ADDRSTRLEN];
+	unsigned vsock;
 
 	for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
 		int port = canary_listen(wanted[i].name, wanted[i].address, wanted[i].kind,
@@ -305,6 +322,9 @@ static int canary_open_all(const char *folder, struct buf *targets, struct err *
 	if (canary_listen_unix("abstract", name, true, e) < 0 ||
 	    canary_listen_unix("path", path, false, e) < 0)
 		return e->code;
+	vsock = canary_listen_vsock();
+	if (vsock && buf_printf(targets, "vsock=%u\n", vsock) < 0)
+		return err_set(e, -ENOBUFS, "targets");
 	if (buf_printf(targets, "abstract=%s\npath=%s\n", name, path) < 0 ||
 	    (canary_outer_address(host, sizeof(host)) &&
 	     buf_printf(targets, "host=%s\n", host) < 0))

@@ -8,6 +8,7 @@
  * each connection and datagram.
  */
 #include "probe/probe.h"
+#include "probe/space.h"
 
 #include "probe/probe_ca.h"
 
@@ -87,9 +88,9 @@ static void listen_leave_marks(const char *mark)
 
 static void listen_say_hello(const struct probe_env *env, uint16_t port)
 {
-	char net[64], ca[65] = "", mark[PROBE_TOKEN_SIZE];
+	char net[SPACE_MAX], ca[65] = "", mark[PROBE_TOKEN_SIZE];
 
-	probe_namespace("net", net, sizeof(net));
+	(void)space_name("self", "net", net);
 	(void)probe_ca_digest(env, ca);
 	probe_token(env, "C12", "mark", mark);
 	listen_leave_marks(mark);

@@ -38,6 +38,7 @@ static const struct {
 	{probes_key, &n_probes_key, ORDINARY},
 	{probes_kernel, &n_probes_kernel, ORDINARY},
 	{probes_device, &n_probes_device, ORDINARY},
+	{probes_machine, &n_probes_machine, ORDINARY},
 	{probes_git, &n_probes_git, GIT},
 	{probes_git_carry, &n_probes_git_carry, GIT},
 	{probes_git_wall, &n_probes_git_wall, GIT},
@@ -150,14 +151,6 @@ bool probe_secret(const struct probe_env *env, char *out, size_t size)
 	return true;
 }
 
-void probe_namespace(const char *kind, char *out, size_t size)
-{
-	_cleanup_free_ char *path = mem_printf("/proc/self/ns/%s", kind);
-	ssize_t n = readlink(path, out, size - 1);
-
-	out[n > 0 ? n : 0] = '\0';
-}
-
 struct str probe_namespace_of_host(const struct probe_env *env, const char *kind)
 {
 	struct str rest = str_of(env->namespaces), one;
@@ -199,6 +192,7 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 		const char *key;
 		const char **text;
 		uint16_t *number;
+		unsigned *large;
 	} keys[] = {
 		{"nonce", &env->nonce, NULL},
 		{"uid", &env->uid, NULL},
@@ -211,6 +205,7 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 		{"any", NULL, &env->any},
 		{"loop", NULL, &env->loop},
 		{"dns", NULL, &env->dns},
+		{"vsock", NULL, NULL, &env->vsock},
 		{"host", &env->host, NULL},
 		{"hosts", &env->hosts, NULL},
 		{"sibling", &env->sibling, NULL},
@@ -255,7 +250,9 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 			continue;
 		if (keys[i].text)
 			*keys[i].text = value.p;
-		else if (str_to_u64(value, 65535, &number) == 0)
+		else if (keys[i].large && str_to_u64(value, UINT32_MAX, &number) == 0)
+			*keys[i].large = (unsigned)number;
+		else if (keys[i].number && str_to_u64(value, 65535, &number) == 0)
 			*keys[i].number = (uint16_t)number;
 		return;
 	}

@@ -40,6 +40,7 @@ struct probe_env {
 	const char *workspace; /* the host's folder, which the bottle has a clone of, or mounted */
 	const char *outside;   /* a folder of the host's that it has not */
 	uint16_t tls, plain, any, loop, dns;
+	unsigned vsock;	   /* a port of the canary's */
 	const char *host;  /* the host's outer address */
 	const char *hosts; /* every address of the host's interfaces, comma-separated */
 	/* The sibling: a bottle that runs at the same time. Its bundle's pinned address, its
@@ -47,12 +48,13 @@ struct probe_env {
 	 * the digest of its authority. */
 	const char *sibling, *sibling_agent, *sibling_name, *sibling_net, *sibling_ca;
 	uint16_t sibling_port;
-	const char *namespaces; /* of the suite, on the host: "net:[N],pid:[N],…" */
-	const char *pinned;	/* the bundle's */
-	uint16_t mcp;		/* supervise's port there, or that of the canary's */
-	const char *face_host;	/* a loopback address */
-	uint16_t face;		/* of the human's page on the host, or of the canary's */
-	const char *state;	/* this bottle's folder on the host, or one that nothing guards */
+	const char
+		*namespaces; /* of the suite, on the host: as space.h names them, comma-separated */
+	const char *pinned;  /* the bundle's */
+	uint16_t mcp;	     /* supervise's port there, or that of the canary's */
+	const char *face_host; /* a loopback address */
+	uint16_t face;	       /* of the human's page on the host, or of the canary's */
+	const char *state;     /* this bottle's folder on the host, or one that nothing guards */
 	const char *abstract, *path;
 	const char *secret_mask;   /* the bottle's real credential, XORed with 0x55, in hex */
 	const char *placeholder;   /* what the agent holds instead */
@@ -66,11 +68,11 @@ struct probe {
 
 extern const struct probe probes_start[], probes_network[], probes_bundle[], probes_proxy[],
 	probes_dlp[], probes_credential[], probes_key[], probes_kernel[], probes_device[],
-	probes_git[], probes_git_carry[], probes_git_wall[], probes_mount[], probes_supervise[],
-	probes_supervise_say[], probes_supervise_ask[], probes_mcp[];
+	probes_machine[], probes_git[], probes_git_carry[], probes_git_wall[], probes_mount[],
+	probes_supervise[], probes_supervise_say[], probes_supervise_ask[], probes_mcp[];
 extern const size_t n_probes_start, n_probes_network, n_probes_bundle, n_probes_proxy, n_probes_dlp,
-	n_probes_credential, n_probes_key, n_probes_kernel, n_probes_device, n_probes_git,
-	n_probes_git_carry, n_probes_git_wall, n_probes_mount, n_probes_supervise,
+	n_probes_credential, n_probes_key, n_probes_kernel, n_probes_device, n_probes_machine,
+	n_probes_git, n_probes_git_carry, n_probes_git_wall, n_probes_mount, n_probes_supervise,
 	n_probes_supervise_say, n_probes_supervise_ask, n_probes_mcp;
 
 int probe_main(int argc, char **argv);
@@ -163,9 +165,7 @@ void probe_describe_reply(const struct probe_reply *r, char *out, size_t size);
 /* The control's privileges: a user namespace of its own (with what else flags say) in which this
  * process is root. False where the host does not give one. */
 bool probe_become_root(int flags);
-/* "net:[4026531840]" of this process, empty if it cannot be read; and the host's, as the suite gave
- * it. */
-void probe_namespace(const char *kind, char *out, size_t size);
+/* The host's, as the suite named it (space.h). */
 struct str probe_namespace_of_host(const struct probe_env *env, const char *kind);
 /* Replaces each %T; the result is on the heap. */
 char *probe_fill(const char *format, const char *token);

@@ -5,6 +5,7 @@
  * network of its own: whoever dials it there meets his own.
  */
 #include "probe/probe.h"
+#include "probe/space.h"
 
 #include "base/clean.h"
 #include "base/mem.h"
@@ -17,7 +18,7 @@
 #include <sys/socket.h>
 
 #define SCAN_AT_ONCE PROBE_TARGETS_MAX
-#define SCAN_MS	     50
+#define SCAN_MS	     1000 /* for all of them; they are done when each was refused */
 
 static const uint16_t services[] = {SERVICE_PORT_PIPELOCK, SERVICE_PORT_DNS, SERVICE_PORT_GITGATE,
 				    SERVICE_PORT_SUPERVISE};
@@ -200,7 +201,7 @@ static void run_a7(const struct probe_env *env, const char *id)
 
 static void network_try(const char *id, const char *label, const char *own, struct str other)
 {
-	char detail[160];
+	char detail[200];
 
 	if (own[0] == '\0' || other.n == 0) {
 		probe_skip(id, label, "this network namespace or the other one cannot be named");
@@ -212,10 +213,10 @@ static void network_try(const char *id, const char *label, const char *own, stru
 
 static void run_n16(const struct probe_env *env, const char *id)
 {
-	char own[64];
+	char own[SPACE_MAX];
 	struct str host;
 
-	probe_namespace("net", own, sizeof(own));
+	(void)space_name("self", "net", own);
 	host = probe_namespace_of_host(env, "net");
 	network_try(id, "host", own, host);
 	network_try(id, "sibling", own, str_of(env->sibling_net));

@@ -3,6 +3,7 @@
  * host's root and has not got it, or the host has no such thing, the try is left out.
  */
 #include "probe/probe.h"
+#include "probe/space.h"
 
 #include "base/clean.h"
 #include "base/mem.h"
@@ -107,9 +108,9 @@ static void run_k07(const struct probe_env *env, const char *id)
 
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
 		struct str host = probe_namespace_of_host(env, kinds[i]);
-		char own[64], detail[160];
+		char own[SPACE_MAX], detail[200];
 
-		probe_namespace(kinds[i], own, sizeof(own));
+		(void)space_name("self", kinds[i], own);
 		if (own[0] == '\0' || host.n == 0) {
 			probe_skip(id, kinds[i], "this namespace or the host's cannot be named");
 			continue;
@@ -149,9 +150,9 @@ static void run_k10(const struct probe_env *env, const char *id)
 {
 	struct str host = probe_namespace_of_host(env, "user");
 	bool has_any = has_capability(getpid(), "CapEff:") || has_capability(getpid(), "CapBnd:");
-	char own[64];
+	char own[SPACE_MAX];
 
-	probe_namespace("user", own, sizeof(own));
+	(void)space_name("self", "user", own);
 	if (own[0] == '\0' || host.n == 0)
 		probe_skip(id, "root", "this namespace or the host's cannot be named");
 	else if (!str_eq(str_of(own), host))

@@ -46,34 +46,25 @@ void host_addresses(char *out, size_t size)
 	freeifaddrs(all);
 }
 
-static bool read_namespace(const char *pid, const char *kind, char out[64])
-{
-	_cleanup_free_ char *path = mem_printf("/proc/%s/ns/%s", pid, kind);
-	ssize_t n = readlink(path, out, 63);
-
-	out[n > 0 ? n : 0] = '\0';
-	return n > 0;
-}
-
 void host_namespaces(char *out, size_t size)
 {
 	static const char *const kinds[] = {"net", "pid", "ipc", "uts", "mnt", "cgroup", "user"};
 	size_t n = 0;
-	char one[64];
+	char one[SPACE_MAX];
 
 	out[0] = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-		if (read_namespace("self", kinds[i], one) && n + strlen(one) + 2 <= size)
+		if (space_name("self", kinds[i], one) && n + strlen(one) + 2 <= size)
 			n += (size_t)snprintf(out + n, size - n, "%s%s", n ? "," : "", one);
 	}
 }
 
-bool host_net_of(pid_t pid, char out[64])
+bool host_net_of(pid_t pid, char out[SPACE_MAX])
 {
 	char text[16];
 
 	(void)snprintf(text, sizeof(text), "%d", (int)pid);
-	return read_namespace(text, "net", out);
+	return space_name(text, "net", out);
 }
 
 bool host_dial(const char *address, uint16_t port, const char *token)

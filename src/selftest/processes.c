@@ -12,10 +12,10 @@
 #include <sys/syscall.h>
 
 #define PROC_FILE_MAX  (1u << 20)
+#define ANCESTORS_MAX  32
 #define BUNDLE_PROGRAM "claude-bottle-bundle"
 
-/* A file of /proc, NUL-terminated; empty when it cannot be read. The caller frees p. */
-static struct str read_proc(pid_t pid, const char *name)
+struct str processes_read(pid_t pid, const char *name)
 {
 	_cleanup_free_ char *path = mem_printf("/proc/%d/%s", (int)pid, name);
 	struct str out = STR_NULL;
@@ -30,7 +30,7 @@ static void free_str(struct str *s)
 
 static pid_t parent_of(pid_t pid)
 {
-	_cleanup_(free_str) struct str text = read_proc(pid, "stat");
+	_cleanup_(free_str) struct str text = processes_read(pid, "stat");
 	int parent = 0;
 	size_t at = text.n;
 
@@ -43,7 +43,7 @@ static pid_t parent_of(pid_t pid)
 /* True for `…/claude-bottle-bundle WORD [ROLE]`, with that role. */
 static bool is_bundle(pid_t pid, const char *word, char role[16])
 {
-	_cleanup_(free_str) struct str all = read_proc(pid, "cmdline");
+	_cleanup_(free_str) struct str all = processes_read(pid, "cmdline");
 	struct str rest = all, args[3] = {STR_NULL, STR_NULL, STR_NULL};
 	bool more = rest.n > 0;
 
@@ -58,7 +58,7 @@ static bool is_bundle(pid_t pid, const char *word, char role[16])
 
 static bool is_of_bottle(pid_t pid, pid_t keeper, const char *pinned)
 {
-	_cleanup_(free_str) struct str all = read_proc(pid, "cmdline");
+	_cleanup_(free_str) struct str all = processes_read(pid, "cmdline");
 	_cleanup_free_ char *wanted = mem_printf("listen=%s", pinned);
 	struct str rest = all, word;
 	bool more = rest.n > 0;
@@ -103,6 +103,41 @@ size_t processes_find(pid_t keeper, const char *pinned, struct process out[PROCE
 	return n;
 }
 
+static bool is_below(pid_t pid, pid_t ancestor)
+{
+	for (int i = 0; pid > 1 && i < ANCESTORS_MAX; i++) {
+		pid = parent_of(pid);
+		if (pid == ancestor)
+			return true;
+	}
+	return false;
+}
+
+size_t processes_find_cell(pid_t keeper, pid_t out[PROCESSES_MAX])
+{
+	_cleanup_closedir_ DIR *dir = opendir("/proc");
+	struct dirent *entry;
+	char number[16];
+	size_t n = 0;
+
+	while (dir && keeper > 1 && n == 0 && (entry = readdir(dir))) {
+		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+
+		if (pid > 1 && is_bundle(pid, "cell", number) && is_below(pid, keeper))
+			out[n++] = pid;
+	}
+	if (n == 0)
+		return 0;
+	rewinddir(dir);
+	while (n < PROCESSES_MAX && (entry = readdir(dir))) {
+		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+
+		if (pid > 1 && is_below(pid, out[0]))
+			out[n++] = pid;
+	}
+	return n;
+}
+
 const struct process *processes_role(const struct process *list, size_t n, const char *role)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -129,6 +164,16 @@ bool processes_signal(const struct process *p, int signo)
 }
 
 /* --- what a process has --- */
+
+uint64_t processes_status(pid_t pid, const char *key, int base)
+{
+	_cleanup_(free_str) struct str text = processes_read(pid, "status");
+	_cleanup_free_ char *wanted = mem_printf("\n%s:", key);
+	size_t at = str_find(text, str_of(wanted));
+
+	/* Ended with a NUL byte. */
+	return at < text.n ? strtoull(text.p + at + strlen(wanted), NULL, base) : UINT64_MAX;
+}
 
 /* True when a folder on the way to path, as the process sees it, has the mark in it. */
 static bool is_below_mark(pid_t pid, const char *path, const char *mark)
@@ -166,7 +211,7 @@ static int link_is_marked(pid_t pid, const char *name, const char *mark, char *w
 
 static int map_is_marked(pid_t pid, const char *mark, char *what, size_t size)
 {
-	_cleanup_(free_str) struct str text = read_proc(pid, "maps");
+	_cleanup_(free_str) struct str text = processes_read(pid, "maps");
 	struct str rest = text, line;
 	bool more = text.n > 0;
 
@@ -205,7 +250,7 @@ int processes_has_marked(pid_t pid, const char *mark, char *what, size_t size)
 
 int processes_has_foreign_code(pid_t pid, char *what, size_t size)
 {
-	_cleanup_(free_str) struct str text = read_proc(pid, "maps");
+	_cleanup_(free_str) struct str text = processes_read(pid, "maps");
 	_cleanup_free_ char *exe = mem_printf("/proc/%d/exe", (int)pid);
 	struct str rest = text, line;
 	bool more = text.n > 0;

@@ -23,8 +23,10 @@
 #define OUTPUT_MAX	(16u << 20)
 #define END_MS		10000
 
+/* Of the providers that one whose image is smallest: the agent is the probe. */
 static const char bottle_manifest[] =
 	"---\n"
+	"provider: shell\n"
 	"expose: [%s/expose]\n"
 	"egress:\n"
 	"  ca: %s/canary/ca.pem\n"
@@ -44,6 +46,7 @@ static const char bottle_manifest[] =
 /* Its upstream is the canary. */
 static const char git_manifest[] =
 	"---\n"
+	"provider: shell\n"
 	"expose: [%s/expose]\n"
 	"workspace: clone\n"
 	"egress:\n"
@@ -66,6 +69,7 @@ static const char git_manifest[] =
 	"---\n";
 
 static const char mount_manifest[] = "---\n"
+				     "provider: shell\n"
 				     "expose: [%s/expose]\n"
 				     "workspace: mount\n"
 				     "egress:\n"
@@ -73,6 +77,7 @@ static const char mount_manifest[] = "---\n"
 				     "---\n";
 
 static const char empty_manifest[] = "---\n"
+				     "provider: shell\n"
 				     "expose: [%s/expose]\n"
 				     "egress:\n"
 				     "  routes: []\n"
@@ -115,6 +120,7 @@ static int make_folders(struct scratch *s, struct err *e)
 	} folders[] = {
 		{"home/.claude-bottle/bottles", 0700},
 		{"home/.claude-bottle/agents", 0700},
+		{"home/.ssh", 0700},
 		{"state", 0700},
 		{"secret", 0700},
 		{"canary", 0700},
@@ -251,7 +257,9 @@ static int make_secret(struct scratch *s, struct err *e)
 		(void)snprintf(s->secret_mask + 2 * i, 3, "%02x",
 			       (unsigned char)s->secret[i] ^ 0x55u);
 	text_hex(s->nonce, random + 40, 16);
-	return write_text(s, "secret/token", s->secret, 0600, e);
+	return write_text(s, "home/" SCRATCH_KEY, "a tripwire\n", 0600, e) < 0
+		       ? e->code
+		       : write_text(s, "secret/token", s->secret, 0600, e);
 }
 
 static int write_manifests(struct scratch *s, struct err *e)
@@ -321,8 +329,9 @@ void scratch_close(struct scratch *s)
 }
 
 /* What else of our environment the runs get: where the engine is, and which bundle is tried. */
-static const char *const run_passed[] = {"CLAUDE_BOTTLE_BUNDLE", "DOCKER_HOST", "DOCKER_CONTEXT",
-					 "DOCKER_CONFIG", "XDG_RUNTIME_DIR"};
+static const char *const run_passed[] = {"CLAUDE_BOTTLE_BUNDLE", "CLAUDE_BOTTLE_SMOLVM",
+					 "DOCKER_HOST",		 "DOCKER_CONTEXT",
+					 "DOCKER_CONFIG",	 "XDG_RUNTIME_DIR"};
 #define RUN_ENV_MAX 16
 
 static char *env_path(const char *name, const char *value, const char *base, const char *below)

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #define SCRATCH_PATH_MAX 512
+#define SCRATCH_KEY	 ".ssh/id_selftest" /* in the scratch home: nobody inside may see it */
 
 struct scratch {
 	char root[64];		       /* /tmp/claude-bottle-selftest-XXXXXX, 0711 */

@@ -16,7 +16,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-static const char *const ids[] = {"N10", "N15", "N16", "C11", "C12"};
+static const char *const ids[] = {"N10", "N15", "N16", "C11", "C12", "C14", "K11", "K12"};
 
 /* A value of the line "hello <TAB> KEY=VALUE …". */
 static bool hello_value(struct str text, const char *key, char *out, size_t size)
@@ -141,7 +141,7 @@ static void run_n15(struct suite *s)
 static void run_n16(struct suite *s, const struct process *init)
 {
 	struct selftest_try *t;
-	char net[64], own[64];
+	char net[SPACE_MAX], own[SPACE_MAX];
 
 	if (!suite_wants(s, "N16"))
 		return;
@@ -279,6 +279,9 @@ int sibling_finish(struct suite *s, struct err *e)
 	n = processes_find(b->bottle.keeper, b->pinned, list);
 	run_n16(s, n > 0 ? &list[0] : NULL);
 	run_c12(s, list, n);
+	ret = monitor_run(s, b->bottle.keeper, n > 0, e);
+	if (ret < 0)
+		return ret;
 	suite_add(s, mem_strdup(s->scratch.self));
 	suite_add(s, mem_strdup("stop"));
 	suite_add(s, mem_strdup(b->bottle.slug));

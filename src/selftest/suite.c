@@ -94,8 +94,8 @@ static void add_sibling(struct suite *s)
 
 static void add_program(struct suite *s, const char *mode, const char *uid, const char *only)
 {
-	static const char *const targets[] = {"tls", "plain",	 "any",	 "loop",
-					      "dns", "abstract", "path", "host"};
+	static const char *const targets[] = {"tls",   "plain",	   "any",  "loop", "dns",
+					      "vsock", "abstract", "path", "host"};
 	char value[256];
 
 	suite_add(s, mem_strdup(s->scratch.bundle));
@@ -121,7 +121,7 @@ void suite_add_probe(struct suite *s, const char *mode, const char *uid, const c
 
 int suite_add_control(struct suite *s, const char *only, struct err *e)
 {
-	char port[16], net[64] = "";
+	char port[16], net[SPACE_MAX] = "";
 
 	if (!scratch_target(&s->scratch, "proxy", port, sizeof(port)))
 		return err_set(e, -EPROTO, "the canary has no proxy");

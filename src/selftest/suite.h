@@ -1,6 +1,7 @@
 /* Inside the suite: what its parts share. */
 #pragma once
 
+#include "probe/space.h"
 #include "selftest/scratch.h"
 #include "selftest/selftest.h"
 
@@ -17,7 +18,7 @@ struct sibling {
 	struct scratch_process process;
 	struct scratch_bottle bottle;
 	bool is_up;
-	char pinned[46], addresses[256], net[64], ca[65], mark[64];
+	char pinned[46], addresses[256], net[SPACE_MAX], ca[65], mark[64];
 	uint16_t port;
 };
 
@@ -80,10 +81,10 @@ void suite_rename(struct suite *s, size_t from, const char *id);
 
 /* Every address of this host but loopback and link-local ones, comma-separated. */
 void host_addresses(char *out, size_t size);
-/* "net:[N],pid:[N],…" of this process. */
+/* Those of this process, as space.h names them, comma-separated. */
 void host_namespaces(char *out, size_t size);
-/* "net:[N]" of a process; false if this user may not see it. */
-bool host_net_of(pid_t pid, char out[64]);
+/* The network namespace of a process; false if this user may not see it. */
+bool host_net_of(pid_t pid, char out[SPACE_MAX]);
 /* Connects and sends a token; true when the connection was made. */
 bool host_dial(const char *address, uint16_t port, const char *token);
 /* Whether an address lies on a network that this host is itself on. */
@@ -97,6 +98,8 @@ int supervise_run(struct suite *s, struct err *e) _fallible_;
 int sibling_start(struct suite *s, struct err *e) _fallible_;
 /* The attacks that are made on it from the host, and what it has seen of all others. */
 int sibling_finish(struct suite *s, struct err *e) _fallible_;
+/* C14, K11, K12, of the sibling; is_seen: this user sees its keeper's children. */
+int monitor_run(struct suite *s, pid_t keeper, bool is_seen, struct err *e) _fallible_;
 int broken_run(struct suite *s, struct err *e) _fallible_;
 int again_run(struct suite *s, struct err *e) _fallible_;
 int engine_run(struct suite *s, struct err *e) _fallible_;

@@ -28,6 +28,7 @@ static const char *const all_ids[] = {"H01", "H02", "H03", "H04", "H05", "H06",
 static const char manifest_head[] =
 	"---\n"
 	"supervise: true\n"
+	"provider: shell\n"
 	"expose: [%s/expose]\n"
 	"egress:\n"
 	"  ca: %s/canary/ca.pem\n"

@@ -10,7 +10,6 @@ import collections
 import concurrent.futures
 import json
 import os
-import statistics
 import subprocess
 import time
 
@@ -18,7 +17,8 @@ import bottle
 import engine as engines
 import images
 import peers
-from figures import LOAD, QUICK, compare, emit, mib, note, parse_load, rounds, settled_pss, stamped, wanted
+from figures import (LOAD, QUICK, alternating, compare, emit, mib, note, parse_load, rounds, settled_kib, stamped,
+                     timed_ms, wanted)
 
 GROUPS = ("docker_start", "docker_exec", "docker_image", "docker_memory", "docker_many", "docker_get_1k",
           "docker_cpu", "docker_latency")
@@ -28,20 +28,6 @@ PARALLEL = 4
 PLAIN = "docker run"
 SLEEP = ("sleep", "3600")
 SHIM = "containerd-shim-runc-v2"
-
-
-class Processes:
-    """For settled_pss()."""
-
-    def __init__(self, pids):
-        self.list = sorted(pids)
-
-    def pids(self):
-        return self.list
-
-
-def settled_kib(pids):
-    return settled_pss(Processes(pids))
 
 
 class Place:
@@ -107,37 +93,12 @@ class Place:
 
 # --- time ---
 
-def medians(pairs):
-    return [statistics.median(column) for column in zip(*pairs)]
-
-
-def alternating(ours, peer):
-    """(medians of ours, medians of peer) of PAIRS pairs, each after the other in turn; each is a
-    function that returns a tuple. A first pair does not count."""
-    results = ([], [])
-    for i in range(PAIRS + 1):
-        order = ((0, ours), (1, peer)) if i % 2 else ((1, peer), (0, ours))
-        for which, measure in order:
-            got = measure()
-            if i > 0:
-                results[which].append(got)
-    return medians(results[0]), medians(results[1])
-
-
-def timed_ms(argv, **kw):
-    began = time.monotonic()
-    r = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, **kw)
-    took = (time.monotonic() - began) * 1000
-    if r.returncode != 0:
-        raise RuntimeError(f"{argv}: {r.returncode} {r.stderr[-500:]}")
-    return (took,)
-
-
 def measure_start(place):
     note(f"docker: start of a bottle and of a plain container, {PAIRS} pairs")
     command = ("date", "+%s%N")
     home, env = place.home, place.docker_env()
     ours, plain = alternating(
+        PAIRS,
         lambda: stamped(home.argv(["start", "worker", "--headless", "--", *command]), env=home.env(),
                         cwd=home.cwd),
         lambda: stamped(place.docker_argv("run", "--rm", place.shell, *command), env=env))
@@ -153,6 +114,7 @@ def measure_exec(place):
     place.plain("bench-exec", *SLEEP)
     home, env = place.home, place.docker_env()
     ours, plain = alternating(
+        PAIRS,
         lambda: timed_ms(home.argv(["exec", slug, "--", "true"]), env=home.env(), cwd=home.cwd),
         lambda: timed_ms(place.docker_argv("exec", "bench-exec", "true"), env=env))
     note(f"    ours {ours[0]:.0f} ms, docker exec {plain[0]:.0f} ms")

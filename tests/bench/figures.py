@@ -106,13 +106,43 @@ def compare(results, name, key, unit, is_lower_better=False, minus_direct=False,
         emit(name, value(ours), unit)
 
 
-def settled_pss(c):
-    """Proportional set size in KiB of c.pids() once it has stopped moving."""
-    last = peers.pss_kib(c.pids())
+def settled_kib(pids):
+    """Proportional set size of these processes once it has stopped moving."""
+    last = peers.pss_kib(pids)
     for _ in range(10):
         time.sleep(0.2)
-        now = peers.pss_kib(c.pids())
+        now = peers.pss_kib(pids)
         if abs(now - last) < 64:
             break
         last = now
     return now
+
+
+def settled_pss(c):
+    return settled_kib(c.pids())
+
+
+def medians(pairs):
+    return [statistics.median(column) for column in zip(*pairs)]
+
+
+def alternating(pairs, ours, peer):
+    """(medians of ours, medians of peer) of so many pairs, each after the other in turn; each is a
+    function that returns a tuple. A first pair does not count."""
+    results = ([], [])
+    for i in range(pairs + 1):
+        order = ((0, ours), (1, peer)) if i % 2 else ((1, peer), (0, ours))
+        for which, measure in order:
+            got = measure()
+            if i > 0:
+                results[which].append(got)
+    return medians(results[0]), medians(results[1])
+
+
+def timed_ms(argv, **kw):
+    began = time.monotonic()
+    r = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, **kw)
+    took = (time.monotonic() - began) * 1000
+    if r.returncode != 0:
+        raise RuntimeError(f"{argv}: {r.returncode} {r.stderr[-500:]}")
+    return (took,)

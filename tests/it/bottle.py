@@ -15,6 +15,7 @@ import engine
 from engine import cmdline
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VIRTUAL = ("qemu", "smolmachines")  # the backends whose bottles are microVMs
 
 
 def build_folder():
@@ -23,6 +24,21 @@ def build_folder():
 
 def executable():
     return os.path.join(build_folder(), "claude-bottle")
+
+
+def missing(backend, **env):
+    """What this host lacks for bottles of this backend, in one line; empty: nothing. env: beside ours."""
+    r = subprocess.run([executable(), "doctor", "--backend", backend, "--json"], capture_output=True, text=True,
+                       env=dict(os.environ, **env), stdin=subprocess.DEVNULL, timeout=120)
+    try:
+        found, = json.loads(r.stdout)
+    except ValueError:
+        return f"doctor --backend {backend}: status {r.returncode}: {r.stderr.strip()}"
+    if found["usable"]:
+        return ""
+    lacks = [f"{c['name']}: {c['text']}" for c in found["checks"] if c["required"] and not c["ok"]]
+    why = found["reason"] or "; ".join(lacks) or "it does not say why"
+    return f"backend {backend} cannot be had here: " + (why if found["built"] else "it is not in this build")
 
 
 def yaml_of(value, indent=0):
@@ -66,12 +82,14 @@ def route(host, methods=("GET", "HEAD", "POST"), paths=None, ports=None, **more)
 
 class Home:
     """A scratch home. uid: run as that ordinary user (the caller is root). docker_host: the engine
-    that its bottles are started with; without one their backend is native. backend None: its bottles
-    name none."""
+    that its bottles are started with; without one their backend is native, or the one that is named.
+    Its attribute may be set to None: then its bottles name none."""
 
-    def __init__(self, folder, uid=None, cache=None, docker_host=None):
-        self.folder, self.uid = str(folder), uid
-        self.backend, self.docker_host = "docker" if docker_host else "native", docker_host
+    def __init__(self, folder, uid=None, cache=None, docker_host=None, backend=None):
+        self.folder, self.uid, self.docker_host = str(folder), uid, docker_host
+        self.backend = backend or ("docker" if docker_host else "native")
+        # The first start of a microVM makes its image.
+        self.start_seconds = 600 if self.backend in VIRTUAL else 60
         self.secrets = {}  # environment of the host's side only
         self.program = None  # another copy of the executable
         self.state_home = None  # XDG_STATE_HOME
@@ -102,7 +120,7 @@ class Home:
             out["XDG_STATE_HOME"] = self.state_home
         out.update(self.secrets)
         # The registry that the host's npm takes: its configuration lies in the real home.
-        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "npm_config_registry"):
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "CLAUDE_BOTTLE_SMOLVM", "npm_config_registry"):
             if name in os.environ:
                 out.setdefault(name, os.environ[name])
         return out
@@ -116,7 +134,7 @@ class Home:
         head = {"backend": self.backend, "egress": egress}
         if not self.backend:
             del head["backend"]
-        if self.docker_host:
+        if self.docker_host or self.backend in VIRTUAL:
             head["provider"] = "shell"  # whose image is small
         head.update(more)
         path = f"{self.folder}/.claude-bottle/bottles/{name}.md"
@@ -201,7 +219,8 @@ class Running:
     def begin(self, words, stdout, is_there):
         self.process = subprocess.Popen(self.home.argv(words), env=self.home.env(), cwd=self.home.cwd,
                                         stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE)
-        if wait_until(lambda: is_there() or self.process.poll() is not None, 60) and self.process.poll() is None:
+        if wait_until(lambda: is_there() or self.process.poll() is not None, self.home.start_seconds) \
+                and self.process.poll() is None:
             return
         if self.process.poll() is None:
             self.process.kill()
@@ -246,7 +265,7 @@ class Running:
 
     def roles(self):
         """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, gitgate, gitssh, supervise, bwrap or
-        guest, agent."""
+        guest, agent; of a machine's cell its process 1, "cell", and the "monitor"."""
         out = {}
         for top in (self.state().get("pid", 0), *self.containers()):
             for pid in descendants(top):
@@ -303,8 +322,10 @@ def role_of(pid):
         return "gone"
     name = os.path.basename(argv[0])
     known = ("init", "record", "keyd", "egress", "pipelock", "gitgate", "gitssh", "supervise")
-    if argv[1:2] == ["guest"]:
-        return "guest"
+    if argv[1:2] in (["guest"], ["cell"]):
+        return argv[1]
+    if name.startswith("qemu-system"):
+        return "monitor"
     if name.startswith("claude-bottle-bundle") or "bundle" in name:
         for word in argv[1:]:
             if word in known:

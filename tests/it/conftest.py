@@ -105,6 +105,10 @@ def make_home(request, scratch, rule_cache, backend):
     the end. On the docker backend they share the session's engine unless they are given another."""
     made = []
     shared = None
+    if backend in bottle_module.VIRTUAL:
+        why = bottle_module.missing(backend)
+        if why:
+            pytest.skip(why)
     if backend == "docker":
         assert request.node.get_closest_marker("engine"), "the test needs an engine, and is not marked so"
         shared = request.getfixturevalue("engine")
@@ -113,9 +117,10 @@ def make_home(request, scratch, rule_cache, backend):
     def make(uid=None, engine=None):
         engine = engine or shared
         folder = tempfile.mkdtemp(prefix="h", dir=scratch)
-        cache = rule_cache if uid is None else f"{folder}/.cache"
-        home = bottle_module.Home(folder, uid=uid, cache=cache,
-                                  docker_host=engine.host if engine else None)
+        ours = images.cache() if backend in bottle_module.VIRTUAL else rule_cache
+        cache = ours if uid is None else f"{folder}/.cache"
+        home = bottle_module.Home(folder, uid=uid, cache=cache, docker_host=engine.host if engine else None,
+                                  backend=None if engine else backend)
         made.append(home)
         return home
 

@@ -1,4 +1,4 @@
-"""The images of the docker backend, kept between runs: a private engine begins empty, and making
+"""Images, kept between runs. Those of the docker backend because a private engine begins empty, and making
 them from Debian's archive takes a minute. What is kept is loaded by name, and the names are hashes of
 what went in, so that what has changed since is built anew by `claude-bottle` itself.
 """
@@ -15,6 +15,13 @@ BELOW = ("base", "tools", "shell", "bundle")  # what an agent's image stands on,
 def folder():
     return os.environ.get("CLAUDE_BOTTLE_TEST_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "claude-bottle-tests")
+
+
+def cache():
+    """A cache of claude-bottle's own that is kept between runs: images and snapshots of microVMs lie there."""
+    path = f"{folder()}/cache"
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
 
 
 def references_at(host):

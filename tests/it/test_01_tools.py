@@ -83,6 +83,10 @@ def test_bootstrap_as_ordinary_user(tmp_path):
     assert "apt-get install" in r.stderr and r.stderr.rstrip().endswith("wrk")
     assert run("fuzz").returncode == 0
     assert run("no-such-group").returncode == 2
+    (fake / "dpkg").write_text("#!/bin/sh\necho arm64\n")
+    (fake / "dpkg").chmod(0o755)
+    listed = run("--list", "vm").stdout.split()
+    assert {"qemu-system-arm", "linux-image-cloud-arm64"} <= set(listed) and not [p for p in listed if ":" in p]
 
 
 def test_sum_of_cmocka():

@@ -218,19 +218,23 @@ def test_doctor_names_every_backend(bare):
     assert list(found) == ["native", "docker", "smolmachines", "qemu"]
     assert r.returncode == (0 if any(d["usable"] for d in found.values()) else 1)
     for d in found.values():
-        assert set(d) == {"backend", "built", "usable", "chosen", "reason", "checks"}
+        assert set(d) == {"backend", "version", "built", "usable", "chosen", "host", "reason", "checks"}
+        assert d["version"] and os.uname().release in d["host"]
         for c in d["checks"]:
             assert c["name"] and c["text"]
     assert found["docker"]["built"] and not found["docker"]["usable"]
     assert "no-engine.sock" in found["docker"]["checks"][0]["text"]
-    assert not found["qemu"]["built"] and not found["qemu"]["usable"]
+    assert not found["smolmachines"]["usable"]  # there is no smolvm to be had from a package
     chosen = [d["backend"] for d in found.values() if d["chosen"]]
     assert len(chosen) == (1 if any(d["usable"] for d in found.values()) else 0)
     text = bare.run("doctor").stdout
-    assert text.startswith(f"start takes {chosen[0]}: " if chosen else "start fails: ")
-    assert "docker: cannot start bottles" in text and "qemu: not in this build" in text
-    only = bare.run("doctor", "--backend", "docker", "--json")
-    assert only.returncode == 1 and len(json.loads(only.stdout)) == 1
+    head, choice = text.split("\n")[:2]
+    assert re.fullmatch(rf"claude-bottle \d+\.\d+\.\d+ on Linux {re.escape(os.uname().release)} \S+, as .*", head)
+    assert choice.startswith(f"start takes {chosen[0]}: " if chosen else "start fails: ")
+    assert "docker: cannot start bottles" in text
+    for backend in ("docker", "smolmachines"):
+        only = bare.run("doctor", "--backend", backend, "--json")
+        assert only.returncode == 1 and [d["backend"] for d in json.loads(only.stdout)] == [backend]
 
 
 # --- records ---

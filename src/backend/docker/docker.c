@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,12 +33,28 @@ static int docker_offer(char why[BACKEND_WHY_MAX], struct err *e)
 	return 0;
 }
 
+/* A microVM's root may come from an archive; an engine has images only. */
+static int check_image(const struct plan *p, struct err *e)
+{
+	char shown[256];
+
+	if (!p->image || p->image[0] != '/')
+		return 0;
+	text_visible_cstr(shown, sizeof(shown), str_of(p->image));
+	return err_set(e, -EINVAL,
+		       "image: docker starts no file; \"docker import %s NAME\" makes an image of "
+		       "it, which \"image: NAME\" then takes (a microVM takes the file itself)",
+		       shown);
+}
+
 static int docker_ensure(const struct plan *p, const struct progress *progress, struct err *e)
 {
 	struct image_info info;
 	struct engine en;
-	int ret = docker_engine(&en, e);
+	int ret = check_image(p, e);
 
+	if (ret == 0)
+		ret = docker_engine(&en, e);
 	if (ret == 0)
 		ret = image_ensure_bundle(&en, progress, &info, e);
 	return ret == 0 ? image_ensure_agent(&en, p->provider, p->image, progress, &info, e) : ret;

@@ -362,6 +362,31 @@ static void test_image(void **state)
 	assert_non_null(strstr(buf_str(&json).p, "\"agent_file\":null"));
 }
 
+/* Not looked at before its backend does. What somebody else wrote is shown so that it can be seen.
+ */
+static void test_image_file(void **state)
+{
+	_cleanup_(plan_free) struct plan p = {0}, q = {0};
+	struct plan_options o = options_for(NULL);
+	_cleanup_(buf_free) struct buf text;
+	char expected[600];
+
+	(void)state;
+	o.bottle = "b";
+	home_bottle(&home, "b", "image: ~/images/root.tar\n");
+	home_plan(&p, &o);
+	(void)snprintf(expected, sizeof(expected), "%s/images/root.tar", home.path);
+	assert_string_equal(p.image, expected);
+	home_bottle(&home, "b", "image: \"/images/\\e[2Jroot.tar\"\n");
+	home_plan(&q, &o);
+	assert_string_equal(q.image, "/images/\033[2Jroot.tar");
+	buf_init(&text, 1u << 20);
+	assert_int_equal(plan_print_text(&q, &text), 0);
+	assert_int_equal(buf_append(&text, "", 1), 0);
+	assert_non_null(strstr(buf_str(&text).p, "Image: /images/"));
+	assert_null(strchr(buf_str(&text).p, '\033'));
+}
+
 static void check_fetch(struct plan_secret s, const char *value, const char *why)
 {
 	struct err e = ERR_INIT;
@@ -523,6 +548,7 @@ int main(void)
 		cmocka_unit_test(test_warnings),
 		cmocka_unit_test(test_prints),
 		cmocka_unit_test(test_image),
+		cmocka_unit_test(test_image_file),
 		cmocka_unit_test(test_secret_places),
 		cmocka_unit_test(test_secret_lengths),
 		cmocka_unit_test(test_list_agents),

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "double.h"
 #include "selftest/processes.h"
 #include "selftest/suite.h"
 
@@ -15,12 +16,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 static void test_addresses_and_namespaces(void **state)
 {
-	char text[3072], net[64];
+	char text[3072], net[SPACE_MAX];
 
 	(void)state;
 	host_addresses(text, sizeof(text));
@@ -34,35 +34,6 @@ static void test_addresses_and_namespaces(void **state)
 	assert_false(host_dial("127.0.0.1", 0, "x"));
 }
 
-/* A process that looks like a bundle's init: /bin/sh under that name. */
-static pid_t start_double(const char *folder)
-{
-	_cleanup_free_ char *program = mem_printf("%s/claude-bottle-bundle", folder);
-	_cleanup_free_ char *script = mem_printf("%s/init", folder);
-	char *const argv[] = {program, (char *)(uintptr_t) "init",
-			      (char *)(uintptr_t) "listen=192.0.2.77", NULL};
-	char *const env[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin", NULL};
-	int fd = open(script, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
-	static const char text[] = "read line\n";
-	int pipe_fds[2]; /* it reads for ever: nobody writes */
-	pid_t pid;
-
-	assert_int_equal(pipe(pipe_fds), 0);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
-	close(fd);
-	assert_int_equal(symlink("/bin/sh", program), 0);
-	pid = fork();
-	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-		(void)dup2(pipe_fds[0], STDIN_FILENO);
-		if (chdir(folder) == 0)
-			(void)execve(program, argv, env);
-		_exit(127);
-	}
-	return pid;
-}
-
 static void test_processes(void **state)
 {
 	char folder[] = "/tmp/selftest-host-XXXXXX", what[200];
@@ -74,7 +45,7 @@ static void test_processes(void **state)
 
 	(void)state;
 	assert_non_null(mkdtemp(folder));
-	pid = start_double(folder);
+	pid = double_start(folder, "init", "listen=192.0.2.77", NULL);
 	for (int i = 0; n == 0 && i < 200; i++) {
 		(void)usleep(10000);
 		n = processes_find(1, "192.0.2.77", list);
@@ -102,15 +73,8 @@ static void test_processes(void **state)
 	assert_true(processes_signal(&list[0], SIGKILL));
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	assert_int_equal(processes_has_marked(pid, "mark", what, sizeof(what)), -1);
-	{
-		_cleanup_free_ char *rm = mem_printf("%s/init", folder),
-				    *link = mem_printf("%s/claude-bottle-bundle", folder);
-
-		(void)unlink(rm);
-		(void)unlink(link);
-		(void)unlink(mark);
-		(void)rmdir(folder);
-	}
+	(void)unlink(mark);
+	double_remove(folder, "init");
 }
 
 int main(void)
