@@ -58,7 +58,14 @@ static int guest_close(int argc, char **argv)
 	return 0;
 }
 
-<<<<<<< HEAD
+static int guest_machine(int argc, char **argv)
+{
+	(void)argv;
+	if (argc != 0)
+		die("guest machine takes no argument");
+	machine_run();
+}
+
 /* --- in a machine --- */
 
 /* NAME=N of an argument. */
@@ -142,14 +149,6 @@ static int guest_tell(int argc, char **argv)
 		return 0;
 	agent_complain(&e);
 	return 1;
-=======
-static int guest_machine(int argc, char **argv)
-{
-	(void)argv;
-	if (argc != 0)
-		die("guest machine takes no argument");
-	machine_run();
->>>>>>> h-vm
 }
 
 int guest_main(int argc, char **argv)
@@ -157,28 +156,18 @@ int guest_main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		int (*fn)(int argc, char **argv);
-<<<<<<< HEAD
 	} commands[] = {
 		{"init", guest_init},	{"exec", guest_exec}, {"close", guest_close},
 		{"wait", guest_wait},	{"hold", guest_hold}, {"beside", guest_beside},
-		{"place", guest_place}, {"tell", guest_tell},
+		{"place", guest_place}, {"tell", guest_tell}, {"machine", guest_machine},
 	};
-=======
-	} commands[] = {{"init", guest_init},
-			{"exec", guest_exec},
-			{"close", guest_close},
-			{"machine", guest_machine}};
->>>>>>> h-vm
 
 	log_set_role("guest");
 	for (size_t i = 0; argc > 0 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[0], commands[i].name) == 0)
 			return commands[i].fn(argc - 1, argv + 1);
 	}
-<<<<<<< HEAD
-	die("guest init | exec [id=N] -- ARGV | close PINNED, in a machine wait | place | hold | "
-	    "tell | beside: claude-bottle starts them");
-=======
-	die("guest init | exec [id=N] -- ARGV | close PINNED | machine: claude-bottle starts them");
->>>>>>> h-vm
+	die("guest init | exec [id=N] -- ARGV | close PINNED | machine; in a machine wait | place "
+	    "| hold "
+	    "| tell | beside: claude-bottle starts them");
 }

@@ -153,33 +153,9 @@ int smol_go(struct bottle *b, struct str ca_pem, struct err *e)
 
 /* --- beside the agent --- */
 
-/* Those of the keeper's that live are fewer than there are places, so that the oldest is done. */
-static void life_remember(struct bottle *b, pid_t pid, unsigned number)
-{
-	/* The kernel gives numbers of processes again. */
-	for (size_t i = 0; i < SMOL_EXECS; i++) {
-		if (b->execs[i].pid == pid)
-			b->execs[i] = (struct smol_exec_run){0};
-	}
-	b->execs[number % SMOL_EXECS] = (struct smol_exec_run){.pid = pid, .number = number};
-}
-
-/* 0: the agent. -1: nobody's. */
-static int64_t life_number(const struct bottle *b, pid_t pid)
-{
-	if (pid == b->hold)
-		return 0;
-	for (size_t i = 0; i < SMOL_EXECS; i++) {
-		if (b->execs[i].pid == pid && b->execs[i].number > 0)
-			return b->execs[i].number;
-	}
-	return -1;
-}
-
 int smol_exec_beside(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
 		     struct err *e)
 {
-	unsigned number = b->n_execs % GUEST_EXEC_MAX + 1;
 	char id[32], rows[32], columns[32];
 	const char *const head[] = {GUEST_BUNDLE, "guest", "beside", id, rows, columns, "--"};
 	char **waiting = agent_exec_make(b->plan, NULL, argv);
@@ -189,7 +165,7 @@ int smol_exec_beside(struct bottle *b, char *const *argv, struct backend_stdio *
 	int ret;
 
 	_Static_assert(ARRAY_LEN(head) < LIFE_HEAD, "room for each");
-	(void)snprintf(id, sizeof(id), "id=%u", number);
+	(void)snprintf(id, sizeof(id), "id=%u", guest_execs_next(&b->execs));
 	(void)snprintf(rows, sizeof(rows), "rows=%u", io->has_tty ? io->rows : 0);
 	(void)snprintf(columns, sizeof(columns), "columns=%u", io->has_tty ? io->columns : 0);
 	while (own[n])
@@ -199,30 +175,23 @@ int smol_exec_beside(struct bottle *b, char *const *argv, struct backend_stdio *
 	memcpy(command + ARRAY_LEN(head), own, n * sizeof(*own));
 	ret = life_run(b, (char *const *)(uintptr_t)command, io, pid, e);
 	agent_command_free(waiting);
-	if (ret < 0)
-		return ret;
-	b->n_execs++;
-	life_remember(b, *pid, number);
-	return 0;
+	if (ret == 0)
+		guest_execs_add(&b->execs, *pid);
+	return ret;
 }
 
 int smol_signal(struct bottle *b, pid_t pid, int signo)
 {
-	int64_t number = life_number(b, pid);
-
-	if (b->guest_fd < 0 || number < 0)
-		return -ESRCH;
-	return guest_signal(b->guest_fd, (unsigned)number, signo, NULL);
+	return guest_execs_signal(&b->execs, b->guest_fd, b->hold, pid, signo);
 }
 
 void smol_resize(struct bottle *b, pid_t pid, unsigned rows, unsigned columns)
 {
-	int64_t number = life_number(b, pid);
+	int64_t number = guest_execs_number(&b->execs, b->hold, pid);
 
 	/* Later versions see it at the terminal that they have. */
-	if (b->guest_fd < 0 || number < 0 || dialect_follows_size(&b->cli.version))
-		return;
-	(void)bridge_resize(b->guest_fd, (unsigned)number, rows, columns);
+	if (b->guest_fd >= 0 && number >= 0 && !dialect_follows_size(&b->cli.version))
+		(void)bridge_resize(b->guest_fd, (unsigned)number, rows, columns);
 }
 
 /* --- the end --- */

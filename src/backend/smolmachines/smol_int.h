@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include "backend/guest_execs.h"
 #include "backend/smolmachines/dialect.h"
 #include "backend/walled/walled.h"
 #include "cell/cell.h"
@@ -27,7 +28,6 @@
 #define SMOL_NAME_MAX	 41		       /* of a machine, with its NUL */
 #define SMOL_SAID_MAX	 65536		       /* of what the tool says at once */
 #define SMOL_PATH_MAX	 4096
-#define SMOL_EXECS	 64
 
 /* --- find.c: the tool on this host --- */
 
@@ -72,11 +72,6 @@ bool smol_denies(struct str json, const char *key, const char *value);
 
 /* --- a bottle --- */
 
-struct smol_exec_run {
-	pid_t pid;
-	unsigned number;
-};
-
 struct bottle {
 	const struct plan *plan;
 	struct walled walled;
@@ -90,8 +85,7 @@ struct bottle {
 	int guest_fd;	/* as guest_host.h has it, to the bridge */
 	pid_t bridge, hold;
 	bool has_tty, is_created;
-	struct smol_exec_run execs[SMOL_EXECS];
-	unsigned n_execs; /* ever */
+	struct guest_execs execs;
 	char note[160], reason[512];
 };
 
