@@ -37,7 +37,7 @@
 
 struct bridge {
 	const struct smol_cli *cli;
-	int conn, in_fd;
+	int conn;
 };
 
 static void bridge_say(const struct bridge *b, char letter, struct str text)
@@ -104,11 +104,8 @@ static int bridge_order(const struct bridge *b, char order, int file, char *lett
 
 	if (ret < 0)
 		return ret;
-	ret = io_write_file_atomic(b->in_fd, BRIDGE_ORDER, text, 0644, e);
+	ret = smol_put(b->cli, text, path, e);
 	free((void *)(uintptr_t)text.p);
-	if (ret == 0)
-		ret = smol_put(b->cli, BRIDGE_ORDER, path, e);
-	(void)unlinkat(b->in_fd, BRIDGE_ORDER, 0);
 	return ret < 0 ? ret : bridge_tell(b, words, letter, said, e);
 }
 
@@ -204,7 +201,7 @@ static bool bridge_hear(const struct bridge *b)
 int bridge_start(struct bottle *b, struct err *e)
 {
 	_cleanup_close_ int ours = -1, theirs = -1;
-	struct bridge bridge = {.cli = &b->cli, .in_fd = b->in_fd};
+	struct bridge bridge = {.cli = &b->cli};
 	int pair[2], ret;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -212,7 +209,7 @@ int bridge_start(struct bottle *b, struct err *e)
 	ours = pair[0];
 	bridge.conn = theirs = pair[1];
 	ret = child_fork("smol-bridge", GUEST_NOT_RUN,
-			 (const int[]){theirs, b->in_fd, b->cell.conn_fd}, 3, &b->bridge, e);
+			 (const int[]){theirs, b->cli.in_fd, b->cell.conn_fd}, 3, &b->bridge, e);
 	if (ret < 0) {
 		b->bridge = 0;
 		return ret;

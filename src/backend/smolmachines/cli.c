@@ -3,17 +3,21 @@
 #include "backend/smolmachines/smol_int.h"
 
 #include "base/clean.h"
+#include "base/io.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "guest/guest.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CLI_VERSION_MS 10000
 #define CLI_PUT_MS     30000
+#define CLI_PUT	       "put" /* nobody puts two things at once */
 #define CLI_LINE_MAX   400
 #define CLI_PATH       "/usr/local/bin:/usr/bin:/bin"
 #define CLI_DATA       SMOL_HOME "/.local/share/smolvm"
@@ -169,11 +173,24 @@ int smol_exec(const struct smol_cli *c, const char *const *argv, int timeout_ms,
 	return smol_call(c, DIALECT_EXEC, &a, timeout_ms, out, e);
 }
 
-int smol_put(const struct smol_cli *c, const char *file, const char *path, struct err *e)
+int smol_write(const struct smol_cli *c, const char *name, struct str text, struct err *e)
 {
-	_cleanup_free_ char *from = mem_printf(SMOL_IN "/%s", file);
-	_cleanup_free_ char *to = mem_printf("%s:%s", c->name, path);
-	const struct dialect_args a = {.from = from, .to = to};
+	int ret = io_write_file_atomic(c->in_fd, name, text, 0400, e);
 
-	return smol_call(c, DIALECT_CP, &a, CLI_PUT_MS, NULL, e);
+	if (ret == 0 && geteuid() == 0 &&
+	    fchownat(c->in_fd, name, c->uid, c->gid, AT_SYMLINK_NOFOLLOW) < 0)
+		ret = err_errno(e, "give the cell \"%s\"", name);
+	return ret;
+}
+
+int smol_put(const struct smol_cli *c, struct str text, const char *path, struct err *e)
+{
+	_cleanup_free_ char *to = mem_printf("%s:%s", c->name, path);
+	const struct dialect_args a = {.from = SMOL_IN "/" CLI_PUT, .to = to};
+	int ret = smol_write(c, CLI_PUT, text, e);
+
+	if (ret == 0)
+		ret = smol_call(c, DIALECT_CP, &a, CLI_PUT_MS, NULL, e);
+	(void)unlinkat(c->in_fd, CLI_PUT, 0);
+	return ret;
 }

@@ -62,8 +62,8 @@ static int make_folders(struct bottle *b, struct err *e)
 		return ret;
 	if (mkdirat(state, SMOL_IN_FOLDER, 0755) < 0)
 		return err_errno(e, "make \"%s\"", b->in);
-	b->in_fd = openat(state, SMOL_IN_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (b->in_fd < 0 || fchmod(b->in_fd, 0755) < 0)
+	b->cli.in_fd = openat(state, SMOL_IN_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (b->cli.in_fd < 0 || fchmod(b->cli.in_fd, 0755) < 0)
 		return err_errno(e, "open \"%s\"", b->in);
 	home = agent_home_open(b->home, b->walled.wall.uid, b->walled.wall.gid, e);
 	return home < 0 ? home : 0;
@@ -192,8 +192,7 @@ static int make_smolfile(const struct bottle *b, const char *digest, struct err 
 	_cleanup_(buf_free) struct buf text = BUF_INIT(SMOLFILE_MAX);
 	int ret = smolfile_render(&f, &text, e);
 
-	return ret < 0 ? ret
-		       : io_write_file_atomic(b->in_fd, MAKE_SMOLFILE, buf_str(&text), 0644, e);
+	return ret < 0 ? ret : smol_write(&b->cli, MAKE_SMOLFILE, buf_str(&text), e);
 }
 
 static int make_image(struct bottle *b, struct err *e)
@@ -225,6 +224,8 @@ int smol_make(struct bottle *b, struct err *e)
 				     b->in, e);
 	b->cli.cell = &b->cell;
 	b->cli.program = b->install.program;
+	b->cli.uid = b->walled.wall.uid;
+	b->cli.gid = b->walled.wall.gid;
 	if (ret == 0)
 		ret = smol_cli_open(&b->cli, e);
 	return ret < 0 ? ret : make_image(b, e);
@@ -309,13 +310,8 @@ static int place_send(const struct bottle *b, json_t *files, struct err *e)
 		return err_set(e, -EILSEQ, "what is written into the machine is not UTF-8");
 	if (strlen(text) > GUEST_JSON_MAX)
 		return err_set(e, -E2BIG, "what is written into the machine is too long");
-	ret = io_write_file_atomic(b->in_fd, MAKE_PLACE, str_of(text), 0644, e);
-	if (ret == 0)
-		ret = smol_put(&b->cli, MAKE_PLACE, place[3], e);
-	if (ret == 0)
-		ret = smol_exec(&b->cli, place, MAKE_PLACE_MS, NULL, e);
-	(void)unlinkat(b->in_fd, MAKE_PLACE, 0);
-	return ret;
+	ret = smol_put(&b->cli, str_of(text), place[3], e);
+	return ret < 0 ? ret : smol_exec(&b->cli, place, MAKE_PLACE_MS, NULL, e);
 }
 
 /* path: absolute. */

@@ -48,6 +48,9 @@ struct smol_cli {
 	struct dialect_version version;
 	const struct dialect *dialect;
 	char name[SMOL_NAME_MAX]; /* of the machine */
+	int in_fd;		  /* SMOL_IN, on this host */
+	uid_t uid;		  /* of the cell, who reads in there */
+	gid_t gid;
 };
 /* The cell for the tool, with home and in (may be NULL) of this host. */
 int smol_cell_make(struct cell *c, const struct smol_install *i, const struct walled *w,
@@ -61,9 +64,11 @@ int smol_call(const struct smol_cli *c, enum dialect_verb verb, const struct dia
 /* A command in the guest, as its root, without input. */
 int smol_exec(const struct smol_cli *c, const char *const *argv, int timeout_ms, struct str *out,
 	      struct err *e) _fallible_;
-/* in/file of this host into the guest. */
-int smol_put(const struct smol_cli *c, const char *file, const char *path,
-	     struct err *e) _fallible_;
+/* A file that the cell finds as SMOL_IN/name. */
+int smol_write(const struct smol_cli *c, const char *name, struct str text,
+	       struct err *e) _fallible_;
+/* The text as a file of the guest's, by way of such a one. */
+int smol_put(const struct smol_cli *c, struct str text, const char *path, struct err *e) _fallible_;
 /* Whether the tool says `"key": value` with this value; what it does not say is no. Not parsed:
  * looked for, as a guest may have had a hand in it. */
 bool smol_says(struct str json, const char *key, const char *value);
