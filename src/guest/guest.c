@@ -112,6 +112,26 @@ static int guest_place(int argc, char **argv)
 	return 1;
 }
 
+static int guest_home(int argc, char **argv)
+{
+	struct hold_agent a = {.processes = 0};
+	struct err e = ERR_INIT;
+	bool is_save;
+
+	if (argc != 4)
+		die("guest home save|load uid=N gid=N FILE");
+	is_save = strcmp(argv[0], "save") == 0;
+	if (!is_save && strcmp(argv[0], "load") != 0)
+		die("guest home save|load: not \"%s\"", argv[0]);
+	a.uid = guest_argument(argv[1], "uid");
+	a.gid = guest_argument(argv[2], "gid");
+	if ((is_save ? home_save(&a, GUEST_HOME, argv[3], &e)
+		     : home_load(&a, GUEST_HOME, argv[3], &e)) == 0)
+		return 0;
+	agent_complain(&e);
+	return 1;
+}
+
 static int guest_hold(int argc, char **argv)
 {
 	struct hold_agent a;
@@ -157,9 +177,10 @@ int guest_main(int argc, char **argv)
 		const char *name;
 		int (*fn)(int argc, char **argv);
 	} commands[] = {
-		{"init", guest_init},	{"exec", guest_exec}, {"close", guest_close},
-		{"wait", guest_wait},	{"hold", guest_hold}, {"beside", guest_beside},
-		{"place", guest_place}, {"tell", guest_tell}, {"machine", guest_machine},
+		{"init", guest_init},	    {"exec", guest_exec}, {"close", guest_close},
+		{"wait", guest_wait},	    {"hold", guest_hold}, {"beside", guest_beside},
+		{"place", guest_place},	    {"home", guest_home}, {"tell", guest_tell},
+		{"machine", guest_machine},
 	};
 
 	log_set_role("guest");

@@ -159,6 +159,13 @@ struct hold_run *hold_runs_find(struct hold_run runs[HOLD_RUNS_MAX], uint32_t nu
 void hold_runs_end(struct hold_run *r);
 /* The caller becomes the agent's user, unless it is an ordinary one already. */
 int hold_become(const struct hold_agent *a, struct err *e) _fallible_;
+/* The folder home is there and the agent's. */
+int hold_own_home(const struct hold_agent *a, const char *home, struct err *e) _fallible_;
+/* home.c: the agent's home into the file path of root's, and back; there it is removed. */
+int home_save(const struct hold_agent *a, const char *home, const char *path,
+	      struct err *e) _fallible_;
+int home_load(const struct hold_agent *a, const char *home, const char *path,
+	      struct err *e) _fallible_;
 /* The status to end with. */
 int hold_main(const char *run, const struct hold_agent *a, const char *home);
 int beside_main(const char *run, unsigned number, char *const *argv);

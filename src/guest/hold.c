@@ -65,16 +65,16 @@ int hold_become(const struct hold_agent *a, struct err *e)
 }
 
 /* What the image or an earlier agent has made of it: never through a link. */
-static int hold_own_home(const struct hold *h, struct err *e)
+int hold_own_home(const struct hold_agent *a, const char *home, struct err *e)
 {
 	_cleanup_close_ int fd = -1;
 
-	if (mkdir(h->home, 0700) < 0 && errno != EEXIST)
+	if (mkdir(home, 0700) < 0 && errno != EEXIST)
 		return err_errno(e, "make the agent's home");
-	fd = open(h->home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = open(home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(e, "open the agent's home");
-	if (geteuid() == 0 && fchown(fd, (uid_t)h->agent->uid, (gid_t)h->agent->gid) < 0)
+	if (geteuid() == 0 && fchown(fd, (uid_t)a->uid, (gid_t)a->gid) < 0)
 		return err_errno(e, "give the agent its home");
 	return 0;
 }
@@ -297,7 +297,7 @@ int hold_main(const char *run, const struct hold_agent *a, const char *home)
 
 	agent_release_terminal();
 	if (ret == 0)
-		ret = hold_own_home(&h, &e);
+		ret = hold_own_home(a, home, &e);
 	if (ret == 0)
 		ret = hold_start(&h, &e);
 	if (ret == 0) {

@@ -183,14 +183,32 @@ int smol_write(const struct smol_cli *c, const char *name, struct str text, stru
 	return ret;
 }
 
+int smol_copy_in(const struct smol_cli *c, const char *name, const char *path, int timeout_ms,
+		 struct err *e)
+{
+	_cleanup_free_ char *from = mem_printf(SMOL_IN "/%s", name);
+	_cleanup_free_ char *to = mem_printf("%s:%s", c->name, path);
+	const struct dialect_args a = {.from = from, .to = to};
+
+	return smol_call(c, DIALECT_CP, &a, timeout_ms, NULL, e);
+}
+
+int smol_copy_out(const struct smol_cli *c, const char *path, const char *name, int timeout_ms,
+		  struct err *e)
+{
+	_cleanup_free_ char *from = mem_printf("%s:%s", c->name, path);
+	_cleanup_free_ char *to = mem_printf(SMOL_HOME "/%s", name);
+	const struct dialect_args a = {.from = from, .to = to};
+
+	return smol_call(c, DIALECT_CP, &a, timeout_ms, NULL, e);
+}
+
 int smol_put(const struct smol_cli *c, struct str text, const char *path, struct err *e)
 {
-	_cleanup_free_ char *to = mem_printf("%s:%s", c->name, path);
-	const struct dialect_args a = {.from = SMOL_IN "/" CLI_PUT, .to = to};
 	int ret = smol_write(c, CLI_PUT, text, e);
 
 	if (ret == 0)
-		ret = smol_call(c, DIALECT_CP, &a, CLI_PUT_MS, NULL, e);
+		ret = smol_copy_in(c, CLI_PUT, path, CLI_PUT_MS, e);
 	(void)unlinkat(c->in_fd, CLI_PUT, 0);
 	return ret;
 }

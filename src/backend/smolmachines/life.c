@@ -109,6 +109,8 @@ int smol_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct e
 	if (ret == 0)
 		ret = smol_place(b, e);
 	if (ret == 0)
+		ret = smol_load_home(b, e);
+	if (ret == 0)
 		ret = life_hold(b, io, e);
 	if (ret == 0)
 		ret = life_await_held(b, e);
@@ -146,9 +148,10 @@ int smol_go(struct bottle *b, struct str ca_pem, struct err *e)
 {
 	int ret = smol_place_ca(b, ca_pem, e);
 
-	return ret < 0 ? ret
-		       : agent_go(b->guest_fd, b->plan, b->walled.wall.pinned, b->env, b->has_tty,
-				  e);
+	if (ret == 0)
+		ret = agent_go(b->guest_fd, b->plan, b->walled.wall.pinned, b->env, b->has_tty, e);
+	b->has_begun = ret == 0;
+	return ret;
 }
 
 /* --- beside the agent --- */
@@ -204,6 +207,10 @@ static void life_remove(struct bottle *b)
 	struct err e = ERR_INIT;
 	struct str said = STR_NULL;
 
+	if (b->has_begun && smol_save_home(b, &e) < 0) {
+		log_warn("what is new in the agent's home is lost: %s", e.text);
+		e = ERR_INIT;
+	}
 	if (smol_call(&b->cli, DIALECT_STOP, &a, LIFE_STOP_MS, NULL, &e) < 0 ||
 	    smol_call(&b->cli, DIALECT_STATUS, &a, LIFE_DELETE_MS, &said, &e) < 0)
 		log_warn("%s", e.text);
@@ -240,15 +247,13 @@ static void life_reason(struct bottle *b, const char *why)
 /* What guest hold has noted, by way of a file that the tool writes where it may. */
 static int life_noted_status(struct bottle *b, struct err *e)
 {
-	_cleanup_free_ char *from = mem_printf("%s:" GUEST_STATUS, b->cli.name);
-	const struct dialect_args a = {.from = from, .to = SMOL_HOME "/" LIFE_STATUS};
 	_cleanup_close_ int home = -1, fd = -1;
 	char text[LIFE_STATUS_MAX];
 	struct str line;
 	uint64_t status;
 	ssize_t got;
 	bool found;
-	int ret = smol_call(&b->cli, DIALECT_CP, &a, LIFE_STATUS_MS, NULL, e);
+	int ret = smol_copy_out(&b->cli, GUEST_STATUS, LIFE_STATUS, LIFE_STATUS_MS, e);
 
 	if (ret < 0)
 		return ret;
@@ -262,19 +267,20 @@ static int life_noted_status(struct bottle *b, struct err *e)
 	return (int)status;
 }
 
-/* The tool's own failures have the status 1, and so may the agent's. */
+/* The tool ends with 1 when it fails and with 137 when it loses the guest, and so may the agent:
+ * what it ends with must be what the guest has noted. */
 const char *smol_reason(struct bottle *b, int status)
 {
 	struct err e = ERR_INIT;
+	int noted;
 
 	if (WIFSIGNALED(status)) {
 		life_reason(b, "the process that stands for the agent was killed");
-	} else if (WEXITSTATUS(status) == 1 && b->is_created) {
-		int noted = life_noted_status(b, &e);
-
+	} else if (b->is_created) {
+		noted = life_noted_status(b, &e);
 		if (noted < 0)
 			life_reason(b, e.text);
-		else if (noted != 1)
+		else if (noted != WEXITSTATUS(status))
 			life_reason(b, "smolvm lost the agent");
 	}
 	return b->reason[0] ? b->reason : NULL;

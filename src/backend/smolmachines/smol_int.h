@@ -7,6 +7,7 @@
  * and in its state folder, as long as the bottle lives:
  *
  *   smol/      the home of the tool in the cell, with all that it keeps; the cell's user's
+ *   home.tar   the agent's home as the last run has left it
  *   smol-in/   read-only in the cell: Smolfile, orders and files on their way into the guest
  *
  * The tool and its monitor may be the agent's by then. What they say is believed for the agent's
@@ -22,7 +23,8 @@
 
 #define SMOL_HOME_FOLDER "smol" /* below the state folder */
 #define SMOL_IN_FOLDER	 "smol-in"
-#define SMOL_HOME	 "/smol" /* in the cell: short, as sockets lie in there */
+#define SMOL_KEPT	 "home.tar" /* below the state folder: the agent's home between runs */
+#define SMOL_HOME	 "/smol"    /* in the cell: short, as sockets lie in there */
 #define SMOL_IN		 "/smol-in"
 #define SMOL_TOOL	 CELL_FOLDER "/smolvm" /* its installation */
 #define SMOL_NAME_MAX	 41		       /* of a machine, with its NUL */
@@ -69,6 +71,11 @@ int smol_write(const struct smol_cli *c, const char *name, struct str text,
 	       struct err *e) _fallible_;
 /* The text as a file of the guest's, by way of such a one. */
 int smol_put(const struct smol_cli *c, struct str text, const char *path, struct err *e) _fallible_;
+/* What lies in SMOL_IN as a file of the guest's; and a file of the guest's below SMOL_HOME. */
+int smol_copy_in(const struct smol_cli *c, const char *name, const char *path, int timeout_ms,
+		 struct err *e) _fallible_;
+int smol_copy_out(const struct smol_cli *c, const char *path, const char *name, int timeout_ms,
+		  struct err *e) _fallible_;
 /* Whether the tool says `"key": value` with this value; what it does not say is no. Not parsed:
  * looked for, as a guest may have had a hand in it. */
 bool smol_says(struct str json, const char *key, const char *value);
@@ -89,7 +96,7 @@ struct bottle {
 	pid_t registry; /* 0: none */
 	int guest_fd;	/* as guest_host.h has it, to the bridge */
 	pid_t bridge, hold;
-	bool has_tty, is_created;
+	bool has_tty, is_created, has_begun;
 	struct guest_execs execs;
 	char note[160], reason[512];
 };
@@ -104,6 +111,13 @@ int smol_boot(struct bottle *b, struct err *e) _fallible_;
 int smol_place(const struct bottle *b, struct err *e) _fallible_;
 int smol_place_ca(const struct bottle *b, struct str ca_pem, struct err *e) _fallible_;
 void smol_end_registry(struct bottle *b);
+
+/* --- home.c: the agent's home, which has no place in the guest when that ends --- */
+
+/* Of the run before, into a guest in which no agent runs yet. */
+int smol_load_home(const struct bottle *b, struct err *e) _fallible_;
+/* Of a guest whose agent has ended, or may be stopped. The file is never read on this host. */
+int smol_save_home(const struct bottle *b, struct err *e) _fallible_;
 
 /* --- bridge.c: guest_host.h's connection, where there is only a command line --- */
 

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SMOL_UNDO_MS	     20000
+#define SMOL_UNDO_MS	     90000
 #define SMOL_MONITOR_BYTES   (512ull << 20) /* of a monitor's, beside its guest's memory */
 #define SMOL_MONITOR_THREADS 512
 
