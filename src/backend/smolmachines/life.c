@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define LIFE_ANSWER_MS	3000
 #define LIFE_GREET_MS	25000
 #define LIFE_STOP_MS	5000
 #define LIFE_DELETE_MS	3000
@@ -199,27 +200,45 @@ void smol_resize(struct bottle *b, pid_t pid, unsigned rows, unsigned columns)
 
 /* --- the end --- */
 
+/* Whether it is worth while to ask it for more: one that hangs costs the time of each call. */
+static bool life_answers(const struct bottle *b, struct err *e)
+{
+	static const char *const nothing[] = {GUEST_BUNDLE, "version", NULL};
+
+	return smol_exec(&b->cli, nothing, LIFE_ANSWER_MS, NULL, e) == 0;
+}
+
+static int life_stop(const struct bottle *b, struct err *e)
+{
+	const struct dialect_args a = {.name = b->cli.name};
+	struct str said = STR_NULL;
+	int ret = smol_call(&b->cli, DIALECT_STOP, &a, LIFE_STOP_MS, NULL, e);
+
+	if (ret == 0)
+		ret = smol_call(&b->cli, DIALECT_STATUS, &a, LIFE_DELETE_MS, &said, e);
+	if (ret == 0 && smol_says(said, "state", "\"running\""))
+		ret = err_set(e, -EBUSY, "smolvm machine stop: the machine runs on");
+	free((void *)(uintptr_t)said.p);
+	return ret;
+}
+
 /* `delete` leaves a machine running, and `stop` of what there is not is no failure: neither is
  * believed. What ends it for certain is the cell's end. */
 static void life_remove(struct bottle *b)
 {
 	const struct dialect_args a = {.name = b->cli.name};
 	struct err e = ERR_INIT;
-	struct str said = STR_NULL;
+	int ret = 0;
 
-	if (b->has_begun && smol_save_home(b, &e) < 0) {
+	if (b->has_begun && (!life_answers(b, &e) || smol_save_home(b, &e) < 0)) {
 		log_warn("what is new in the agent's home is lost: %s", e.text);
 		e = ERR_INIT;
 	}
-	if (smol_call(&b->cli, DIALECT_STOP, &a, LIFE_STOP_MS, NULL, &e) < 0 ||
-	    smol_call(&b->cli, DIALECT_STATUS, &a, LIFE_DELETE_MS, &said, &e) < 0)
-		log_warn("%s", e.text);
-	else if (smol_says(said, "state", "\"running\""))
-		log_warn("smolvm machine stop: the machine runs on, and is ended with its cell");
-	free((void *)(uintptr_t)said.p);
-	e = ERR_INIT;
-	if (smol_call(&b->cli, DIALECT_DELETE, &a, LIFE_DELETE_MS, NULL, &e) < 0)
-		log_warn("%s", e.text);
+	ret = life_stop(b, &e);
+	if (ret == 0)
+		ret = smol_call(&b->cli, DIALECT_DELETE, &a, LIFE_DELETE_MS, NULL, &e);
+	if (ret < 0)
+		log_warn("%s: it is ended with its cell", e.text);
 }
 
 void smol_kill(struct bottle *b)
