@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/mem.h"
 #include "guest/guest_int.h"
+#include "net/sock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,10 +19,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#define ASK_MS	 20000
-#define AGENT	 65534 /* where we are root */
-#define WALL_OK	 "{\"pinned\":\"127.0.0.1\",\"answers\":[],\"closed\":[]}"
-#define WALL_BAD "{\"pinned\":\"127.0.0.1\",\"answers\":[1],\"closed\":[]}"
+#define ASK_MS	20000
+#define AGENT	65534 /* where we are root */
+#define WALL_OK "{\"pinned\":\"127.0.0.1\",\"answers\":[],\"closed\":[]}"
 
 struct machine {
 	char folder[64], run[80], home[80];
@@ -176,10 +176,18 @@ static void test_no_agent_behind_a_wall_that_nobody_has_seen(void **state)
 static void test_no_agent_behind_an_open_wall(void **state)
 {
 	struct machine *m = *state;
+	uint16_t port = 0;
+	_cleanup_close_ int hole = sock_listen(htonl(INADDR_LOOPBACK), &port, NULL);
 	_cleanup_free_ char *order = go("echo never");
+	_cleanup_free_ char *open_wall =
+		mem_printf("{\"pinned\":\"127.0.0.1\",\"answers\":[],\"closed\":[{\"address\":"
+			   "\"127.0.0.1\",\"port\":%u,\"what\":\"a hole\"}]}",
+			   port);
 	struct handle_message said;
 
-	assert_int_equal(ask(m, 'c', WALL_BAD, 0, 0, &said), 'n');
+	assert_true(hole >= 0);
+	assert_int_equal(ask(m, 'c', open_wall, 0, 0, &said), 'n');
+	assert_non_null(strstr(said.text, "a hole"));
 	assert_int_equal(ask(m, 'c', WALL_OK, 0, 0, &said), 'k');
 	assert_int_equal(ask(m, 'g', order, 0, 0, &said), 'n');
 	assert_non_null(strstr(said.text, "the wall does not hold"));
