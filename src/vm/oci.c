@@ -108,6 +108,12 @@ static int make_blob(const char *what, struct str data, struct vm_oci_blob *out,
 	return out->fd < 0 ? out->fd : 0;
 }
 
+/* Names there have no slash in front. */
+static const char *in_archive(const char *path)
+{
+	return path + 1;
+}
+
 static int make_program(struct vm_oci_blob *out, struct err *e)
 {
 	_cleanup_(image_program_free) struct image_program program = {.data = NULL};
@@ -119,11 +125,12 @@ static int make_program(struct vm_oci_blob *out, struct err *e)
 	if (fd < 0 && ret == 0)
 		ret = err_errno(e, "make a layer");
 	if (ret == 0)
-		ret = tar_folder(fd, GUEST_FOLDER + 1, 0755, e);
+		ret = tar_folder(fd, in_archive(GUEST_FOLDER), 0755, e);
 	if (ret == 0)
-		ret = tar_folder(fd, GUEST_FOLDER "/run" + 1, 0755, e);
+		ret = tar_folder(fd, in_archive(GUEST_FOLDER "/run"), 0755, e);
 	if (ret == 0)
-		ret = tar_file(fd, GUEST_BUNDLE + 1, 0555, str_slice(program.data, program.n), e);
+		ret = tar_file(fd, in_archive(GUEST_BUNDLE), 0555,
+			       str_slice(program.data, program.n), e);
 	if (ret == 0)
 		ret = tar_end(fd, e);
 	if (ret == 0)
