@@ -18,15 +18,9 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define OUT_MAX 16384
-
-static bool has_landlock(void)
-{
-	return syscall(SYS_landlock_create_ruleset, NULL, 0, 1u) > 0;
-}
 
 static const char inside_script[] =
 	"echo root=$(ls -A / | tr '\\n' ' ')\n"
@@ -108,7 +102,7 @@ static void test_binds(void **state)
 	fixture_assert_line(out, "shown=text");
 	fixture_assert_line(out, "kept");
 	fixture_assert_line(out, "setid=1");
-	if (has_landlock())
+	if (fixture_has_landlock())
 		fixture_assert_line(out, "run=126");
 	(void)snprintf(path, sizeof(path), "%s/file", f.kept);
 	assert_int_equal(stat(path, &st), 0);

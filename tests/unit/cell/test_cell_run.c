@@ -17,6 +17,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define OUT_MAX	     8192
@@ -96,6 +97,38 @@ static void test_descriptors(void **state)
 	assert_non_null(strstr(out, "\n0 1 10 11 12 "));
 	assert_null(strstr(out, " 58"));
 	assert_null(strstr(out, " 4 "));
+	fixture_free(&f);
+}
+
+/* What is given to be read cannot be opened anew to be written; and a memory file can be opened by
+ * the name that it has in /proc. */
+static void test_reopen(void **state)
+{
+	_cleanup_close_ int ours = -1, theirs = -1, mem = memory("in memory\n"), file = -1;
+	struct cell_fixture f;
+	char out[OUT_MAX], path[96];
+	struct str text;
+	pid_t pid;
+
+	(void)state;
+	if (!fixture_has_landlock())
+		skip();
+	fixture_make(&f);
+	(void)snprintf(path, sizeof(path), "%s/text", f.shown);
+	assert_int_equal(chmod(path, 0666), 0);
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	open_pipe(&ours, &theirs);
+	fixture_start(&f,
+		      "cat <&10; echo x 2>/dev/null >/proc/self/fd/10 || echo refused; "
+		      "cat /proc/self/fd/11",
+		      theirs, (const int[]){file, mem}, 2, &pid);
+	close_fd(&theirs);
+	read_all(ours, out, sizeof(out));
+	assert_int_equal(fixture_wait(pid), 0);
+	assert_string_equal(out, "\nshown text\nrefused\nin memory\n");
+	assert_int_equal(io_read_file(AT_FDCWD, path, 4096, &text, NULL), 0);
+	assert_string_equal(text.p, "shown text\n");
+	free((void *)(uintptr_t)text.p);
 	fixture_free(&f);
 }
 
@@ -418,12 +451,12 @@ static void test_keeper_dies(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors),	cmocka_unit_test(test_environment),
-		cmocka_unit_test(test_statuses),	cmocka_unit_test(test_terminal),
-		cmocka_unit_test(test_refuses),		cmocka_unit_test(test_call_bounds),
-		cmocka_unit_test(test_stand_in_killed), cmocka_unit_test(test_many),
-		cmocka_unit_test(test_background),	cmocka_unit_test(test_hang_up),
-		cmocka_unit_test(test_keeper_dies),
+		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_reopen),
+		cmocka_unit_test(test_environment), cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_terminal),    cmocka_unit_test(test_refuses),
+		cmocka_unit_test(test_call_bounds), cmocka_unit_test(test_stand_in_killed),
+		cmocka_unit_test(test_many),	    cmocka_unit_test(test_background),
+		cmocka_unit_test(test_hang_up),	    cmocka_unit_test(test_keeper_dies),
 	};
 
 	fixture_begin(argc, argv);
