@@ -27,12 +27,12 @@ class Registry:
         files = []
         args = [f"listen={self.listener.fileno()}", *extra, NAME, TAG]
         for kind, data in image.blobs:
-            f = tempfile.TemporaryFile()  # pylint: disable=consider-using-with
+            f = tempfile.TemporaryFile()
             f.write(data)
             f.flush()
             files.append(f)
             args.append(f"{kind}={f.fileno()},{smol_world.digest(data)},{len(data)}")
-        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+        self.process = subprocess.Popen(
             [*behind, BUNDLE, "registry", *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, pass_fds=[self.listener.fileno()] + [f.fileno() for f in files])
         self.listener.close()
@@ -96,3 +96,12 @@ def test_refuses_arguments(args):
     r = subprocess.run([BUNDLE, "registry", *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                        timeout=10, check=False)
     assert r.returncode == 1 and len(r.stderr.splitlines()) == 1, r
+
+
+def test_keeps_who_it_is():
+    """Also where user and group have different numbers."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    with Registry(behind=("setpriv", "--reuid=61235", "--regid=61236", "--clear-groups")) as r:
+        assert r.get("/v2/")[0] == 200
+        assert r.status()["Uid"].split() == ["61235"] * 4 and r.status()["Gid"].split() == ["61236"] * 4

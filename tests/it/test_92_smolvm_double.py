@@ -10,9 +10,7 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
-import threading
 import time
 from importlib.machinery import SourceFileLoader
 
@@ -92,7 +90,17 @@ def session(played, wall, tmp_path, folder):
     yield s
     played.misbehave()
     end_monitors(played)
-    bottle.wait_until(lambda: played.guests() == 0, 5)
+    assert bottle.wait_until(lambda: played.guests() == 0, 10)
+
+
+@pytest.fixture(scope="module")
+def machine(folder, played, wall, tmp_path_factory):
+    """A session with a machine that runs, for tests that leave it as it is."""
+    os.mkdir(f"{folder}/second", 0o755)
+    with smol_world.Double(f"{folder}/second", cache=played.cache) as double:
+        s = Session(double, wall, tmp_path_factory.mktemp("home"))
+        s.begin(f"{folder}/Smolfile")
+        yield s
 
 
 def end_monitors(double):
@@ -231,45 +239,43 @@ def test_life(session, played):
     session.exec("--", "true", status=1)
     session.run("delete", "m", "-f")
     end_monitors(played)
-    bottle.wait_until(lambda: played.guests() == 0, 5)
+    assert bottle.wait_until(lambda: played.guests() == 0, 5)
 
 
-def test_exec(session):
-    session.begin(session.smolfile)
-    r = session.exec("-e", "A=b c", "--", "sh", "-c", "id -u; id -G; echo $A; echo $FROM_IMAGE; echo $GIVEN; pwd; "
+def test_exec(machine):
+    r = machine.exec("-e", "A=b c", "--", "sh", "-c", "id -u; id -G; echo $A; echo $FROM_IMAGE; echo $GIVEN; pwd; "
                      "cat /etc/layer; hostname; echo err >&2; exit 7", status=7)
     assert r.stdout.decode().split("\n") == ["0", "0", "b c", "yes", "", "/", "upper", "m", ""]
     assert r.stderr == b"err\n"
-    assert session.exec("-w", "/etc", "pwd").stdout == b"/etc\n"  # a command without "--"
-    session.exec("--", "sh", "-c", "kill -9 $$", status=137)
-    assert b"nothere" in session.exec("--", "nothere", status=1).stderr
-    assert session.exec("-i", "--", "sh", "-c", "setsid true; cat", input=b"\x00\xff\r\n").stdout == b"\x00\xff\r\n"
-    assert session.exec("--", "cat", input=b"passed over").stdout == b""
-    assert session.exec("--", "sh", "-c", "head -c1 </bin/busybox; printf '\\377'").stdout == "\x7f\ufffd".encode()
-    assert session.exec("--", "sh", "-c", "echo x > /etc/layer; cat /etc/layer").stdout == b"x\n"
-    assert session.exec("--", "cat", "/etc/layer").stdout == b"x\n", "files last from one command to the next"
-    assert session.exec("--", "sh", "-c", "mount -t tmpfs none /root && echo root").stdout == b"root\n"
-    assert b"sleep 1000" in session.exec("--", "ps").stdout, "the start-up command"
+    assert machine.exec("-w", "/etc", "pwd").stdout == b"/etc\n"  # a command without "--"
+    machine.exec("--", "sh", "-c", "kill -9 $$", status=137)
+    assert b"nothere" in machine.exec("--", "nothere", status=1).stderr
+    assert machine.exec("-i", "--", "sh", "-c", "setsid true; cat", input=b"\x00\xff\r\n").stdout == b"\x00\xff\r\n"
+    assert machine.exec("--", "cat", input=b"passed over").stdout == b""
+    assert machine.exec("--", "sh", "-c", "head -c1 </bin/busybox; printf '\\377'").stdout == "\x7f\ufffd".encode()
+    assert machine.exec("--", "sh", "-c", "echo x > /etc/layer; cat /etc/layer").stdout == b"x\n"
+    assert machine.exec("--", "cat", "/etc/layer").stdout == b"x\n", "files last from one command to the next"
+    assert machine.exec("--", "sh", "-c", "mount -t tmpfs none /root && echo root").stdout == b"root\n"
+    assert b"sleep 1000" in machine.exec("--", "ps").stdout, "the start-up command"
 
 
-def first_bytes(argv, env):
-    """What is there of a command's output after half a second of two."""
-    with subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as p:
-        early = os.read(p.stdout.fileno(), 100) if select.select([p.stdout], [], [], 0.7)[0] else b""
-        return early, p.stdout.read(), p.wait()
+SLOW = ("--", "sh", "-c", "echo one; touch /begun; until [ -e /go ]; do sleep 0.05; done; rm /begun /go; echo two")
 
 
-def test_streams_only_when_interactive(session):
-    session.begin(session.smolfile)
-    slow = ["--", "sh", "-c", "echo one; sleep 1; echo two"]
-    results = {}
-    workers = [threading.Thread(target=lambda k=k: results.update({k: first_bytes(
-        session.argv("exec", "--name", "m", *k, *slow), session.env)})) for k in ((), ("-i",))]
-    for w in workers:
-        w.start()
-    for w in workers:
-        w.join()
-    assert results[()] == (b"", b"one\ntwo\n", 0) and results[("-i",)] == (b"one\n", b"two\n", 0)
+def test_streams_only_when_interactive(machine):
+    def begin(*flags):
+        return subprocess.Popen(machine.argv("exec", "--name", "m", *flags, *SLOW), env=machine.env,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+    with begin("-i") as p:
+        assert p.stdout.read(4) == b"one\n"
+        machine.exec("--", "touch", "/go")
+        assert (p.stdout.read(), p.wait()) == (b"two\n", 0)
+    with begin() as p:
+        assert bottle.wait_until(lambda: b"begun" in machine.exec("--", "ls", "/").stdout, 10)
+        assert select.select([p.stdout], [], [], 0.1)[0] == [], "output came before the end"
+        machine.exec("--", "touch", "/go")
+        assert (p.stdout.read(), p.wait()) == (b"one\ntwo\n", 0)
 
 
 def in_terminal(session, *args):
@@ -291,42 +297,42 @@ def in_terminal(session, *args):
         return p.wait(), out.decode()
 
 
-@pytest.mark.parametrize("version, after", [("0.8.0", "0 0"), ("0.8.1", "50 120")])
-def test_terminal(session, played, version, after):
-    session.begin(session.smolfile)
-    played.version(version)
-    status, out = in_terminal(session, "exec", "--name", "m", "-it", "--", "sh", "-c",
-                              "exec 3>&1; stty size 2>&1; echo ready; sleep 0.4; stty size 2>&1; tty; exit 3")
-    assert status == 3 and "/dev/pts/0" in out
-    sizes = [line for line in out.split("\r\n") if re.fullmatch(r"\d+ \d+|stty: .*", line)]
-    assert len(sizes) == 2 and sizes[0].startswith(("0 0", "stty")), out
-    assert sizes[1] == after or (after == "0 0" and sizes[1].startswith("stty")), out
+# Its size at first, and once it has changed, or so many tenths of a second later.
+SIZES = """size() { stty size 2>&1 | grep '^[0-9]' || echo 0 0; }
+size; tty; echo ready; n=0
+while [ $n -lt {} ] && [ "$(size)" = "0 0" ]; do sleep 0.1; n=$((n+1)); done
+size; exit 3"""
 
 
-def test_copies(session, tmp_path):
-    session.begin(session.smolfile)
+@pytest.mark.parametrize("version, tenths, after", [("0.8.0", 3, "0 0"), ("0.8.1", 100, "50 120")])
+def test_terminal(machine, version, tenths, after):
+    machine.double.version(version)
+    status, out = in_terminal(machine, "exec", "--name", "m", "-it", "--", "sh", "-c", SIZES.replace("{}", str(tenths)))
+    assert (status, out.split()) == (3, ["0", "0", "/dev/pts/0", "ready", *after.split()]), out
+
+
+def test_copies(machine, tmp_path):
     data = os.urandom(3_000_000)
     (tmp_path / "in").write_bytes(data)
-    session.run("cp", str(tmp_path / "in"), "m:/root/x")
-    session.run("cp", "m:/root/x", str(tmp_path / "out"))
+    machine.run("cp", str(tmp_path / "in"), "m:/root/x")
+    machine.run("cp", "m:/root/x", str(tmp_path / "out"))
     assert (tmp_path / "out").read_bytes() == data
     for a, b in (("in", "m:x"), ("in", "m:/no/x"), ("none", "m:/x"), ("m:/none", "y"), ("m:/root", "y"), ("in", "y"),
                  (".", "m:/x"), ("in", "n:/x")):
-        session.run("cp", a, b, status=1, cwd=tmp_path)
+        machine.run("cp", a, b, status=1, cwd=tmp_path)
 
 
-def test_follows_the_asker(session, wall):
+def test_follows_the_asker(machine, wall):
     """A command whose asker is gone is ended; a guest is nobody's but its own wall's."""
-    session.begin(session.smolfile)
-    p = subprocess.Popen(session.argv("exec", "--name", "m", "-i", "--", "sh", "-c", "echo on; exec sleep 999"),
-                         env=session.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    p = subprocess.Popen(machine.argv("exec", "--name", "m", "-i", "--", "sh", "-c", "echo on; exec sleep 999"),
+                         env=machine.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert p.stdout.read(3) == b"on\n"
     p.kill()
     p.wait()
-    bottle.wait_until(lambda: b"999" not in session.exec("--", "ps").stdout, 5)
+    assert bottle.wait_until(lambda: b"999" not in machine.exec("--", "ps").stdout, 5)
     with smol_world.Wall() as other:
-        r = subprocess.run(other.command(session.double.path, "machine", "exec", "--name", "m", "--", "id"),
-                           env=session.env, capture_output=True, check=False)
+        r = subprocess.run(other.command(machine.double.path, "machine", "exec", "--name", "m", "--", "id"),
+                           env=machine.env, capture_output=True, check=False)
         assert r.returncode == 1 and b"no such guest" in r.stderr
 
 
@@ -385,7 +391,7 @@ def test_misbehaviour(session, played):
     assert b"Error: boot" in session.run("start", "--name", "m", status=1).stderr and played.guests() == 0
     played.misbehave("dies=0.3")
     session.run("start", "--name", "m")
-    bottle.wait_until(lambda: session.state() == "stopped", 5)
+    assert bottle.wait_until(lambda: session.state() == "stopped", 5)
     played.misbehave("pull-ignored", "no-workload", "apart")
     session.run("start", "--name", "m")
     time.sleep(READY)
