@@ -21,8 +21,8 @@ def small_root(path):
     """An image of busybox alone."""
     with open(smol_world.BUSYBOX, "rb") as f:
         program = f.read()
-    folders = {d: None for d in ("bin", "usr", "usr/bin", "etc", "home", "home/agent", "root", "tmp", "var", "proc",
-                                 "dev", "run")}
+    folders = {d: 0 for d in ("bin", "usr", "usr/bin", "etc", "home", "root", "tmp", "var", "proc", "dev", "run")}
+    folders["home/agent"] = 1000
     with open(path, "wb") as f:
         f.write(smol_world.tar_of({**folders, "bin/busybox": (0o755, program),
                                    **{f"bin/{n}": "busybox" for n in APPLETS}}))
