@@ -49,13 +49,14 @@ static int smol_ensure(const struct plan *p, const struct progress *progress, st
 	struct smol_install install;
 	struct vm_image image;
 	struct smol_cli cli;
+	bool has_kvm;
 	struct vm_oci oci;
 	int ret = smol_check_plan(p, e);
 
 	if (ret == 0)
 		ret = smol_find(&install, e);
 	if (ret == 0)
-		ret = smol_check_version(&install, &cli, e);
+		ret = smol_check_version(&install, &cli, &has_kvm, e);
 	if (ret == 0)
 		ret = vm_image_ensure(p->provider, p->image, VM_IMAGE_TAR, progress, &image, e);
 	/* Its digests are remembered beside it. */
