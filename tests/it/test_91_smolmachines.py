@@ -263,11 +263,21 @@ def test_an_unknown_version_is_refused(home, double, version):
         "later 1.x")
 
 
+def test_what_is_exposed_is_a_copy(home, image, scratch):
+    os.makedirs(f"{scratch}/shown/deep", exist_ok=True)
+    with open(f"{scratch}/shown/deep/file", "w") as f:
+        f.write("seen\n")
+    home.write_bottle("showing", image=image, expose=[f"{scratch}/shown"])
+    home.write_agent("showing", "showing")
+    r = home.start("sh", "-c", f"cat {scratch}/shown/deep/file; echo x >{scratch}/shown/deep/file", agent="showing")
+    assert r.stdout == "seen\n" and r.returncode != 0 and "ermission denied" in r.stderr
+
+
 def test_what_it_cannot_have(home, image):
-    home.write_bottle("shared", image=image, expose=["/usr/share"])
+    home.write_bottle("shared", image=image, workspace="mount")
     home.write_agent("shared", "shared")
     r = home.run("start", "shared", "--headless", "--", "true")
-    assert r.returncode == 1 and "expose cannot be had with smolmachines" in r.stderr
+    assert r.returncode == 1 and "workspace: mount cannot be had with smolmachines" in r.stderr, r.stderr
 
 
 def test_doctor(home):
