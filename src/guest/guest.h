@@ -16,6 +16,7 @@
  * namespace, before the agent begins: leaves the bundle's address as the only one that has a route,
  * so that all else is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER)
  * unreachable. Idempotent. Prints nothing; status 0, or 1 with one line.
+ *   guest machine         process 1 of a microVM, which makes all of this there: machine.h.
  *
  * In a machine that a monitor's own tool makes of an image and starts processes in as root
  * (smolmachines); FILE has been copied there and is removed:
