@@ -3,6 +3,7 @@ a real cell, with a real bundle and registry. What that proves and what not is t
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -196,6 +197,16 @@ def test_a_stubborn_one_is_stopped(home, double):
         assert home.run("stop", b.slug, "--now", timeout=40).returncode == 0
         assert wait_until(lambda: double.guests() == before, 10)
         assert b.state()["state"] == "ended"
+
+
+def test_a_tool_that_hangs_does_not_hold_the_end_up(home, behave):
+    before = behave.guests()
+    with home.background() as b:
+        behave.misbehave("exec-hangs")
+        begun = time.monotonic()
+        assert home.run("stop", b.slug, "--now", timeout=40).returncode == 0
+        assert wait_until(lambda: behave.guests() == before, 20) and time.monotonic() - begun < 20
+        assert b.wait() != 0
 
 
 def test_nothing_outlives_a_killed_keeper(home, double):
