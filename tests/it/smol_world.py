@@ -55,6 +55,10 @@ class Double:
     def version(self, v):
         self._write("version", v)
 
+    def current(self):
+        with open(os.path.join(self.folder, "version"), encoding="utf-8") as f:
+            return f.read().strip()
+
     def misbehave(self, *words):
         """From the next request on; none: no more. The words are in smolvm/README.md."""
         self._write("misbehave", " ".join(words))
