@@ -167,4 +167,4 @@ def test_as_an_ordinary_user(make_home, ordinary, root):
         if os.geteuid() == 0:
             assert all(f"\nUid:\t{uid}\t{uid}\t" in open(f"/proc/{p}/status").read() for p in pids)
         home.run("stop", running.slug, timeout=30)
-    assert not any(map(bottle.is_alive, pids))
+    assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10), left_over(pids, running.slug)
