@@ -8,7 +8,8 @@
  * in which QEMU is called, and the image's disk, which may have been made anew under the same key:
  * everything else that the state holds or presumes. ACCEL is "tcg", or "kvm" and the processor's
  * hash. There is nothing of any bottle in it. Where BASE has changed, the image's older templates
- * are of no use and go; so do those of any image that nobody has read for TEMPLATE_DAYS.
+ * are of no use and go; so do those of any image that is gone, or that nobody has read for
+ * TEMPLATE_DAYS.
  *
  * The file is written under no name and linked when it is whole, so that two who make the same one
  * do not meet. An empty one stands for a template that could not be restored: for a day, machines
@@ -167,8 +168,25 @@ static bool is_settled(int dir, const char *name)
 					 time_realtime_ns() / TIME_NS_PER_SEC;
 }
 
-/* Of no use: of this image, and another kernel, QEMU or release of ours has made it. Or of any, and
- * nobody has read it for long: its image may be gone, and it is large. */
+/* Whether the disk of a template's image is still there (vm.h: its name ends in the key). */
+static bool has_image(int dir, struct str name)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_closedir_ DIR *list = copy < 0 ? NULL : fdopendir(copy);
+	struct str key = str_sub(name, 0, TEMPLATE_KEY_SHOWN);
+	const struct dirent *d;
+
+	while (list && (d = readdir(list))) {
+		struct str disk = str_of(d->d_name);
+
+		if (str_ends(disk, STR_LIT(".sqfs")) && str_find(disk, key) < disk.n)
+			return true;
+	}
+	return !list;
+}
+
+/* Of no use: of this image, and another kernel, QEMU or release of ours has made it. Or of another
+ * whose disk is gone, or that nobody has read for long: it is large. */
 static bool is_stale(int dir, const char *other, const char *name)
 {
 	struct str s = str_of(other);
@@ -178,8 +196,8 @@ static bool is_stale(int dir, const char *other, const char *name)
 		return false;
 	if (str_starts(s, str_slice(name, TEMPLATE_KEY_SHOWN + 1)))
 		return !str_starts(s, str_slice(name, 2 * TEMPLATE_KEY_SHOWN + 2));
-	return (uint64_t)st.st_atim.tv_sec + TEMPLATE_DAYS * 86400 <
-	       time_realtime_ns() / TIME_NS_PER_SEC;
+	return !has_image(dir, s) || (uint64_t)st.st_atim.tv_sec + TEMPLATE_DAYS * 86400 <
+					     time_realtime_ns() / TIME_NS_PER_SEC;
 }
 
 static void remove_stale(int dir, const char *name)

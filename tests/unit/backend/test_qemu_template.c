@@ -105,6 +105,39 @@ static void test_puts_aside_what_could_not_be_restored(void **state)
 	qemu_parts_free(&f.parts);
 }
 
+static void put(int dir, const char *name)
+{
+	assert_int_equal(io_write_file_atomic(dir, name, STR_LIT("x"), 0600, NULL), 0);
+}
+
+static void test_keeps_no_more_than_is_of_use(void **state)
+{
+#define IMAGE_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define IMAGE_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+#define IMAGE_C "cccccccccccccccccccccccccccccccc"
+	static const struct {
+		const char *name;
+		bool stays;
+	} files[] = {
+		{IMAGE_A "." IMAGE_A ".256m.1c.tcg.state", true}, /* another shape */
+		{IMAGE_A "." IMAGE_B ".512m.1c.tcg.state", false},
+		{IMAGE_B "." IMAGE_B ".512m.1c.tcg.state", true},
+		{IMAGE_C "." IMAGE_B ".512m.1c.tcg.state", false}, /* its image is gone */
+		{"shell-" IMAGE_B IMAGE_B ".sqfs", true},
+		{"shell-" IMAGE_C IMAGE_C ".tar", true},
+	};
+	_cleanup_close_ int dir = qemu_cache_open(NULL);
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		put(dir, files[i].name);
+	remove_stale(dir, IMAGE_A "." IMAGE_A ".512m.1c.tcg.state");
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		if ((faccessat(dir, files[i].name, F_OK, 0) == 0) != files[i].stays)
+			fail_msg("%s", files[i].name);
+	}
+}
+
 static int make_cache(void **state)
 {
 	(void)state;
@@ -123,6 +156,7 @@ int main(void)
 		cmocka_unit_test(test_knows_an_image_that_was_made_anew),
 		cmocka_unit_test(test_tells_processors_apart_where_they_matter),
 		cmocka_unit_test(test_puts_aside_what_could_not_be_restored),
+		cmocka_unit_test(test_keeps_no_more_than_is_of_use),
 	};
 
 	return cmocka_run_group_tests(tests, make_cache, remove_cache);
