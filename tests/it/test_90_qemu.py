@@ -1,9 +1,12 @@
 """Bottles of the qemu backend: a virtual machine each, under emulation where there is no KVM. One small image,
 few machines: what all backends do alike is tested on the others."""
 import concurrent.futures
+import fcntl
+import glob
 import json
 import os
 import shutil
+import struct
 import subprocess
 import tarfile
 
@@ -13,6 +16,7 @@ import bottle
 from session import wait_for
 
 MEMORY = 256 << 20  # of a machine here
+F_OFD_SETLK = 37  # <fcntl.h>; the module has it from Python 3.14 on
 
 
 @pytest.fixture
@@ -66,6 +70,11 @@ def test_streams_status_and_the_second_start(home):
     r = home.start("sh", "-c", "cat; echo err >&2; exit 41", input="typed\n", timeout=300)
     assert r.returncode == 41, r.stderr + home.logs_of_all()
     assert r.stdout == "typed\n" and r.stderr.splitlines()[-1] == "err"
+    # As a monitor could that its guest has taken over: all that the next one might ask for is locked.
+    shared = [open(path, "rb") for path in glob.glob(f"{home.cache}/claude-bottle/vm/*.sqfs")]
+    assert shared
+    for f in shared:
+        fcntl.fcntl(f, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
     r = home.start("sh", "-c", "uname -r; id -u; [ -s $SSL_CERT_FILE ] && echo trusts; cat /proc/1/cmdline")
     lines = r.stdout.splitlines()
     assert lines[0] != os.uname().release and lines[1:3] == ["1000", "trusts"], r.stdout
@@ -167,4 +176,5 @@ def test_as_an_ordinary_user(make_home, ordinary, root):
         if os.geteuid() == 0:
             assert all(f"\nUid:\t{uid}\t{uid}\t" in open(f"/proc/{p}/status").read() for p in pids)
         home.run("stop", running.slug, timeout=30)
+    # That a keeper has ended is known by its lock, a moment before it is gone.
     assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10), left_over(pids, running.slug)

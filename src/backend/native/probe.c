@@ -213,8 +213,10 @@ static void probe_landlock(struct probe *p)
 			       abi >= 4 ? ", network rules included"
 					: " (network rules from 4 on)");
 	else
-		(void)snprintf(text, sizeof(text),
-			       "the bundle's roles run without it: boot with lsm=landlock,…");
+		(void)snprintf(
+			text, sizeof(text),
+			"the bundle's roles, and monitors of virtual machines, run without it: "
+			"boot with lsm=landlock,…");
 	probe_add(p, "landlock", abi > 0, false, text);
 }
 

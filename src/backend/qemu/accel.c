@@ -5,7 +5,7 @@
  *
  *     HOST'S KERNEL \n QEMU \n kvm or tcg \n why \n
  *
- * Where one of the first two has changed it is tried again.
+ * Where one of the first two has changed, or the file is gone, it is tried again.
  */
 #include "backend/qemu/qemu_int.h"
 
@@ -111,6 +111,13 @@ static void remember(bool is_kvm, const char *why)
 	(void)!io_write_file_atomic(dir, ACCEL_FILE, str_of(text), 0600, NULL);
 }
 
+/* What a machine that does not boot comes to. Everything else (no bubblewrap, no memory, a full
+ * disk) is not KVM's fault, and would be held against it for as long as this kernel runs. */
+static bool is_machines(int ret)
+{
+	return ret == -EPIPE || ret == -EPROTO || ret == -ETIMEDOUT;
+}
+
 bool qemu_accel_try(const struct qemu_parts *parts, const struct qemu_shape *s,
 		    const struct progress *progress, char why[QEMU_WHY_MAX])
 {
@@ -118,18 +125,21 @@ bool qemu_accel_try(const struct qemu_parts *parts, const struct qemu_shape *s,
 	char day[TIME_RFC3339_SIZE];
 	struct err e = ERR_INIT;
 	bool is_kvm;
+	int ret;
 
 	if (qemu_accel_known(&is_kvm, why))
 		return is_kvm;
 	progress_tell(progress, "KVM", "trying whether it boots a virtual machine", 0, 0);
 	shape.is_kvm = true;
-	is_kvm = qemu_template_boot(parts, &shape, -1, ACCEL_BOOT_MS, &e) == 0;
+	ret = qemu_template_boot(parts, &shape, -1, ACCEL_BOOT_MS, &e);
+	is_kvm = ret == 0;
 	time_format_rfc3339(time_realtime_ns(), day);
 	if (is_kvm)
 		(void)snprintf(why, QEMU_WHY_MAX, "tried on %.10s", day);
 	else
 		(void)snprintf(why, QEMU_WHY_MAX,
 			       "KVM did not boot a kernel (tried on %.10s): %.90s", day, e.text);
-	remember(is_kvm, why);
+	if (is_kvm || is_machines(ret))
+		remember(is_kvm, why);
 	return is_kvm;
 }

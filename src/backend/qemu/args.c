@@ -43,14 +43,17 @@ static int fd_of(enum qemu_fd which, size_t more)
 static void add_disks(struct args *a)
 {
 	static const struct {
-		const char *name, *options;
+		const char *name, *options, *device;
 	} disks[QEMU_DISKS] = {
-		[QEMU_IMAGE] = {MACHINE_DISK_IMAGE, "read-only=on"},
-		[QEMU_BUNDLE] = {MACHINE_DISK_PROGRAM, "read-only=on"},
-		[QEMU_EXPOSE] = {MACHINE_DISK_EXPOSE, "read-only=on"},
+		/* Attack: a guest that has taken over its QEMU locks, by a descriptor that it may
+		 * only read, what the next bottle's would ask for. Nobody writes to these. */
+		[QEMU_IMAGE] = {MACHINE_DISK_IMAGE, "read-only=on,file.locking=off", ""},
+		[QEMU_BUNDLE] = {MACHINE_DISK_PROGRAM, "read-only=on,file.locking=off", ""},
+		[QEMU_EXPOSE] = {MACHINE_DISK_EXPOSE, "read-only=on,file.locking=off", ""},
 		/* What the guest has flushed is on the host's disk; what it has deleted takes no
-		 * room there. */
-		[QEMU_HOME_DISK] = {MACHINE_DISK_HOME, "discard=unmap"},
+		 * room there. Where the host's disk is full the guest is told, and its agent with
+		 * it: QEMU would hold the machine and wait for a monitor that is closed. */
+		[QEMU_HOME_DISK] = {MACHINE_DISK_HOME, "discard=unmap", ",werror=report"},
 	};
 
 	for (size_t i = 0; i < QEMU_DISKS; i++) {
@@ -60,7 +63,8 @@ static void add_disks(struct args *a)
 		arg(a, "driver=raw,node-name=%s,%s,file.driver=file,file.filename=/dev/fdset/%zu",
 		    disks[i].name, disks[i].options, i + 1);
 		arg(a, "-device");
-		arg(a, "virtio-blk-pci,drive=%s,serial=%s", disks[i].name, disks[i].name);
+		arg(a, "virtio-blk-pci,drive=%s,serial=%s%s", disks[i].name, disks[i].name,
+		    disks[i].device);
 	}
 }
 

@@ -72,6 +72,14 @@ static int run(struct qemu_machine *m, const struct qemu_start *s, const int *fd
 	return ret;
 }
 
+/* Of the home's disk, and of a snapshot. */
+static uint64_t file_size(const struct qemu_start *s)
+{
+	uint64_t state = s->is_saved ? s->shape->memory_bytes * 2 : 0;
+
+	return state > VM_HOME_BYTES ? state : VM_HOME_BYTES;
+}
+
 int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s, struct err *e)
 {
 	static char *const env[] = {(char *)"PATH=/usr/bin", (char *)"LC_ALL=C", NULL};
@@ -83,10 +91,7 @@ int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s, struc
 				       .binds = &kvm,
 				       .n_binds = s->shape->is_kvm ? 1 : 0,
 				       .env = env,
-				       /* Of the home's disk, and of a snapshot. */
-				       .file_size_bytes = VM_HOME_BYTES > s->shape->memory_bytes * 2
-								  ? VM_HOME_BYTES
-								  : s->shape->memory_bytes * 2};
+				       .file_size_bytes = file_size(s)};
 	int fds[QEMU_FD_COUNT], said[2] = {-1, -1}, ret;
 
 	for (size_t i = 0; i < QEMU_FD_COUNT; i++)

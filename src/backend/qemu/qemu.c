@@ -23,6 +23,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -208,12 +209,29 @@ static void qemu_reap_bundle(struct bottle *b, bool must_die, char *how, size_t 
 	bundle_process_reap(&b->walled.bundle, must_die, how, how_size);
 }
 
+/* After what it has said: it ends at once, or does not listen. */
+static bool is_mute(struct bottle *b)
+{
+	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, b->wire_pid, 0);
+	int status = 0;
+
+	if (pidfd < 0 || io_wait(pidfd, POLLIN, QEMU_WIRE_MS) != 1)
+		return true;
+	while (waitpid(b->wire_pid, &status, 0) < 0 && errno == EINTR)
+		;
+	b->wire_pid = 0;
+	return WIFEXITED(status) && WEXITSTATUS(status) == QEMU_WIRE_MUTE;
+}
+
 static int qemu_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct err *e)
 {
 	int ret = guest_greet(b->conn_fd, QEMU_GREET_MS, -1, e);
 
-	if (ret < 0 && b->is_restored)
+	if (ret < 0 && b->is_restored && is_mute(b)) {
 		qemu_template_forget(&b->parts, &b->shape);
+		(void)err_prefix(e, "restored from a snapshot, which is put aside for a day (start "
+				    "again, and the machine boots)");
+	}
 	/* QEMU has them. */
 	qemu_parts_free(&b->parts);
 	if (ret == 0)

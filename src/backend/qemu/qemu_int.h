@@ -120,6 +120,7 @@ struct qemu_start {
 	const struct qemu_parts *parts;
 	const struct qemu_shape *shape;
 	bool is_paused;
+	bool is_saved; /* it will be: QEMU may write a file as large as the machine's memory */
 };
 
 void qemu_machine_init(struct qemu_machine *m);
@@ -174,7 +175,8 @@ struct qemu_wire {
 };
 /* Forks the wire. *conn_fd: what guest_host.h's functions take, beginning with guest_greet(). What
  * breaks, it writes to fail_fd as one line, and kills QEMU. Closing conn_fd asks the machine for a
- * clean end. */
+ * clean end. It exits with QEMU_WIRE_MUTE when it broke before the machine had said anything. */
+#define QEMU_WIRE_MUTE 2
 int qemu_wire_start(const struct qemu_wire *w, int fail_fd, int *conn_fd, pid_t *pid,
 		    struct err *e) _fallible_;
 
@@ -203,7 +205,7 @@ int qemu_template_find(const struct qemu_parts *parts, const struct qemu_shape *
 /* Makes it, unless it is there. Older ones of the same image go. */
 int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape *s,
 			 const struct progress *progress, struct err *e) _fallible_;
-/* It could not be restored. */
+/* It could not be restored: nobody uses or makes it for a day. */
 void qemu_template_forget(const struct qemu_parts *parts, const struct qemu_shape *s);
 /* Boots a machine that is nobody's until it waits for its order; save_fd: then its state goes
  * there, unless -1. */

@@ -326,6 +326,8 @@ int qemu_session_start(struct qemu_ports *ports, size_t at, int port_fd, const c
 
 		ports->state[at] = QEMU_PORT_BUSY;
 		ret = child_fork("cb-relay", QEMU_SESSION_LOST, keep, ARRAY_LEN(keep), pid, e);
+		if (ret < 0)
+			ports->state[at] = QEMU_PORT_FREE;
 	}
 	if (ret < 0)
 		return ret;

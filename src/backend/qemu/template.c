@@ -4,13 +4,16 @@
  *
  *     IMAGE.BASE.MEMORYm.CPUSc.ACCEL.state
  *
- * IMAGE is the image's key, BASE the hash of the kernel, the initramfs, the program, QEMU and the
- * way in which QEMU is called: everything else that the state holds or presumes. There is nothing
- * of any bottle in it. Where BASE has changed, the image's older templates are of no use and go;
- * so do those of any image that nobody has read for TEMPLATE_DAYS.
+ * IMAGE is the image's key, BASE the hash of the kernel, the initramfs, the program, QEMU, the way
+ * in which QEMU is called, and the image's disk, which may have been made anew under the same key:
+ * everything else that the state holds or presumes. ACCEL is "tcg", or "kvm" and the processor's
+ * hash. There is nothing of any bottle in it. Where BASE has changed, the image's older templates
+ * are of no use and go; so do those of any image that is gone, or that nobody has read for
+ * TEMPLATE_DAYS.
  *
  * The file is written under no name and linked when it is whole, so that two who make the same one
- * do not meet.
+ * do not meet. An empty one stands for a template that could not be restored: for a day, machines
+ * boot.
  */
 #include "backend/qemu/qemu_int.h"
 
@@ -30,15 +33,30 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TEMPLATE_LAYOUT	   1 /* what a machine is like beyond its command line */
-#define TEMPLATE_KEY_SHOWN 32
-#define TEMPLATE_NAME_SIZE 160
-#define TEMPLATE_BOOT_MS   120000
-#define TEMPLATE_SAVE_MS   60000
-#define TEMPLATE_DAYS	   30
-#define TEMPLATE_SLUG	   "template"
+#define TEMPLATE_LAYOUT	       1 /* what a machine is like beyond its command line */
+#define TEMPLATE_KEY_SHOWN     32
+#define TEMPLATE_NAME_SIZE     160
+#define TEMPLATE_PROCESSOR_MAX 16384
+#define TEMPLATE_KVM_SHOWN     16
+#define TEMPLATE_BOOT_MS       120000
+#define TEMPLATE_SAVE_MS       60000
+#define TEMPLATE_DAYS	       30
+#define TEMPLATE_FORGOTTEN_S   86400
+#define TEMPLATE_SLUG	       "template"
 
 /* --- its name --- */
+
+/* What the machine has read of its image stays in its memory. */
+static int put_disks(struct buf *all, const struct qemu_parts *parts, struct err *e)
+{
+	struct stat st;
+
+	if (fstat(parts->disk_fds[QEMU_IMAGE], &st) < 0)
+		return err_errno(e, "look at the image's disk");
+	return buf_printf(all, " %lld %lld.%09ld %llu %llu", (long long)st.st_size,
+			  (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+			  (unsigned long long)VM_DISK_BYTES, (unsigned long long)VM_HOME_BYTES);
+}
 
 static int base_key(char key[VM_KEY_SIZE], const struct qemu_parts *parts, struct err *e)
 {
@@ -52,6 +70,8 @@ static int base_key(char key[VM_KEY_SIZE], const struct qemu_parts *parts, struc
 	if (ret == 0)
 		ret = buf_printf(&all, "%d %s %s %s %s", TEMPLATE_LAYOUT, parts->kernel.release,
 				 parts->initramfs_key, parts->program_key, id);
+	if (ret == 0)
+		ret = put_disks(&all, parts, e);
 	for (char **v = argv; ret == 0 && *v; v++)
 		ret = buf_printf(&all, " %s", *v);
 	if (ret == 0)
@@ -61,45 +81,112 @@ static int base_key(char key[VM_KEY_SIZE], const struct qemu_parts *parts, struc
 	return ret;
 }
 
+/* A kernel that has booted with KVM has fitted itself to the processor that it found. */
+static int kvm_key(char key[VM_KEY_SIZE], struct err *e)
+{
+	static const char *const facts[] = {"vendor_id", "cpu family", "model\t", "stepping",
+					    "flags"};
+	_cleanup_close_ int fd = open("/proc/cpuinfo", O_RDONLY | O_CLOEXEC);
+	_cleanup_(buf_free) struct buf all = BUF_INIT(TEMPLATE_PROCESSOR_MAX);
+	char text[TEMPLATE_PROCESSOR_MAX];
+	ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof(text));
+	struct str rest = str_slice(text, got > 0 ? (size_t)got : 0);
+	bool more = true;
+
+	if (got < 0)
+		return err_errno(e, "read /proc/cpuinfo");
+	/* The first of them, up to an empty line. */
+	while (more) {
+		struct str line;
+
+		rest = str_cut(rest, '\n', &line, &more);
+		more = more && line.n > 0;
+		for (size_t i = 0; i < ARRAY_LEN(facts); i++) {
+			if (str_starts(line, str_of(facts[i])) && buf_append_str(&all, line) < 0)
+				return err_set(e, -ENOBUFS, "too much in /proc/cpuinfo");
+		}
+	}
+	return image_sha256(buf_str(&all), key, e);
+}
+
 static int template_name(char name[TEMPLATE_NAME_SIZE], const struct qemu_parts *parts,
 			 const struct qemu_shape *s, struct err *e)
 {
-	char key[VM_KEY_SIZE];
+	char key[VM_KEY_SIZE], kvm[VM_KEY_SIZE] = "";
 	int ret = base_key(key, parts, e);
 
+	if (ret == 0 && s->is_kvm)
+		ret = kvm_key(kvm, e);
 	if (ret == 0)
-		(void)snprintf(name, TEMPLATE_NAME_SIZE, "%.*s.%.*s.%llum.%uc.%s.state",
+		(void)snprintf(name, TEMPLATE_NAME_SIZE, "%.*s.%.*s.%llum.%uc.%s%.*s.state",
 			       TEMPLATE_KEY_SHOWN, parts->image.key, TEMPLATE_KEY_SHOWN, key,
 			       (unsigned long long)(s->memory_bytes / QEMU_MIB), s->cpus,
-			       s->is_kvm ? "kvm" : "tcg");
+			       s->is_kvm ? "kvm" : "tcg", TEMPLATE_KVM_SHOWN, kvm);
 	return ret;
 }
 
 int qemu_template_find(const struct qemu_parts *parts, const struct qemu_shape *s, int *fd,
 		       struct err *e)
 {
-	_cleanup_close_ int dir = qemu_cache_open(e);
+	_cleanup_close_ int dir = qemu_cache_open(e), found = -1;
 	char name[TEMPLATE_NAME_SIZE];
+	struct stat st;
 	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
 
 	*fd = -1;
 	if (ret < 0)
 		return ret;
-	*fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	return *fd < 0 ? err_errno(e, "open a template") : 0;
+	found = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (found < 0 || fstat(found, &st) < 0)
+		return err_errno(e, "open a template");
+	if (st.st_size == 0)
+		return err_set(e, -ENOENT, "the template could not be restored");
+	*fd = take_fd(&found);
+	return 0;
 }
 
 void qemu_template_forget(const struct qemu_parts *parts, const struct qemu_shape *s)
 {
-	_cleanup_close_ int dir = qemu_cache_open(NULL);
+	_cleanup_close_ int dir = qemu_cache_open(NULL), mark = -1;
 	char name[TEMPLATE_NAME_SIZE];
 
-	if (dir >= 0 && template_name(name, parts, s, NULL) == 0)
-		(void)unlinkat(dir, name, 0);
+	if (dir < 0 || template_name(name, parts, s, NULL) < 0)
+		return;
+	/* Another one: who restores from the file just now goes on. */
+	(void)unlinkat(dir, name, 0);
+	mark = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
-/* Of no use: of this image, and another kernel, QEMU or release of ours has made it. Or of any, and
- * nobody has read it for long: its image may be gone, and it is large. */
+/* It is there, or it was forgotten so lately that making it again is no use. */
+static bool is_settled(int dir, const char *name)
+{
+	struct stat st;
+
+	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	return st.st_size > 0 || (uint64_t)st.st_mtim.tv_sec + TEMPLATE_FORGOTTEN_S >=
+					 time_realtime_ns() / TIME_NS_PER_SEC;
+}
+
+/* Whether the disk of a template's image is still there (vm.h: its name ends in the key). */
+static bool has_image(int dir, struct str name)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_closedir_ DIR *list = copy < 0 ? NULL : fdopendir(copy);
+	struct str key = str_sub(name, 0, TEMPLATE_KEY_SHOWN);
+	const struct dirent *d;
+
+	while (list && (d = readdir(list))) {
+		struct str disk = str_of(d->d_name);
+
+		if (str_ends(disk, STR_LIT(".sqfs")) && str_find(disk, key) < disk.n)
+			return true;
+	}
+	return !list;
+}
+
+/* Of no use: of this image, and another kernel, QEMU or release of ours has made it. Or of another
+ * whose disk is gone, or that nobody has read for long: it is large. */
 static bool is_stale(int dir, const char *other, const char *name)
 {
 	struct str s = str_of(other);
@@ -109,8 +196,8 @@ static bool is_stale(int dir, const char *other, const char *name)
 		return false;
 	if (str_starts(s, str_slice(name, TEMPLATE_KEY_SHOWN + 1)))
 		return !str_starts(s, str_slice(name, 2 * TEMPLATE_KEY_SHOWN + 2));
-	return (uint64_t)st.st_atim.tv_sec + TEMPLATE_DAYS * 86400 <
-	       time_realtime_ns() / TIME_NS_PER_SEC;
+	return !has_image(dir, s) || (uint64_t)st.st_atim.tv_sec + TEMPLATE_DAYS * 86400 <
+					     time_realtime_ns() / TIME_NS_PER_SEC;
 }
 
 static void remove_stale(int dir, const char *name)
@@ -179,8 +266,12 @@ int qemu_template_boot(const struct qemu_parts *parts, const struct qemu_shape *
 	const struct cgroup none = {.n = 0};
 	struct wall wall = WALL_INIT;
 	struct qemu_machine m;
-	const struct qemu_start start = {
-		.wall = &wall, .cgroup = &none, .slug = TEMPLATE_SLUG, .parts = parts, .shape = s};
+	const struct qemu_start start = {.wall = &wall,
+					 .cgroup = &none,
+					 .slug = TEMPLATE_SLUG,
+					 .parts = parts,
+					 .shape = s,
+					 .is_saved = save_fd >= 0};
 	int ret = wall_make(&wall, WALL_PINNED_DEFAULT, NULL, 0, e);
 
 	qemu_machine_init(&m);
@@ -216,13 +307,15 @@ int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape
 
 	if (ret < 0)
 		return ret;
-	if (faccessat(dir, name, R_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (is_settled(dir, name))
 		return 0;
 	progress_tell(progress, "template", "booting a virtual machine to start others from", 0, 0);
 	fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(e, "make a template");
 	ret = qemu_template_boot(parts, s, fd, TEMPLATE_BOOT_MS, e);
+	if (ret == 0 && unlinkat(dir, name, 0) < 0 && errno != ENOENT)
+		ret = err_errno(e, "replace a template");
 	if (ret == 0)
 		ret = link_whole(dir, fd, name, e);
 	if (ret == 0)

@@ -48,6 +48,7 @@ struct wire {
 	const struct qemu_wire *w;
 	int conn_fd, fail_fd, console_fd, said_fd;
 	enum wire_phase phase;
+	bool is_mute;	   /* the machine has said nothing yet */
 	uint64_t until_ns; /* of the phase; UINT64_MAX: none */
 	unsigned n_messages;
 	struct frames frames;
@@ -173,6 +174,7 @@ static int read_machine(struct wire *w, struct err *e)
 		return 0;
 	if (got <= 0)
 		return machine_gone(w, e);
+	w->is_mute = false;
 	while (data.n > 0) {
 		struct str payload;
 		size_t used;
@@ -346,7 +348,8 @@ static _Noreturn void run(const struct qemu_wire *job, int conn_fd, int fail_fd)
 			 .fail_fd = fail_fd,
 			 .console_fd = job->machine->console_fd,
 			 .said_fd = job->machine->said_fd,
-			 .phase = WIRE_BOOTS};
+			 .phase = WIRE_BOOTS,
+			 .is_mute = true};
 	struct err e = ERR_INIT;
 	int ret;
 
@@ -357,7 +360,7 @@ static _Noreturn void run(const struct qemu_wire *job, int conn_fd, int fail_fd)
 	(void)kill(job->machine->pid, SIGKILL);
 	if (ret != WIRE_SHUT)
 		fail(&w, &e);
-	_exit(ret == WIRE_SHUT ? 0 : 1);
+	_exit(ret == WIRE_SHUT ? 0 : w.is_mute ? QEMU_WIRE_MUTE : 1);
 }
 
 int qemu_wire_start(const struct qemu_wire *w, int fail_fd, int *conn_fd, pid_t *pid, struct err *e)

@@ -172,6 +172,7 @@ static void test_waits_no_longer_than_it_is_told(void **state)
 	port_send(&f.console, "Kernel panic\33[2J\r\n \n", 20);
 	end(&f, line, &status);
 	assert_string_equal(line, "the virtual machine does not boot: Kernel panic\\x1b[2J\n");
+	assert_int_equal(status, QEMU_WIRE_MUTE);
 }
 
 enum when { BOOTS, ORDERED, RUNS };
@@ -242,6 +243,7 @@ static void test_ends_a_machine_that_floods_the_keeper(void **state)
 	}
 	end(&f, line, &status);
 	assert_string_equal(line, "the virtual machine says what makes no sense\n");
+	assert_int_equal(status, 1);
 }
 
 int main(void)
