@@ -255,6 +255,27 @@ def test_what_does_not_hold_is_not_started(home, box, behave, how, reason):
     assert wait_until(lambda: behave.guests() == before, 5)
 
 
+def uids(below, word):
+    """Of the processes below this one that the bundle's executable runs as such: their users."""
+    found = set()
+    for pid in bottle.descendants(below):
+        if b"claude-bottle-bundle\0" + word + b"\0" in raw_cmdline(pid):
+            try:
+                with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
+                    found.add(int(next(x for x in f if x.startswith("Uid:")).split()[1]))
+            except OSError:
+                pass
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has one uid to give")
+def test_the_registry_is_a_user_of_its_own(home):
+    with subprocess.Popen(home.argv(["start", "worker", "--headless", "--", "true"]), env=home.env(), cwd=home.cwd,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
+        assert wait_until(lambda: uids(p.pid, b"registry") - {0}, 30)
+        assert p.wait(60) == 0
+
+
 def test_a_tool_of_another_kind(home, behave):
     """Slow, and each command a container of its own."""
     behave.misbehave("apart", "boot=2")
