@@ -71,12 +71,13 @@ def fixture_box(home):
 
 
 def readable(folder):
-    """All that lies there, one after the other."""
+    """All files that lie there, one after the other."""
     found = ""
     for at, _, files in os.walk(folder):
-        for name in files:
-            with open(os.path.join(at, name), errors="replace") as f:
-                found += f.read()
+        for path in (os.path.join(at, name) for name in files):
+            if os.path.isfile(path):
+                with open(path, errors="replace") as f:
+                    found += f.read()
     return found
 
 
