@@ -177,14 +177,16 @@ static int canary_closed(const struct guest_canary *c, bool is_machine, struct e
 	size_t n = 0, n_begun = 0;
 	int ret = 0;
 
+	/* First those that have a witness, so that where there is no wall it is they that are told:
+	 * in some networks a gateway answers for every address, the bundle's too. */
+	for (size_t i = 0; i < c->n_closed && n < GUEST_CLOSED_MAX; i++)
+		all[n++] = (struct attempt){.target = &c->closed[i], .tcp = -1, .udp = -1};
 	for (size_t i = 0; i < ARRAY_LEN(own); i++) {
 		bool is_pinned = strcmp(own[i].address, c->pinned) == 0;
 
 		if (is_pinned ? !canary_answers_at(c, own[i].port) : !is_machine)
 			all[n++] = (struct attempt){.target = &own[i], .tcp = -1, .udp = -1};
 	}
-	for (size_t i = 0; i < c->n_closed && n < CANARY_ATTEMPTS; i++)
-		all[n++] = (struct attempt){.target = &c->closed[i], .tcp = -1, .udp = -1};
 	while (ret == 0 && n_begun < n)
 		ret = attempt_begin(&all[n_begun++], e);
 	if (ret == 0)
@@ -337,10 +339,16 @@ static int canary_scene(const struct guest_canary *c, struct err *e)
 
 int canary_check(const struct guest_canary *c, bool is_machine, struct err *e)
 {
-	int ret = is_machine ? 0 : canary_scene(c, e);
+	struct err open = ERR_INIT;
+	int ret = is_machine ? 0 : canary_scene(c, e), closed;
 
-	/* What must be closed is asked last: while the bundle still starts, all of it is. */
-	if (ret == 0)
-		ret = canary_answers(c, e);
-	return ret < 0 ? ret : canary_closed(c, is_machine, e);
+	if (ret < 0)
+		return ret;
+	/* What must be closed is asked last: while the bundle still starts, all of it is. An open
+	 * wall is told before a bundle that does not answer, which may be because of it. */
+	ret = canary_answers(c, e);
+	closed = canary_closed(c, is_machine, &open);
+	if (closed < 0)
+		*e = open;
+	return closed < 0 ? closed : ret;
 }

@@ -155,7 +155,9 @@ struct hold_run {
 void hold_runs_start(struct hold_run runs[HOLD_RUNS_MAX], const struct hold_agent *a, int go_file,
 		     int conn, struct handle_message *m);
 struct hold_run *hold_runs_find(struct hold_run runs[HOLD_RUNS_MAX], uint32_t number);
-/* It has ended: whoever waits hears it. */
+/* With its group. */
+void hold_runs_kill(const struct hold_run *r);
+/* It has ended, or is about to: whoever waits hears it. */
 void hold_runs_end(struct hold_run *r);
 /* The caller becomes the agent's user, unless it is an ordinary one already. */
 int hold_become(const struct hold_agent *a, struct err *e) _fallible_;

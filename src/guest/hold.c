@@ -231,8 +231,7 @@ static void hold_watch_run(struct hold_run *r, bool has_ended, bool is_given_up)
 		hold_runs_end(r);
 	} else if (is_given_up) {
 		close_fd(&r->conn);
-		(void)kill(-r->pid, SIGKILL);
-		(void)kill(r->pid, SIGKILL);
+		hold_runs_kill(r);
 	}
 }
 
@@ -274,12 +273,20 @@ static void hold_let_go(const struct hold *h)
 		(void)dup2(null, fd);
 }
 
+/* Guest init's process is not over, and cannot be waited for, before each process of its namespace
+ * is: those beside the agent are this one's children, and nobody else's to wait for. */
 static int hold_end(struct hold *h)
 {
 	_cleanup_close_ int fd = -1;
 	int how = 0, status;
 
 	close_fd(&h->init_sock);
+	for (size_t i = 0; i < HOLD_RUNS_MAX; i++) {
+		if (h->runs[i].pid <= 0)
+			continue;
+		hold_runs_kill(&h->runs[i]);
+		hold_runs_end(&h->runs[i]);
+	}
 	while (waitpid(h->init, &how, 0) < 0 && errno == EINTR)
 		;
 	status = WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);

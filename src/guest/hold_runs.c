@@ -136,6 +136,13 @@ void hold_runs_start(struct hold_run runs[HOLD_RUNS_MAX], const struct hold_agen
 	handle_answer(conn, m);
 }
 
+void hold_runs_kill(const struct hold_run *r)
+{
+	/* Before setsid() there is no such group; the process is there. */
+	(void)kill(-r->pid, SIGKILL);
+	(void)kill(r->pid, SIGKILL);
+}
+
 void hold_runs_end(struct hold_run *r)
 {
 	struct handle_message m = HANDLE_MESSAGE_INIT;

@@ -245,6 +245,10 @@ static int make_form(const struct vm_source *s, const char *suffix, vm_make_fn m
 	if (fd < 0)
 		return fd;
 	ret = make(s, fd, e);
+	/* Nobody looks at it again: after a power failure its name must not be that of half of it.
+	 */
+	if (ret == 0 && fsync(fd) < 0)
+		ret = err_errno(e, "write a file of the cache");
 	if (ret == 0)
 		ret = making_keep(s, suffix, e);
 	if (ret < 0)

@@ -104,7 +104,8 @@ static void env_free(char ***env)
 
 static int fetch(const struct vm_source *s, const char *folder, struct err *e)
 {
-	static const char *const argv[] = {"sh", "./fetch", NULL};
+	/* By its path: what has no slash is looked for in the user's PATH, from that folder. */
+	static const char *const argv[] = {"/bin/sh", "./fetch", NULL};
 	_cleanup_(env_free) char **env = fetch_env();
 	struct tool_run run;
 	bool has_ended;

@@ -71,12 +71,13 @@ def fixture_box(home):
 
 
 def readable(folder):
-    """All that lies there, one after the other."""
+    """All files that lie there, one after the other."""
     found = ""
     for at, _, files in os.walk(folder):
-        for name in files:
-            with open(os.path.join(at, name), errors="replace") as f:
-                found += f.read()
+        for path in (os.path.join(at, name) for name in files):
+            if os.path.isfile(path):
+                with open(path, errors="replace") as f:
+                    found += f.read()
     return found
 
 
@@ -242,7 +243,8 @@ def raw_cmdline(pid):
 
 @pytest.mark.parametrize("how, reason", [
     ("start-fails", "smolvm machine start: Error: boot: the processor does not do what it should"),
-    ("open-wall pull-ignored", "canary: "),  # the registry is in the wall
+    # The registry is in the wall, so nothing is pulled.
+    ("open-wall pull-ignored", "canary: a listener of the host was reached"),
 ])
 def test_what_does_not_hold_is_not_started(home, box, behave, how, reason):
     """With the wall taken away the canary must see it. box: so that the image is known."""
@@ -252,6 +254,27 @@ def test_what_does_not_hold_is_not_started(home, box, behave, how, reason):
     r = home.start("echo", "never")
     assert r.returncode == 1 and r.stdout == "" and reason in r.stderr, r.stderr
     assert wait_until(lambda: behave.guests() == before, 5)
+
+
+def uids(below, word):
+    """Of the processes below this one that the bundle's executable runs as such: their users."""
+    found = set()
+    for pid in bottle.descendants(below):
+        if b"claude-bottle-bundle\0" + word + b"\0" in raw_cmdline(pid):
+            try:
+                with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
+                    found.add(int(next(x for x in f if x.startswith("Uid:")).split()[1]))
+            except OSError:
+                pass
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has one uid to give")
+def test_the_registry_is_a_user_of_its_own(home):
+    with subprocess.Popen(home.argv(["start", "worker", "--headless", "--", "true"]), env=home.env(), cwd=home.cwd,
+                          stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as p:
+        assert wait_until(lambda: uids(p.pid, b"registry") - {0}, 30)
+        assert p.wait(60) == 0
 
 
 def test_a_tool_of_another_kind(home, behave):

@@ -19,6 +19,20 @@ static bool find_is_program(const char *path)
 	return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
 }
 
+/* Attack: the cell sees the whole installation, so a tool put into the user's home, or into a
+ * folder that everybody uses (/tmp, with the sockets there), would show that to whoever has the
+ * monitor. */
+static bool find_is_own_folder(const char *folder)
+{
+	const char *home = getenv("HOME");
+	_cleanup_free_ char *real = home ? realpath(home, NULL) : NULL;
+	size_t n = strlen(folder);
+
+	if (!strchr(folder + 1, '/'))
+		return false;
+	return !real || strncmp(real, folder, n) != 0 || (real[n] != '/' && real[n] != '\0');
+}
+
 /* path resolved: the folder that it lies in is the installation. */
 static int find_take(struct smol_install *out, const char *path, struct err *e)
 {
@@ -37,8 +51,9 @@ static int find_take(struct smol_install *out, const char *path, struct err *e)
 		(void)snprintf(out->program, SMOL_PATH_MAX, "%s/%s", real, slash + 1);
 		return 0;
 	}
-	if (slash == real)
-		return err_set(e, -EINVAL, "smolvm lies in \"/\": put it into a folder of its own");
+	if (slash == real || !find_is_own_folder(real))
+		return err_set(e, -EINVAL, "smolvm lies in \"%s\": put it into a folder of its own",
+			       slash == real ? "/" : real);
 	(void)snprintf(out->folder, SMOL_PATH_MAX, "%s", real);
 	(void)snprintf(out->program, SMOL_PATH_MAX, SMOL_TOOL "/%s", slash + 1);
 	return 0;

@@ -1,6 +1,7 @@
 #include "backend/smolmachines/smol_int.h"
 
 #include "base/clean.h"
+#include "base/io.h"
 #include "guest/guest.h"
 
 #include <errno.h>
@@ -113,9 +114,10 @@ static int home_take(const struct bottle *b, struct err *e)
 	if (renameat(home, SMOL_KEPT, state, SMOL_KEPT ".new") < 0)
 		return err_errno(e, "take the agent's home");
 	if (fstatat(state, SMOL_KEPT ".new", &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-	    !S_ISREG(st.st_mode) || st.st_nlink != 1) {
-		(void)unlinkat(state, SMOL_KEPT ".new", 0);
-		return err_set(e, -EPERM, "the agent's home is no file");
+	    !S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_size > (off_t)VM_HOME_BYTES) {
+		/* Attack: a folder of that name, which would be in the way for ever. */
+		(void)!io_remove_tree(state, SMOL_KEPT ".new", NULL);
+		return err_set(e, -EPERM, "the agent's home is no file, or too large");
 	}
 	if (fchmodat(state, SMOL_KEPT ".new", 0400, 0) < 0 ||
 	    renameat(state, SMOL_KEPT ".new", state, SMOL_KEPT) < 0)

@@ -93,19 +93,23 @@ static int make_mount_point(const struct bottle *b, struct err *e)
 
 /* --- the registry --- */
 
-static _Noreturn void registry_child(int bundle, int listener, const struct vm_oci *o, pid_t parent)
+static _Noreturn void registry_child(int bundle, const struct bottle *b, const struct vm_oci *o,
+				     pid_t parent)
 {
 	static const char *const kinds[] = {[VM_OCI_MANIFEST] = "manifest",
 					    [VM_OCI_CONFIG] = "config",
 					    [VM_OCI_ROOT] = "layer",
 					    [VM_OCI_PROGRAM] = "layer"};
-	char *argv[5 + VM_OCI_COUNT + 1], *const env[] = {NULL};
+	char *argv[6 + VM_OCI_COUNT + 1], *const env[] = {NULL};
+	int listener = b->walled.wall.registry_fd;
 	size_t n = 0;
 	sigset_t none;
 
 	argv[n++] = mem_strdup(BUNDLE_PROGRAM);
 	argv[n++] = mem_strdup("registry");
 	argv[n++] = mem_printf("listen=%d", listener);
+	if (b->registry_uid > 0)
+		argv[n++] = mem_printf("uid=%u", b->registry_uid);
 	argv[n++] = mem_strdup(REGISTRY_NAME);
 	argv[n++] = mem_strdup(REGISTRY_TAG);
 	for (size_t i = 0; i < VM_OCI_COUNT; i++) {
@@ -132,7 +136,7 @@ static int make_registry(struct bottle *b, const struct vm_oci *o, struct err *e
 		return bundle;
 	b->registry = fork();
 	if (b->registry == 0)
-		registry_child(bundle, b->walled.wall.registry_fd, o, parent);
+		registry_child(bundle, b, o, parent);
 	if (b->registry < 0) {
 		b->registry = 0;
 		return err_errno(e, "fork");

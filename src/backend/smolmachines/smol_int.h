@@ -96,9 +96,10 @@ struct bottle {
 	struct smol_cli cli;
 	char *home, *in; /* of this host */
 	int in_fd;
-	char **env;	/* the agent's */
-	pid_t registry; /* 0: none */
-	int guest_fd;	/* as guest_host.h has it, to the bridge */
+	char **env;	       /* the agent's */
+	pid_t registry;	       /* 0: none */
+	unsigned registry_uid; /* next to the roles' own; 0: it keeps ours */
+	int guest_fd;	       /* as guest_host.h has it, to the bridge */
 	pid_t bridge, hold;
 	bool has_tty, is_created, has_begun;
 	struct guest_execs execs;

@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "bundle/bundle.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,6 +102,7 @@ static int smol_prepare(struct bottle **out, const struct plan *p, const char *s
 	if (ret < 0)
 		return ret;
 	b->env = agent_env_make(p, b->walled.wall.pinned);
+	b->registry_uid = place->uid_base > 0 ? place->uid_base + BUNDLE_ROLE_COUNT : 0;
 	ret = smol_make(b, e);
 	if (ret == 0)
 		(void)snprintf(b->note, sizeof(b->note), "a microVM of smolvm %u.%u.%u; %.80s",

@@ -5,13 +5,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "backend/smolmachines/smol_int.h"
+#include "backend/smolmachines/home.c" /* NOLINT: the unit under test */
 #include "backend/smolmachines/smolfile.h"
 #include "base/clean.h"
 #include "base/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define NAME "cb-worker-abcdef"
 
@@ -228,6 +231,95 @@ static void test_hostile_text(void **state)
 
 /* --- what it says --- */
 
+/* --- the installation --- */
+
+/* Where the program lies in folder; home is the user's. */
+static int find_in(const char *folder, const char *home, struct smol_install *i, struct err *e)
+{
+	_cleanup_free_ char *path = mem_printf("%s/smolvm", folder);
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755), ret;
+
+	assert_true(fd >= 0);
+	(void)close(fd);
+	assert_int_equal(setenv("CLAUDE_BOTTLE_SMOLVM", path, 1), 0);
+	assert_int_equal(setenv("HOME", home, 1), 0);
+	*e = ERR_INIT;
+	ret = smol_find(i, e);
+	(void)unlink(path);
+	return ret;
+}
+
+/* The cell sees the folder that the tool lies in: never more than that was made for. */
+static void test_a_folder_of_its_own(void **state)
+{
+	char home[] = "/tmp/cb-smol-find-XXXXXX";
+	_cleanup_free_ char *own = NULL;
+	struct smol_install i;
+	struct err e;
+
+	(void)state;
+	assert_non_null(mkdtemp(home));
+	own = mem_printf("%s/own", home);
+	assert_int_equal(mkdir(own, 0755), 0);
+	assert_int_equal(find_in(own, home, &i, &e), 0);
+	assert_string_equal(i.folder, own);
+	assert_int_equal(find_in(home, home, &i, &e), -EINVAL);
+	assert_non_null(strstr(e.text, "put it into a folder of its own"));
+	assert_int_equal(find_in(home, own, &i, &e), -EINVAL); /* a home below */
+	assert_int_equal(find_in("/tmp", home, &i, &e), -EINVAL);
+	(void)rmdir(own);
+	(void)rmdir(home);
+}
+
+/* --- the agent's home, as the cell has left it --- */
+
+enum kept { KEPT_FILE, KEPT_FOLDER, KEPT_LINK, KEPT_SECOND_NAME, KEPT_TOO_LONG, KEPT_COUNT };
+
+static void leave(int home, enum kept how)
+{
+	_cleanup_close_ int fd = -1;
+
+	if (how == KEPT_FOLDER) {
+		assert_int_equal(mkdirat(home, SMOL_KEPT, 0700), 0);
+		assert_int_equal(mkdirat(home, SMOL_KEPT "/deep", 0700), 0);
+		return;
+	}
+	if (how == KEPT_LINK) {
+		assert_int_equal(symlinkat("/etc/passwd", home, SMOL_KEPT), 0);
+		return;
+	}
+	fd = openat(home, SMOL_KEPT, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	if (how == KEPT_SECOND_NAME)
+		assert_int_equal(linkat(home, SMOL_KEPT, home, "second", 0), 0);
+	if (how == KEPT_TOO_LONG)
+		assert_int_equal(ftruncate(fd, (off_t)VM_HOME_BYTES + 1), 0);
+}
+
+static void test_only_a_file_is_kept(void **state)
+{
+	char folder[] = "/tmp/cb-smol-home-XXXXXX";
+	_cleanup_free_ char *home = NULL, *kept = NULL;
+	_cleanup_close_ int fd = -1;
+	struct bottle b = {.cell = CELL_INIT};
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	b.walled.state_dir = folder;
+	home = mem_printf("%s/" SMOL_HOME_FOLDER, folder);
+	kept = mem_printf("%s/" SMOL_KEPT, folder);
+	assert_int_equal(mkdir(home, 0700), 0);
+	fd = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int how = KEPT_COUNT - 1; how >= 0; how--) {
+		struct err e = ERR_INIT;
+
+		leave(fd, (enum kept)how);
+		assert_int_equal(home_take(&b, &e), how == KEPT_FILE ? 0 : -EPERM);
+		assert_int_equal(access(kept, F_OK), how == KEPT_FILE ? 0 : -1);
+	}
+	assert_int_equal(io_remove_tree(AT_FDCWD, folder, NULL), 0);
+}
+
 static void test_what_it_says(void **state)
 {
 	struct str json = STR_LIT("{\n  \"name\": \"x\",\n  \"state\": \"running\",\n"
@@ -255,6 +347,8 @@ int main(void)
 		cmocka_unit_test(test_command_lines),
 		cmocka_unit_test(test_a_whole_smolfile),
 		cmocka_unit_test(test_hostile_text),
+		cmocka_unit_test(test_a_folder_of_its_own),
+		cmocka_unit_test(test_only_a_file_is_kept),
 		cmocka_unit_test(test_what_it_says),
 	};
 

@@ -272,6 +272,21 @@ static void test_beside(void **state)
 	assert_int_equal(ended(m), 128 + SIGKILL);
 }
 
+/* What runs beside the agent when that ends is ended, too, and does not hold its end up. */
+static void test_an_end_with_neighbours(void **state)
+{
+	struct machine *m = *state;
+	_cleanup_free_ char *script = mem_printf("touch %s/end; exec sleep 1000", m->home);
+	int out;
+	pid_t neighbour;
+
+	begin(m, "while [ ! -e ~/end ]; do sleep 0.02; done; exit 6");
+	neighbour = beside(m, 1, script, &out);
+	assert_int_equal(ended(m), 6);
+	assert_int_equal(beside_ended(neighbour), 128 + SIGKILL);
+	(void)close(out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -281,6 +296,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_agent_behind_an_open_wall, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_signals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_beside, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_an_end_with_neighbours, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

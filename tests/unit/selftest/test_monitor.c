@@ -121,48 +121,82 @@ static void test_no_cell(void **state)
 	assert_true(find(SELFTEST_RUN_CONTROL, "environment")->is_through);
 }
 
-static void test_in_namespaces(void **state)
+#define BEFORE_MAX 40
+/* A process of bubblewrap's, with a folder that it has closed to others, and one that is open. */
+static void look_into_namespaces(const char *const *more, const char *argument)
 {
 	_cleanup_free_ char *folder = mem_printf("%s/program", suite.scratch.root);
-	const char *const before[] = {"/usr/bin/bwrap",
-				      "--unshare-all",
-				      "--die-with-parent",
-				      "--cap-drop",
-				      "ALL",
-				      "--ro-bind",
-				      "/usr",
-				      "/usr",
-				      "--symlink",
-				      "usr/lib",
-				      "/lib",
-				      "--symlink",
-				      "usr/lib64",
-				      "/lib64",
-				      "--symlink",
-				      "usr/bin",
-				      "/bin",
-				      "--proc",
-				      "/proc",
-				      "--ro-bind",
-				      folder,
-				      folder,
-				      "--chdir",
-				      folder,
-				      NULL};
+	const char *const wrap[] = {"/usr/bin/bwrap", "--unshare-all", "--die-with-parent",
+				    "--cap-drop",     "ALL",	       "--ro-bind",
+				    "/usr",	      "/usr",	       "--symlink",
+				    "usr/lib",	      "/lib",	       "--symlink",
+				    "usr/lib64",      "/lib64",	       "--symlink",
+				    "usr/bin",	      "/bin",	       "--proc",
+				    "/proc",	      "--perms",       "0700",
+				    "--tmpfs",	      "/closed",       "--perms",
+				    "0755",	      "--tmpfs",       "/open",
+				    "--ro-bind",      folder,	       folder,
+				    "--chdir",	      folder};
+	const char *before[BEFORE_MAX] = {NULL};
+	size_t n = ARRAY_LEN(wrap);
+
+	_Static_assert(ARRAY_LEN(wrap) + 4 <= BEFORE_MAX, "room for three more words");
+	if (access(wrap[0], X_OK) < 0) {
+		print_message("skipped: bubblewrap is not installed\n");
+		skip();
+	}
+	memcpy(before, wrap, sizeof(wrap));
+	for (; more && *more; more++)
+		before[n++] = *more;
+	look_at(before, argument);
+}
+
+static void test_in_namespaces(void **state)
+{
 	static const char *const closed[] = {"capabilities", "new-privileges", "network",
 					     "interfaces",   "sockets",	       "home",
 					     "environment",  "arguments",      "memory"};
 
 	(void)state;
-	if (access(before[0], X_OK) < 0) {
-		print_message("skipped: bubblewrap is not installed\n");
-		skip();
-	}
-	look_at(before, "9");
+	look_into_namespaces(NULL, "9");
 	for (size_t i = 0; i < ARRAY_LEN(closed); i++)
 		assert_closed(closed[i]);
 	/* Bubblewrap brings no filter by itself. */
 	assert_open("filter");
+}
+
+/* Whoever is behind it listens on the socket of this name meanwhile. */
+static void look_at_listener(const char *name)
+{
+	_cleanup_free_ char *program = mem_printf("import os, socket, sys\n"
+						  "s = socket.socket(socket.AF_UNIX)\n"
+						  "s.bind(\"%s\".replace(\"@\", \"\\0\"))\n"
+						  "s.listen()\n"
+						  "s.set_inheritable(True)\n"
+						  "os.execv(sys.argv[1], sys.argv[1:])\n",
+						  name);
+	const char *const more[] = {"/usr/bin/python3", "-c", program, NULL};
+
+	suite.n_tries = 0;
+	look_into_namespaces(more, "9");
+}
+
+/* A socket of the monitor's own is no hole; one that others could get at is. */
+static void test_sockets(void **state)
+{
+	static const char *const others[] = {"/open/its own.sock", "@abstract"};
+
+	(void)state;
+	if (access("/usr/bin/python3", X_OK) < 0) {
+		print_message("skipped: there is no Python here\n");
+		skip();
+	}
+	look_at_listener("/closed/own.sock");
+	assert_closed("sockets");
+	for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+		look_at_listener(others[i]);
+		assert_true(find(SELFTEST_RUN_AGENT, "sockets")->is_through);
+	}
 }
 
 /* A kernel of its own, and nothing that it could run in. */
@@ -187,6 +221,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_no_cell, make_suite, remove_suite),
 		cmocka_unit_test_setup_teardown(test_in_namespaces, make_suite, remove_suite),
+		cmocka_unit_test_setup_teardown(test_sockets, make_suite, remove_suite),
 		cmocka_unit_test_setup_teardown(test_machine_without_cell, make_suite,
 						remove_suite),
 	};
