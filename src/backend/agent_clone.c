@@ -125,12 +125,12 @@ static const char wait_script[] =
 char **agent_exec_make(const struct plan *p, const char *home, char *const *argv)
 {
 	_cleanup_free_ char *folder = agent_clone_folder(p);
-	_cleanup_free_ char *path = folder ? mem_printf("%s/%s", home, folder) : NULL;
+	_cleanup_free_ char *path = folder && home ? mem_printf("%s/%s", home, folder) : NULL;
 	size_t n = 0, n_words = 0;
 	char **out;
 
 	/* Whatever it is: the agent's business. */
-	if (!path || faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+	if (!folder || (path && faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0))
 		return NULL;
 	while (argv[n_words])
 		n_words++;

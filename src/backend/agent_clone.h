@@ -11,6 +11,7 @@ char *agent_clone_folder(const struct plan *p);
  * there. NULL-terminated; agent_command_free(). */
 char **agent_command_make(const struct plan *p, const char *pinned);
 /* What is started beside an agent that still clones, behind a shell that waits for the clone: so
- * that it begins where it would a moment later. home: the agent's, on the host. NULL: no need. */
+ * that it begins where it would a moment later. home: the agent's, on the host; NULL:
+ * it cannot be seen from here, and the shell looks. NULL is returned when there is no need. */
 char **agent_exec_make(const struct plan *p, const char *home, char *const *argv);
 void agent_command_free(char **argv);

@@ -114,7 +114,7 @@ struct backend {
 		      char reference[BACKEND_REFERENCE_MAX], struct err *e);
 };
 
-extern const struct backend backend_docker, backend_native;
+extern const struct backend backend_docker, backend_native, backend_qemu;
 const struct backend *backend_find(enum plan_backend b); /* NULL: not in this build */
 /* Those that may be taken without being named, best first; NULL-terminated. */
 extern const struct backend *const backend_preference[];

@@ -102,8 +102,7 @@ int tool_wait(const struct tool_run *r, int timeout_ms)
 	return r->pid_fd < 0 || io_wait(r->pid_fd, POLLIN, timeout_ms) != 0;
 }
 
-/* Its last line that complains, or else its last one. */
-static void tool_why(const struct tool_run *r, char *out, size_t size)
+void tool_said(const struct tool_run *r, char *out, size_t size)
 {
 	off_t n = lseek(r->said_fd, 0, SEEK_CUR), from;
 	char tail[TOOL_TAIL_MAX];
@@ -143,7 +142,7 @@ int tool_end(struct tool_run *r, bool must_die, struct err *e)
 	}
 	while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
 		;
-	tool_why(r, why, sizeof(why));
+	tool_said(r, why, sizeof(why));
 	said_fd = take_fd(&r->said_fd);
 	r->pid = -1;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)

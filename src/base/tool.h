@@ -36,6 +36,8 @@ const char *tool_find(const char *name);
 int tool_start(struct tool_run *r, const struct tool *t, struct err *e) _fallible_;
 /* 1: it has ended, 0: not within timeout_ms. */
 int tool_wait(const struct tool_run *r, int timeout_ms);
+/* Its last line so far that complains, or else its last one, fit to be shown; may be empty. */
+void tool_said(const struct tool_run *r, char *out, size_t size);
 /* Waits for its end, which must_die hastens. 0 if it has ended well; -ENOENT: it is not installed;
  * else -EIO or -ENOSPC with its last line that complains. Gives r back in any case. */
 int tool_end(struct tool_run *r, bool must_die, struct err *e) _fallible_;

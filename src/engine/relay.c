@@ -6,20 +6,14 @@
  */
 #include "engine/engine_int.h"
 
+#include "base/child.h"
 #include "base/clean.h"
 #include "base/io.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <pty.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/ioctl.h>
-#include <termios.h>
 
-#define RELAY_FDS_MAX 8
 /* With a terminal the engine looks for ^P^Q in the input, unless told of other keys: it would hold
  * each ^P back, and hang up on both. No sequence at all cannot be asked for, so it is told of one
  * that nobody types: bytes that are in no UTF-8. */
@@ -69,106 +63,19 @@ static int attach_exec(const struct engine_relay *r, struct engine_relay_job *jo
 	return ret;
 }
 
-/* A pseudo-terminal that changes nothing of what passes: the container has a real one, which does
- * the echo and turns ^C into a signal. */
-static int open_terminal(const struct engine_relay *r, int *master, int *slave, struct err *e)
-{
-	struct winsize size = {.ws_row = r->rows, .ws_col = r->columns};
-	struct termios raw;
-
-	*master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (*master < 0 || grantpt(*master) < 0 || unlockpt(*master) < 0)
-		return err_errno(e, "open a pseudo-terminal");
-	*slave = ioctl(*master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
-	if (*slave < 0)
-		return err_errno(e, "open the pseudo-terminal's other end");
-	if (tcgetattr(*slave, &raw) < 0)
-		return err_errno(e, "read the pseudo-terminal's settings");
-	cfmakeraw(&raw);
-	if (tcsetattr(*slave, TCSANOW, &raw) < 0 || ioctl(*slave, TIOCSWINSZ, &size) < 0)
-		return err_errno(e, "set the pseudo-terminal up");
-	return 0;
-}
-
 /* --- the child --- */
-
-static void keep_fd(int *kept, size_t *n, int fd)
-{
-	size_t at = 0;
-
-	if (fd < 0 || *n == RELAY_FDS_MAX)
-		return;
-	while (at < *n && kept[at] < fd)
-		at++;
-	if (at < *n && kept[at] == fd)
-		return;
-	memmove(kept + at + 1, kept + at, (*n - at) * sizeof(*kept));
-	kept[at] = fd;
-	(*n)++;
-}
-
-static void close_others(const struct engine_relay_job *job)
-{
-	const int wanted[] = {job->stream_fd, job->wait_fd, job->tty_fd, job->in_fd,
-			      job->out_fd,    job->err_fd,  job->fail_fd};
-	int kept[RELAY_FDS_MAX];
-	size_t n = 0;
-	unsigned next = 0;
-
-	static_assert(ARRAY_LEN(wanted) <= RELAY_FDS_MAX, "one would be closed");
-	for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
-		keep_fd(kept, &n, wanted[i]);
-	for (size_t i = 0; i < n; i++) {
-		if ((unsigned)kept[i] > next)
-			(void)close_range(next, (unsigned)kept[i] - 1, 0);
-		next = (unsigned)kept[i] + 1;
-	}
-	(void)close_range(next, ~0u, 0);
-	/* Nothing that is opened later may become a standard stream. */
-	for (;;) {
-		int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-		if (fd > STDERR_FILENO)
-			(void)close(fd);
-		if (fd < 0 || fd > STDERR_FILENO)
-			break;
-	}
-}
-
-_Noreturn static void child(struct engine_relay_job *job, pid_t parent)
-{
-	sigset_t none;
-
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(ENGINE_RELAY_LOST);
-	(void)prctl(PR_SET_NAME, "cb-relay");
-	for (int s = 1; s < NSIG; s++)
-		(void)signal(s, s == SIGPIPE || s == SIGHUP ? SIG_IGN : SIG_DFL);
-	close_others(job);
-	(void)sigemptyset(&none);
-	(void)sigaddset(&none, SIGWINCH);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	/* Its own session also without a terminal: a ^C in the caller's is not for the relay. */
-	(void)setsid();
-	if (job->tty_fd >= 0)
-		(void)ioctl(job->tty_fd, TIOCSCTTY, 0);
-	engine_relay_run(job);
-}
 
 static int relay_fork(struct engine_relay_job *job, pid_t *pid, struct err *e)
 {
-	pid_t parent = getpid();
-	sigset_t all, before;
+	const int keep[] = {job->stream_fd, job->wait_fd, job->tty_fd, job->in_fd,
+			    job->out_fd,    job->err_fd,  job->fail_fd};
+	int ret = child_fork("cb-relay", ENGINE_RELAY_LOST, keep, ARRAY_LEN(keep), pid, e);
 
-	/* No handler of the caller's may run in the child. */
-	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_SETMASK, &all, &before);
-	*pid = fork();
-	if (*pid == 0)
-		child(job, parent);
-	(void)sigprocmask(SIG_SETMASK, &before, NULL);
-	return *pid < 0 ? err_errno(e, "fork") : 0;
+	if (ret < 0 || *pid > 0)
+		return ret;
+	if (job->tty_fd >= 0)
+		(void)ioctl(job->tty_fd, TIOCSCTTY, 0);
+	engine_relay_run(job);
 }
 
 int engine_relay_start(const struct engine_relay *r, pid_t *pid, int *master_fd, struct err *e)
@@ -197,7 +104,7 @@ int engine_relay_start(const struct engine_relay *r, pid_t *pid, int *master_fd,
 	buf_init(&wait_in, ENGINE_IN_MAX);
 	engine_answer_init(&wait, HTTP1_POST);
 	if (r->has_tty)
-		ret = open_terminal(r, &master, &slave, e);
+		ret = child_open_pty(r->rows, r->columns, &master, &slave, e);
 	if (ret == 0)
 		ret = r->exec ? attach_exec(r, &job, e) : attach_container(r, &job, e);
 	stream = job.stream_fd;

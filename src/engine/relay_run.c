@@ -6,6 +6,7 @@
  */
 #include "engine/engine_int.h"
 
+#include "base/child.h"
 #include "base/clean.h"
 #include "base/io.h"
 
@@ -414,22 +415,9 @@ static void open_signals(struct relay *r)
 
 	(void)sigemptyset(&mask);
 	(void)sigaddset(&mask, SIGWINCH);
+	(void)sigprocmask(SIG_BLOCK, &mask, NULL);
 	r->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	resize_want(r);
-}
-
-/* A terminal that is stopped would block a write although it seemed ready; a description of our own
- * does not, and takes nothing from those who share the other. */
-static int unblocked(int fd)
-{
-	char path[40];
-	int own;
-
-	if (fd < 0 || !isatty(fd))
-		return fd;
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	return own < 0 ? fd : own;
 }
 
 _Noreturn void engine_relay_run(struct engine_relay_job *job)
@@ -445,8 +433,8 @@ _Noreturn void engine_relay_run(struct engine_relay_job *job)
 
 	buf_init(&r.up, RELAY_BUF_BYTES);
 	buf_init(&r.wait_body, ENGINE_ERROR_BODY_MAX);
-	job->out_fd = unblocked(job->out_fd);
-	job->err_fd = unblocked(job->err_fd);
+	job->out_fd = child_unblocked(job->out_fd);
+	job->err_fd = child_unblocked(job->err_fd);
 	if (job->tty_fd >= 0)
 		open_signals(&r);
 	/* What came with the heads makes no descriptor ready. */

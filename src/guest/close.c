@@ -110,44 +110,10 @@ static int close_find_wall(void *ctx, const struct nlmsghdr *h, struct err *e)
 	return 0;
 }
 
-static int close_add_route(const struct close_job *job, struct err *e)
-{
-	struct {
-		struct nlmsghdr h;
-		struct rtmsg route;
-		struct rtattr dst_head;
-		struct in_addr dst;
-		struct rtattr out_head;
-		unsigned out;
-		struct rtattr source_head;
-		struct in_addr source;
-	} request = {
-		.h = {.nlmsg_len = sizeof(request),
-		      .nlmsg_type = RTM_NEWROUTE,
-		      .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
-		.route = {.rtm_family = AF_INET,
-			  .rtm_dst_len = 32,
-			  .rtm_table = RT_TABLE_MAIN,
-			  .rtm_protocol = RTPROT_STATIC,
-			  .rtm_scope = RT_SCOPE_LINK,
-			  .rtm_type = RTN_UNICAST},
-		.dst_head = {.rta_len = RTA_LENGTH(4), .rta_type = RTA_DST},
-		.dst = job->pinned,
-		.out_head = {.rta_len = RTA_LENGTH(4), .rta_type = RTA_OIF},
-		.out = job->wall,
-		.source_head = {.rta_len = RTA_LENGTH(4), .rta_type = RTA_PREFSRC},
-		.source = job->own,
-	};
-
-	if (job->own.s_addr == 0)
-		request.h.nlmsg_len -= (uint32_t)RTA_SPACE(4);
-	return rtnl_request(&request.h, "add the route to the bundle", e);
-}
-
 /* --- everything else --- */
 
 /* In the local table, before the one that has 127.0.0.0/8. */
-static int close_resolver(struct err *e)
+int close_resolver(struct err *e)
 {
 	struct {
 		struct nlmsghdr h;
@@ -266,7 +232,7 @@ int close_run(const char *pinned, struct err *e)
 	if (ret < 0)
 		return ret;
 	close_disable_ip6(job.wall);
-	ret = close_add_route(&job, e);
+	ret = rtnl_route_add(job.wall, job.pinned, job.own, e);
 	if (ret == 0)
 		ret = close_resolver(e);
 	if (ret == 0)

@@ -1,4 +1,5 @@
 #include "guest/guest_int.h"
+#include "guest/machine.h"
 
 #include "base/log.h"
 
@@ -55,17 +56,28 @@ static int guest_close(int argc, char **argv)
 	return 0;
 }
 
+static int guest_machine(int argc, char **argv)
+{
+	(void)argv;
+	if (argc != 0)
+		die("guest machine takes no argument");
+	machine_run();
+}
+
 int guest_main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*fn)(int argc, char **argv);
-	} commands[] = {{"init", guest_init}, {"exec", guest_exec}, {"close", guest_close}};
+	} commands[] = {{"init", guest_init},
+			{"exec", guest_exec},
+			{"close", guest_close},
+			{"machine", guest_machine}};
 
 	log_set_role("guest");
 	for (size_t i = 0; argc > 0 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[0], commands[i].name) == 0)
 			return commands[i].fn(argc - 1, argv + 1);
 	}
-	die("guest init | exec [id=N] -- ARGV | close PINNED: claude-bottle starts them");
+	die("guest init | exec [id=N] -- ARGV | close PINNED | machine: claude-bottle starts them");
 }

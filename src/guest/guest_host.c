@@ -95,11 +95,11 @@ static int host_receive(int conn_fd, int abort_fd, uint64_t until, char text[GUE
 }
 
 /* yes, or "n" and why. */
-static int host_verdict(int conn_fd, int abort_fd, int timeout_ms, char yes, const char *what,
+static int host_verdict(int conn_fd, int abort_fd, uint64_t until, char yes, const char *what,
 			struct err *e)
 {
 	char text[GUEST_TEXT_MAX];
-	int letter = host_receive(conn_fd, abort_fd, host_until(timeout_ms), text, what, e);
+	int letter = host_receive(conn_fd, abort_fd, until, text, what, e);
 
 	if (letter < 0 || letter == yes)
 		return letter < 0 ? letter : 0;
@@ -113,7 +113,6 @@ int guest_accept(const char *dir, int *listen_fd, int timeout_ms, int abort_fd, 
 {
 	_cleanup_close_ int listener = take_fd(listen_fd), folder = -1, conn = -1;
 	uint64_t until = host_until(timeout_ms);
-	char text[GUEST_TEXT_MAX];
 	int ret;
 
 	*conn_fd = -1;
@@ -128,13 +127,16 @@ int guest_accept(const char *dir, int *listen_fd, int timeout_ms, int abort_fd, 
 		(void)unlinkat(folder, HOST_SOCKET, 0);
 	close_fd(&listener);
 	if (ret == 0)
-		ret = host_receive(conn, abort_fd, until, text, "greet", e);
+		ret = host_verdict(conn, abort_fd, until, 'h', "greet", e);
 	if (ret < 0)
 		return ret;
-	if (ret != 'h')
-		return err_set(e, -EPROTO, "the container's first process makes no sense");
 	*conn_fd = take_fd(&conn);
 	return 0;
+}
+
+int guest_greet(int conn_fd, int timeout_ms, int abort_fd, struct err *e)
+{
+	return host_verdict(conn_fd, abort_fd, host_until(timeout_ms), 'h', "greet", e);
 }
 
 /* Takes j. */
@@ -224,7 +226,8 @@ int guest_canary(int conn_fd, const struct guest_canary *c, int timeout_ms, int 
 		return err_set(e, -E2BIG, "more than a canary can look at");
 	ret = host_order(conn_fd, 'c', host_canary_json(c), e);
 	return ret < 0 ? ret
-		       : host_verdict(conn_fd, abort_fd, timeout_ms, 'k', "look at the wall", e);
+		       : host_verdict(conn_fd, abort_fd, host_until(timeout_ms), 'k',
+				      "look at the wall", e);
 }
 
 int guest_go(int conn_fd, const struct guest_go *g, int timeout_ms, int abort_fd, struct err *e)
@@ -251,7 +254,8 @@ int guest_go(int conn_fd, const struct guest_go *g, int timeout_ms, int abort_fd
 	}
 	ret = host_order(conn_fd, 'g', host_go_json(g), e);
 	return ret < 0 ? ret
-		       : host_verdict(conn_fd, abort_fd, timeout_ms, 's', "start the agent", e);
+		       : host_verdict(conn_fd, abort_fd, host_until(timeout_ms), 's',
+				      "start the agent", e);
 }
 
 int guest_signal(int conn_fd, unsigned exec, int signo, struct err *e)

@@ -32,6 +32,8 @@ int guest_listen(const char *dir, int *fd, struct err *e) _fallible_;
  * whatever happens: nobody else is let in. *conn_fd is the caller's. */
 int guest_accept(const char *dir, int *listen_fd, int timeout_ms, int abort_fd, int *conn_fd,
 		 struct err *e) _fallible_;
+/* Waits for 'h' over a connection that was made otherwise. */
+int guest_greet(int conn_fd, int timeout_ms, int abort_fd, struct err *e) _fallible_;
 /* The wall seen from the agent's position: 0 if it holds, -ENOTUNIQ with the guest's own words if
  * not. Takes up to GUEST_ANSWER_MS if something is slow to answer; allow more. */
 int guest_canary(int conn_fd, const struct guest_canary *c, int timeout_ms, int abort_fd,

@@ -41,6 +41,20 @@ struct orders_pass {
 /* 1 and *p, 0 when the keeper has hung up; anything else on sock is an error. */
 int orders_receive_pass(int sock, struct orders_pass *p, struct err *e) _fallible_;
 
+/* Parts that orders have in common. Each refuses what is not exactly that. */
+int orders_bad(struct err *e, const char *what);
+int orders_known_keys(json_t *j, const char *const *known, struct err *e) _fallible_;
+int orders_number(const json_t *j, const char *key, uint64_t max, uint64_t *out,
+		  struct err *e) _fallible_;
+/* Into out[GUEST_ARGV_MAX + 1], or out[GUEST_ENV_MAX + 1], with a NULL at the end; the strings are
+ * list's. */
+int orders_argv(const json_t *list, char **out, struct err *e) _fallible_;
+int orders_env(const json_t *list, char **out, struct err *e) _fallible_;
+/* The path is looked at by the caller. */
+int orders_file(json_t *j, struct guest_file *f, struct err *e) _fallible_;
+/* Relative, every part a real name: what can be walked down. */
+bool orders_is_path(const char *path, size_t max);
+
 /* --- canary.c --- */
 
 /* 0 if the wall holds; else *e says what does not. Blocks as long as guest.h says. */
@@ -83,3 +97,5 @@ pid_t exec_find(unsigned number, size_t most_entries);
 /* The status that process 1 is to end with. */
 int init_run(const char *socket_path, unsigned connect_ms);
 int close_run(const char *pinned, struct err *e) _fallible_;
+/* GUEST_RESOLVER has no route; the canary demands it everywhere. */
+int close_resolver(struct err *e) _fallible_;

@@ -19,11 +19,15 @@
  *   host -> guest  'm'  JSON, once: struct machine_order below. Then, as they are for GUEST_SOCKET,
  *                       the keeper's letters of guest.h: 'c' and 'g' (the payload is the JSON
  *                       itself), 'p' (the payload is the GUEST_PASS_BYTES - 1 bytes after 'p').
+ *                  'f'  JSON: one of machine_order's files, once more or another, before 'g': what
+ *                       the keeper learns while guest init waits
  *                  'q'  empty: kill the agent's processes, write the home to its disk, power off
+ *                       at once. After 'x' it says that all output has been taken.
  *   guest -> host  'M'  empty: the order is carried out, guest init is about to start
  *                  'h' 'k' 'n' 's'  of guest init, as in guest.h ('n' also instead of 'M')
  *                  'x'  four bytes, network order: how guest init ended (an exit status, or 128 +
- *                       signal). Then the machine writes the home to its disk and powers off.
+ *                       signal). The home is on its disk by then. The machine powers off at 'q',
+ *                       or after MACHINE_LAST_MS: what a port still holds goes with it.
  *
  * Session ports (MACHINE_SESSION_PORT "1", "2", …, MACHINE_SESSIONS), payloads up to
  * MACHINE_SESSION_MAX. One command at a time on each:
@@ -54,13 +58,15 @@
 #define MACHINE_EXPOSE_MAX   64
 #define MACHINE_SEED_BYTES   64
 #define MACHINE_READY_MS     15000 /* between 'm' and 'M', on an emulated processor */
+#define MACHINE_LAST_MS	     5000  /* after 'x' or 'n', until somebody says 'q' */
 
 /* Disks, by their virtio serial (/sys/block/vdX/serial). All but the image may be empty. */
 #define MACHINE_DISK_IMAGE   "image"   /* squashfs, read-only */
 #define MACHINE_DISK_PROGRAM "program" /* squashfs, read-only: claude-bottle-bundle */
-#define MACHINE_DISK_EXPOSE  "expose"  /* squashfs, read-only: exposed paths, each at its own path \
-					*/
-#define MACHINE_DISK_HOME "home"       /* ext4, read-write: the agent's home, owned by it */
+#define MACHINE_DISK_EXPOSE                                                                        \
+	"expose"		 /* squashfs, read-only: exposed paths, each at its own path       \
+				  */
+#define MACHINE_DISK_HOME "home" /* ext4, read-write: the agent's home, owned by it */
 
 /* The network: one virtio-net device, behind the monitor's user networking (SLIRP), which answers
  * for the gateway's hardware address whatever is sent to it. The machine has MACHINE_ADDRESS/32 and

@@ -15,14 +15,14 @@
 
 #define ORDERS_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
-static int orders_bad(struct err *e, const char *what)
+int orders_bad(struct err *e, const char *what)
 {
 	return err_set(e, -EPROTO, "the keeper's order makes no sense: %s", what);
 }
 
 /* --- one value --- */
 
-static int orders_known_keys(json_t *j, const char *const *known, struct err *e)
+int orders_known_keys(json_t *j, const char *const *known, struct err *e)
 {
 	const char *key;
 	json_t *value;
@@ -39,8 +39,7 @@ static int orders_known_keys(json_t *j, const char *const *known, struct err *e)
 	return 0;
 }
 
-static int orders_number(const json_t *j, const char *key, uint64_t max, uint64_t *out,
-			 struct err *e)
+int orders_number(const json_t *j, const char *key, uint64_t max, uint64_t *out, struct err *e)
 {
 	const json_t *v = json_object_get(j, key);
 
@@ -121,7 +120,7 @@ static int orders_parse_canary(struct orders *o, struct err *e)
 
 /* --- the agent's --- */
 
-static int orders_parse_argv(struct orders *o, const json_t *list, struct err *e)
+int orders_argv(const json_t *list, char **out, struct err *e)
 {
 	size_t n = json_array_size(list);
 
@@ -129,38 +128,35 @@ static int orders_parse_argv(struct orders *o, const json_t *list, struct err *e
 		return orders_bad(e, "argv");
 	for (size_t i = 0; i < n; i++) {
 		/* jansson has refused \u0000, so a string is what a C string is. */
-		o->argv[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i));
-		if (!o->argv[i])
+		out[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i));
+		if (!out[i])
 			return orders_bad(e, "argv");
 	}
-	o->argv[n] = NULL;
-	o->go.argv = o->argv;
-	return o->argv[0][0] == '\0' ? orders_bad(e, "argv") : 0;
+	out[n] = NULL;
+	return out[0][0] == '\0' ? orders_bad(e, "argv") : 0;
 }
 
-static int orders_parse_env(struct orders *o, const json_t *list, struct err *e)
+int orders_env(const json_t *list, char **out, struct err *e)
 {
 	size_t n = json_array_size(list);
 
 	if (!json_is_array(list) || n > GUEST_ENV_MAX)
 		return orders_bad(e, "env");
 	for (size_t i = 0; i < n; i++) {
-		o->env[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i));
-		if (!o->env[i] || o->env[i][0] == '=' || !strchr(o->env[i], '='))
+		out[i] = (char *)(uintptr_t)json_string_value(json_array_get(list, i));
+		if (!out[i] || out[i][0] == '=' || !strchr(out[i], '='))
 			return orders_bad(e, "env");
 	}
-	o->env[n] = NULL;
-	o->go.env = o->env;
+	out[n] = NULL;
 	return 0;
 }
 
-/* Relative, every part a real name: what files_write() walks down. */
-static bool orders_is_path(const char *path)
+bool orders_is_path(const char *path, size_t max)
 {
 	struct str rest = str_of(path), part;
 	bool more = true;
 
-	if (!path || rest.n == 0 || rest.n > GUEST_PATH_MAX)
+	if (!path || rest.n == 0 || rest.n > max)
 		return false;
 	while (more) {
 		rest = str_cut(rest, '/', &part, &more);
@@ -170,24 +166,32 @@ static bool orders_is_path(const char *path)
 	return true;
 }
 
-static int orders_parse_files(struct orders *o, const json_t *list, struct err *e)
+int orders_file(json_t *j, struct guest_file *f, struct err *e)
 {
 	static const char *const known[] = {"path", "mode", "text", NULL};
+	const json_t *text = json_object_get(j, "text");
+	uint64_t mode;
 
+	if (!json_is_object(j) || orders_known_keys(j, known, e) < 0 ||
+	    orders_number(j, "mode", 0777, &mode, e) < 0 || !json_is_string(text))
+		return orders_bad(e, "files");
+	f->path = json_string_value(json_object_get(j, "path"));
+	f->mode = (unsigned)mode;
+	f->text = str_slice(json_string_value(text), json_string_length(text));
+	return f->path ? 0 : orders_bad(e, "files");
+}
+
+static int orders_parse_files(struct orders *o, const json_t *list, struct err *e)
+{
 	if (!json_is_array(list) || json_array_size(list) > GUEST_FILES_MAX)
 		return orders_bad(e, "files");
 	for (size_t i = 0; i < json_array_size(list); i++) {
-		json_t *j = json_array_get(list, i), *text = json_object_get(j, "text");
 		struct guest_file *f = &o->files[i];
-		uint64_t mode;
+		int ret = orders_file(json_array_get(list, i), f, e);
 
-		if (!json_is_object(j) || orders_known_keys(j, known, e) < 0 ||
-		    orders_number(j, "mode", 0777, &mode, e) < 0 || !json_is_string(text))
-			return orders_bad(e, "files");
-		f->path = json_string_value(json_object_get(j, "path"));
-		f->mode = (unsigned)mode;
-		f->text = str_slice(json_string_value(text), json_string_length(text));
-		if (!orders_is_path(f->path))
+		if (ret < 0)
+			return ret;
+		if (!orders_is_path(f->path, GUEST_PATH_MAX))
 			return orders_bad(e, "files");
 	}
 	o->go.files = o->files;
@@ -204,10 +208,12 @@ static int orders_parse_go(struct orders *o, struct err *e)
 	struct guest_limits *l = &o->go.limits;
 	int ret = orders_known_keys(o->json, known, e);
 
+	o->go.argv = o->argv;
+	o->go.env = o->env;
 	if (ret == 0)
-		ret = orders_parse_argv(o, json_object_get(o->json, "argv"), e);
+		ret = orders_argv(json_object_get(o->json, "argv"), o->argv, e);
 	if (ret == 0)
-		ret = orders_parse_env(o, json_object_get(o->json, "env"), e);
+		ret = orders_env(json_object_get(o->json, "env"), o->env, e);
 	if (ret == 0 && !json_is_boolean(tty))
 		ret = orders_bad(e, "tty");
 	o->go.has_tty = json_is_true(tty);

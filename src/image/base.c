@@ -58,7 +58,7 @@ static int make_here(const struct image_job *job, char id[IMAGE_ID_MAX], struct 
 		return err_errno(e, "make a pipe for mmdebstrap");
 	in = fds[0];
 	out = fds[1];
-	ret = bootstrap_start(&run, NULL, out, e);
+	ret = bootstrap_start(&run, NULL, NULL, out, e);
 	if (ret < 0)
 		return ret;
 	close_fd(&out);
@@ -66,7 +66,7 @@ static int make_here(const struct image_job *job, char id[IMAGE_ID_MAX], struct 
 	ret = engine_stream(job->en, "POST", buf_str(&path).p, in, "application/x-tar", NULL,
 			    "import image base", on_import, &import, &of_engine);
 	close_fd(&in);
-	ended = tool_end(&run, ret < 0, e);
+	ended = bootstrap_end(&run, ret < 0, e);
 	/* Of a tar that was cut short the engine makes an image, or an error that says less than
 	 * who wrote it. */
 	if (ended < 0 && import.id[0])

@@ -17,14 +17,13 @@
 #include <sys/mman.h>
 
 #define BUILD_PATH_MAX 4000 /* the engine's client takes no longer one */
-#define HOST_CA_NAME   ".host-ca.crt"
 
 static int add_host_ca(int fd, struct err *e)
 {
 	_cleanup_(buf_free) struct buf ca;
 	int ret = image_host_ca(&ca, e);
 
-	return ret < 0 ? ret : tar_file(fd, HOST_CA_NAME, 0644, buf_str(&ca), e);
+	return ret < 0 ? ret : tar_file(fd, IMAGE_HOST_CA, 0644, buf_str(&ca), e);
 }
 
 /* The whole in memory: its largest part, the executable, was there already. */
@@ -36,8 +35,8 @@ static int make_context(const struct image_job *job, const struct image_template
 	if (fd < 0)
 		return err_errno(e, "make a build's context");
 	ret = tar_file(fd, "Dockerfile", 0644, str_of(t->dockerfile), e);
-	if (ret == 0 && t->file_name)
-		ret = tar_file(fd, t->file_name, 0644, str_of(t->file), e);
+	for (size_t i = 0; ret == 0 && i < IMAGE_FILES_MAX && t->files[i].name; i++)
+		ret = tar_file(fd, t->files[i].name, 0644, str_of(t->files[i].text), e);
 	if (ret == 0 && t->has_program)
 		ret = tar_file(fd, "claude-bottle-bundle", 0755,
 			       str_slice(job->program->data, job->program->n), e);

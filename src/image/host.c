@@ -4,8 +4,9 @@
  * keeps the arguments that are named after proxies in no image, and the rest is in a stage that is
  * thrown away.
  */
-#include "image/image_int.h"
+#include "image/host.h"
 
+#include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
 

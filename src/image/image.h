@@ -42,6 +42,8 @@ enum image_kind {
 const char *image_kind_name(enum image_kind kind);
 /* False if there is none of that name. */
 bool image_kind_parse(struct str name, enum image_kind *out) __attribute__((warn_unused_result));
+/* A file of what it is built of (images/KIND/NAME), or NULL: a microVM's is made of the same. */
+const char *image_file(enum image_kind kind, const char *name);
 
 struct image_info {
 	char reference[IMAGE_REFERENCE_MAX]; /* "claude-bottle/shell:0123456789abcdef" or the

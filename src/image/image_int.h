@@ -4,25 +4,27 @@
 #include "image/image.h"
 
 #include "base/clean.h"
+#include "image/host.h"
 #include "image/program.h"
 
 #define IMAGE_OURS	  "claude-bottle/"
 #define IMAGE_STAGE	  "stage" /* the label of what is not whole */
 #define IMAGE_TAG_DIGITS  16
 #define IMAGE_PROGRAM_MAX (512u << 20)
-#define IMAGE_CA_MAX	  (4u << 20)
-#define IMAGE_URL_MAX	  512
 #define IMAGE_ID_MAX	  80
+#define IMAGE_FILES_MAX	  3
 
 /* --- the templates (names.c) --- */
 
 struct image_template {
 	const char *name;
 	const char *dockerfile;
-	const char *file_name, *file; /* a further file of the context, or NULL */
-	int below;		      /* an enum image_kind, or -1 */
-	bool has_program;	      /* the bundle's executable is in the context */
-	bool needs_host;	      /* .host-ca.crt and NPM_REGISTRY, in a stage of its own */
+	struct {
+		const char *name, *text;
+	} files[IMAGE_FILES_MAX]; /* further ones of the context, up to one without a name */
+	int below;		  /* an enum image_kind, or -1 */
+	bool has_program;	  /* the bundle's executable is in the context */
+	bool needs_host;	  /* IMAGE_HOST_CA and NPM_REGISTRY, in a stage of its own */
 };
 extern const struct image_template image_templates[IMAGE_KIND_COUNT];
 
@@ -40,17 +42,6 @@ int image_names_make(struct image_names *out, const char *version, const char *m
  * failure; NULL: the executable's hash will do. */
 int image_names_here(struct image_names *out, struct image_program *program, bool has_program,
 		     struct err *e) _fallible_;
-
-/* --- this host's way out (host.c) --- */
-
-/* Adds to a build's arguments what Docker keeps in no image by itself: the proxies of the
- * environment, if a container can reach them. */
-void image_host_proxies(json_t *args);
-/* The registry that npm uses here; false: its default, or one that would tell a password. */
-bool image_host_registry(char out[IMAGE_URL_MAX]);
-/* The certificates that this host trusts beside those of the image below; out is initialised here,
- * also on failure. */
-int image_host_ca(struct buf *out, struct err *e) _fallible_;
 
 /* --- what a builder says (said.c) --- */
 

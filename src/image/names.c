@@ -17,24 +17,26 @@ const struct image_template image_templates[IMAGE_KIND_COUNT] = {
 	[IMAGE_BASE] = {.name = "base", .dockerfile = base_dockerfile, .below = -1},
 	[IMAGE_TOOLS] = {.name = "tools",
 			 .dockerfile = template_tools,
-			 .file_name = "gather",
-			 .file = template_gather,
+			 .files = {{"gather", template_gather}},
 			 .below = IMAGE_BASE},
 	[IMAGE_BUNDLE] = {.name = "bundle",
 			  .dockerfile = template_bundle,
 			  .below = IMAGE_TOOLS,
 			  .has_program = true},
-	[IMAGE_SHELL] = {.name = "shell", .dockerfile = template_shell, .below = IMAGE_BASE},
+	[IMAGE_SHELL] = {.name = "shell",
+			 .dockerfile = template_shell,
+			 .files = {{"packages", template_packages}, {"settle", template_settle}},
+			 .below = IMAGE_BASE},
 	[IMAGE_CLAUDE] = {.name = "claude",
 			  .dockerfile = template_claude,
-			  .file_name = "fetch-package",
-			  .file = template_fetch_package,
+			  .files = {{"fetch", template_fetch_claude},
+				    {"fetch-package", template_fetch_package}},
 			  .below = IMAGE_SHELL,
 			  .needs_host = true},
 	[IMAGE_CODEX] = {.name = "codex",
 			 .dockerfile = template_codex,
-			 .file_name = "fetch-package",
-			 .file = template_fetch_package,
+			 .files = {{"fetch", template_fetch_codex},
+				   {"fetch-package", template_fetch_package}},
 			 .below = IMAGE_SHELL,
 			 .needs_host = true},
 };
@@ -42,6 +44,17 @@ const struct image_template image_templates[IMAGE_KIND_COUNT] = {
 const char *image_kind_name(enum image_kind kind)
 {
 	return image_templates[kind].name;
+}
+
+const char *image_file(enum image_kind kind, const char *name)
+{
+	const struct image_template *t = &image_templates[kind];
+
+	for (size_t i = 0; i < IMAGE_FILES_MAX && t->files[i].name; i++) {
+		if (strcmp(t->files[i].name, name) == 0)
+			return t->files[i].text;
+	}
+	return NULL;
 }
 
 bool image_kind_parse(struct str name, enum image_kind *out)
@@ -72,8 +85,8 @@ static int add_inputs(struct buf *b, const struct image_template *t, const char 
 	bad |= add(b, "kind", t->name);
 	bad |= add(b, "below", below);
 	bad |= add(b, "Dockerfile", t->dockerfile);
-	if (t->file_name)
-		bad |= add(b, t->file_name, t->file);
+	for (size_t i = 0; i < IMAGE_FILES_MAX && t->files[i].name; i++)
+		bad |= add(b, t->files[i].name, t->files[i].text);
 	if (t->has_program)
 		bad |= add(b, "program", program_hash);
 	for (size_t i = 0; t->below < 0 && bootstrap_recipe[i]; i++)

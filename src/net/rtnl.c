@@ -42,7 +42,7 @@ int rtnl_request(struct nlmsghdr *request, const char *what, struct err *e)
 	return 0;
 }
 
-int rtnl_loopback_up(struct err *e)
+int rtnl_link_up(unsigned interface, struct err *e)
 {
 	struct {
 		struct nlmsghdr h;
@@ -50,18 +50,15 @@ int rtnl_loopback_up(struct err *e)
 	} request = {
 		.h = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)),
 		      .nlmsg_type = RTM_NEWLINK},
-		.link = {.ifi_index = (int)if_nametoindex("lo"),
-			 .ifi_flags = IFF_UP,
-			 .ifi_change = IFF_UP},
+		.link = {.ifi_index = (int)interface, .ifi_flags = IFF_UP, .ifi_change = IFF_UP},
 	};
 
-	if (request.link.ifi_index == 0)
-		return err_errno(e, "find lo");
-	return rtnl_request(&request.h, "bring lo up", e);
+	return rtnl_request(&request.h, "bring an interface up", e);
 }
 
-int rtnl_loopback_add(struct in_addr address, struct err *e)
+int rtnl_address_add(unsigned interface, struct in_addr address, struct err *e)
 {
+	bool is_loopback = interface == if_nametoindex("lo");
 	struct {
 		struct nlmsghdr h;
 		struct ifaddrmsg address;
@@ -71,15 +68,98 @@ int rtnl_loopback_add(struct in_addr address, struct err *e)
 		.h = {.nlmsg_len = sizeof(request), .nlmsg_type = RTM_NEWADDR},
 		.address = {.ifa_family = AF_INET,
 			    .ifa_prefixlen = 32,
-			    .ifa_scope = RT_SCOPE_HOST,
-			    .ifa_index = if_nametoindex("lo")},
+			    .ifa_scope = is_loopback ? RT_SCOPE_HOST : RT_SCOPE_UNIVERSE,
+			    .ifa_index = interface},
 		.local_head = {.rta_len = RTA_LENGTH(sizeof(struct in_addr)),
 			       .rta_type = IFA_LOCAL},
 		.local = address,
 	};
 
 	request.h.nlmsg_flags = NLM_F_CREATE | NLM_F_EXCL;
-	return rtnl_request(&request.h, "add the pinned address to lo", e);
+	return rtnl_request(&request.h, "add an address to an interface", e);
+}
+
+int rtnl_route_add(unsigned interface, struct in_addr host, struct in_addr source, struct err *e)
+{
+	struct {
+		struct nlmsghdr h;
+		struct rtmsg route;
+		struct rtattr dst_head;
+		struct in_addr dst;
+		struct rtattr out_head;
+		unsigned out;
+		struct rtattr source_head;
+		struct in_addr source;
+	} request = {
+		.h = {.nlmsg_len = sizeof(request),
+		      .nlmsg_type = RTM_NEWROUTE,
+		      .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
+		.route = {.rtm_family = AF_INET,
+			  .rtm_dst_len = 32,
+			  .rtm_table = RT_TABLE_MAIN,
+			  .rtm_protocol = RTPROT_STATIC,
+			  .rtm_scope = RT_SCOPE_LINK,
+			  .rtm_type = RTN_UNICAST},
+		.dst_head = {.rta_len = RTA_LENGTH(4), .rta_type = RTA_DST},
+		.dst = host,
+		.out_head = {.rta_len = RTA_LENGTH(4), .rta_type = RTA_OIF},
+		.out = interface,
+		.source_head = {.rta_len = RTA_LENGTH(4), .rta_type = RTA_PREFSRC},
+		.source = source,
+	};
+
+	if (source.s_addr == 0)
+		request.h.nlmsg_len -= (uint32_t)RTA_SPACE(4);
+	return rtnl_request(&request.h, "add the route to the bundle", e);
+}
+
+int rtnl_neighbour_add(unsigned interface, struct in_addr host,
+		       const unsigned char hardware[RTNL_HARDWARE_BYTES], struct err *e)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ndmsg neighbour;
+		struct rtattr dst_head;
+		struct in_addr dst;
+		struct rtattr hardware_head;
+		unsigned char hardware[RTA_ALIGN(RTNL_HARDWARE_BYTES)];
+	} request = {
+		.h = {.nlmsg_len = sizeof(request),
+		      .nlmsg_type = RTM_NEWNEIGH,
+		      .nlmsg_flags = NLM_F_CREATE | NLM_F_REPLACE},
+		.neighbour = {.ndm_family = AF_INET,
+			      .ndm_ifindex = (int)interface,
+			      .ndm_state = NUD_PERMANENT},
+		.dst_head = {.rta_len = RTA_LENGTH(4), .rta_type = NDA_DST},
+		.dst = host,
+		.hardware_head = {.rta_len = RTA_LENGTH(RTNL_HARDWARE_BYTES),
+				  .rta_type = NDA_LLADDR},
+	};
+
+	memcpy(request.hardware, hardware, RTNL_HARDWARE_BYTES);
+	return rtnl_request(&request.h, "say who the bundle's neighbour is", e);
+}
+
+static int rtnl_find_loopback(unsigned *interface, struct err *e)
+{
+	*interface = if_nametoindex("lo");
+	return *interface == 0 ? err_errno(e, "find lo") : 0;
+}
+
+int rtnl_loopback_up(struct err *e)
+{
+	unsigned lo;
+	int ret = rtnl_find_loopback(&lo, e);
+
+	return ret < 0 ? ret : rtnl_link_up(lo, e);
+}
+
+int rtnl_loopback_add(struct in_addr address, struct err *e)
+{
+	unsigned lo;
+	int ret = rtnl_find_loopback(&lo, e);
+
+	return ret < 0 ? ret : rtnl_address_add(lo, address, e);
 }
 
 static int rtnl_check_link(void *ctx, const struct nlmsghdr *h, struct err *e)

@@ -23,6 +23,16 @@ int rtnl_dump(uint16_t type, unsigned char family, rtnl_message_fn fn, void *ctx
 struct rtattr *rtnl_attribute(const struct nlmsghdr *h, size_t head_bytes, unsigned short type,
 			      size_t payload_min);
 
+int rtnl_link_up(unsigned interface, struct err *e) _fallible_;
+/* address/32, of this host alone on lo. */
+int rtnl_address_add(unsigned interface, struct in_addr address, struct err *e) _fallible_;
+/* The only route to a host that is on the interface's link; source may be 0. Replaces one. */
+int rtnl_route_add(unsigned interface, struct in_addr host, struct in_addr source,
+		   struct err *e) _fallible_;
+/* A permanent neighbour entry: nobody is asked for the address. */
+#define RTNL_HARDWARE_BYTES 6
+int rtnl_neighbour_add(unsigned interface, struct in_addr host,
+		       const unsigned char hardware[RTNL_HARDWARE_BYTES], struct err *e) _fallible_;
 int rtnl_loopback_up(struct err *e) _fallible_;
 /* address/32 on lo. */
 int rtnl_loopback_add(struct in_addr address, struct err *e) _fallible_;

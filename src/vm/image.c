@@ -18,7 +18,6 @@
 #define IMAGE_FORMAT  "claude-bottle machine image 1"
 #define IMAGE_LOCK    "image.lock"
 #define IMAGE_WAIT_MS (60 * 60 * 1000)
-#define IMAGE_STEP    "machine image"
 #define STORE_MAKING  "making"
 #define TAR_SUFFIX    ".tar"
 #define DISK_SUFFIX   ".sqfs"
@@ -100,7 +99,28 @@ static bool is_path(const char *named)
 	return named && named[0] == '/';
 }
 
-static int source_find(struct vm_source *s, struct vm_image *out, struct err *e)
+/* An image of an engine's, which alone knows what the name stands for today. */
+static int find_reference(struct vm_source *s, bool may_make, struct vm_image *out, struct err *e)
+{
+	struct err own = ERR_INIT;
+	int ret = vm_image_of_engine(s, may_make, &own);
+
+	if (ret == -ENODEV)
+		return err_set(
+			e, -ENOENT,
+			"the image \"%.200s\" is for a Docker engine to give: %.300s; or name "
+			"a root file system's tar archive by its absolute path",
+			s->named, own.text);
+	if (ret < 0 && e)
+		*e = own;
+	if (ret == 0)
+		ret = vm_key(out->key, (const char *const[]){IMAGE_FORMAT, "engine", s->image}, 3,
+			     e);
+	return ret < 0 ? ret : set_named(s, "engine", out->key, e);
+}
+
+/* may_make: an engine may be asked to pull. */
+static int source_find(struct vm_source *s, bool may_make, struct vm_image *out, struct err *e)
 {
 	*out = (struct vm_image){.key = ""};
 	(void)snprintf(out->name, sizeof(out->name), "%s", s->named ? s->named : s->provider);
@@ -109,8 +129,7 @@ static int source_find(struct vm_source *s, struct vm_image *out, struct err *e)
 	if (is_path(s->named))
 		return find_tar(s, out, e);
 	if (s->named)
-		return err_set(e, -ENOTSUP, "the image \"%s\" is no absolute path of a tar archive",
-			       s->named);
+		return find_reference(s, may_make, out, e);
 	return find_template(s, out, e);
 }
 
@@ -178,7 +197,7 @@ int vm_image_find(const char *provider, const char *named, unsigned forms, struc
 
 	if (folder < 0)
 		return folder;
-	ret = source_find(&s, out, e);
+	ret = source_find(&s, false, out, e);
 	if (ret < 0)
 		return ret;
 	return has_forms(&s, forms, out)
@@ -208,30 +227,24 @@ static int making_keep(const struct vm_source *s, const char *suffix, struct err
 	return 0;
 }
 
-static int make_tar(const struct vm_source *s, int fd, struct err *e)
+static int squash(const struct vm_source *s, int fd, struct err *e)
 {
-	(void)fd;
-	return err_set(e, -ENOTSUP, "no way to make the image of \"%s\" yet", s->provider);
-}
-
-static int make_disk(const struct vm_source *s, const char *tar, int fd, struct err *e)
-{
-	_cleanup_close_ int in = open(tar, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	_cleanup_close_ int in = open(s->tar, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 	if (in < 0)
-		return err_errno(e, "open \"%s\"", tar);
-	progress_tell(s->progress, IMAGE_STEP, "a disk, with tar2sqfs", 0, 0);
+		return err_errno(e, "open \"%s\"", s->tar);
+	progress_tell(s->progress, VM_IMAGE_STEP, "a disk, with tar2sqfs", 0, 0);
 	return vm_squash(in, fd, e);
 }
 
-static int make_form(const struct vm_source *s, const char *suffix, const char *tar, struct err *e)
+static int make_form(const struct vm_source *s, const char *suffix, vm_make_fn make, struct err *e)
 {
 	_cleanup_close_ int fd = making_open(s, e);
 	int ret;
 
 	if (fd < 0)
 		return fd;
-	ret = tar ? make_disk(s, tar, fd, e) : make_tar(s, fd, e);
+	ret = make(s, fd, e);
 	if (ret == 0)
 		ret = making_keep(s, suffix, e);
 	if (ret < 0)
@@ -239,16 +252,58 @@ static int make_form(const struct vm_source *s, const char *suffix, const char *
 	return ret;
 }
 
-static int make(const struct vm_source *s, unsigned forms, struct vm_image *out, struct err *e)
+static int make_here(struct vm_source *s, struct err *e)
+{
+	struct vm_source below = {.provider = image_kind_name(IMAGE_SHELL),
+				  .progress = s->progress,
+				  .folder = s->folder};
+	struct vm_image shell;
+	int ret;
+
+	if (strcmp(s->provider, below.provider) == 0)
+		return make_form(s, TAR_SUFFIX, vm_image_bootstrap, e);
+	ret = source_find(&below, false, &shell, e);
+	if (ret == 0 && !has_tar(&below, &shell))
+		ret = make_form(&below, TAR_SUFFIX, vm_image_bootstrap, e);
+	if (ret == 0 && !has_tar(&below, &shell))
+		ret = err_set(e, -ENOENT, "the archive went away");
+	if (ret < 0)
+		return ret;
+	s->tar = shell.tar;
+	return make_form(s, TAR_SUFFIX, vm_image_add_agent, e);
+}
+
+/* An engine that has the image already is the fastest; one that would have to make it is asked only
+ * when what it takes to make it here is missing. */
+static int make_tar(struct vm_source *s, struct err *e)
+{
+	struct err own = ERR_INIT;
+	int ret;
+
+	if (s->image[0])
+		return make_form(s, TAR_SUFFIX, vm_image_export, e);
+	if (vm_image_of_engine(s, false, NULL) == 0)
+		return make_form(s, TAR_SUFFIX, vm_image_export, e);
+	ret = make_here(s, &own);
+	if (ret == -ENOENT && vm_image_of_engine(s, true, NULL) == 0)
+		return make_form(s, TAR_SUFFIX, vm_image_export, e);
+	if (ret < 0 && e)
+		*e = own;
+	return ret;
+}
+
+static int make(struct vm_source *s, unsigned forms, struct vm_image *out, struct err *e)
 {
 	int ret = 0;
 
 	if (!has_tar(s, out) && ((forms & VM_IMAGE_TAR) || !has_disk(s, out)))
-		ret = make_form(s, TAR_SUFFIX, NULL, e);
-	if (ret == 0 && (forms & VM_IMAGE_DISK) && !has_disk(s, out))
-		ret = has_tar(s, out) ? make_form(s, DISK_SUFFIX, out->tar, e)
-				      : err_set(e, -ENOENT, "the archive went away");
-	return ret;
+		ret = make_tar(s, e);
+	if (ret < 0 || !(forms & VM_IMAGE_DISK) || has_disk(s, out))
+		return ret;
+	if (!has_tar(s, out))
+		return err_set(e, -ENOENT, "the archive went away");
+	s->tar = out->tar;
+	return make_form(s, DISK_SUFFIX, squash, e);
 }
 
 int vm_image_ensure(const char *provider, const char *named, unsigned forms,
@@ -261,7 +316,7 @@ int vm_image_ensure(const char *provider, const char *named, unsigned forms,
 
 	if (folder < 0)
 		return folder;
-	ret = source_find(&s, out, e);
+	ret = source_find(&s, true, out, e);
 	if (ret < 0 || has_forms(&s, forms, out))
 		return ret;
 	lock = cache_lock(folder, IMAGE_LOCK, IMAGE_WAIT_MS, "another machine image is being made",

@@ -5,15 +5,33 @@
 
 #include "engine/engine.h"
 
+#define VM_IMAGE_STEP "machine image"
+
 struct vm_source {
 	const char *provider, *named;
 	const struct progress *progress;
-	int folder;	/* the store */
-	char stem[160]; /* of the names of its files in the store: "shell-KEY" */
-	char group[96]; /* what all that this one stands in the place of begin with */
-	char image[80]; /* of an engine's, when it is known: its id */
+	int folder;	 /* the store */
+	char stem[160];	 /* of the names of its files in the store: "shell-KEY" */
+	char group[96];	 /* what the names of all that it takes the place of begin with */
+	const char *tar; /* what it is made of */
+	/* Of an engine's, when that has it. */
+	struct engine engine;
+	char image[80]; /* its id */
 };
 
-/* The tar of an image of a Docker engine's, into the file fd. */
-int vm_image_export(const struct engine *en, const char *id, const struct progress *progress,
-		    int fd, struct err *e) _fallible_;
+/* Writes what it makes into the empty file fd. */
+typedef int (*vm_make_fn)(const struct vm_source *s, int fd, struct err *e);
+
+/* --- image_make.c --- */
+
+/* Debian with the packages of images/shell. */
+int vm_image_bootstrap(const struct vm_source *s, int fd, struct err *e) _fallible_;
+/* s->tar and the provider's executable. */
+int vm_image_add_agent(const struct vm_source *s, int fd, struct err *e) _fallible_;
+
+/* --- image_engine.c --- */
+
+/* Fills in engine and image, if an engine answers and has it, or, if may_make, can have it.
+ * -ENODEV: no engine answers. */
+int vm_image_of_engine(struct vm_source *s, bool may_make, struct err *e) _fallible_;
+int vm_image_export(const struct vm_source *s, int fd, struct err *e) _fallible_;

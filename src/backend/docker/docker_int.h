@@ -17,6 +17,7 @@
 #pragma once
 
 #include "backend/backend.h"
+#include "backend/guest_execs.h"
 #include "base/buf.h"
 #include "base/json.h"
 #include "engine/engine.h"
@@ -81,13 +82,6 @@ struct docker_kept_fd {
 	int fd;
 };
 
-/* A process beside the agent: its relay, and the number by which process 1 finds it. */
-#define DOCKER_EXECS 64
-struct docker_exec {
-	pid_t relay;
-	unsigned number;
-};
-
 struct bottle {
 	const struct plan *plan;
 	struct engine engine;
@@ -114,8 +108,7 @@ struct bottle {
 	int fail_fds[2]; /* where relays write why they lost the engine; ours, theirs */
 	pid_t relay_pid; /* child: stands for the agent */
 	bool has_tty;
-	struct docker_exec execs[DOCKER_EXECS];
-	unsigned n_execs; /* ever */
+	struct guest_execs execs;
 	bool has_gone;	  /* the agent was let go: nothing is being made any more */
 	char reason[512]; /* what broke */
 };

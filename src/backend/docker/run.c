@@ -5,12 +5,12 @@
 #include "backend/docker/docker_int.h"
 
 #include "backend/agent_clone.h"
+#include "backend/agent_go.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "backend/agent_env.h"
-#include "guest/guest_host.h"
+#include "guest/guest.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -22,7 +22,6 @@
 #define RUN_PATH_MAX	   256
 #define RUN_END_MS	   4000 /* of a container that is to end */
 #define RUN_KILL_MS	   3000
-#define RUN_GO_MS	   15000
 #define RUN_CONTAINER_STOP 137
 
 /* --- the bundle --- */
@@ -121,38 +120,24 @@ int docker_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct
 
 int docker_go(struct bottle *b, struct str ca_pem, struct err *e)
 {
-	const struct plan *p = b->plan;
-	_cleanup_free_ char *canary =
-		p->canary ? mem_printf("[default]\ndeploy_token = %s\n", p->canary) : NULL;
-	const struct guest_file file = {
-		.path = AGENT_CANARY_FILE, .mode = 0600, .text = str_of(canary)};
-	char **command = agent_command_make(p, b->wall.bundle);
-	struct guest_go go = {
-		.argv = command,
-		.env = b->env,
-		.has_tty = b->has_tty,
-		.files = &file,
-		.n_files = p->canary ? 1 : 0,
-		.limits = {.files = p->limits.files, .file_size_bytes = p->limits.file_size_bytes}};
 	int ret = docker_write_ca(b, ca_pem, e);
 
 	if (ret == 0)
-		ret = guest_go(b->guest_fd, &go, RUN_GO_MS, -1, e);
-	agent_command_free(command);
+		ret = agent_go(b->guest_fd, b->plan, b->wall.bundle, b->env, b->has_tty, e);
 	b->has_gone = ret == 0;
 	return ret;
 }
 
 /* --- beside the agent --- */
 
-static json_t *exec_spec(const struct bottle *b, unsigned number, char *const *argv, bool has_tty)
+static json_t *exec_spec(const struct bottle *b, char *const *argv, bool has_tty)
 {
 	_cleanup_json_ json_t *words = docker_strings(argv);
 	char user[32], id[32];
 	json_t *cmd;
 
 	(void)snprintf(user, sizeof(user), "%u:%u", (unsigned)b->uid, (unsigned)b->gid);
-	(void)snprintf(id, sizeof(id), "id=%u", number);
+	(void)snprintf(id, sizeof(id), "id=%u", guest_execs_next(&b->execs));
 	cmd = json_pack("[s, s, s, s, s]", GUEST_BUNDLE, "guest", "exec", id, "--");
 	if (!words || json_array_extend(cmd, words) < 0) {
 		json_decref(cmd);
@@ -164,23 +149,11 @@ static json_t *exec_spec(const struct bottle *b, unsigned number, char *const *a
 			 docker_strings(b->env), "Cmd", cmd);
 }
 
-/* Those of the keeper's that live are fewer than there are places, so that the oldest is done. */
-static void remember_exec(struct bottle *b, pid_t relay, unsigned number)
-{
-	/* The kernel gives numbers of processes again. */
-	for (size_t i = 0; i < DOCKER_EXECS; i++) {
-		if (b->execs[i].relay == relay)
-			b->execs[i] = (struct docker_exec){0};
-	}
-	b->execs[number % DOCKER_EXECS] = (struct docker_exec){.relay = relay, .number = number};
-}
-
 int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, pid_t *pid,
 		struct err *e)
 {
-	unsigned number = b->n_execs % GUEST_EXEC_MAX + 1;
 	char **waiting = agent_exec_make(b->plan, b->home, argv);
-	_cleanup_json_ json_t *spec = exec_spec(b, number, waiting ? waiting : argv, io->has_tty),
+	_cleanup_json_ json_t *spec = exec_spec(b, waiting ? waiting : argv, io->has_tty),
 			      *answer = NULL;
 	char path[RUN_PATH_MAX], id[DOCKER_ID_SIZE];
 	int ret;
@@ -196,23 +169,14 @@ int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, p
 		ret = open_relay(b, id, io, pid, e);
 	if (ret < 0)
 		return ret;
-	b->n_execs++;
-	remember_exec(b, *pid, number);
+	guest_execs_add(&b->execs, *pid);
 	return 0;
 }
 
 /* Through process 1, which needs no engine for it. */
 int docker_signal(struct bottle *b, pid_t pid, int signo)
 {
-	unsigned number = 0;
-
-	for (size_t i = 0; i < DOCKER_EXECS && pid != b->relay_pid; i++) {
-		if (b->execs[i].relay == pid)
-			number = b->execs[i].number;
-	}
-	if (b->guest_fd < 0 || (pid != b->relay_pid && number == 0))
-		return -ESRCH;
-	return guest_signal(b->guest_fd, number, signo, NULL);
+	return guest_execs_signal(&b->execs, b->guest_fd, b->relay_pid, pid, signo);
 }
 
 /* The first one stays: what comes later follows from it. */

@@ -6,30 +6,23 @@
  */
 #include "backend/docker/docker_int.h"
 
+#include "backend/canary_targets.h"
 #include "base/clean.h"
 #include "base/io.h"
-#include "base/mem.h"
 #include "base/ports.h"
 #include "base/text.h"
 #include "guest/guest_host.h"
-#include "net/sock.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #define WALL_CLOSER_MS	  30000
-#define WALL_CANARY_MS	  12000
 #define WALL_SIBLINGS_MAX 8
-#define WALL_TARGET_SIZE  48
 
 /* --- closing --- */
 
@@ -102,43 +95,8 @@ int docker_close_network(struct bottle *b, struct err *e)
 
 /* --- the proof --- */
 
-struct targets {
-	struct guest_target list[GUEST_CLOSED_MAX];
-	char text[GUEST_CLOSED_MAX][WALL_TARGET_SIZE];
-	size_t n;
-};
-
-static void target_add(struct targets *t, const char *address, unsigned port, const char *what)
-{
-	if (t->n == GUEST_CLOSED_MAX)
-		return;
-	(void)snprintf(t->text[t->n], WALL_TARGET_SIZE, "%s", address);
-	t->list[t->n] = (struct guest_target){.address = t->text[t->n], .port = port, .what = what};
-	t->n++;
-}
-
-static int add_host(struct targets *t, unsigned port, struct err *e)
-{
-	struct ifaddrs *all = NULL;
-
-	if (getifaddrs(&all) < 0)
-		return err_errno(e, "read this host's addresses");
-	for (struct ifaddrs *i = all; i; i = i->ifa_next) {
-		char text[INET_ADDRSTRLEN];
-
-		if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP) ||
-		    t->n + WALL_SIBLINGS_MAX + 8 > GUEST_CLOSED_MAX ||
-		    !inet_ntop(AF_INET, &((struct sockaddr_in *)(void *)i->ifa_addr)->sin_addr,
-			       text, sizeof(text)))
-			continue;
-		target_add(t, text, port, "this host");
-	}
-	freeifaddrs(all);
-	return 0;
-}
-
 /* Other bottles' bundles, from their labels. */
-static int add_siblings(struct bottle *b, struct targets *t, struct err *e)
+static int add_siblings(const struct bottle *b, struct canary_targets *t, struct err *e)
 {
 	static const char path[] = "/containers/json?filters="
 				   "%7B%22label%22%3A%5B%22" DOCKER_LABEL_ROLE "%3Dbundle%22%5D%7D";
@@ -162,61 +120,28 @@ static int add_siblings(struct bottle *b, struct targets *t, struct err *e)
 				json_string_value(json_object_get(network, "IPAddress"));
 
 			if (address && address[0] && n++ < WALL_SIBLINGS_MAX)
-				target_add(t, address, SERVICE_PORT_PIPELOCK,
-					   "another bottle's bundle");
+				canary_targets_add(t, address, SERVICE_PORT_PIPELOCK,
+						   "another bottle's bundle");
 		}
 	}
 	json_decref(list);
 	return ret;
 }
 
-static int gather_targets(struct bottle *b, struct targets *t, unsigned port, struct err *e)
+int docker_canary(struct bottle *b, struct err *e)
 {
-	int ret = add_host(t, port, e);
+	struct canary_targets *t = NULL;
+	int ret = canary_targets_make(&t, e);
 
 	if (ret == 0)
 		ret = add_siblings(b, t, e);
-	target_add(t, "127.0.0.1", port, "this host's loopback");
-	target_add(t, b->wall.gateway, port, "the wall's gateway");
-	target_add(t, b->outer.gateway, port, "the bundle's gateway");
-	target_add(t, b->outer.bundle, SERVICE_PORT_PIPELOCK, "the bundle's outer address");
-	target_add(t, "1.1.1.1", 443, "the outside");
-	target_add(t, "1.1.1.1", 53, "the outside");
-	target_add(t, "169.254.169.254", 80, "metadata");
-	return ret;
-}
-
-int docker_canary(struct bottle *b, struct err *e)
-{
-	unsigned answers[3] = {SERVICE_PORT_PIPELOCK};
-	size_t n_answers = 1;
-	struct targets *t = mem_zalloc(sizeof(*t));
-	_cleanup_close_ int listener = -1, visitor = -1;
-	uint16_t port = 0;
-	int ret;
-
-	if (b->plan->git.n_remotes > 0)
-		answers[n_answers++] = SERVICE_PORT_GITGATE;
-	if (b->plan->is_supervised)
-		answers[n_answers++] = SERVICE_PORT_SUPERVISE;
-	/* On every address of this host: whoever gets through to it is known to have got through.
-	 */
-	listener = sock_listen(htonl(INADDR_ANY), &port, e);
-	ret = listener < 0 ? listener : gather_targets(b, t, port, e);
 	if (ret == 0) {
-		const struct guest_canary c = {.pinned = b->wall.bundle,
-					       .answers = answers,
-					       .n_answers = n_answers,
-					       .closed = t->list,
-					       .n_closed = t->n};
-
-		ret = guest_canary(b->guest_fd, &c, WALL_CANARY_MS, -1, e);
+		canary_targets_add(t, b->wall.gateway, t->port, "the wall's gateway");
+		canary_targets_add(t, b->outer.gateway, t->port, "the bundle's gateway");
+		canary_targets_add(t, b->outer.bundle, SERVICE_PORT_PIPELOCK,
+				   "the bundle's outer address");
+		ret = canary_targets_prove(t, b->guest_fd, b->plan, b->wall.bundle, e);
 	}
-	free(t);
-	if (ret < 0)
-		return err_prefix(e, "canary");
-	visitor = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-	if (visitor >= 0)
-		return err_set(e, -ENOTUNIQ, "canary: a listener of the host was reached");
-	return 0;
+	canary_targets_free(t);
+	return ret;
 }

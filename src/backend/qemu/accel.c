@@ -1,0 +1,135 @@
+/*
+ * KVM or emulation. That /dev/kvm is there says little (in a virtual machine that nests badly it
+ * opens, and boots nothing), so it is tried: once, with a machine like any other, and what came of
+ * it is kept in the user's cache, "vm/accel":
+ *
+ *     HOST'S KERNEL \n QEMU \n kvm or tcg \n why \n
+ *
+ * Where one of the first two has changed it is tried again.
+ */
+#include "backend/qemu/qemu_int.h"
+
+#include "base/cache.h"
+#include "base/clean.h"
+#include "base/io.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "base/timeutil.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#define ACCEL_FILE    "accel"
+#define ACCEL_BOOT_MS 10000
+#define ACCEL_MAX     2048
+
+int qemu_cache_open(struct err *e)
+{
+	_cleanup_close_ int cache = cache_open();
+	int dir;
+
+	if (cache < 0)
+		return err_set(e, -ENOENT, "there is no cache folder");
+	if (mkdirat(cache, "vm", 0700) < 0 && errno != EEXIST)
+		return err_errno(e, "make the cache folder \"vm\"");
+	dir = openat(cache, "vm", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return dir < 0 ? err_errno(e, "open the cache folder \"vm\"") : dir;
+}
+
+/* By the file: whoever installs another one leaves another time. */
+int qemu_program_id(char *out, size_t size, struct err *e)
+{
+	struct stat st;
+
+	if (stat(QEMU_PROGRAM, &st) < 0)
+		return err_errno(e, QEMU_PROGRAM " (package qemu-system-x86)");
+	(void)snprintf(out, size, "%llu %lld.%09ld", (unsigned long long)st.st_size,
+		       (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+	return 0;
+}
+
+static int accel_head(char **head)
+{
+	struct utsname host;
+	char id[128];
+
+	*head = NULL;
+	if (uname(&host) < 0 || qemu_program_id(id, sizeof(id), NULL) < 0)
+		return -ENOENT;
+	*head = mem_printf("%s\n%s\n", host.release, id);
+	return 0;
+}
+
+/* "" when it may be opened. */
+static void device_why(char why[QEMU_WHY_MAX])
+{
+	_cleanup_close_ int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	why[0] = '\0';
+	if (fd < 0)
+		(void)snprintf(why, QEMU_WHY_MAX, "/dev/kvm: %s", strerror(errno));
+}
+
+bool qemu_accel_known(bool *is_kvm, char why[QEMU_WHY_MAX])
+{
+	_cleanup_close_ int dir = qemu_cache_open(NULL);
+	_cleanup_free_ char *head = NULL, *text = NULL;
+	struct str all, kind;
+	bool found;
+
+	*is_kvm = false;
+	device_why(why);
+	if (why[0])
+		return true;
+	(void)snprintf(why, QEMU_WHY_MAX, "not tried yet");
+	if (dir < 0 || accel_head(&head) < 0 ||
+	    io_read_file(dir, ACCEL_FILE, ACCEL_MAX, &all, NULL) < 0)
+		return false;
+	text = (char *)(uintptr_t)all.p;
+	if (!str_starts(all, str_of(head)))
+		return false;
+	all = str_cut(str_sub(all, strlen(head), all.n), '\n', &kind, &found);
+	(void)str_cut(all, '\n', &all, &found);
+	*is_kvm = str_eq(kind, STR_LIT("kvm"));
+	text_visible_cstr(why, QEMU_WHY_MAX, all);
+	return true;
+}
+
+static void remember(bool is_kvm, const char *why)
+{
+	_cleanup_close_ int dir = qemu_cache_open(NULL);
+	_cleanup_free_ char *head = NULL, *text = NULL;
+
+	if (dir < 0 || accel_head(&head) < 0)
+		return;
+	text = mem_printf("%s%s\n%s\n", head, is_kvm ? "kvm" : "tcg", why);
+	(void)!io_write_file_atomic(dir, ACCEL_FILE, str_of(text), 0600, NULL);
+}
+
+bool qemu_accel_try(const struct qemu_parts *parts, const struct qemu_shape *s,
+		    const struct progress *progress, char why[QEMU_WHY_MAX])
+{
+	struct qemu_shape shape = *s;
+	char day[TIME_RFC3339_SIZE];
+	struct err e = ERR_INIT;
+	bool is_kvm;
+
+	if (qemu_accel_known(&is_kvm, why))
+		return is_kvm;
+	progress_tell(progress, "KVM", "trying whether it boots a virtual machine", 0, 0);
+	shape.is_kvm = true;
+	is_kvm = qemu_template_boot(parts, &shape, -1, ACCEL_BOOT_MS, &e) == 0;
+	time_format_rfc3339(time_realtime_ns(), day);
+	if (is_kvm)
+		(void)snprintf(why, QEMU_WHY_MAX, "tried on %.10s", day);
+	else
+		(void)snprintf(why, QEMU_WHY_MAX,
+			       "KVM did not boot a kernel (tried on %.10s): %.90s", day, e.text);
+	remember(is_kvm, why);
+	return is_kvm;
+}

@@ -1,0 +1,93 @@
+/* doctor: each thing that the qemu backend needs, with what to install or set where it is not
+ * there. That a machine boots is tried by the first start, not here. */
+#include "backend/qemu/qemu_int.h"
+
+#include "backend/native/native.h"
+#include "base/clean.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static void add(struct backend_check *checks, size_t *n, const char *name, bool is_ok,
+		bool is_required, const char *text)
+{
+	struct backend_check *c;
+
+	if (*n >= BACKEND_CHECKS_MAX)
+		return;
+	c = &checks[(*n)++];
+	*c = (struct backend_check){.is_ok = is_ok, .is_required = is_required};
+	(void)snprintf(c->name, sizeof(c->name), "%s", name);
+	(void)snprintf(c->text, sizeof(c->text), "%s", text);
+}
+
+static bool add_program(struct backend_check *checks, size_t *n)
+{
+	bool is_ok = access(QEMU_PROGRAM, X_OK) == 0;
+
+	add(checks, n, "QEMU", is_ok, true,
+	    is_ok ? QEMU_PROGRAM : QEMU_PROGRAM " is not there: apt-get install qemu-system-x86");
+	return is_ok;
+}
+
+static bool add_kernel(struct backend_check *checks, size_t *n)
+{
+	struct vm_kernel kernel;
+	struct err e = ERR_INIT;
+	bool is_ok = vm_kernel_find(&kernel, &e) == 0;
+
+	add(checks, n, "guest kernel", is_ok, true, is_ok ? kernel.release : e.text);
+	return is_ok;
+}
+
+static bool add_tools(struct backend_check *checks, size_t *n)
+{
+	static const struct {
+		const char *tool, *package;
+		bool is_required;
+	} tools[] = {{"tar2sqfs", "squashfs-tools-ng", true},
+		     {"mkfs.ext4", "e2fsprogs", true},
+		     {"mmdebstrap", "mmdebstrap", false}};
+	bool is_all = true;
+
+	for (size_t i = 0; i < ARRAY_LEN(tools); i++) {
+		const char *path = vm_tool_find(tools[i].tool);
+		char text[256];
+
+		if (path)
+			(void)snprintf(text, sizeof(text), "%s", path);
+		else
+			(void)snprintf(text, sizeof(text), "apt-get install %s", tools[i].package);
+		add(checks, n, tools[i].tool, path != NULL, tools[i].is_required, text);
+		is_all = is_all && (path || !tools[i].is_required);
+	}
+	return is_all;
+}
+
+static void add_accel(struct backend_check *checks, size_t *n)
+{
+	char why[QEMU_WHY_MAX], text[256];
+	bool is_kvm = false, is_known = qemu_accel_known(&is_kvm, why);
+
+	if (!is_known)
+		(void)snprintf(text, sizeof(text), "/dev/kvm is there; the first start tries it");
+	else
+		(void)snprintf(text, sizeof(text), "%s: %s",
+			       is_kvm ? "boots" : "machines are emulated, which is slow", why);
+	add(checks, n, "KVM", is_kvm || !is_known, false, text);
+}
+
+int qemu_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e)
+{
+	int ret = native_probe(checks, n, e);
+	bool is_ok = add_program(checks, n);
+
+	is_ok = add_kernel(checks, n) && is_ok;
+	is_ok = add_tools(checks, n) && is_ok;
+	add_accel(checks, n);
+	if (ret < 0)
+		return ret;
+	return is_ok ? 0 : err_set(e, -ENOSYS, "this host lacks what virtual machines need");
+}

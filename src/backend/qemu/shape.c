@@ -1,0 +1,61 @@
+#include "backend/qemu/qemu_int.h"
+
+#include <unistd.h>
+
+#define SHAPE_MEMORY_DEFAULT (2048 * QEMU_MIB)
+#define SHAPE_MEMORY_MIN     (256 * QEMU_MIB)
+#define SHAPE_CPUS_DEFAULT   2
+#define SHAPE_CPUS_MAX	     16
+/* What QEMU has beside the machine's memory: itself, translated code, buffers of disks. */
+#define SHAPE_OVERHEAD (320 * QEMU_MIB)
+/* Its threads: one for each processor, and those that wait for disks. */
+#define SHAPE_PROCESSES 160
+
+static uint64_t host_memory(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+	return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : SHAPE_MEMORY_MIN;
+}
+
+static unsigned host_cpus(void)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	return n > 0 ? (unsigned)n : 1;
+}
+
+static uint64_t plan_memory(const struct plan *p)
+{
+	uint64_t host = host_memory(), bytes = p->limits.memory_bytes;
+
+	if (bytes == 0)
+		bytes = host / 4 < SHAPE_MEMORY_DEFAULT ? host / 4 : SHAPE_MEMORY_DEFAULT;
+	if (bytes > host)
+		bytes = host;
+	if (bytes < SHAPE_MEMORY_MIN)
+		bytes = SHAPE_MEMORY_MIN;
+	return bytes / QEMU_MIB * QEMU_MIB;
+}
+
+static unsigned plan_cpus(const struct plan *p)
+{
+	uint64_t n = p->limits.cpu_milli ? (p->limits.cpu_milli + 999) / 1000 : SHAPE_CPUS_DEFAULT;
+
+	if (n > host_cpus())
+		n = host_cpus();
+	return n > SHAPE_CPUS_MAX ? SHAPE_CPUS_MAX : (unsigned)n;
+}
+
+void qemu_shape_plan(struct qemu_shape *out, const struct plan *p)
+{
+	*out = (struct qemu_shape){.memory_bytes = plan_memory(p), .cpus = plan_cpus(p)};
+}
+
+void qemu_shape_limits(struct plan_limits *out, const struct qemu_shape *s,
+		       const struct plan_limits *l)
+{
+	*out = *l;
+	out->memory_bytes = s->memory_bytes + SHAPE_OVERHEAD;
+	out->processes = SHAPE_PROCESSES;
+}
