@@ -19,18 +19,6 @@
 
 #define DOCKER_UNDO_MS 30000 /* of an engine that is slow */
 
-static int docker_offer(char why[BACKEND_WHY_MAX], struct err *e)
-{
-	struct engine en;
-	int ret = docker_engine(&en, e);
-
-	if (ret < 0)
-		return ret;
-	(void)snprintf(why, BACKEND_WHY_MAX, "Docker %.32s answers at %.64s (%.40s)", en.version,
-		       en.socket, en.from);
-	return 0;
-}
-
 /* A microVM's root may come from an archive; an engine has images only. */
 static int check_image(const struct plan *p, struct err *e)
 {
@@ -117,7 +105,6 @@ static void settle(struct bottle *b)
 static bool docker_release(struct bottle *b)
 {
 	struct docker_known known;
-	struct err e = ERR_INIT;
 	bool is_all;
 
 	if (!b)
@@ -127,17 +114,10 @@ static bool docker_release(struct bottle *b)
 	close_fd(&b->guest_listen_fd);
 	bundle_box_close(&b->box);
 	known = (struct docker_known){{b->agent_id, b->box.id}, {b->wall.id, b->box.outer.id}};
-	/* The folder stays as long as something of it may be in the engine: cleanup looks there. */
-	is_all = !b->owner.engine.api[0] ||
-		 docker_remove_own(&b->owner, &known, b->has_gone, &e) == 0;
-	if (is_all)
-		docker_owner_end(&b->owner);
-	else
-		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
+	is_all = docker_owner_release(&b->owner, &known, b->has_gone);
 	close_fd(&b->fail_fds[0]);
 	close_fd(&b->fail_fds[1]);
 	agent_env_free(b->env);
-	docker_owner_free(&b->owner);
 	free(b->home);
 	free(b->bundle_path);
 	workspace_free(&b->workspace);

@@ -154,7 +154,7 @@ static int remove_pair(const struct engine *en, bool is_network, char *const ids
 	return first;
 }
 
-int docker_remove_own(const struct docker_owner *o, const struct docker_known *known, bool is_all,
+static int remove_own(const struct docker_owner *o, const struct docker_known *known, bool is_all,
 		      struct err *e)
 {
 	struct docker_which all = {.slug = o->slug, .state = o->state_dir};
@@ -167,6 +167,19 @@ int docker_remove_own(const struct docker_owner *o, const struct docker_known *k
 	    remove_pair(&o->engine, true, known->networks, &own) == 0 && is_all)
 		return 0;
 	return docker_remove(&o->engine, &all, &n, e);
+}
+
+bool docker_owner_release(struct docker_owner *o, const struct docker_known *known, bool is_all)
+{
+	struct err e = ERR_INIT;
+	bool is_gone = !o->engine.api[0] || remove_own(o, known, is_all, &e) == 0;
+
+	if (is_gone)
+		docker_owner_end(o);
+	else
+		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
+	docker_owner_free(o);
+	return is_gone;
 }
 
 /* --- by label --- */

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "backend/backend.h"
 #include "base/json.h"
 #include "engine/engine.h"
 
@@ -26,12 +27,12 @@ struct docker_owner {
 };
 
 void docker_owner_init(struct docker_owner *o, const char *slug, const char *state_dir);
-void docker_owner_free(struct docker_owner *o);
 /* Finds the engine, removes what a run of this bottle's that was killed has left (perhaps in
  * another engine), and notes the engine in dir, before there is anything in it. */
 int docker_owner_begin(struct docker_owner *o, struct err *e) _fallible_;
-/* Nothing is in the engine any more: dir goes. */
+/* dir goes: nothing is in the engine any more. Both are docker_owner_release()'s. */
 void docker_owner_end(const struct docker_owner *o);
+void docker_owner_free(struct docker_owner *o);
 /* The engine that made what state_dir's bottle has. -ENOENT: nothing can be there. */
 int docker_engine_of(struct engine *out, const char *state_dir, struct err *e) _fallible_;
 /* The `cleanup` of struct backend; 0 also where a bottle never had anything in an engine. */
@@ -116,9 +117,10 @@ int docker_remove(const struct engine *en, const struct docker_which *w, size_t 
 struct docker_known {
 	char *containers[2], *networks[2];
 };
-/* is_all: nothing can be there besides; else, and after a failure, by label too. */
-int docker_remove_own(const struct docker_owner *o, const struct docker_known *known, bool is_all,
-		      struct err *e) _fallible_;
+/* Removes it: is_all: nothing can be there besides; else, and after a failure, by label too. Then
+ * dir goes, unless something is left, which is logged: false, and cleanup looks there. Frees what
+ * init made. */
+bool docker_owner_release(struct docker_owner *o, const struct docker_known *known, bool is_all);
 
 /* --- arrive.c --- */
 
@@ -140,3 +142,5 @@ int docker_await_all(struct docker_arrival *list, size_t n, struct err *e) _fall
 
 /* The engine, asked once in this process. */
 int docker_engine(struct engine *out, struct err *e) _fallible_;
+/* The `offer` of struct backend: an engine answers, and which. */
+int docker_offer(char why[BACKEND_WHY_MAX], struct err *e) _fallible_;

@@ -1,6 +1,9 @@
 #include "backend/walled/walled.h"
 
+#include "backend/docker/objects.h"
 #include "backend/git_folder.h"
+#include "backend/walled/carrier.h"
+#include "base/clean.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "bundle/bundle.h"
@@ -27,53 +30,130 @@ static int walled_git_folder(const struct walled *w, struct backend_place *place
 			       place->git_folder, e);
 }
 
+/* --- which bundle --- */
+
+void walled_use_docker(struct walled *w)
+{
+	char why[BACKEND_WHY_MAX];
+	struct err e = ERR_INIT;
+
+	w->has_docker = bundle_apart_offer(why, &e) == 0;
+	if (w->has_docker)
+		(void)snprintf(w->note, sizeof(w->note), "its bundle is a container of its own: %s",
+			       why);
+	else
+		(void)snprintf(w->note, sizeof(w->note),
+			       "its bundle is a process of this host: %.*s", BACKEND_WHY_MAX - 1,
+			       e.text);
+}
+
+int walled_ensure_docker(const struct progress *progress, struct err *e)
+{
+	char why[BACKEND_WHY_MAX];
+	struct err none = ERR_INIT;
+
+	return bundle_apart_offer(why, &none) == 0 ? bundle_apart_ensure(progress, e) : 0;
+}
+
+const char *walled_note(const struct walled *w)
+{
+	return w->note[0] ? w->note : "its bundle is a process of this host";
+}
+
+/* --- making --- */
+
+/* Where the keeper's child is to stand. */
+static int place_child(struct walled *w, struct backend_place *place, struct err *e)
+{
+	const char *pinned = w->plan->pinned ? w->plan->pinned : WALL_PINNED_DEFAULT;
+
+	if (!str_to_cstr(place->pinned, sizeof(place->pinned), str_of(pinned)))
+		return err_set(e, -EINVAL, "pinned address too long");
+	place->uid_base = bundle_uid_base();
+	return walled_git_folder(w, place, e);
+}
+
 int walled_prepare(struct walled *w, const char *home, const struct plan_limits *limits,
 		   unsigned extra, struct backend_place *place, struct err *e)
 {
 	const struct plan *p = w->plan;
 	unsigned services = extra | (p->git.n_remotes > 0 ? WALL_GIT : 0) |
 			    (p->is_supervised ? WALL_SUPERVISE : 0);
-	int ret =
-		wall_make(&w->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home, services, e);
+	int ret = w->has_docker ? bundle_apart_make(&w->apart, p, w->state_dir, place, e)
+				: place_child(w, place, e);
 
+	if (ret == 0)
+		ret = wall_make(&w->wall, place->pinned, home, services, e);
 	if (ret < 0)
 		return ret;
 	/* A killed run's would keep the limits of that run. */
 	cgroup_remove_slug(p->slug);
 	cgroup_make(&w->cgroup, p->slug, limits);
-	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", w->wall.pinned);
-	place->uid_base = bundle_uid_base();
-	return walled_git_folder(w, place, e);
+	return 0;
+}
+
+/* --- the bundle --- */
+
+static int start_child(struct walled *w, const struct backend_fd *fds, size_t n,
+		       const struct backend_fd sockets[WALL_SERVED], struct err *e)
+{
+	static const char *const words[] = {"init", NULL};
+	struct backend_fd all[WALLED_BUNDLE_FDS_MAX];
+
+	if (n + WALL_SERVED > WALLED_BUNDLE_FDS_MAX)
+		return err_set(e, -E2BIG, "too many descriptors for the bundle");
+	memcpy(all, fds, n * sizeof(*fds));
+	memcpy(all + n, sockets, WALL_SERVED * sizeof(*sockets));
+	return bundle_process_start(&w->bundle, w->plan->slug, words, all, n + WALL_SERVED, e);
+}
+
+static int start_apart(struct walled *w, const struct backend_fd *fds, size_t n,
+		       const struct backend_fd sockets[WALL_SERVED], struct err *e)
+{
+	int ret = carrier_start(&w->carrier, w->plan->slug, w->wall.pinned, sockets, e);
+
+	return ret == 0 ? bundle_apart_start(w->apart, fds, n, e) : ret;
 }
 
 int walled_start_bundle(struct walled *w, const struct backend_fd *fds, size_t n, struct err *e)
 {
-	struct backend_fd all[WALLED_BUNDLE_FDS_MAX];
-	int ret;
+	const struct backend_fd sockets[WALL_SERVED] = {
+		{"pipelock", w->wall.pipelock_fd},   {"gitgate", w->wall.gitgate_fd},
+		{"supervise", w->wall.supervise_fd}, {"dns_udp", w->wall.dns_udp_fd},
+		{"dns_tcp", w->wall.dns_tcp_fd},
+	};
+	int ret =
+		w->apart ? start_apart(w, fds, n, sockets, e) : start_child(w, fds, n, sockets, e);
 
-	if (n + 5 > WALLED_BUNDLE_FDS_MAX)
-		return err_set(e, -E2BIG, "too many descriptors for the bundle");
-	memcpy(all, fds, n * sizeof(*fds));
-	all[n++] = (struct backend_fd){"pipelock", w->wall.pipelock_fd};
-	all[n++] = (struct backend_fd){"gitgate", w->wall.gitgate_fd};
-	all[n++] = (struct backend_fd){"supervise", w->wall.supervise_fd};
-	all[n++] = (struct backend_fd){"dns_udp", w->wall.dns_udp_fd};
-	all[n++] = (struct backend_fd){"dns_tcp", w->wall.dns_tcp_fd};
-	ret = bundle_process_start(&w->bundle, w->plan->slug, all, n, e);
 	wall_close_sockets(&w->wall);
 	return ret;
 }
+
+/* Without its bundle a carrier has nobody to carry to: its ports are closed at once. */
+void walled_reap_bundle(struct walled *w, bool must_die, char *how, size_t how_size)
+{
+	bundle_process_reap(&w->carrier, true, NULL, 0);
+	if (w->apart)
+		bundle_apart_reap(w->apart, must_die, how, how_size);
+	else
+		bundle_process_reap(&w->bundle, must_die, how, how_size);
+}
+
+/* --- the end --- */
 
 bool walled_release(struct walled *w)
 {
 	struct err e = ERR_INIT;
 	bool is_all;
 
+	bundle_process_reap(&w->carrier, true, NULL, 0);
 	wall_free(&w->wall);
 	cgroup_remove(&w->cgroup);
-	is_all = git_folder_remove(w->plan->slug, w->state_dir, &e) == 0;
-	if (!is_all)
+	is_all = bundle_apart_release(take_ptr(&w->apart));
+	if (git_folder_remove(w->plan->slug, w->state_dir, &e) < 0) {
+		is_all = false;
 		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
+	}
 	free(w->state_dir);
 	w->state_dir = NULL;
 	return is_all;
@@ -81,7 +161,10 @@ bool walled_release(struct walled *w)
 
 int walled_cleanup(const char *slug, const char *state_dir, struct err *e)
 {
+	int ret;
+
 	/* Namespaces, mounts and processes go with their last descriptor; groups do not. */
 	cgroup_remove_slug(slug);
-	return git_folder_remove(slug, state_dir, e);
+	ret = git_folder_remove(slug, state_dir, e);
+	return ret == 0 ? docker_cleanup(slug, state_dir, e) : ret;
 }
