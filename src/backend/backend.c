@@ -11,10 +11,11 @@ const struct backend *backend_find(enum plan_backend b)
 		return &backend_native;
 	case PLAN_BACKEND_DOCKER:
 		return &backend_docker;
+	case PLAN_BACKEND_SMOLMACHINES:
+		return &backend_smolmachines;
 	case PLAN_BACKEND_QEMU:
 		return &backend_qemu;
 	case PLAN_BACKEND_UNSET:
-	case PLAN_BACKEND_SMOLMACHINES:
 	case PLAN_BACKEND_COUNT:
 		break;
 	}

@@ -92,6 +92,9 @@ struct backend {
 	/* A signal to the agent (pid of launch) or to a process of exec, and to its process group.
 	 */
 	int (*signal)(struct bottle *b, pid_t pid, int signo);
+	/* The terminal of such a process, whose master has its new size, is another one inside and
+	 * has to be told. May be NULL. */
+	void (*resize)(struct bottle *b, pid_t pid, unsigned rows, unsigned columns);
 	/* Ends every process of the compartment. */
 	void (*kill)(struct bottle *b);
 	/* What holds besides the wall, or does not (limits), for people and for bottle.json. */
@@ -114,7 +117,7 @@ struct backend {
 		      char reference[BACKEND_REFERENCE_MAX], struct err *e);
 };
 
-extern const struct backend backend_docker, backend_native, backend_qemu;
+extern const struct backend backend_docker, backend_native, backend_qemu, backend_smolmachines;
 const struct backend *backend_find(enum plan_backend b); /* NULL: not in this build */
 /* Those that may be taken without being named, best first; NULL-terminated. */
 extern const struct backend *const backend_preference[];

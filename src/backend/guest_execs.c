@@ -24,15 +24,22 @@ void guest_execs_add(struct guest_execs *x, pid_t relay)
 	x->n++;
 }
 
+int64_t guest_execs_number(const struct guest_execs *x, pid_t agent, pid_t pid)
+{
+	if (pid == agent)
+		return 0;
+	for (size_t i = 0; i < GUEST_EXECS; i++) {
+		if (x->list[i].relay == pid && x->list[i].number > 0)
+			return x->list[i].number;
+	}
+	return -ESRCH;
+}
+
 int guest_execs_signal(const struct guest_execs *x, int conn_fd, pid_t agent, pid_t pid, int signo)
 {
-	unsigned number = 0;
+	int64_t number = guest_execs_number(x, agent, pid);
 
-	for (size_t i = 0; i < GUEST_EXECS && pid != agent; i++) {
-		if (x->list[i].relay == pid)
-			number = x->list[i].number;
-	}
-	if (conn_fd < 0 || (pid != agent && number == 0))
+	if (conn_fd < 0 || number < 0)
 		return -ESRCH;
-	return guest_signal(conn_fd, number, signo, NULL);
+	return guest_signal(conn_fd, (unsigned)number, signo, NULL);
 }

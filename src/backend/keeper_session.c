@@ -111,8 +111,11 @@ void session_resize(struct keeper_session *s, unsigned rows, unsigned columns)
 {
 	struct winsize size = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns};
 
-	if (s->has_tty && s->out_fd >= 0 && rows > 0 && columns > 0)
-		(void)ioctl(s->out_fd, TIOCSWINSZ, &size);
+	if (!s->has_tty || s->out_fd < 0 || rows == 0 || columns == 0)
+		return;
+	(void)ioctl(s->out_fd, TIOCSWINSZ, &size);
+	if (s->k->backend->resize && !s->has_exited)
+		s->k->backend->resize(s->k->bottle, s->pid, rows, columns);
 }
 
 /* --- start --- */

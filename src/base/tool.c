@@ -25,7 +25,7 @@ const char *tool_find(const char *name)
 	static const char *const folders[] = {"/usr/bin", "/usr/sbin", "/bin", "/sbin"};
 	static char path[128];
 
-	for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+	for (size_t i = 0; i < ARRAY_LEN(folders) && !strchr(name, '/'); i++) {
 		int n = snprintf(path, sizeof(path), "%s/%s", folders[i], name);
 
 		if (n > 0 && (size_t)n < sizeof(path) && access(path, X_OK) == 0)

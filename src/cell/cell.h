@@ -61,7 +61,7 @@ struct cell_run {
 	char *const *env;	   /* NULL: the cell's */
 	int in_fd, out_fd, err_fd; /* stay the caller's; -1: /dev/null */
 	bool has_terminal; /* the three are one terminal, which becomes its controlling one */
-	const int *fds;	   /* CELL_FIRST_FD, … */
+	const int *fds;	   /* CELL_FIRST_FD, …; never a folder (-EISDIR) */
 	size_t n_fds;
 };
 

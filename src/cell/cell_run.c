@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -79,12 +80,28 @@ static int order_make(const struct cell_run *r, struct cell_order *head, struct 
 	return io_memfd_sealed("words", buf_str(&words), e);
 }
 
+/* Attack: from a folder's descriptor all of its file system is a few ".." away (CVE-2024-21626). */
+static int order_check(const int *fds, size_t n, struct err *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct stat st;
+
+		if (fstat(fds[i], &st) < 0)
+			return err_errno(e, "a descriptor for a cell");
+		if (S_ISDIR(st.st_mode))
+			return err_set(e, -EISDIR, "a folder's descriptor is not for a cell");
+	}
+	return 0;
+}
+
 static int order_send(const struct cell *c, const struct cell_run *r, int status_fd, struct err *e)
 {
 	_cleanup_close_ int words = -1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	int fds[CELL_ORDER_FDS_MAX];
+	size_t n_fds = CELL_FD_FURTHER + r->n_fds;
 	struct cell_order head;
 	ssize_t put;
+	int ret;
 
 	if (null < 0)
 		return err_errno(e, "open /dev/null");
@@ -100,8 +117,10 @@ static int order_send(const struct cell *c, const struct cell_run *r, int status
 	fds[CELL_FD_ERR] = r->err_fd < 0 ? null : r->err_fd;
 	for (size_t i = 0; i < r->n_fds; i++)
 		fds[CELL_FD_FURTHER + i] = r->fds[i];
-	put = io_send_fds(c->conn_fd, &head, sizeof(head), fds, CELL_FD_FURTHER + r->n_fds,
-			  MSG_DONTWAIT);
+	ret = order_check(fds, n_fds, e);
+	if (ret < 0)
+		return ret;
+	put = io_send_fds(c->conn_fd, &head, sizeof(head), fds, n_fds, MSG_DONTWAIT);
 	if (put == (ssize_t)sizeof(head))
 		return 0;
 	if (put == -EPIPE || put == -ECONNRESET)

@@ -11,6 +11,7 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -35,6 +36,31 @@ int agent_isolate(struct err *e)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return err_errno(e, "PR_SET_NO_NEW_PRIVS");
 	(void)umask(077);
+	return 0;
+}
+
+void agent_release_terminal(void)
+{
+	(void)signal(SIGHUP, SIG_IGN);
+	(void)ioctl(STDIN_FILENO, TIOCNOTTY);
+	(void)signal(SIGHUP, SIG_DFL);
+}
+
+void agent_size_terminal(uint64_t rows, uint64_t columns)
+{
+	const struct winsize size = {.ws_row = (unsigned short)rows,
+				     .ws_col = (unsigned short)columns};
+
+	if (rows > 0 && columns > 0)
+		(void)ioctl(STDIN_FILENO, TIOCSWINSZ, &size);
+}
+
+int agent_take_session(bool has_tty, struct err *e)
+{
+	if (setsid() < 0)
+		return err_errno(e, "setsid");
+	if (has_tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
+		return err_errno(e, "take the terminal");
 	return 0;
 }
 

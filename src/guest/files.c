@@ -15,14 +15,23 @@
 
 #define FILES_PART ".claude-bottle.part"
 
-static int files_open_folder(int parent, const char *name, struct err *e)
+static int files_open_folder(int parent, const char *name, mode_t mode, struct err *e)
 {
 	int fd;
 
-	if (mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
+	if (mkdirat(parent, name, mode) < 0 && errno != EEXIST)
 		return err_errno(e, "make the folder \"%s\"", name);
 	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? err_errno(e, "open the folder \"%s\"", name) : fd;
+}
+
+/* Somebody has mounted a file at the name: it is changed as it is. */
+static int files_write_mounted(int folder, const char *name, const struct guest_file *f)
+{
+	_cleanup_close_ int fd = openat(folder, name, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+	int ret = fd < 0 ? -errno : io_write_all(fd, f->text.p, f->text.n);
+
+	return ret < 0 ? ret : fchmod(fd, f->mode) < 0 ? -errno : 0;
 }
 
 static int files_write_at(int folder, const char *name, const struct guest_file *f, struct err *e)
@@ -38,17 +47,20 @@ static int files_write_at(int folder, const char *name, const struct guest_file 
 	ret = io_write_all(fd, f->text.p, f->text.n);
 	if (ret == 0 && (fchmod(fd, f->mode) < 0 || renameat(folder, FILES_PART, folder, name) < 0))
 		ret = -errno;
-	if (ret < 0) {
+	if (ret < 0)
 		(void)unlinkat(folder, FILES_PART, 0);
+	if (ret == -EBUSY)
+		ret = files_write_mounted(folder, name, f);
+	if (ret < 0) {
 		errno = -ret;
 		return err_errno(e, "write \"%s\"", f->path);
 	}
 	return 0;
 }
 
-static int files_write_one(int home, const struct guest_file *f, struct err *e)
+static int files_write_one(int root, mode_t folder_mode, const struct guest_file *f, struct err *e)
 {
-	_cleanup_close_ int folder = fcntl(home, F_DUPFD_CLOEXEC, 3);
+	_cleanup_close_ int folder = fcntl(root, F_DUPFD_CLOEXEC, 3);
 	struct str rest = str_of(f->path), part;
 	char name[256];
 	bool more;
@@ -63,7 +75,7 @@ static int files_write_one(int home, const struct guest_file *f, struct err *e)
 			return err_set(e, -ENAMETOOLONG, "\"%s\": a name is too long", f->path);
 		if (!more)
 			return files_write_at(folder, name, f, e);
-		next = files_open_folder(folder, name, e);
+		next = files_open_folder(folder, name, folder_mode, e);
 		if (next < 0)
 			return err_prefix(e, "\"%s\"", f->path);
 		close_fd(&folder);
@@ -71,19 +83,20 @@ static int files_write_one(int home, const struct guest_file *f, struct err *e)
 	}
 }
 
-int files_write(const char *home, const struct guest_file *files, size_t n, struct err *e)
+int files_write(const char *root, mode_t folder_mode, const struct guest_file *files, size_t n,
+		struct err *e)
 {
 	_cleanup_close_ int fd = -1;
 
 	if (n == 0)
 		return 0;
-	if (!home || home[0] != '/')
+	if (!root || root[0] != '/')
 		return err_set(e, -EINVAL, "the container has no $HOME for the agent's files");
-	fd = open(home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = open(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return err_errno(e, "open $HOME (%s)", home);
+		return err_errno(e, "open \"%s\"", root);
 	for (size_t i = 0; i < n; i++) {
-		int ret = files_write_one(fd, &files[i], e);
+		int ret = files_write_one(fd, folder_mode, &files[i], e);
 
 		if (ret < 0)
 			return ret;

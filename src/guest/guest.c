@@ -3,7 +3,9 @@
 
 #include "base/log.h"
 
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static int guest_init(int argc, char **argv)
@@ -64,20 +66,129 @@ static int guest_machine(int argc, char **argv)
 	machine_run();
 }
 
+/* --- in a machine --- */
+
+/* NAME=N of an argument. */
+static uint64_t guest_argument(const char *arg, const char *name)
+{
+	size_t n = strlen(name);
+	uint64_t value = 0;
+
+	if (strncmp(arg, name, n) != 0 || arg[n] != '=' ||
+	    str_to_u64(str_of(arg + n + 1), UINT32_MAX, &value) < 0)
+		die("guest: %s=N is a number", name);
+	return value;
+}
+
+static int guest_wait(int argc, char **argv)
+{
+	sigset_t set;
+	int signo = 0;
+
+	(void)argv;
+	if (argc != 0)
+		die("guest wait takes no argument");
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	(void)sigprocmask(SIG_SETMASK, &set, NULL);
+	while (sigwait(&set, &signo) == 0 && signo == SIGCHLD) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+	}
+	return 0;
+}
+
+static int guest_place(int argc, char **argv)
+{
+	struct err e = ERR_INIT;
+
+	if (argc != 1)
+		die("guest place FILE");
+	if (tell_place("/", argv[0], &e) == 0)
+		return 0;
+	agent_complain(&e);
+	return 1;
+}
+
+static int guest_home(int argc, char **argv)
+{
+	struct hold_agent a = {.processes = 0};
+	struct err e = ERR_INIT;
+	bool is_save;
+
+	if (argc != 4)
+		die("guest home save|load uid=N gid=N FILE");
+	is_save = strcmp(argv[0], "save") == 0;
+	if (!is_save && strcmp(argv[0], "load") != 0)
+		die("guest home save|load: not \"%s\"", argv[0]);
+	a.uid = guest_argument(argv[1], "uid");
+	a.gid = guest_argument(argv[2], "gid");
+	if ((is_save ? home_save(&a, GUEST_HOME, argv[3], &e)
+		     : home_load(&a, GUEST_HOME, argv[3], &e)) == 0)
+		return 0;
+	agent_complain(&e);
+	return 1;
+}
+
+static int guest_hold(int argc, char **argv)
+{
+	struct hold_agent a;
+
+	if (argc != 5)
+		die("guest hold uid=N gid=N processes=N rows=N columns=N");
+	a.uid = guest_argument(argv[0], "uid");
+	a.gid = guest_argument(argv[1], "gid");
+	a.processes = guest_argument(argv[2], "processes");
+	agent_size_terminal(guest_argument(argv[3], "rows"), guest_argument(argv[4], "columns"));
+	return hold_main(GUEST_RUN, &a, GUEST_HOME);
+}
+
+static int guest_beside(int argc, char **argv)
+{
+	uint64_t number;
+
+	if (argc < 5 || strcmp(argv[3], "--") != 0)
+		die("guest beside id=N rows=N columns=N -- ARGV");
+	number = guest_argument(argv[0], "id");
+	if (number < 1 || number > GUEST_EXEC_MAX)
+		die("guest beside id=N: N is a number from 1 to %u", GUEST_EXEC_MAX);
+	agent_size_terminal(guest_argument(argv[1], "rows"), guest_argument(argv[2], "columns"));
+	return beside_main(GUEST_RUN, (unsigned)number, argv + 4);
+}
+
+static int guest_tell(int argc, char **argv)
+{
+	struct err e = ERR_INIT;
+	uint64_t number = 0;
+
+	if (argc < 2 || str_to_u64(str_of(argv[0]), GUEST_EXEC_MAX, &number) < 0)
+		die("guest tell N h | c FILE | g FILE | p SIGNAL | w ROWS COLUMNS");
+	if (tell_main(GUEST_RUN, (unsigned)number, argc - 1, argv + 1, &e) == 0)
+		return 0;
+	agent_complain(&e);
+	return 1;
+}
+
 int guest_main(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		int (*fn)(int argc, char **argv);
-	} commands[] = {{"init", guest_init},
-			{"exec", guest_exec},
-			{"close", guest_close},
-			{"machine", guest_machine}};
+	} commands[] = {
+		{"init", guest_init},	    {"exec", guest_exec}, {"close", guest_close},
+		{"wait", guest_wait},	    {"hold", guest_hold}, {"beside", guest_beside},
+		{"place", guest_place},	    {"home", guest_home}, {"tell", guest_tell},
+		{"machine", guest_machine},
+	};
 
 	log_set_role("guest");
 	for (size_t i = 0; argc > 0 && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		if (strcmp(argv[0], commands[i].name) == 0)
 			return commands[i].fn(argc - 1, argv + 1);
 	}
-	die("guest init | exec [id=N] -- ARGV | close PINNED | machine: claude-bottle starts them");
+	die("guest init | exec [id=N] -- ARGV | close PINNED | machine; in a machine wait | place "
+	    "| hold "
+	    "| tell | beside: claude-bottle starts them");
 }

@@ -17,6 +17,20 @@
  * so that all else is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER)
  * unreachable. Idempotent. Prints nothing; status 0, or 1 with one line.
  *
+ * In a machine that a monitor's own tool makes of an image and starts processes in as root
+ * (smolmachines); FILE has been copied there and is removed:
+ *
+ *   guest wait            the image's own process: reaps, until it is told to end
+ *   guest place FILE      writes {"files":[{"path":"etc/x","mode":420,"text":"..."}]} below "/"
+ *   guest home save|load uid=N gid=N FILE    the agent's home, by the image's tar and as the agent
+ *   guest hold uid=N gid=N processes=N rows=N columns=N    with the agent's streams: makes a pid
+ * namespace where the machine lets it, and guest init in it, which is told by guest tell; ends as
+ * the agent ends, and notes the status in GUEST_STATUS before, as the tool's own failure is a 1.
+ *   guest beside id=N rows=N columns=N -- ARGV    guest exec for this: with the agent's user,
+ * namespace, environment and limits guest tell N h | c FILE | g FILE | p SIGNAL | w ROWS COLUMNS to
+ * guest hold (N 0) or guest beside: the keeper's letters of below, w: the terminal's size. Prints
+ * the answer: the letter and the text in a line.
+ *
  * Before "go" nothing else runs in the compartment, so the first to connect is guest init. It keeps
  * the connection, and when the keeper hangs up or dies it ends, and with it the kernel ends every
  * process of the pid namespace. The agent cannot take the descriptor: guest init is not dumpable,
@@ -32,6 +46,8 @@
 #define GUEST_BUNDLE	  GUEST_FOLDER "/bundle"
 #define GUEST_SOCKET_NAME "keeper.sock"
 #define GUEST_SOCKET	  GUEST_FOLDER "/run/" GUEST_SOCKET_NAME /* SOCK_SEQPACKET */
+#define GUEST_HOME	  "/home/agent"				 /* of a machine's agent */
+#define GUEST_STATUS	  GUEST_FOLDER "/run/status"
 #define GUEST_RESOLVER	  "127.0.0.11"
 #define GUEST_CONNECT_MS  10000
 #define GUEST_NOT_RUN	  125

@@ -24,7 +24,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -45,6 +44,7 @@ struct init_late {
 
 struct init {
 	int sock, signals;
+	bool is_machine;	   /* canary_check()'s */
 	bool has_held, is_refused; /* the wall: a canary found it closed; one found it open */
 	struct init_late late[INIT_LATE_MAX];
 	size_t n_late;
@@ -72,15 +72,6 @@ static void init_signal_set(sigset_t *set)
 	sigfillset(set);
 	for (size_t i = 0; i < ARRAY_LEN(own); i++)
 		sigdelset(set, own[i]);
-}
-
-/* The terminal, if there is one, must be nobody's before the agent's session can take it. Giving it
- * up hangs up its owner, this process. */
-static void init_release_terminal(void)
-{
-	(void)signal(SIGHUP, SIG_IGN);
-	(void)ioctl(STDIN_FILENO, TIOCNOTTY);
-	(void)signal(SIGHUP, SIG_DFL);
 }
 
 static int init_open_signals(struct init *t, struct err *e)
@@ -163,7 +154,7 @@ static void init_canary(struct init *t, const struct guest_canary *c)
 {
 	struct err e = ERR_INIT;
 
-	if (canary_check(c, &e) < 0) {
+	if (canary_check(c, t->is_machine, &e) < 0) {
 		t->is_refused = true;
 		init_tell(t, 'n', &e);
 	} else {
@@ -200,10 +191,7 @@ static _Noreturn void init_child(const struct guest_go *g, int pipe_fd)
 {
 	struct init_failure f = {.is_exec = false};
 
-	if (setsid() < 0)
-		(void)err_errno(&f.e, "setsid");
-	else if (g->has_tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
-		(void)err_errno(&f.e, "take the terminal");
+	(void)!agent_take_session(g->has_tty, &f.e);
 	/* The strings live as long as the order does, in this child for ever. */
 	for (char *const *v = g->env; v && *v; v++)
 		(void)putenv(*v);
@@ -361,7 +349,7 @@ static int init_go(struct init *t, const struct guest_go *g)
 {
 	struct err e = ERR_INIT;
 	pid_t agent = 0;
-	int ret = files_write(getenv("HOME"), g->files, g->n_files, &e);
+	int ret = files_write(getenv("HOME"), 0700, g->files, g->n_files, &e);
 
 	if (ret == 0)
 		ret = agent_limit(&g->limits, &e);
@@ -377,31 +365,54 @@ static int init_go(struct init *t, const struct guest_go *g)
 	return ret > 0 ? ret : init_live(t, agent);
 }
 
+/* From a connection on, whose other end is the keeper's, to the end. */
+static int init_serve(struct init *t)
+{
+	static struct orders o; /* the child's argv lies in it */
+	struct err e = ERR_INIT;
+	int signo = 0, ret;
+
+	init_tell(t, 'h', NULL);
+	ret = init_obey(t, &o, &signo, &e);
+	if (ret < 0) {
+		init_tell(t, 'n', &e);
+		ret = ret == -EINTR && signo > 0 ? 128 + signo : init_fail(&e);
+	} else {
+		ret = init_go(t, &o.go);
+	}
+	orders_free(&o);
+	return ret;
+}
+
+static void init_close(struct init *t)
+{
+	close_fd(&t->sock);
+	close_fd(&t->signals);
+}
+
 int init_run(const char *socket_path, unsigned connect_ms)
 {
 	struct init t = {.sock = -1, .signals = -1};
-	static struct orders o; /* the child's argv lies in it */
 	struct err e = ERR_INIT;
-	int signo = 0, ret = agent_isolate(&e);
+	int ret = agent_isolate(&e);
 
-	init_release_terminal();
+	agent_release_terminal();
 	if (ret == 0)
 		ret = init_open_signals(&t, &e);
 	if (ret == 0)
 		ret = init_connect(&t, socket_path, connect_ms, &e);
-	if (ret == 0) {
-		init_tell(&t, 'h', NULL);
-		ret = init_obey(&t, &o, &signo, &e);
-		if (ret < 0)
-			init_tell(&t, 'n', &e);
-	}
-	if (ret < 0) {
-		ret = ret == -EINTR && signo > 0 ? 128 + signo : init_fail(&e);
-	} else {
-		ret = init_go(&t, &o.go);
-	}
-	orders_free(&o);
-	close_fd(&t.sock);
-	close_fd(&t.signals);
+	ret = ret < 0 ? init_fail(&e) : init_serve(&t);
+	init_close(&t);
+	return ret;
+}
+
+int init_run_machine(int sock)
+{
+	struct init t = {.sock = sock, .signals = -1, .is_machine = true};
+	struct err e = ERR_INIT;
+	int ret = init_open_signals(&t, &e);
+
+	ret = ret < 0 ? init_fail(&e) : init_serve(&t);
+	init_close(&t);
 	return ret;
 }

@@ -50,6 +50,10 @@
 #define MACHINE_CONTROL_PORT "claude-bottle.control"
 #define MACHINE_SESSION_PORT "claude-bottle.session." /* and the number */
 #define MACHINE_SESSIONS     24
+/* Ports of one virtio-serial controller. A controller tells the guest of each port in three
+ * messages, through a queue of 32; what finds it full is dropped without a word, and then the guest
+ * takes the port for hung up for ever. So the ports need several controllers. */
+#define MACHINE_PORTS_OF_BUS 13
 #define MACHINE_HEAD	     4
 #define MACHINE_CONTROL_MAX  (GUEST_JSON_MAX)
 #define MACHINE_SESSION_MAX  32768

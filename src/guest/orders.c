@@ -199,6 +199,15 @@ static int orders_parse_files(struct orders *o, const json_t *list, struct err *
 	return 0;
 }
 
+/* The files of a machine's own, which are no order of guest init's. */
+static int orders_parse_place(struct orders *o, struct err *e)
+{
+	static const char *const known[] = {"files", NULL};
+	int ret = orders_known_keys(o->json, known, e);
+
+	return ret < 0 ? ret : orders_parse_files(o, json_object_get(o->json, "files"), e);
+}
+
 static int orders_parse_go(struct orders *o, struct err *e)
 {
 	static const char *const known[] = {"argv", "env", "tty", "files", "limits", NULL};
@@ -260,13 +269,28 @@ static int orders_read_json(int fd, json_t **out, struct err *e)
 	return json_is_object(*out) ? 0 : orders_bad(e, "it is not a JSON object");
 }
 
+int orders_take(int file, char letter, struct orders *o, struct err *e)
+{
+	int ret;
+
+	memset(o, 0, sizeof(*o));
+	ret = orders_read_json(file, &o->json, e);
+	if (ret < 0)
+		return ret;
+	ret = letter == 'c'   ? orders_parse_canary(o, e)
+	      : letter == 'g' ? orders_parse_go(o, e)
+			      : orders_parse_place(o, e);
+	if (ret == 0)
+		o->letter = letter;
+	return ret;
+}
+
 int orders_receive(int sock, struct orders *o, struct err *e)
 {
 	_cleanup_close_ int file = -1;
 	size_t n_fds = 1;
 	char letter[2];
 	ssize_t got;
-	int ret;
 
 	memset(o, 0, sizeof(*o));
 	got = io_recv_fds(sock, letter, sizeof(letter), &file, &n_fds, 0);
@@ -280,13 +304,7 @@ int orders_receive(int sock, struct orders *o, struct err *e)
 		return orders_bad(e, "not one letter and one file");
 	if (letter[0] != 'c' && letter[0] != 'g')
 		return orders_bad(e, "an unknown letter");
-	ret = orders_read_json(file, &o->json, e);
-	if (ret < 0)
-		return ret;
-	ret = letter[0] == 'c' ? orders_parse_canary(o, e) : orders_parse_go(o, e);
-	if (ret == 0)
-		o->letter = letter[0];
-	return ret;
+	return orders_take(file, letter[0], o, e);
 }
 
 int orders_receive_pass(int sock, struct orders_pass *p, struct err *e)

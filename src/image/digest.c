@@ -84,7 +84,7 @@ bool digest_find(const struct stat *st, char hex[DIGEST_SIZE])
 	return true;
 }
 
-static bool is_settled(const struct stat *st)
+bool digest_is_settled(const struct stat *st)
 {
 	uint64_t changed_ns =
 		(uint64_t)st->st_ctim.tv_sec * TIME_NS_PER_SEC + (uint64_t)st->st_ctim.tv_nsec;
@@ -99,7 +99,7 @@ void digest_keep(const struct stat *before, const struct stat *after, const char
 
 	digest_key(key, before);
 	digest_key(now, after);
-	if (strcmp(key, now) != 0 || !is_settled(after))
+	if (strcmp(key, now) != 0 || !digest_is_settled(after))
 		return;
 	digest_remember(key, hex);
 	folder = cache_open();

@@ -20,3 +20,5 @@ bool digest_find(const struct stat *st, char hex[DIGEST_SIZE]);
 /* before, after: of the file around its reading. Nothing is kept of a file that was changed
  * meanwhile or only just now. */
 void digest_keep(const struct stat *before, const struct stat *after, const char *hex);
+/* It was changed long enough ago that its times tell a later change from this one. */
+bool digest_is_settled(const struct stat *st);

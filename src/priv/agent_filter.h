@@ -1,8 +1,8 @@
 /*
- * The agent's seccomp filter, as classic BPF: what a hostile program could use against the kernel
- * or its neighbours is refused with the error that programs expect (so that they fall back), and
- * system calls that this file does not know are ENOSYS. Foreign ABIs (i386, x32) are killed: their
- * numbers would walk past the table.
+ * The agent's seccomp filter, and that of a virtual machine's monitor, as classic BPF: what a
+ * hostile program could use against the kernel or its neighbours is refused with the error that
+ * programs expect (so that they fall back), and system calls that this file does not know are
+ * ENOSYS. Foreign ABIs (i386, x32) are killed: their numbers would walk past the table.
  */
 #pragma once
 

@@ -75,9 +75,8 @@ static bool probe_is_connected(int fd)
 
 void probe_connect_all(struct probe_target *targets, size_t n, int timeout_ms)
 {
-	struct pollfd polls[PROBE_TARGETS_MAX];
 	uint64_t end_ns = time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS;
-	size_t n_pending = 0;
+	bool is_pending[PROBE_TARGETS_MAX];
 
 	for (size_t i = 0; i < n; i++) {
 		struct sockaddr_storage sa;
@@ -85,26 +84,16 @@ void probe_connect_all(struct probe_target *targets, size_t n, int timeout_ms)
 		int fd = sa_n == 0 ? -1 : sock_open(&sa, SOCK_STREAM);
 
 		targets[i].fd = fd;
-		polls[i] = (struct pollfd){.fd = -1, .events = POLLOUT};
-		if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sa_n) < 0 &&
-		    errno == EINPROGRESS) {
-			polls[i].fd = fd;
-			n_pending++;
-		}
+		is_pending[i] = fd >= 0 && connect(fd, (struct sockaddr *)&sa, sa_n) < 0 &&
+				errno == EINPROGRESS;
 	}
-	while (n_pending > 0 && time_monotonic_ns() < end_ns) {
-		uint64_t left_ms = (end_ns - time_monotonic_ns()) / TIME_NS_PER_MS + 1;
-
-		if (poll(polls, n, (int)left_ms) <= 0)
-			break;
-		for (size_t i = 0; i < n; i++) {
-			if (polls[i].fd >= 0 && polls[i].revents) {
-				polls[i].fd = -1;
-				n_pending--;
-			}
-		}
-	}
+	/* One after the other: while the first is waited for the others are decided too. */
 	for (size_t i = 0; i < n; i++) {
+		uint64_t now_ns = time_monotonic_ns();
+		uint64_t left_ms = now_ns < end_ns ? (end_ns - now_ns) / TIME_NS_PER_MS + 1 : 0;
+
+		if (is_pending[i])
+			(void)io_wait(targets[i].fd, POLLOUT, (int)left_ms);
 		if (targets[i].fd >= 0 && !probe_is_connected(targets[i].fd))
 			close_fd(&targets[i].fd);
 	}

@@ -48,10 +48,11 @@ struct pull {
 
 static void conn_close(struct pull_conn *c)
 {
-	_cleanup_close_ int fd = c->watch.fd;
+	int fd = c->watch.fd;
 
 	loop_timer_del(c->pull->loop, &c->timer);
 	loop_del(c->pull->loop, &c->watch);
+	close_fd(&fd);
 	buf_reset(&c->in);
 	buf_reset(&c->out);
 	c->blob = NULL;

@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <unistd.h>
 
 #define REGISTRY_MEMORY_MAX (256u << 20)
 #define REGISTRY_FILES_MAX  128
@@ -53,12 +52,13 @@ static int registry_seal(unsigned uid, struct err *e)
 				e);
 }
 
-/* listen=FD, and uid=N if it is there. How many arguments that were, or -errno. */
+/* listen=FD, and uid=N if it is there; *uid as bundle_role_seal() has it. How many arguments that
+ * were, or -errno. */
 static int registry_options(int argc, char **argv, int *fd, unsigned *uid, struct err *e)
 {
 	char *options[3] = {NULL};
 	const char *text;
-	uint64_t n = geteuid();
+	uint64_t n = 0; /* who it is already */
 
 	for (int i = 0; i < argc && i < 2; i++)
 		options[i] = argv[i];

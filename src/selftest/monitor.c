@@ -13,6 +13,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/ports.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -249,6 +250,44 @@ static void dial(struct suite *s, pid_t pid, const char *label, const char *addr
 	}
 }
 
+static bool is_service(unsigned port)
+{
+	/* Of a bottle that is not supervised, and has no git remotes. */
+	return port == SERVICE_PORT_PIPELOCK || port == SERVICE_PORT_DNS;
+}
+
+/* N10 from the monitor's own position, which is the wall's: each port of the bundle. */
+static void scan(struct suite *s, pid_t pid)
+{
+	struct selftest_try *t = suite_try(s, SELFTEST_RUN_AGENT, "K12", "bundle-ports");
+	struct selftest_try *control = suite_try(s, SELFTEST_RUN_CONTROL, "K12", "bundle-ports");
+	char value[16];
+	uint64_t any = 0;
+	int status = 0;
+	pid_t child = fork();
+
+	if (child == 0) {
+		unsigned n = 0;
+
+		if (!enter_network(pid))
+			_exit(2);
+		for (unsigned port = 1; port <= 65535 && n == 0; port++)
+			n += !is_service(port) &&
+			     host_dial(s->sibling.pinned, (uint16_t)port, "scan");
+		_exit(n > 0);
+	}
+	t->is_skipped = child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
+			WEXITSTATUS(status) == 2;
+	t->is_through = !t->is_skipped && WEXITSTATUS(status) == 1;
+	(void)snprintf(t->detail, sizeof(t->detail), "%s",
+		       t->is_skipped ? "this user cannot enter the monitor's network"
+				     : "the bundle has another port open");
+	/* Outside, a port that is open for it. */
+	control->is_through = scratch_target(&s->scratch, "any", value, sizeof(value)) &&
+			      str_to_u64(str_of(value), 65535, &any) == 0 &&
+			      host_dial("127.0.0.1", (uint16_t)any, "scan");
+}
+
 static void dial_all(struct suite *s, pid_t pid)
 {
 	char its[SPACE_MAX], own[SPACE_MAX], host[46];
@@ -258,6 +297,7 @@ static void dial_all(struct suite *s, pid_t pid)
 	/* In the host's own network, which has been found out by now, nobody is dialled. */
 	if (host_net_of(pid, its) && host_net_of(getpid(), own) && strcmp(its, own) == 0)
 		return;
+	scan(s, pid);
 	dial(s, pid, "dial-loopback", "127.0.0.1", "loop");
 	dial(s, pid, "dial-any", "127.0.0.1", "any");
 	dial(s, pid, "dial-world", "1.1.1.1", "any");

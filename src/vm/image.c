@@ -285,11 +285,20 @@ static int make_tar(struct vm_source *s, struct err *e)
 	if (vm_image_of_engine(s, false, NULL) == 0)
 		return make_form(s, TAR_SUFFIX, vm_image_export, e);
 	ret = make_here(s, &own);
-	if (ret == -ENOENT && vm_image_of_engine(s, true, NULL) == 0)
+	if ((ret == -ENOENT || ret == -EPERM) && vm_image_of_engine(s, true, NULL) == 0)
 		return make_form(s, TAR_SUFFIX, vm_image_export, e);
 	if (ret < 0 && e)
 		*e = own;
 	return ret;
+}
+
+/* An archive that was only made for the disk goes, unless it is what others stand on. */
+static void drop_tar(const struct vm_source *s)
+{
+	_cleanup_free_ char *name = file_name(s, TAR_SUFFIX);
+
+	if (s->named || strcmp(s->provider, image_kind_name(IMAGE_SHELL)) != 0)
+		(void)unlinkat(s->folder, name, 0);
 }
 
 static int make(struct vm_source *s, unsigned forms, struct vm_image *out, struct err *e)
@@ -303,7 +312,10 @@ static int make(struct vm_source *s, unsigned forms, struct vm_image *out, struc
 	if (!has_tar(s, out))
 		return err_set(e, -ENOENT, "the archive went away");
 	s->tar = out->tar;
-	return make_form(s, DISK_SUFFIX, squash, e);
+	ret = make_form(s, DISK_SUFFIX, squash, e);
+	if (ret == 0 && !(forms & VM_IMAGE_TAR))
+		drop_tar(s);
+	return ret;
 }
 
 int vm_image_ensure(const char *provider, const char *named, unsigned forms,

@@ -28,7 +28,8 @@ static bool watch(const struct vm_source *s, const struct tool_run *r, int timeo
 		if (tool_wait(r, MAKE_TICK_MS))
 			return true;
 		tool_said(r, said, sizeof(said));
-		progress_tell(s->progress, VM_IMAGE_STEP, said, 0, 0);
+		if (said[0])
+			progress_tell(s->progress, VM_IMAGE_STEP, said, 0, 0);
 	}
 	return false;
 }

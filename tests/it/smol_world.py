@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -45,8 +44,8 @@ class Double:
         for name in INSTALLED:
             shutil.copy(os.path.join(FOLDER, name), self.folder)
         self.version(version)
-        self.log = open(os.path.join(self.cache, "hardware.log"), "ab")  # pylint: disable=consider-using-with
-        self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+        self.log = open(os.path.join(self.cache, "hardware.log"), "ab")
+        self.process = subprocess.Popen(
             [sys.executable, os.path.join(FOLDER, "hardware.py"), self.folder, self.cache],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log)
         if self.process.stdout.readline() != b"ready\n":
@@ -55,6 +54,10 @@ class Double:
 
     def version(self, v):
         self._write("version", v)
+
+    def current(self):
+        with open(os.path.join(self.folder, "version"), encoding="utf-8") as f:
+            return f.read().strip()
 
     def misbehave(self, *words):
         """From the next request on; none: no more. The words are in smolvm/README.md."""
@@ -71,7 +74,10 @@ class Double:
 
     def guests(self):
         """How many are running."""
-        return len(os.listdir(os.path.join(self.cache, "running")))
+        return len(os.listdir(self._running()))
+
+    def _running(self):
+        return os.path.join(self.cache, f"running-{self.process.pid}")
 
     def environment(self, **more):
         return {**os.environ, "CLAUDE_BOTTLE_SMOLVM": self.path, **more}
@@ -83,6 +89,7 @@ class Double:
         self.process.stdout.close()
         self.log.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._running(), ignore_errors=True)
 
     def __enter__(self):
         return self
@@ -92,7 +99,7 @@ class Double:
 
 
 def tar_of(files):
-    """The bytes of a tar archive: {path: (mode, bytes) or link}."""
+    """The bytes of a tar archive: {path: (mode, bytes), or a link's text, or whose folder it is}."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as t:
         for path, what in files.items():
@@ -100,8 +107,8 @@ def tar_of(files):
             if isinstance(what, str):
                 info.type, info.linkname = tarfile.SYMTYPE, what
                 t.addfile(info)
-            elif what is None:
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            elif isinstance(what, int):
+                info.type, info.mode, info.uid, info.gid = tarfile.DIRTYPE, 0o755, what, what
                 t.addfile(info)
             else:
                 info.mode, info.size = what[0], len(what[1])
@@ -131,10 +138,11 @@ class Image:
         with open(BUSYBOX, "rb") as f:
             program = f.read()
         names = ("sh", "cat", "echo", "env", "id", "sleep", "stty", "wget", "head", "ls", "mount", "nc", "ps",
-                 "pwd", "kill", "hostname", "true", "tr", "seq", "od")
-        base = {"bin": None, "bin/busybox": (0o755, program), **{f"bin/{n}": "busybox" for n in names},
-                "etc": None, "etc/passwd": (0o644, b"root:x:0:0::/root:/bin/sh\nagent:x:1000:1000::/:/bin/sh\n"),
-                "root": None, "etc/layer": (0o644, b"lower\n")}
+                 "pwd", "kill", "hostname", "true", "tr", "seq", "od", "touch", "rm", "tty", "grep", "[")
+        base = {"bin": 0, "bin/busybox": (0o755, program), **{f"bin/{n}": "busybox" for n in names},
+                "root": 0, "etc": 0, "home": 0, "home/agent": 1000,
+                "etc/passwd": (0o644, b"root:x:0:0::/root:/bin/sh\nagent:x:1000:1000::/home/agent:/bin/sh\n"),
+                "etc/layer": (0o644, b"lower\n")}
         return Image([tar_of(base), tar_of({"etc/layer": (0o644, b"upper\n")})],
                      {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
                       "config": {"Cmd": list(cmd), "Env": ["FROM_IMAGE=yes"]}})
@@ -156,7 +164,7 @@ class Wall:
     """A network with nothing in it but lo and the pinned address; what is run in it has no more."""
 
     def __init__(self):
-        self.holder = subprocess.Popen(  # pylint: disable=consider-using-with
+        self.holder = subprocess.Popen(
             ["unshare", "-Urn", "sh", "-c",
              f"ip link set lo up && ip addr add {PINNED}/32 dev lo && echo up && exec sleep 1000"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -171,12 +179,12 @@ class Wall:
         """The image, from the registry of the bundle's executable. Its process."""
         files, args = [], []
         for kind, data in image.blobs:
-            f = tempfile.TemporaryFile()  # pylint: disable=consider-using-with
+            f = tempfile.TemporaryFile()
             f.write(data)
             f.flush()
             files.append(f)
             args.append(f"{kind}={f.fileno()},{digest(data)},{len(data)}")
-        p = subprocess.Popen(  # pylint: disable=consider-using-with
+        p = subprocess.Popen(
             self.command(sys.executable, "-c", SERVE, bundle, PINNED, name, tag, *args),
             stdin=subprocess.DEVNULL, pass_fds=[f.fileno() for f in files])
         self.processes.append(p)

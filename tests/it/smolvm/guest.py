@@ -19,14 +19,13 @@ import channel
 libc = ctypes.CDLL(None, use_errno=True)
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
     0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
-    1, 2, 4, 8, 32, 4096, 16384, 1 << 18)
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
 MNT_DETACH = 2
 SYS_PIVOT_ROOT = 155 if os.uname().machine == "x86_64" else 41
 PR_SET_PDEATHSIG = 1
 NS_GET_USERNS = 0xb701
 USERS = 65536
-FIRST_USER = 1 << 30  # on this host, where the hardware is root: nobody else's
+FIRST_USER = 0x70000000  # on this host, where the hardware is root: nobody else's
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 PIECE = 65536
@@ -119,7 +118,7 @@ def in_new_users(flags, then, before=nothing, between=nothing):
             os.close(ready[1])
             os.close(mapped[0])
             then()
-        except BaseException as e:  # pylint: disable=broad-except
+        except BaseException as e:
             os.write(2, f"smolvm's double: {e!r}\n".encode())
         os._exit(1)
     os.close(ready[1])
@@ -272,7 +271,7 @@ def boot(network, layers, name, workload):
             try:
                 die_with_parent()
                 guest_init(folders, name, workload, ready[1])
-            except BaseException as e:  # pylint: disable=broad-except
+            except BaseException as e:
                 os.write(ready[1], repr(e).encode())
             os._exit(1)
         os.write(number[1], struct.pack("=I", first))
@@ -310,9 +309,16 @@ def enter(network, first):
 
 
 def apart():
-    """A process namespace of its own for the next child, which sees the same files: what it is when
-    every command is a container of its own."""
+    """Goes on as process 1 of a process namespace of its own that sees the same files: what it is like
+    when every command is a container of its own. Whoever called stands for it."""
     call("unshare", NEWNS | NEWPID)
+    pid = os.fork()
+    if pid:
+        status = status_of(os.waitpid(pid, 0)[1])
+        os._exit(status)
+    die_with_parent()
+    os.setsid()
+    mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
 def copy(source, sink):
@@ -387,17 +393,15 @@ class Command:
             pipes = [os.pipe() for _ in range(3)]
             ours = (pipes[0][1], pipes[1][0], pipes[2][0])
             ends = (pipes[0][0], pipes[1][1], pipes[2][1])
-        if is_apart:
-            apart()
         pid = os.fork()
         if pid == 0:
             os.setsid()
+            if is_apart:
+                apart()
             for to, fd in enumerate(ends):
                 os.dup2(fd, to)
             if self.has_tty:
                 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-            if is_apart:
-                mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
             close_all_but(())
             execute(argv, environment(env), workdir)
         channel.send(there, {"pid": pid}, ours)

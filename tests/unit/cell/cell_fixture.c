@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define FIXTURE_UID	 12345
@@ -159,4 +160,9 @@ bool fixture_has_ended(int fd)
 	char byte;
 
 	return io_wait(fd, POLLIN, FIXTURE_WAIT_MS) == 1 && read(fd, &byte, 1) == 0;
+}
+
+bool fixture_has_landlock(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, 1u) > 0;
 }

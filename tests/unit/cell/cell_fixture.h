@@ -37,3 +37,4 @@ int fixture_wait(pid_t pid);
 void fixture_assert_line(const char *out, const char *line);
 /* Nobody holds the pipe's other end any more, within some seconds. */
 bool fixture_has_ended(int fd);
+bool fixture_has_landlock(void);

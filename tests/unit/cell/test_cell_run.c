@@ -17,6 +17,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define OUT_MAX	     8192
@@ -99,11 +100,63 @@ static void test_descriptors(void **state)
 	fixture_free(&f);
 }
 
+/* What is given to be read cannot be opened anew to be written; and a memory file can be opened by
+ * the name that it has in /proc. */
+static void test_reopen(void **state)
+{
+	_cleanup_close_ int ours = -1, theirs = -1, mem = memory("in memory\n"), file = -1;
+	struct cell_fixture f;
+	char out[OUT_MAX], path[96];
+	struct str text;
+	pid_t pid;
+
+	(void)state;
+	if (!fixture_has_landlock())
+		skip();
+	fixture_make(&f);
+	(void)snprintf(path, sizeof(path), "%s/text", f.shown);
+	assert_int_equal(chmod(path, 0666), 0);
+	file = open(path, O_RDONLY | O_CLOEXEC);
+	open_pipe(&ours, &theirs);
+	fixture_start(&f,
+		      "cat <&10; echo x 2>/dev/null >/proc/self/fd/10 || echo refused; "
+		      "cat /proc/self/fd/11",
+		      theirs, (const int[]){file, mem}, 2, &pid);
+	close_fd(&theirs);
+	read_all(ours, out, sizeof(out));
+	assert_int_equal(fixture_wait(pid), 0);
+	assert_string_equal(out, "\nshown text\nrefused\nin memory\n");
+	assert_int_equal(io_read_file(AT_FDCWD, path, 4096, &text, NULL), 0);
+	assert_string_equal(text.p, "shown text\n");
+	free((void *)(uintptr_t)text.p);
+	fixture_free(&f);
+}
+
+/* A program with nothing but its words and its bounds. */
+static int call(struct cell_fixture *f, const char *const *argv, int timeout_ms, size_t max,
+		struct str *out, struct str *err)
+{
+	struct cell_run r = {
+		.argv = (char *const *)(uintptr_t)argv, .in_fd = -1, .out_fd = -1, .err_fd = -1};
+
+	return cell_call(&f->cell, &r, timeout_ms, max, out, err, NULL);
+}
+
+static void drop(struct str *text)
+{
+	free((void *)(uintptr_t)text->p);
+	*text = STR_NULL;
+}
+
 static void test_environment(void **state)
 {
-	char *argv[] = {(char *)(uintptr_t) "/usr/bin/env", NULL};
+	static const char *const argv[] = {"/usr/bin/env", NULL};
 	char *env[] = {(char *)(uintptr_t) "ONE=1", (char *)(uintptr_t) "EMPTY=", NULL};
-	struct cell_run r = {.argv = argv, .env = env, .in_fd = -1, .out_fd = -1, .err_fd = -1};
+	struct cell_run r = {.argv = (char *const *)(uintptr_t)argv,
+			     .env = env,
+			     .in_fd = -1,
+			     .out_fd = -1,
+			     .err_fd = -1};
 	struct cell_fixture f;
 	struct str out, err;
 
@@ -112,30 +165,33 @@ static void test_environment(void **state)
 	assert_int_equal(cell_call(&f.cell, &r, 5000, 4096, &out, &err, NULL), 0);
 	assert_string_equal(out.p, "ONE=1\nEMPTY=\n");
 	assert_int_equal(err.n, 0);
-	free((void *)(uintptr_t)out.p);
-	free((void *)(uintptr_t)err.p);
-	r.env = NULL;
-	assert_int_equal(cell_call(&f.cell, &r, 5000, 4096, &out, &err, NULL), 0);
+	drop(&out);
+	drop(&err);
+	assert_int_equal(call(&f, argv, 5000, 4096, &out, &err), 0);
 	assert_non_null(strstr(out.p, "CLAUDE_BOTTLE_SLUG=test-cell\n"));
 	assert_null(strstr(out.p, "ONE="));
-	free((void *)(uintptr_t)out.p);
-	free((void *)(uintptr_t)err.p);
+	drop(&out);
+	drop(&err);
 	fixture_free(&f);
 }
 
-static int status_of(struct cell_fixture *f, const char *program, const char *complaint)
+/* Its status; what it says must be what is expected. */
+static int said(struct cell_fixture *f, const char *const *argv, const char *output,
+		const char *complaint)
 {
-	char *argv[] = {(char *)(uintptr_t)program, NULL};
-	struct cell_run r = {.argv = argv, .in_fd = -1, .out_fd = -1, .err_fd = -1};
 	struct str out, err;
-	int status = cell_call(&f->cell, &r, 5000, 4096, &out, &err, NULL);
+	int status = call(f, argv, 5000, 4096, &out, &err);
 
-	if (complaint)
+	if (status >= 0) {
+		assert_string_equal(out.p, output);
 		assert_string_equal(err.p, complaint);
-	free((void *)(uintptr_t)out.p);
-	free((void *)(uintptr_t)err.p);
+	}
+	drop(&out);
+	drop(&err);
 	return status;
 }
+
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void test_statuses(void **state)
 {
@@ -146,21 +202,49 @@ static void test_statuses(void **state)
 	fixture_make(&f);
 	assert_int_equal(fixture_script(&f, "exit 42", out, sizeof(out)), 42);
 	assert_int_equal(fixture_script(&f, "kill -TERM $$", out, sizeof(out)), 128 + SIGTERM);
-	assert_int_equal(
-		status_of(&f, "/no/such",
-			  "claude-bottle: cannot run \"/no/such\": No such file or directory\n"),
-		127);
-	assert_int_equal(
-		status_of(&f, "/usr", "claude-bottle: cannot run \"/usr\": Permission denied\n"),
-		126);
-	assert_int_equal(status_of(&f, "true", NULL), -EINVAL);
-	/* Handlers and masks of whoever asks are not the command's. */
-	assert_int_equal(fixture_script(&f,
-					"grep -q 'SigIgn:.*0000000000000000' /proc/self/status "
-					"&& grep -q 'SigBlk:.*0000000000000000' "
-					"/proc/self/status",
-					out, sizeof(out)),
+	assert_int_equal(said(&f, WORDS("/no/such"), "",
+			      "claude-bottle: cannot run \"/no/such\": "
+			      "No such file or directory\n"),
+			 127);
+	assert_int_equal(said(&f, WORDS("/usr"), "",
+			      "claude-bottle: cannot run \"/usr\": Permission denied\n"),
+			 126);
+	assert_int_equal(said(&f, WORDS("true"), "", ""), -EINVAL);
+	/* Neither the keeper's signals nor those of process 1 are the command's. */
+	assert_int_equal(said(&f, WORDS("/usr/bin/grep", "Sig[BI]", "/proc/self/status"),
+			      "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n", ""),
 			 0);
+	fixture_free(&f);
+}
+
+/* Nothing of it is asked for. */
+static void test_refuses(void **state)
+{
+	static const char *const argv[] = {"/bin/true", NULL};
+	_cleanup_close_ int folder = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int many[CELL_FDS_MAX + 1];
+	struct cell_run r = {.argv = (char *const *)(uintptr_t)argv,
+			     .in_fd = -1,
+			     .out_fd = -1,
+			     .err_fd = -1,
+			     .fds = &folder,
+			     .n_fds = 1};
+	struct cell_fixture f;
+	pid_t pid;
+
+	(void)state;
+	fixture_make(&f);
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), -EISDIR);
+	assert_int_equal(pid, 0);
+	r.fds = many;
+	r.n_fds = CELL_FDS_MAX + 1;
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), -E2BIG);
+	many[0] = -1;
+	r.n_fds = 1;
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), -EBADF);
+	r.argv = (char *[]){NULL};
+	r.n_fds = 0;
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), -EINVAL);
 	fixture_free(&f);
 }
 
@@ -203,43 +287,32 @@ static void test_terminal(void **state)
 	fixture_free(&f);
 }
 
-static int call(struct cell_fixture *f, const char *script, int timeout_ms, size_t max,
-		struct str *out)
-{
-	char *argv[] = {(char *)(uintptr_t) "/bin/bash", (char *)(uintptr_t) "-c",
-			(char *)(uintptr_t)script, NULL};
-	struct cell_run r = {.argv = argv, .in_fd = -1, .out_fd = -1, .err_fd = -1};
-	struct str err;
-	int ret = cell_call(&f->cell, &r, timeout_ms, max, out, &err, NULL);
-
-	free((void *)(uintptr_t)err.p);
-	return ret;
-}
+#define SHELL(script) WORDS("/bin/bash", "-c", script)
 
 static void test_call_bounds(void **state)
 {
 	struct cell_fixture f;
-	struct str out;
+	struct str out, err;
 
 	(void)state;
 	fixture_make(&f);
-	assert_int_equal(call(&f, "printf 0123456789", 5000, 10, &out), 0);
-	assert_string_equal(out.p, "0123456789");
-	free((void *)(uintptr_t)out.p);
-	assert_int_equal(call(&f, "printf 0123456789a", 5000, 10, &out), -E2BIG);
+	assert_int_equal(said(&f, SHELL("printf 0123456789; printf abc >&2"), "0123456789", "abc"),
+			 0);
+	assert_int_equal(call(&f, SHELL("printf 0123456789"), 5000, 10, &out, &err), 0);
+	drop(&out);
+	drop(&err);
+	assert_int_equal(call(&f, SHELL("printf 0123456789a"), 5000, 10, &out, &err), -E2BIG);
 	assert_null(out.p);
-	assert_int_equal(call(&f, "yes >&2", 5000, 100000, &out), -E2BIG);
-	assert_int_equal(call(&f, "touch /tmp/began; sleep 60", 300, 10, &out), -ETIMEDOUT);
+	assert_int_equal(call(&f, SHELL("yes >&2"), 5000, 100000, &out, &err), -E2BIG);
+	assert_int_equal(call(&f, SHELL("touch /tmp/began; sleep 60"), 300, 10, &out, &err),
+			 -ETIMEDOUT);
 	assert_null(out.p);
 	/* It had begun, and is gone. */
-	assert_int_equal(call(&f, "ls /tmp/began; sleep 0.1; ! grep -l sleep /proc/[0-9]*/comm",
-			      5000, 4096, &out),
+	assert_int_equal(said(&f, SHELL("ls /tmp; sleep 0.1; ! grep -ls sleep /proc/[0-9]*/comm"),
+			      "began\n", ""),
 			 0);
-	free((void *)(uintptr_t)out.p);
 	/* Whoever stays in the background with the pipes in its hands is not waited for. */
-	assert_int_equal(call(&f, "setsid sleep 60 & echo started", 5000, 4096, &out), 0);
-	assert_string_equal(out.p, "started\n");
-	free((void *)(uintptr_t)out.p);
+	assert_int_equal(said(&f, SHELL("setsid sleep 60 & echo started"), "started\n", ""), 0);
 	fixture_free(&f);
 }
 
@@ -329,6 +402,25 @@ static void test_background(void **state)
 	fixture_free(&f);
 }
 
+/* Its connection is the cell's life, whatever the keeper's children hold. */
+static void test_hang_up(void **state)
+{
+	_cleanup_close_ int ours = -1, theirs = -1;
+	struct cell_fixture f;
+	pid_t pid;
+
+	(void)state;
+	fixture_make(&f);
+	open_pipe(&ours, &theirs);
+	fixture_start(&f, "echo >&10; sleep 60", -1, &theirs, 1, &pid);
+	close_fd(&theirs);
+	await_byte(ours);
+	close_fd(&f.cell.conn_fd);
+	assert_true(fixture_has_ended(ours));
+	assert_int_equal(fixture_wait(pid), STATUS_NEVER);
+	fixture_free(&f);
+}
+
 /* However the keeper ends. */
 static void test_keeper_dies(void **state)
 {
@@ -359,11 +451,12 @@ static void test_keeper_dies(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_environment),
-		cmocka_unit_test(test_statuses),    cmocka_unit_test(test_terminal),
+		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_reopen),
+		cmocka_unit_test(test_environment), cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_terminal),    cmocka_unit_test(test_refuses),
 		cmocka_unit_test(test_call_bounds), cmocka_unit_test(test_stand_in_killed),
 		cmocka_unit_test(test_many),	    cmocka_unit_test(test_background),
-		cmocka_unit_test(test_keeper_dies),
+		cmocka_unit_test(test_hang_up),	    cmocka_unit_test(test_keeper_dies),
 	};
 
 	fixture_begin(argc, argv);

@@ -48,7 +48,7 @@ static int look_here(void *ctx)
 	     mount("/proc/sys", "/proc/sys", NULL, MS_BIND, NULL) < 0 ||
 	     mount("none", "/proc/sys", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL) < 0))
 		return 1;
-	l->ret = l->close ? close_run(l->close, &l->e) : canary_check(&l->canary, &l->e);
+	l->ret = l->close ? close_run(l->close, &l->e) : canary_check(&l->canary, false, &l->e);
 	return 0;
 }
 

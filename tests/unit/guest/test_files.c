@@ -58,7 +58,7 @@ static int put(const char *path, unsigned mode, const char *text, struct err *e)
 	struct guest_file f = {.path = path, .mode = mode, .text = str_of(text)};
 
 	*e = ERR_INIT;
-	return files_write(home, &f, 1, e);
+	return files_write(home, 0700, &f, 1, e);
 }
 
 static void expect_put(const char *path, unsigned mode, const char *text)
@@ -129,9 +129,10 @@ static void test_links(void **state)
 	assert_true(put("dangling/x", 0600, "ours", &e) < 0);
 	/* As $HOME itself: refused. */
 	assert_int_equal(symlinkat(home, outside_fd, "home"), 0);
-	assert_true(files_write("/nowhere/at/all", &(struct guest_file){.path = "x"}, 1, &e) < 0);
+	assert_true(files_write("/nowhere/at/all", 0700, &(struct guest_file){.path = "x"}, 1, &e) <
+		    0);
 	(void)snprintf(other, sizeof(other), "%s/../outside/home", home);
-	assert_true(files_write(other, &(struct guest_file){.path = "x"}, 1, &e) < 0);
+	assert_true(files_write(other, 0700, &(struct guest_file){.path = "x"}, 1, &e) < 0);
 	assert_int_equal(unlinkat(outside_fd, "home", 0), 0);
 }
 
@@ -165,10 +166,11 @@ static void test_refused(void **state)
 	assert_int_equal(faccessat(home_fd, ".claude-bottle.part", F_OK, AT_SYMLINK_NOFOLLOW), -1);
 	assert_int_equal(mkdirat(home_fd, ".claude-bottle.part", 0700), 0);
 	assert_true(put("y", 0600, "", &e) < 0);
-	assert_int_equal(files_write(NULL, &(struct guest_file){.path = "x"}, 1, &e), -EINVAL);
-	assert_int_equal(files_write("relative", &(struct guest_file){.path = "x"}, 1, &e),
+	assert_int_equal(files_write(NULL, 0700, &(struct guest_file){.path = "x"}, 1, &e),
 			 -EINVAL);
-	assert_int_equal(files_write(NULL, NULL, 0, &e), 0);
+	assert_int_equal(files_write("relative", 0700, &(struct guest_file){.path = "x"}, 1, &e),
+			 -EINVAL);
+	assert_int_equal(files_write(NULL, 0700, NULL, 0, &e), 0);
 }
 
 #define TEST_(name) cmocka_unit_test_setup_teardown(test_##name, set_up, tear_down)

@@ -142,10 +142,49 @@ static void test_a_write_that_fails(void **state)
 	assert_int_equal(tar_end(fd, NULL), -ENOSPC);
 }
 
+/* What ustar has no room for, and what is no file. */
+static void test_tar_reads_a_tree(void **state)
+{
+	_cleanup_close_ int fd = archive_open();
+	_cleanup_free_ char *list = NULL, *expected = NULL;
+	char name[1200], target[300];
+
+	(void)state;
+	/* The length of a record counts its own digits: 999 and 1000 are the same name but one. */
+	memset(name, 'n', sizeof(name));
+	memset(target, 't', sizeof(target));
+	target[sizeof(target) - 1] = '\0';
+	assert_int_equal(tar_folder(fd, "a", 0750, NULL), 0);
+	assert_int_equal(tar_link(fd, "a/link", target, NULL), 0);
+	for (size_t n = 980; n < 1000; n++) {
+		memcpy(name, "a/", 2);
+		name[n] = '\0';
+		assert_int_equal(tar_file_head(fd, name, 0640, 3, NULL), 0);
+		assert_int_equal(io_write_all(fd, "abc", 3), 0);
+		assert_int_equal(tar_pad(fd, 3, NULL), 0);
+		name[n] = 'n';
+	}
+	assert_int_equal(tar_end(fd, NULL), 0);
+	list = tar_says("-tvf", fd);
+	assert_non_null(list);
+	assert_non_null(strstr(list, "drwxr-x--- 0/0               0 1970-01-01 00:00 a"));
+	expected = mem_printf(" a/link -> %s\n", target);
+	assert_non_null(strstr(list, expected));
+	for (size_t n = 980; n < 1000; n++) {
+		name[n] = '\n';
+		name[n + 1] = '\0';
+		assert_non_null(strstr(list, name));
+		name[n] = name[n + 1] = 'n';
+	}
+	assert_int_equal(tar_link(fd, "../out", "x", NULL), -EINVAL);
+	assert_int_equal(tar_folder(fd, "/abs", 0755, NULL), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tar_reads_it),
+		cmocka_unit_test(test_tar_reads_a_tree),
 		cmocka_unit_test(test_same_input_same_bytes),
 		cmocka_unit_test(test_names_that_are_refused),
 		cmocka_unit_test(test_sizes),

@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -102,6 +103,27 @@ static int child_maps_code(void)
 	p = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 		 0);
 	return p == MAP_FAILED ? 4 : 3;
+}
+
+/* From a file to a socket, under a filter with these sets. */
+static int sends_file(unsigned sets)
+{
+	int file = memfd_create("file", MFD_CLOEXEC), ends[2];
+
+	if (file < 0 || write(file, "x", 1) != 1 || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) < 0 ||
+	    seal(sets))
+		return 2;
+	return sendfile(ends[0], file, &(off_t){0}, 1) == 1 ? 0 : 3;
+}
+
+static int child_sends_file(void)
+{
+	return sends_file(0);
+}
+
+static int child_sends_file_with_set(void)
+{
+	return sends_file(PRIV_SECCOMP_SENDFILE);
 }
 
 /* As gitssh: children of the same program, and nothing else of what EXEC has. */
@@ -304,6 +326,8 @@ static void test_filter_kills(void **state)
 	assert_killed_by_filter(in_child(child_execs));
 	assert_killed_by_filter(in_child(child_maps_code));
 	assert_killed_by_filter(in_child(child_traces));
+	assert_killed_by_filter(in_child(child_sends_file));
+	assert_int_equal(in_child(child_sends_file_with_set), 0);
 }
 
 static void test_fork_set(void **state)

@@ -1,0 +1,262 @@
+/* What the smolmachines backend says to the tool, and what it takes from it. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "backend/smolmachines/smol_int.h"
+#include "backend/smolmachines/smolfile.h"
+#include "base/clean.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define NAME "cb-worker-abcdef"
+
+/* --- versions --- */
+
+static void test_versions(void **state)
+{
+	static const struct {
+		const char *said, *dialect; /* NULL: none */
+	} known[] = {
+		{"smolvm 0.8.0\n", "0.8"},   {"smolvm 0.8.17", "0.8"},	{"smolvm 1.0.2\n", "1.0.2"},
+		{"smolvm 1.29.0", "1.0.2"},  {"smolvm 0.7.99\n", NULL}, {"smolvm 0.9.0\n", NULL},
+		{"smolvm 1.0.0\n", NULL},    {"smolvm 1.0.1\n", NULL},	{"smolvm 2.0.0\n", NULL},
+		{"smolvm 9999.0.0\n", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+		struct dialect_version v;
+		struct err e = ERR_INIT;
+		const struct dialect *d;
+
+		assert_int_equal(dialect_read_version(str_of(known[i].said), &v, &e), 0);
+		d = dialect_find(&v);
+		if (known[i].dialect)
+			assert_string_equal(d->name, known[i].dialect);
+		else
+			assert_null(d);
+	}
+}
+
+static void test_what_is_no_version(void **state)
+{
+	static const char *const all[] = {
+		"",
+		"smolvm",
+		"smolvm ",
+		"smolvm 1",
+		"smolvm 1.2",
+		"smolvm 1.2.",
+		"smolvm 1.2.3.4",
+		"smolvm v1.0.2",
+		"smolvm 1.0.2-rc.1",
+		"smolvm 1.0.2+git",
+		"smolvm 01.0.x",
+		"smolvm 1..2",
+		"smolvm 10000.0.0",
+		"smolvm -1.0.2",
+		"smolvm 1.0.2 \x1b[1m",
+		"1.0.2",
+		"other 1.0.2",
+		"\nsmolvm 1.0.2",
+		"smolvm\t1.0.2",
+		"smolvm 99999999999999999999.0.0",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		struct dialect_version v;
+		struct err e = ERR_INIT;
+
+		assert_int_equal(dialect_read_version(str_of(all[i]), &v, &e), -EINVAL);
+		assert_non_null(strstr(e.text, "0.8.x, and 1.0.2 and later 1.x"));
+		assert_null(strchr(e.text, '\n'));
+		assert_null(strchr(e.text, 0x1b));
+	}
+}
+
+static void test_who_follows_the_size(void **state)
+{
+	(void)state;
+	assert_false(dialect_follows_size(&(struct dialect_version){0, 8, 0}));
+	assert_true(dialect_follows_size(&(struct dialect_version){0, 8, 1}));
+	assert_true(dialect_follows_size(&(struct dialect_version){1, 0, 2}));
+}
+
+/* --- command lines --- */
+
+static char *joined(const struct dialect *d, enum dialect_verb verb, const struct dialect_args *a)
+{
+	char **argv = dialect_argv(d, verb, "/p", a), *out = mem_strdup("");
+
+	for (size_t i = 0; argv[i]; i++) {
+		char *longer = mem_printf("%s%s%s", out, i > 0 ? " " : "", argv[i]);
+
+		free(out);
+		out = longer;
+	}
+	free(argv);
+	return out;
+}
+
+static void test_command_lines(void **state)
+{
+	static char *const command[] = {(char *)"a", (char *)"-b", (char *)"{name}", NULL};
+	static const struct dialect_args plain = {
+		.name = NAME, .from = "/in/f", .to = NAME ":/g", .command = command};
+	static const struct dialect_args with_terminal = {
+		.name = NAME, .has_input = true, .has_tty = true, .command = command};
+	static const struct {
+		struct dialect_version v;
+		enum dialect_verb verb;
+		const struct dialect_args *args;
+		const char *line;
+	} all[] = {
+		{{0, 8, 0}, DIALECT_CREATE, &plain, "/p machine create " NAME " --smolfile /in/f"},
+		{{0, 8, 0}, DIALECT_START, &plain, "/p machine start --name " NAME},
+		{{0, 8, 0}, DIALECT_EXEC, &plain, "/p machine exec --name " NAME " -- a -b {name}"},
+		{{0, 8, 0},
+		 DIALECT_EXEC,
+		 &with_terminal,
+		 "/p machine exec --name " NAME " -i -t -- a -b {name}"},
+		{{0, 8, 0}, DIALECT_CP, &plain, "/p machine cp /in/f " NAME ":/g"},
+		{{0, 8, 0}, DIALECT_STATUS, &plain, "/p machine status --name " NAME " --json"},
+		{{0, 8, 0}, DIALECT_LS, &plain, "/p machine ls --json"},
+		{{0, 8, 0}, DIALECT_STOP, &plain, "/p machine stop --name " NAME},
+		{{0, 8, 0}, DIALECT_DELETE, &plain, "/p machine delete " NAME " -f"},
+		{{1, 0, 2},
+		 DIALECT_CREATE,
+		 &plain,
+		 "/p machine create --name " NAME " --smolfile /in/f"},
+		{{1, 0, 2}, DIALECT_START, &plain, "/p machine start --name " NAME},
+		{{1, 0, 2},
+		 DIALECT_EXEC,
+		 &with_terminal,
+		 "/p machine exec --name " NAME " -i -t -- a -b {name}"},
+		{{1, 0, 2}, DIALECT_CP, &plain, "/p machine cp /in/f " NAME ":/g"},
+		{{1, 0, 2}, DIALECT_STATUS, &plain, "/p machine status --name " NAME " --json"},
+		{{1, 0, 2}, DIALECT_STOP, &plain, "/p machine stop --name " NAME},
+		{{1, 0, 2}, DIALECT_DELETE, &plain, "/p machine delete --name " NAME " -f"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		_cleanup_free_ char *line =
+			joined(dialect_find(&all[i].v), all[i].verb, all[i].args);
+
+		assert_string_equal(line, all[i].line);
+	}
+}
+
+/* --- Smolfiles --- */
+
+static int render(const struct smolfile *f, char *out, size_t size)
+{
+	_cleanup_(buf_free) struct buf text = BUF_INIT(SMOLFILE_MAX);
+	int ret = smolfile_render(f, &text, &(struct err){0});
+
+	(void)snprintf(out, size, STR_FMT, STR_ARG(buf_str(&text)));
+	return ret;
+}
+
+static void test_a_whole_smolfile(void **state)
+{
+	static const char *const one[] = {"/b", NULL}, *const two[] = {"x", "y z", NULL},
+				 *const none[] = {NULL};
+	const struct smolfile f = {.image = "10.209.0.2:5000/a/b@sha256:00",
+				   .entrypoint = one,
+				   .cmd = two,
+				   .env = none,
+				   .workdir = "/w",
+				   .cpus = 2,
+				   .memory_mib = 512,
+				   .volumes = NULL,
+				   .allow_cidrs = (const char *const[]){"10.209.0.2/32", NULL}};
+	char out[1024];
+
+	(void)state;
+	assert_int_equal(render(&f, out, sizeof(out)), 0);
+	assert_string_equal(out, "image = \"10.209.0.2:5000/a/b@sha256:00\"\n"
+				 "entrypoint = [\"/b\"]\n"
+				 "cmd = [\"x\", \"y z\"]\n"
+				 "env = []\n"
+				 "workdir = \"/w\"\n"
+				 "cpus = 2\n"
+				 "memory = 512\n"
+				 "\n[network]\n"
+				 "allow_cidrs = [\"10.209.0.2/32\"]\n");
+	assert_int_equal(render(&(struct smolfile){.image = "x"}, out, sizeof(out)), 0);
+	assert_string_equal(out, "image = \"x\"\n");
+}
+
+static void test_hostile_text(void **state)
+{
+	static const struct {
+		const char *text, *written; /* NULL: refused */
+	} all[] = {
+		{"\"\n[network]\nallow_cidrs = [\"0.0.0.0/0\"]",
+		 "\\\"\\n[network]\\nallow_cidrs = [\\\"0.0.0.0/0\\\"]"},
+		{"\\u0041", "\\\\u0041"},
+		{"\b\t\n\f\r\x01\x1f\x7f", "\\b\\t\\n\\f\\r\\u0001\\u001F\\u007F"},
+		{"\xc2\x85\xc2\xa0", "\\u0085\xc2\xa0"},
+		{"'''\"\"\"#", "'''\\\"\\\"\\\"#"},
+		{"\xf0\x9f\x99\x82", "\xf0\x9f\x99\x82"},
+		{"\xff", NULL},
+		{"a\xc3", NULL},
+		{"\xed\xa0\x80", NULL},	    /* half of a pair */
+		{"\xc0\x80", NULL},	    /* longer than it need be */
+		{"\xf4\x90\x80\x80", NULL}, /* past the last one */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		const struct smolfile f = {.image = all[i].text};
+		char out[256], wanted[256];
+
+		assert_int_equal(render(&f, out, sizeof(out)), all[i].written ? 0 : -EILSEQ);
+		if (!all[i].written)
+			continue;
+		(void)snprintf(wanted, sizeof(wanted), "image = \"%s\"\n", all[i].written);
+		assert_string_equal(out, wanted);
+	}
+}
+
+/* --- what it says --- */
+
+static void test_what_it_says(void **state)
+{
+	struct str json = STR_LIT("{\n  \"name\": \"x\",\n  \"state\": \"running\",\n"
+				  "  \"ports\": 0,\n  \"mounts\": 1,\n  \"network\": true\n}\n");
+
+	(void)state;
+	assert_true(smol_says(json, "state", "\"running\""));
+	assert_false(smol_says(json, "state", "\"stopped\""));
+	assert_true(smol_says(json, "network", "true"));
+	assert_false(smol_denies(json, "ports", "0"));
+	assert_true(smol_denies(json, "mounts", "0"));
+	/* Silence is neither. */
+	assert_false(smol_says(json, "policy", "0"));
+	assert_false(smol_denies(json, "policy", "0"));
+	assert_false(smol_says(STR_NULL, "state", "\"running\""));
+	assert_false(smol_denies(STR_LIT("\"ports\":"), "ports", "0"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_versions),
+		cmocka_unit_test(test_what_is_no_version),
+		cmocka_unit_test(test_who_follows_the_size),
+		cmocka_unit_test(test_command_lines),
+		cmocka_unit_test(test_a_whole_smolfile),
+		cmocka_unit_test(test_hostile_text),
+		cmocka_unit_test(test_what_it_says),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
