@@ -34,30 +34,32 @@ static int walled_git_folder(const struct walled *w, struct backend_place *place
 
 void walled_use_docker(struct walled *w)
 {
-	char why[BACKEND_WHY_MAX];
-	struct err e = ERR_INIT;
-
-	w->has_docker = bundle_apart_offer(why, &e) == 0;
-	if (w->has_docker)
-		(void)snprintf(w->note, sizeof(w->note), "its bundle is a container of its own: %s",
-			       why);
-	else
-		(void)snprintf(w->note, sizeof(w->note),
-			       "its bundle is a process of this host: %.*s", BACKEND_WHY_MAX - 1,
-			       e.text);
+	w->has_docker = bundle_apart_offer((char[BACKEND_WHY_MAX]){""}, &(struct err){0}) == 0;
 }
 
 int walled_ensure_docker(const struct progress *progress, struct err *e)
 {
-	char why[BACKEND_WHY_MAX];
-	struct err none = ERR_INIT;
+	if (bundle_apart_offer((char[BACKEND_WHY_MAX]){""}, &(struct err){0}) < 0)
+		return 0;
+	return bundle_apart_ensure(progress, e);
+}
 
-	return bundle_apart_offer(why, &none) == 0 ? bundle_apart_ensure(progress, e) : 0;
+void walled_probe_docker(struct backend_check *check)
+{
+	char why[BACKEND_WHY_MAX];
+	struct err e = ERR_INIT;
+	bool is_docker = bundle_apart_offer(why, &e) == 0;
+
+	/* Neither is a fault. */
+	*check = (struct backend_check){.name = "bundle", .is_ok = true};
+	(void)snprintf(check->text, sizeof(check->text), "%s: %.200s",
+		       is_docker ? "in a container" : "a process of this host",
+		       is_docker ? why : e.text);
 }
 
 const char *walled_note(const struct walled *w)
 {
-	return w->note[0] ? w->note : "its bundle is a process of this host";
+	return w->has_docker ? "its bundle in a container" : "its bundle a process of this host";
 }
 
 /* --- making --- */

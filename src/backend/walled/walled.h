@@ -24,17 +24,18 @@ struct walled {
 	bool has_docker;	       /* the bundle is to be docker's */
 	struct bundle_apart *apart;    /* … docker's */
 	struct bundle_process carrier; /* to it */
-	char note[BACKEND_WHY_MAX + 64];
 };
 
 /* Empty, for walled_release() after any failure. */
 void walled_init(struct walled *w, const struct plan *p, const char *state_dir);
-/* Between init and prepare: docker's bundle where an engine answers, else the keeper's child. The
- * note says which, and why. */
+/* Between init and prepare: docker's bundle where an engine answers, else the keeper's child. There
+ * is nothing to choose: the note says which it is. */
 void walled_use_docker(struct walled *w);
 /* For the `ensure` of whom asks for it: the image of docker's bundle where an engine answers. */
 int walled_ensure_docker(const struct progress *progress, struct err *e) _fallible_;
-/* Which bundle it is, for people: "its bundle is …". */
+/* For the `probe` of whom asks for it: which it would be, and why. */
+void walled_probe_docker(struct backend_check *check);
+/* Which bundle it is, for people; short. */
 const char *walled_note(const struct walled *w);
 /* The wall, the groups, git-gate's folder; fills place. home: wall_make()'s. limits: of all that is
  * joined to the groups. extra: WALL_… beyond what the plan asks for. */
