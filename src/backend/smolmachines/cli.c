@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define CLI_VERSION_MS 10000
@@ -28,29 +29,44 @@ static const char *const verbs[] = {
 	[DIALECT_STOP] = "stop",     [DIALECT_DELETE] = "delete"};
 _Static_assert(ARRAY_LEN(verbs) == DIALECT_COUNT, "a word for each");
 
+/* Started by root the cell's user is nobody's, and so not of the group that /dev/kvm is for: it
+ * gets a node of its own for the same device. Where that cannot be, the host's is tried. */
+static const char *cli_kvm(const struct wall *w, const char *own)
+{
+	struct stat st;
+
+	if (stat("/dev/kvm", &st) < 0 || !S_ISCHR(st.st_mode))
+		return NULL;
+	if (geteuid() == 0 && mknod(own, S_IFCHR | 0600, st.st_rdev) == 0 &&
+	    lchown(own, w->uid, w->gid) == 0)
+		return own;
+	return "/dev/kvm";
+}
+
 int smol_cell_make(struct cell *c, const struct smol_install *i, const struct walled *w,
-		   const char *slug, const char *home, const char *in, struct err *e)
+		   const char *slug, const struct smol_folders *f, struct err *e)
 {
 	static char *const env[] = {(char *)(uintptr_t) "HOME=" SMOL_HOME,
 				    (char *)(uintptr_t) "PATH=" CLI_PATH,
 				    (char *)(uintptr_t) "LANG=C.UTF-8",
 				    (char *)(uintptr_t) "TERM=xterm-256color", NULL};
+	const char *kvm = cli_kvm(&w->wall, f->kvm);
 	struct cell_bind binds[5];
 	struct cell_spec spec = {
 		.wall = &w->wall, .cgroup = &w->cgroup, .slug = slug, .binds = binds, .env = env};
 
 	binds[spec.n_binds++] =
-		(struct cell_bind){.from = home, .to = SMOL_HOME, .is_writable = true};
-	if (in)
-		binds[spec.n_binds++] = (struct cell_bind){.from = in, .to = SMOL_IN};
+		(struct cell_bind){.from = f->home, .to = SMOL_HOME, .is_writable = true};
+	if (f->in)
+		binds[spec.n_binds++] = (struct cell_bind){.from = f->in, .to = SMOL_IN};
 	if (i->folder[0])
 		binds[spec.n_binds++] = (struct cell_bind){.from = i->folder, .to = SMOL_TOOL};
 	if (i->rootfs[0])
 		binds[spec.n_binds++] =
 			(struct cell_bind){.from = i->rootfs, .to = CLI_DATA "/agent-rootfs"};
-	if (access("/dev/kvm", F_OK) == 0)
+	if (kvm)
 		binds[spec.n_binds++] =
-			(struct cell_bind){.from = "/dev/kvm", .to = "/dev/kvm", .is_device = true};
+			(struct cell_bind){.from = kvm, .to = "/dev/kvm", .is_device = true};
 	return cell_make(c, &spec, e);
 }
 

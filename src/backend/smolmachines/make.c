@@ -215,13 +215,14 @@ static int make_image(struct bottle *b, struct err *e)
 
 int smol_make(struct bottle *b, struct err *e)
 {
+	_cleanup_free_ char *kvm = mem_printf("%s/kvm", b->in);
+	const struct smol_folders f = {.home = b->home, .in = b->in, .kvm = kvm};
 	int ret = make_folders(b, e);
 
 	if (ret == 0)
 		ret = make_mount_point(b, e);
 	if (ret == 0)
-		ret = smol_cell_make(&b->cell, &b->install, &b->walled, b->plan->slug, b->home,
-				     b->in, e);
+		ret = smol_cell_make(&b->cell, &b->install, &b->walled, b->plan->slug, &f, e);
 	b->cli.cell = &b->cell;
 	b->cli.program = b->install.program;
 	b->cli.uid = b->walled.wall.uid;

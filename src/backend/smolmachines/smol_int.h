@@ -54,9 +54,13 @@ struct smol_cli {
 	uid_t uid;		  /* of the cell, who reads in there */
 	gid_t gid;
 };
-/* The cell for the tool, with home and in (may be NULL) of this host. */
+/* The cell for the tool, with these folders of this host. in: may be NULL. */
+struct smol_folders {
+	const char *home, *in;
+	const char *kvm; /* where a device of the cell's own may be made: see cli.c */
+};
 int smol_cell_make(struct cell *c, const struct smol_install *i, const struct walled *w,
-		   const char *slug, const char *home, const char *in, struct err *e) _fallible_;
+		   const char *slug, const struct smol_folders *f, struct err *e) _fallible_;
 /* Asks for the version and picks the dialect. -ENOTSUP: none is known for it. */
 int smol_cli_open(struct smol_cli *c, struct err *e) _fallible_;
 /* To its end. A status other than 0 is -EIO, with the last line that the tool says. out, if it is
@@ -144,5 +148,7 @@ const char *smol_reason(struct bottle *b, int status);
 
 int smol_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n,
 	       struct err *e) _fallible_;
-/* A version that is known here, by asking it in a cell of its own. */
-int smol_check_version(const struct smol_install *i, struct smol_cli *c, struct err *e) _fallible_;
+/* A version that is known here, by asking it in a cell of its own, and whether /dev/kvm can be
+ * opened there. */
+int smol_check_version(const struct smol_install *i, struct smol_cli *c, bool *has_kvm,
+		       struct err *e) _fallible_;

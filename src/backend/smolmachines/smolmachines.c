@@ -49,13 +49,14 @@ static int smol_ensure(const struct plan *p, const struct progress *progress, st
 	struct smol_install install;
 	struct vm_image image;
 	struct smol_cli cli;
+	bool has_kvm;
 	struct vm_oci oci;
 	int ret = smol_check_plan(p, e);
 
 	if (ret == 0)
 		ret = smol_find(&install, e);
 	if (ret == 0)
-		ret = smol_check_version(&install, &cli, e);
+		ret = smol_check_version(&install, &cli, &has_kvm, e);
 	if (ret == 0)
 		ret = walled_ensure_docker(progress, e);
 	if (ret == 0)
