@@ -20,10 +20,10 @@ struct walled {
 	char *state_dir;
 	struct wall wall;
 	struct cgroup cgroup;
-	struct bundle_process bundle;  /* … a child of the keeper's */
-	bool has_docker;	       /* the bundle is to be docker's */
-	struct bundle_apart *apart;    /* … docker's */
-	struct bundle_process carrier; /* to it */
+	struct bundle_process bundle;  /* the keeper's child, or */
+	struct bundle_apart *apart;    /* docker's, and */
+	struct bundle_process carrier; /* what carries to that */
+	bool has_docker;	       /* it was asked for, and an engine answers */
 };
 
 /* Empty, for walled_release() after any failure. */
