@@ -116,17 +116,19 @@ static int guest_home(int argc, char **argv)
 {
 	struct hold_agent a = {.processes = 0};
 	struct err e = ERR_INIT;
+	const char *folder;
 	bool is_save;
 
-	if (argc != 4)
-		die("guest home save|load uid=N gid=N FILE");
+	if (argc != 4 && argc != 5)
+		die("guest home save|load uid=N gid=N FILE [FOLDER]");
 	is_save = strcmp(argv[0], "save") == 0;
 	if (!is_save && strcmp(argv[0], "load") != 0)
 		die("guest home save|load: not \"%s\"", argv[0]);
 	a.uid = guest_argument(argv[1], "uid");
 	a.gid = guest_argument(argv[2], "gid");
-	if ((is_save ? home_save(&a, GUEST_HOME, argv[3], &e)
-		     : home_load(&a, GUEST_HOME, argv[3], &e)) == 0)
+	folder = argc == 5 ? argv[4] : GUEST_HOME;
+	if ((is_save ? home_save(&a, folder, argv[3], &e) : home_load(&a, folder, argv[3], &e)) ==
+	    0)
 		return 0;
 	agent_complain(&e);
 	return 1;

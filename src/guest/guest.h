@@ -16,13 +16,15 @@
  * namespace, before the agent begins: leaves the bundle's address as the only one that has a route,
  * so that all else is unreachable at once, and makes the engine's resolver (GUEST_RESOLVER)
  * unreachable. Idempotent. Prints nothing; status 0, or 1 with one line.
+ *   guest machine         process 1 of a microVM, which makes all of this there: machine.h.
  *
  * In a machine that a monitor's own tool makes of an image and starts processes in as root
  * (smolmachines); FILE has been copied there and is removed:
  *
  *   guest wait            the image's own process: reaps, until it is told to end
  *   guest place FILE      writes {"files":[{"path":"etc/x","mode":420,"text":"..."}]} below "/"
- *   guest home save|load uid=N gid=N FILE    the agent's home, by the image's tar and as the agent
+ *   guest home save|load uid=N gid=N FILE [FOLDER]    the agent's home, or this folder, by the
+ *       image's tar and as that user, without any power
  *   guest hold uid=N gid=N processes=N rows=N columns=N    with the agent's streams: makes a pid
  * namespace where the machine lets it, and guest init in it, which is told by guest tell; ends as
  * the agent ends, and notes the status in GUEST_STATUS before, as the tool's own failure is a 1.

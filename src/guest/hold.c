@@ -50,6 +50,13 @@ struct hold {
 
 /* --- guest init --- */
 
+/* Where one may not, it is of no use either: no_new_privs is set. */
+static void hold_drop_bounding(void)
+{
+	for (int cap = 0; prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0; cap++)
+		;
+}
+
 int hold_become(const struct hold_agent *a, struct err *e)
 {
 	uid_t uid = (uid_t)a->uid;
@@ -57,6 +64,7 @@ int hold_become(const struct hold_agent *a, struct err *e)
 
 	if (a->processes > 0 && limits_lower(RLIMIT_NPROC, a->processes, e) < 0)
 		return e->code;
+	hold_drop_bounding();
 	if (geteuid() != 0)
 		return 0;
 	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)

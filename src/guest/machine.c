@@ -350,6 +350,8 @@ void machine_run(void)
 	else
 		ret = machine_open_signals(&m, &e);
 	if (ret == 0)
+		ret = machine_kernel_prepare(&m.place.members, &e);
+	if (ret == 0)
 		ret = machine_open_ports(&m, &e);
 	if (ret < 0) {
 		agent_complain(&e);

@@ -36,7 +36,12 @@ void machine_start_free(struct machine_start *s);
 
 /* --- machine_kernel.c: what the kernel is told --- */
 
-/* The clock, the random numbers, the switches of this kernel, the network. */
+#define MACHINE_GROUPS "/groups" /* of control, in the initramfs */
+
+/* The same in every machine, so before the snapshot: its limits, its switches, lo. *members:
+ * whoever writes "0" there belongs to the agent's control group. */
+int machine_kernel_prepare(int *members, struct err *e) _fallible_;
+/* The clock, the random numbers, the network. */
 int machine_kernel_set(const struct machine_order *o, struct err *e) _fallible_;
 
 /* --- machine_port.c: one port, this side of it --- */
@@ -111,16 +116,18 @@ struct machine_place {
 	int own_pids;	    /* pid namespace of this process */
 	int terminals;	    /* machine_root's */
 	int writable;	    /* likewise */
+	int members;	    /* of the agent's control group, machine_kernel_prepare()'s */
 	const char *bundle; /* path of the executable, in there */
 	unsigned uid, gid;
 	char *const *env; /* NULL-terminated */
 	bool is_open;	  /* the agent has been started: others may stand beside it */
 };
 #define MACHINE_PLACE_INIT                                                                         \
-	((struct machine_place){.init_fd = -1, .own_pids = -1, .terminals = -1, .writable = -1})
+	((struct machine_place){                                                                   \
+		.init_fd = -1, .own_pids = -1, .terminals = -1, .writable = -1, .members = -1})
 
-/* Makes the namespaces and the root, and starts guest init in them. *conn: its connection; *io:
- * this process's half of session 1. */
+/* Of a place that has only its members: makes the namespaces and the root, and starts guest init in
+ * them. *conn: its connection; *io: this process's half of session 1. */
 int machine_place_make(struct machine_place *p, const struct machine_orders *o, int *conn,
 		       struct machine_stdio *io, struct err *e) _fallible_;
 /* Starts `guest exec` there, as a child of this process. io's half of the child is closed. */

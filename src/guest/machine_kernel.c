@@ -12,7 +12,16 @@
 #include <linux/random.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <time.h>
+
+#define KERNEL_FILES	    1048576 /* as engines have it */
+#define KERNEL_AGENT	    MACHINE_GROUPS "/agent"
+#define KERNEL_MEMORY_KEPT  (UINT64_C(64) << 20)
+#define KERNEL_THREAD_BYTES (UINT64_C(192) << 10) /* of the machine's memory, for each thread */
 
 /* --- the clock and the random numbers --- */
 
@@ -88,6 +97,61 @@ static int kernel_switch_all(struct err *e)
 	return 0;
 }
 
+/* The kernel's own for its first process are small; the agent's are below them (guest init). */
+static int kernel_limits(struct err *e)
+{
+	const struct rlimit files = {KERNEL_FILES, KERNEL_FILES};
+	const struct rlimit processes = {RLIM_INFINITY, RLIM_INFINITY};
+
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_NPROC, &processes) < 0)
+		return err_errno(e, "raise limits");
+	return 0;
+}
+
+/* --- what the agent leaves over --- */
+
+static int kernel_write(const char *path, const char *text, struct err *e)
+{
+	_cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return err_errno(e, "write \"%s\" to %s", text, path);
+	return 0;
+}
+
+/* The agent may eat up whatever the machine has. What it is refused then must be the agent's loss:
+ * without a fence the kernel would drop this process's program from memory to read it again for
+ * each of its steps, and nobody could even end the machine in order. The processor is shared half
+ * and half, since the group counts as much as this one process. */
+static int kernel_fence(int *members, struct err *e)
+{
+	struct sysinfo info;
+	char memory[24], threads[24];
+	int ret;
+
+	if ((mkdir(MACHINE_GROUPS, 0700) < 0 && errno != EEXIST) ||
+	    mount("cgroup2", MACHINE_GROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
+		return err_errno(e, "mount control groups");
+	if (sysinfo(&info) < 0)
+		return err_errno(e, "ask for the memory's size");
+	(void)snprintf(memory, sizeof(memory), "%llu",
+		       (unsigned long long)info.totalram * info.mem_unit - KERNEL_MEMORY_KEPT);
+	/* As the kernel reckons how many there may be: one for each eight pages or so of memory. */
+	(void)snprintf(threads, sizeof(threads), "%llu",
+		       (unsigned long long)info.totalram * info.mem_unit / KERNEL_THREAD_BYTES);
+	ret = kernel_write(MACHINE_GROUPS "/cgroup.subtree_control", "+memory +pids +cpu", e);
+	if (ret == 0 && mkdir(KERNEL_AGENT, 0700) < 0)
+		ret = err_errno(e, "make the agent's control group");
+	if (ret == 0)
+		ret = kernel_write(KERNEL_AGENT "/memory.max", memory, e);
+	if (ret == 0)
+		ret = kernel_write(KERNEL_AGENT "/pids.max", threads, e);
+	if (ret < 0)
+		return ret;
+	*members = open(KERNEL_AGENT "/cgroup.procs", O_WRONLY | O_CLOEXEC);
+	return *members < 0 ? err_errno(e, "open the agent's control group") : 0;
+}
+
 /* --- the network --- */
 
 /* The only interface with a device behind it. */
@@ -128,15 +192,24 @@ static int kernel_connect(const char *pinned, struct err *e)
 		bytes[i] = (unsigned char)hardware[i];
 	ret = kernel_find_wall(&wall, e);
 	if (ret == 0)
-		ret = rtnl_loopback_up(e);
-	if (ret == 0)
 		ret = rtnl_link_up(wall, e);
 	if (ret == 0)
 		ret = rtnl_address_add(wall, own, e);
 	if (ret == 0)
 		ret = rtnl_neighbour_add(wall, bundle, bytes, e);
+	return ret < 0 ? ret : rtnl_route_add(wall, bundle, own, e);
+}
+
+int machine_kernel_prepare(int *members, struct err *e)
+{
+	int ret = kernel_limits(e);
+
 	if (ret == 0)
-		ret = rtnl_route_add(wall, bundle, own, e);
+		ret = kernel_fence(members, e);
+	if (ret == 0)
+		ret = kernel_switch_all(e);
+	if (ret == 0)
+		ret = rtnl_loopback_up(e);
 	return ret < 0 ? ret : close_resolver(e);
 }
 
@@ -146,7 +219,5 @@ int machine_kernel_set(const struct machine_order *o, struct err *e)
 
 	if (ret == 0)
 		ret = kernel_seed(o->seed, e);
-	if (ret == 0)
-		ret = kernel_switch_all(e);
 	return ret < 0 ? ret : kernel_connect(o->pinned, e);
 }

@@ -20,28 +20,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define PLACE_FILES	1048576 /* as engines have it */
 #define PLACE_FDS	6
 #define PLACE_MARK_SIZE 16
 
+_Static_assert(sizeof("id=4294967295") <= PLACE_MARK_SIZE, "a mark has room");
+
 /* --- the way down --- */
-
-static int place_limits(struct err *e)
-{
-	const struct rlimit files = {PLACE_FILES, PLACE_FILES};
-	const struct rlimit processes = {RLIM_INFINITY, RLIM_INFINITY};
-
-	if (geteuid() != 0)
-		return 0;
-	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || setrlimit(RLIMIT_NPROC, &processes) < 0)
-		return err_errno(e, "the limits that the agent's are below");
-	return 0;
-}
 
 static int place_drop(unsigned uid, unsigned gid, struct err *e)
 {
@@ -64,20 +52,25 @@ static int place_drop(unsigned uid, unsigned gid, struct err *e)
 	return agent_filter_apply(&filter, e);
 }
 
+static int place_join(const struct machine_place *p, struct err *e)
+{
+	return write(p->members, "0", 1) == 1 ? 0 : err_errno(e, "enter the agent's control group");
+}
+
 /* Does not return but with an error. */
 static int place_become(const struct machine_place *p, const struct machine_stdio *io, bool has_tty,
 			char *const *argv, struct err *e)
 {
-	int ret = place_limits(e);
+	_cleanup_close_ int bundle = open(p->bundle, O_PATH | O_CLOEXEC);
+	int ret = bundle < 0 ? err_errno(e, "find %s", p->bundle)
+			     : machine_stdio_take(io, has_tty, e);
 
-	if (ret == 0)
-		ret = machine_stdio_take(io, has_tty, e);
 	if (ret == 0)
 		ret = place_drop(p->uid, p->gid, e);
 	if (ret < 0)
 		return ret;
 	signals_reset();
-	(void)execve(p->bundle, argv, p->env);
+	(void)syscall(SYS_execveat, bundle, "", argv, p->env, AT_EMPTY_PATH);
 	return err_errno(e, "execute %s", p->bundle);
 }
 
@@ -102,8 +95,13 @@ static _Noreturn void place_child(const struct machine_place *p, const struct ma
 	struct machine_root root = MACHINE_ROOT_INIT;
 	struct machine_stdio io = MACHINE_STDIO_INIT;
 	struct err e = ERR_INIT;
-	int ret = machine_root_enter(&root, o, &e);
+	int ret = place_join(p, &e);
 
+	/* Now, so that its group is the top of what it sees of groups. */
+	if (ret == 0 && unshare(p->namespaces & CLONE_NEWCGROUP) < 0)
+		ret = err_errno(&e, "unshare");
+	if (ret == 0)
+		ret = machine_root_enter(&root, o, &e);
 	if (ret == 0 && sethostname(o->hostname, strlen(o->hostname)) < 0)
 		ret = err_errno(&e, "sethostname");
 	if (ret == 0)
@@ -175,7 +173,8 @@ static int place_fork(struct machine_place *p, const struct machine_order *o, in
 		return err_errno(e, "socketpair");
 	ours = ends[0];
 	theirs = ends[1];
-	p->init = (pid_t)syscall(SYS_clone, p->namespaces | SIGCHLD, 0, 0, 0, 0);
+	p->init =
+		(pid_t)syscall(SYS_clone, (p->namespaces & ~CLONE_NEWCGROUP) | SIGCHLD, 0, 0, 0, 0);
 	if (p->init < 0) {
 		p->init = 0;
 		return err_errno(e, "make the agent's namespaces");
@@ -198,7 +197,6 @@ int machine_place_make(struct machine_place *p, const struct machine_orders *o, 
 	int fds[PLACE_FDS], ret;
 	size_t n_fds = PLACE_FDS, none = 0;
 
-	*p = MACHINE_PLACE_INIT;
 	*io = MACHINE_STDIO_INIT;
 	p->bundle = GUEST_BUNDLE;
 	p->namespaces = MACHINE_NAMESPACES;
@@ -243,9 +241,10 @@ static _Noreturn void place_exec_child(const struct machine_place *p,
 	argv[n++] = (char *)(uintptr_t) "--";
 	for (size_t i = 0; s->argv[i] && n + 1 < ARRAY_LEN(argv); i++)
 		argv[n++] = s->argv[i];
-	if (setns(p->init_fd, p->namespaces & ~CLONE_NEWPID) < 0 || chdir("/") < 0)
+	if (place_join(p, &e) == 0 &&
+	    (setns(p->init_fd, p->namespaces & ~CLONE_NEWPID) < 0 || chdir("/") < 0))
 		(void)err_errno(&e, "enter the agent's namespaces");
-	else
+	if (e.code == 0)
 		(void)place_become(p, io, s->has_tty, argv, &e);
 	/* With what it has for standard error: the session's, if it got so far. */
 	agent_complain(&e);
@@ -288,5 +287,6 @@ void machine_place_free(struct machine_place *p)
 	close_fd(&p->own_pids);
 	close_fd(&p->terminals);
 	close_fd(&p->writable);
+	close_fd(&p->members);
 	p->init = 0;
 }

@@ -442,7 +442,7 @@ static int root_furnish(struct root *r, struct err *e)
 		ret = root_mount(r, take_fd(&r->home), ROOT_HOME, false, e);
 	if (ret == 0)
 		ret = root_expose(r, e);
-	return ret < 0 ? ret : root_mount(r, take_fd(&r->program), GUEST_BUNDLE + 1, true, e);
+	return ret < 0 ? ret : root_mount(r, take_fd(&r->program), &GUEST_BUNDLE[1], true, e);
 }
 
 /* --- into it --- */
@@ -450,7 +450,7 @@ static int root_furnish(struct root *r, struct err *e)
 static int root_move(const struct root *r, struct err *e)
 {
 	static const char *const old[] = {ROOT_EXPOSE, ROOT_LAYER, MACHINE_IMAGE, MACHINE_PROGRAM,
-					  "/sys",      "/proc",	   "/dev"};
+					  "/sys",      "/proc",	   "/dev",	  MACHINE_GROUPS};
 
 	for (size_t i = 0; i < ARRAY_LEN(old); i++) {
 		if (umount2(old[i], ROOT_MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)

@@ -27,9 +27,8 @@
 /* What one turn of the port may bring: a frame whose beginning came earlier, and the rest. */
 #define RELAY_IN_ROOM  (MACHINE_SESSION_MAX + MACHINE_PORT_READ)
 #define RELAY_IN_MAX   (2 * RELAY_IN_ROOM)
-#define RELAY_LATE_MS  2000
+#define RELAY_LATE_MS  1000
 #define RELAY_LATE_MAX (1u << 20)
-#define RELAY_KILLED   (128 + SIGKILL)
 
 _Static_assert(RELAY_OUT_CHUNK <= MACHINE_SESSION_MAX, "what is read fits a frame");
 
@@ -110,13 +109,13 @@ void machine_relay_reaped(struct machine_relay *r, pid_t pid, int how)
 
 /* --- what the host says --- */
 
-static void relay_refuse(struct machine_relay *r, const struct err *e)
+static void relay_refuse(struct machine_relay *r, char letter, const struct err *e)
 {
 	char line[GUEST_TEXT_MAX], text[GUEST_TEXT_MAX - 32];
 
 	text_visible_cstr(text, sizeof(text), str_of(e->text));
 	(void)snprintf(line, sizeof(line), "claude-bottle: %s\n", text);
-	if (machine_port_say(&r->port, 'e', str_of(line)) < 0 ||
+	if (machine_port_say(&r->port, letter, str_of(line)) < 0 ||
 	    machine_port_say_status(&r->port, GUEST_NOT_RUN) < 0)
 		r->is_deaf = true;
 }
@@ -131,11 +130,11 @@ static void relay_start(struct machine_relay *r, struct str payload)
 
 	if (ret == 0)
 		ret = machine_place_exec(r->place, &start.session, &io, &pid, &e);
-	machine_start_free(&start);
 	if (ret < 0)
-		relay_refuse(r, &e);
+		relay_refuse(r, start.session.has_tty ? 'o' : 'e', &e);
 	else
 		machine_relay_adopt(r, pid, &io);
+	machine_start_free(&start);
 }
 
 static void relay_input(struct machine_relay *r, struct str payload)

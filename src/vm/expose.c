@@ -183,20 +183,13 @@ static int add_named(struct expose *x, struct str path)
 	return add_open(x, AT_FDCWD, x->path, 0);
 }
 
-int vm_disk_expose(char *const *paths, size_t n, uint64_t max_bytes, int *fd, struct err *e)
+int vm_tar_expose(char *const *paths, size_t n, uint64_t max_bytes, int *fd, struct err *e)
 {
-	_cleanup_close_ int tar = -1, disk = -1;
-	struct expose x;
-	int ret = 0;
+	_cleanup_close_ int tar = vm_scratch("expose.tar", e);
+	struct expose x = {.tar_fd = tar, .left = max_bytes, .max_bytes = max_bytes, .e = e};
+	int ret = tar < 0 ? tar : 0;
 
 	*fd = -1;
-	tar = vm_scratch("expose.tar", e);
-	if (tar < 0)
-		return tar;
-	disk = vm_scratch("expose", e);
-	if (disk < 0)
-		return disk;
-	x = (struct expose){.tar_fd = tar, .left = max_bytes, .max_bytes = max_bytes, .e = e};
 	for (size_t i = 0; ret == 0 && i < n; i++) {
 		if (!is_covered(paths, n, i))
 			ret = add_named(&x, path_of(paths[i]));
@@ -204,7 +197,22 @@ int vm_disk_expose(char *const *paths, size_t n, uint64_t max_bytes, int *fd, st
 	if (ret == 0)
 		ret = tar_end(tar, e);
 	if (ret == 0)
-		ret = vm_squash(tar, disk, e);
+		*fd = take_fd(&tar);
+	return ret;
+}
+
+int vm_disk_expose(char *const *paths, size_t n, uint64_t max_bytes, int *fd, struct err *e)
+{
+	_cleanup_close_ int tar = -1, disk = -1;
+	int ret = vm_tar_expose(paths, n, max_bytes, &tar, e);
+
+	*fd = -1;
+	if (ret < 0)
+		return ret;
+	disk = vm_scratch("expose", e);
+	if (disk < 0)
+		return disk;
+	ret = vm_squash(tar, disk, e);
 	if (ret < 0)
 		return ret;
 	if (ftruncate(disk, (off_t)VM_DISK_BYTES) < 0)

@@ -66,6 +66,10 @@ int vm_disk_program(int *fd, char key[VM_KEY_SIZE], struct err *e) _fallible_;
  * folder or link is left out. -EFBIG past max_bytes. */
 int vm_disk_expose(char *const *paths, size_t n, uint64_t max_bytes, int *fd,
 		   struct err *e) _fallible_;
+/* The same as a tar archive without the first slash of each path: for a machine that unpacks it.
+ */
+int vm_tar_expose(char *const *paths, size_t n, uint64_t max_bytes, int *fd,
+		  struct err *e) _fallible_;
 /* An ext4 at path (0600), size_bytes long and as good as empty on the host's disk, whose root
  * folder is uid's; made when it is not there, else as it is. Open for reading and writing. */
 int vm_disk_home(const char *path, uint64_t size_bytes, unsigned uid, unsigned gid, int *fd,

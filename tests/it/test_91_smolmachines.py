@@ -3,6 +3,7 @@ a real cell, with a real bundle and registry. What that proves and what not is t
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -183,6 +184,16 @@ def test_a_stubborn_one_is_stopped(home, double):
         assert b.state()["state"] == "ended"
 
 
+def test_a_tool_that_hangs_does_not_hold_the_end_up(home, behave):
+    before = behave.guests()
+    with home.background() as b:
+        behave.misbehave("exec-hangs")
+        begun = time.monotonic()
+        assert home.run("stop", b.slug, "--now", timeout=40).returncode == 0
+        assert wait_until(lambda: behave.guests() == before, 20) and time.monotonic() - begun < 20
+        assert b.wait() != 0
+
+
 def test_nothing_outlives_a_killed_keeper(home, double):
     before = double.guests()
     with home.background() as b:
@@ -248,11 +259,21 @@ def test_an_unknown_version_is_refused(home, double, version):
         "later 1.x")
 
 
+def test_what_is_exposed_is_a_copy(home, image, scratch):
+    os.makedirs(f"{scratch}/shown/deep", exist_ok=True)
+    with open(f"{scratch}/shown/deep/file", "w") as f:
+        f.write("seen\n")
+    home.write_bottle("showing", image=image, expose=[f"{scratch}/shown"])
+    home.write_agent("showing", "showing")
+    r = home.start("sh", "-c", f"cat {scratch}/shown/deep/file; echo x >{scratch}/shown/deep/file", agent="showing")
+    assert r.stdout == "seen\n" and r.returncode != 0 and "ermission denied" in r.stderr
+
+
 def test_what_it_cannot_have(home, image):
-    home.write_bottle("shared", image=image, expose=["/usr/share"])
+    home.write_bottle("shared", image=image, workspace="mount")
     home.write_agent("shared", "shared")
     r = home.run("start", "shared", "--headless", "--", "true")
-    assert r.returncode == 1 and "expose cannot be had with smolmachines" in r.stderr
+    assert r.returncode == 1 and "workspace: mount cannot be had with smolmachines" in r.stderr, r.stderr
 
 
 def test_doctor(home):

@@ -64,24 +64,31 @@ static void add_disks(struct args *a)
 	}
 }
 
-static void add_port(struct args *a, int fd, unsigned number, const char *name, const char *suffix)
+/* index: of all ports. A bus more when the last one is full, since QEMU drops without a word what a
+ * full bus has to tell its machine. */
+static void add_port(struct args *a, int fd, unsigned index, const char *name, const char *suffix)
 {
+	unsigned bus = index / MACHINE_PORTS_OF_BUS, number = index % MACHINE_PORTS_OF_BUS + 1;
+
+	if (number == 1) {
+		arg(a, "-device");
+		arg(a, "virtio-serial-pci,id=bus%u", bus);
+	}
 	arg(a, "-chardev");
-	arg(a, "socket,id=port%u,fd=%d", number, fd);
+	arg(a, "socket,id=port%u,fd=%d", index, fd);
 	arg(a, "-device");
-	arg(a, "virtserialport,chardev=port%u,nr=%u,name=%s%s", number, number, name, suffix);
+	arg(a, "virtserialport,bus=bus%u.0,chardev=port%u,nr=%u,name=%s%s", bus, index, number,
+	    name, suffix);
 }
 
 static void add_ports(struct args *a)
 {
-	arg(a, "-device");
-	arg(a, "virtio-serial-pci,id=ports");
-	add_port(a, fd_of(QEMU_FD_CONTROL, 0), 1, MACHINE_CONTROL_PORT, "");
+	add_port(a, fd_of(QEMU_FD_CONTROL, 0), 0, MACHINE_CONTROL_PORT, "");
 	for (unsigned i = 0; i < MACHINE_SESSIONS; i++) {
 		char suffix[12];
 
 		(void)snprintf(suffix, sizeof(suffix), "%u", i + 1);
-		add_port(a, fd_of(QEMU_FD_SESSION, i), i + 2, MACHINE_SESSION_PORT, suffix);
+		add_port(a, fd_of(QEMU_FD_SESSION, i), i + 1, MACHINE_SESSION_PORT, suffix);
 	}
 }
 

@@ -110,6 +110,8 @@ int smol_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct e
 	if (ret == 0)
 		ret = smol_place(b, e);
 	if (ret == 0)
+		ret = smol_expose(b, e);
+	if (ret == 0)
 		ret = smol_load_home(b, e);
 	if (ret == 0)
 		ret = life_hold(b, io, e);

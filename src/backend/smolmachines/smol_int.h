@@ -116,7 +116,9 @@ int smol_place(const struct bottle *b, struct err *e) _fallible_;
 int smol_place_ca(const struct bottle *b, struct str ca_pem, struct err *e) _fallible_;
 void smol_end_registry(struct bottle *b);
 
-/* --- home.c: the agent's home, which has no place in the guest when that ends --- */
+/* --- home.c: folders into the guest, and the agent's home out of it before it ends --- */
+
+int smol_expose(const struct bottle *b, struct err *e) _fallible_;
 
 /* Of the run before, into a guest in which no agent runs yet. */
 int smol_load_home(const struct bottle *b, struct err *e) _fallible_;

@@ -3,6 +3,7 @@
 #include "backend/smolmachines/smol_int.h"
 
 #include "backend/agent_env.h"
+#include "backend/agent_home.h"
 #include "backend/git_folder.h"
 #include "base/clean.h"
 #include "base/io.h"
@@ -37,11 +38,7 @@ static int smol_check_plan(const struct plan *p, struct err *e)
 		return err_set(e, -EINVAL,
 			       "workspace: mount cannot be had with smolmachines, whose shared "
 			       "folders are no wall; take clone");
-	if (p->n_expose > 0)
-		return err_set(e, -EINVAL,
-			       "expose cannot be had with smolmachines, whose shared folders are "
-			       "no wall; leave it out, or put it into the image");
-	return 0;
+	return agent_expose_check(p, e);
 }
 
 static int smol_ensure(const struct plan *p, const struct progress *progress, struct err *e)
