@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "guest/guest_host.h"
 
-#define GO_MS 15000
+#define GO_MS 30000
 
 int agent_go(int conn_fd, const struct plan *p, const char *pinned, char *const *env, bool has_tty,
 	     struct err *e)

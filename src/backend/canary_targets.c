@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-#define CANARY_MS 12000
+#define CANARY_MS 30000
 
 void canary_targets_add(struct canary_targets *t, const char *address, unsigned port,
 			const char *what)

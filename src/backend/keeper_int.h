@@ -251,7 +251,7 @@ struct keeper {
 	unsigned kill_after_ms;
 	bool is_ending, is_flushing, is_cut, wants_hang_up, is_detached;
 	int exit_status;	   /* -1: none */
-	char limits[160];	   /* what the backend says of them */
+	char limits[256];	   /* what the backend says of them */
 	char reason[ERR_TEXT_MAX]; /* why it ended before its time; else empty */
 	struct keeper_session agent;
 	struct keeper_session execs[KEEPER_EXECS_MAX];

@@ -61,7 +61,7 @@
 #define MACHINE_FILES_MAX    32
 #define MACHINE_EXPOSE_MAX   64
 #define MACHINE_SEED_BYTES   64
-#define MACHINE_READY_MS     15000 /* between 'm' and 'M', on an emulated processor */
+#define MACHINE_READY_MS     45000 /* between 'm' and 'M', on a busy host that emulates */
 #define MACHINE_LAST_MS	     5000  /* after 'x' or 'n', until somebody says 'q' */
 
 /* Disks, by their virtio serial (/sys/block/vdX/serial). All but the image may be empty. */

@@ -259,8 +259,10 @@ static int root_take_expose(struct root *r, struct err *e)
 
 static int root_take(struct root *r, struct err *e)
 {
-	/* commit: see kernel_switches. */
-	static const struct root_option options[] = {{"commit", "1"}, {NULL, NULL}};
+	/* commit: see kernel_switches. discard: what is deleted takes no room on the host's disk.
+	 */
+	static const struct root_option options[] = {
+		{"commit", "1"}, {"discard", NULL}, {NULL, NULL}};
 
 	r->program = root_clone(AT_FDCWD, MACHINE_BUNDLE, e);
 	if (r->program < 0)

@@ -14,21 +14,19 @@
 static bool search_file(struct search *s, const char *path)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	_cleanup_free_ char *data = NULL;
 	size_t n = 0;
 
 	if (fd < 0)
 		return false;
-	data = mem_zalloc(SEARCH_FILE_MAX);
 	while (n < SEARCH_FILE_MAX) {
-		ssize_t got = read(fd, data + n, SEARCH_FILE_MAX - n);
+		ssize_t got = read(fd, s->data + n, SEARCH_FILE_MAX - n);
 
 		if (got <= 0)
 			break;
 		n += (size_t)got;
 	}
 	s->n_files++;
-	return s->has(data, n, s->ctx);
+	return s->has(s->data, n, s->ctx);
 }
 
 static bool search_tree(struct search *s, const char *path, unsigned depth, char *found,
@@ -64,12 +62,11 @@ static bool search_memory(struct search *s, const char *pid)
 			    *mem = mem_printf("/proc/%s/mem", pid);
 	_cleanup_fclose_ FILE *f = fopen(maps, "re");
 	_cleanup_close_ int fd = open(mem, O_RDONLY | O_CLOEXEC);
-	_cleanup_free_ char *data = NULL;
+	char *data = s->data;
 	char line[512];
 
 	if (!f || fd < 0)
 		return false;
-	data = mem_zalloc(SEARCH_FILE_MAX);
 	while (fgets(line, sizeof(line), f)) {
 		unsigned long from, to;
 		char mode[8];
@@ -140,9 +137,11 @@ void search_all(const struct probe_env *env, const char *id, struct search *s)
 {
 	static const char *const trees[] = {"/home", "/etc",  "/tmp",	 "/run",
 					    "/var",  "/root", "/dev/shm"};
+	_cleanup_free_ char *data = mem_zalloc(SEARCH_FILE_MAX);
 	char found[256] = "not in any file";
 	bool is_found = false;
 
+	s->data = data;
 	search_processes(env, id, s);
 	if (env->is_control) {
 		/* The folder of the canary's socket. */

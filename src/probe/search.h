@@ -7,6 +7,7 @@ struct search {
 	/* Whether n bytes hold what is looked for; must not find it in its own code or data. */
 	bool (*has)(const char *p, size_t n, const void *ctx);
 	const void *ctx;
+	char *data;	  /* the search's own: what is looked through at the moment */
 	unsigned n_files; /* looked through so far; capped */
 };
 

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <sys/random.h>
 
-#define RUN_TIMEOUT_S	180
+#define RUN_TIMEOUT_S	600 /* of an emulated machine on a busy host */
 #define POLL_US		3000
 #define HOSTS_TEXT_MAX	3072
 #define SPACES_TEXT_MAX 512

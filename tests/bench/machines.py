@@ -7,6 +7,7 @@ before anything is measured. Times are of this host's clock, from the command to
 """
 import glob
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -74,11 +75,18 @@ def bare_argv(folder, accel):
 # --- figures ---
 
 class Place:
-    """A home whose bottles are machines, with images and states of its own."""
+    """Homes whose bottles are machines, with states of their own; images are taken over from the tests' cache."""
 
     def __init__(self, world):
-        self.world = world
-        self.home = world.make_home(backend="qemu", limits={"memory": MEMORY})
+        self.cache = f"{world.folder}/machines"
+        ours = f"{self.cache}/claude-bottle/vm"
+        for folder in (self.cache, os.path.dirname(ours), ours):
+            os.mkdir(folder, 0o700)
+        for path in glob.glob(f"{images.cache()}/claude-bottle/vm/*"):
+            if not path.endswith((".state", ".lock")):
+                shutil.copy(path, ours)
+        self.options = {"cache": self.cache, "backend": "qemu", "limits": {"memory": MEMORY}}
+        self.home = world.make_home(**self.options)
 
     def argv(self, *words):
         return self.home.argv(["start", "worker", "--headless", "--", *words])
@@ -87,12 +95,12 @@ class Place:
         return until_word(self.argv(*SAY), env=self.home.env(), cwd=self.home.cwd)
 
     def forget(self):
-        for state in glob.glob(f"{self.home.cache}/claude-bottle/vm/*.state"):
+        for state in glob.glob(f"{self.cache}/claude-bottle/vm/*.state"):
             os.unlink(state)
 
 
 def measure_start(place, folder):
-    accel = "kvm" if glob.glob(f"{place.home.cache}/claude-bottle/vm/*.kvm.state") else "tcg,thread=multi"
+    accel = "kvm" if glob.glob(f"{place.cache}/claude-bottle/vm/*.kvm.state") else "tcg,thread=multi"
     bare = bare_argv(folder, accel)
     note(f"vm: start, {COLD} cold and {STARTS} from a snapshot, beside a bare QEMU ({accel})")
     plain_cold = cold = []
@@ -162,7 +170,7 @@ def measure(world, direct, make_ours):
             measure_start(place, folder)
     if not wanted(*GROUPS[1:]):
         return
-    machine, native = make_ours("machine", backend="qemu", limits={"memory": MEMORY}), make_ours("native")
+    machine, native = make_ours("machine", **place.options), make_ours("native")
     try:
         if wanted("vm_exec"):
             measure_exec(machine, native)

@@ -105,23 +105,12 @@ int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s, struc
 	return ret;
 }
 
-static void reap(struct qemu_machine *m)
-{
-	while (waitpid(m->pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	m->pid = 0;
-}
-
 bool qemu_machine_wait(struct qemu_machine *m, int timeout_ms)
 {
 	_cleanup_close_ int pidfd = m->pid > 0 ? (int)syscall(SYS_pidfd_open, m->pid, 0) : -1;
 
-	if (m->pid <= 0)
-		return true;
-	if (pidfd < 0 || io_wait(pidfd, POLLIN, timeout_ms) != 1)
-		return false;
-	reap(m);
-	return true;
+	/* Not reaped here: the wire may be about to kill it. */
+	return m->pid <= 0 || (pidfd >= 0 && io_wait(pidfd, POLLIN, timeout_ms) == 1);
 }
 
 void qemu_machine_kill(struct qemu_machine *m)
@@ -130,8 +119,9 @@ void qemu_machine_kill(struct qemu_machine *m)
 		(void)kill(m->pid, SIGKILL);
 	cell_free(&m->cell);
 	m->cell = CELL_INIT;
-	if (m->pid > 0)
-		reap(m);
+	while (m->pid > 0 && waitpid(m->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	m->pid = 0;
 }
 
 void qemu_machine_free(struct qemu_machine *m)

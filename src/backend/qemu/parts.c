@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -74,13 +75,35 @@ int qemu_parts_open(struct qemu_parts *parts, const struct plan *p, bool may_mak
 			: ret;
 }
 
+/* A hole, in memory. */
+static int open_blank(uint64_t bytes, bool is_writable, int *out, struct err *e)
+{
+	_cleanup_close_ int disk = memfd_create("blank", MFD_CLOEXEC);
+	char path[40];
+
+	if (disk < 0 || ftruncate(disk, (off_t)bytes) < 0)
+		return err_errno(e, "make an empty disk");
+	if (is_writable) {
+		*out = take_fd(&disk);
+		return 0;
+	}
+	/* What is not to be written, QEMU takes only for reading. */
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", disk);
+	*out = open(path, O_RDONLY | O_CLOEXEC);
+	return *out < 0 ? err_errno(e, "open an empty disk") : 0;
+}
+
+int qemu_parts_expose(struct qemu_parts *parts, const struct plan *p, struct err *e)
+{
+	int *disk = &parts->disk_fds[QEMU_EXPOSE];
+
+	return p && p->n_expose > 0 ? vm_disk_expose(p->expose, p->n_expose, VM_DISK_BYTES, disk, e)
+				    : open_blank(VM_DISK_BYTES, false, disk, e);
+}
+
 int qemu_parts_blank(struct qemu_parts *parts, struct err *e)
 {
-	int home = memfd_create("home", MFD_CLOEXEC), ret;
+	int ret = open_blank(VM_HOME_BYTES, true, &parts->disk_fds[QEMU_HOME_DISK], e);
 
-	parts->disk_fds[QEMU_HOME_DISK] = home;
-	if (home < 0 || ftruncate(home, (off_t)VM_HOME_BYTES) < 0)
-		return err_errno(e, "make an empty disk");
-	ret = vm_disk_expose(NULL, 0, VM_DISK_BYTES, &parts->disk_fds[QEMU_EXPOSE], e);
-	return ret;
+	return ret == 0 ? qemu_parts_expose(parts, NULL, e) : ret;
 }

@@ -48,7 +48,7 @@ struct bottle {
 	int fail_fds[2]; /* where the wire writes what broke; ours, its */
 	bool has_tty, is_restored, has_ended;
 	struct guest_execs execs;
-	char note[160], reason[GUEST_TEXT_MAX + 32];
+	char note[256], reason[GUEST_TEXT_MAX + 32];
 };
 
 /* --- before there is a keeper --- */
@@ -97,12 +97,11 @@ static int check_plan(const struct plan *p, struct err *e)
 
 static void make_note(struct bottle *b, const char *why)
 {
-	(void)snprintf(b->note, sizeof(b->note), "%s, %llu MiB, %s; %.48s",
-		       b->shape.is_kvm ? "KVM" : "emulated, which is slow",
-		       (unsigned long long)(b->shape.memory_bytes / QEMU_MIB),
-		       b->is_restored ? "restored" : "booted", b->walled.cgroup.note);
-	if (!b->shape.is_kvm)
-		log_info("machines are emulated here: %s", why);
+	(void)snprintf(
+		b->note, sizeof(b->note), "%.64s; a machine of %llu MiB, %s; %s%.110s",
+		b->walled.cgroup.note, (unsigned long long)(b->shape.memory_bytes / QEMU_MIB),
+		b->is_restored ? "restored" : "booted",
+		b->shape.is_kvm ? "KVM" : "emulated, which is slow: ", b->shape.is_kvm ? "" : why);
 }
 
 /* The home outlives the run; what is exposed is as it is now. */
@@ -113,9 +112,7 @@ static int open_disks(struct bottle *b, struct err *e)
 	int ret = vm_disk_home(home, VM_HOME_BYTES, p->agent_uid, p->agent_uid,
 			       &b->parts.disk_fds[QEMU_HOME_DISK], e);
 
-	return ret == 0 ? vm_disk_expose(p->expose, p->n_expose, VM_DISK_BYTES,
-					 &b->parts.disk_fds[QEMU_EXPOSE], e)
-			: ret;
+	return ret == 0 ? qemu_parts_expose(&b->parts, p, e) : ret;
 }
 
 static int start_wire(struct bottle *b, int state_fd, struct err *e)
@@ -306,8 +303,8 @@ static void qemu_kill(struct bottle *b)
 	close_fd(&b->conn_fd);
 	if (may_end)
 		(void)qemu_machine_wait(&b->machine, b->has_ended ? QEMU_END_MS : QEMU_QUIT_MS);
-	qemu_machine_kill(&b->machine);
 	end_wire(b);
+	qemu_machine_kill(&b->machine);
 }
 
 static const char *qemu_note(const struct bottle *b)

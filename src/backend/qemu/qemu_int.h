@@ -76,9 +76,11 @@ void qemu_shape_limits(struct plan_limits *out, const struct qemu_shape *s,
 void qemu_parts_init(struct qemu_parts *p);
 void qemu_parts_free(struct qemu_parts *p);
 /* Kernel, initramfs, image and program; may_make: what is not there is made, with progress. The
- * disks of what is exposed and of the home are the caller's to set. */
+ * other two disks are yet to be set. */
 int qemu_parts_open(struct qemu_parts *parts, const struct plan *p, bool may_make,
 		    const struct progress *progress, struct err *e) _fallible_;
+/* The disk of what the plan exposes; p NULL: of nothing. */
+int qemu_parts_expose(struct qemu_parts *parts, const struct plan *p, struct err *e) _fallible_;
 /* Disks with nothing on them of the same sizes, for a machine that is nobody's. */
 int qemu_parts_blank(struct qemu_parts *parts, struct err *e) _fallible_;
 
@@ -123,9 +125,9 @@ struct qemu_start {
 void qemu_machine_init(struct qemu_machine *m);
 int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s,
 		       struct err *e) _fallible_;
-/* Waits at most timeout_ms for QEMU's own end. */
+/* Waits at most timeout_ms for QEMU's own end; its pid stays taken. */
 bool qemu_machine_wait(struct qemu_machine *m, int timeout_ms);
-/* Ends what still lives; the descriptors stay. */
+/* Ends what still lives; the descriptors stay. Nobody else may know the pid any more. */
 void qemu_machine_kill(struct qemu_machine *m);
 void qemu_machine_free(struct qemu_machine *m);
 

@@ -186,13 +186,9 @@ static int await_migration(struct qmp *q, uint64_t until_ns, struct err *e)
 static int migrate(struct qmp *q, const char *command, int file_fd, uint64_t until_ns,
 		   struct err *e)
 {
-	int ret = qmp_call(q, "migrate-set-parameters",
-			   json_pack("{s:I}", "max-bandwidth", (json_int_t)QMP_BANDWIDTH), -1, NULL,
+	int ret = qmp_call(q, "getfd", json_pack("{s:s}", "fdname", QMP_SNAPSHOT), file_fd, NULL,
 			   until_ns, e);
 
-	if (ret == 0)
-		ret = qmp_call(q, "getfd", json_pack("{s:s}", "fdname", QMP_SNAPSHOT), file_fd,
-			       NULL, until_ns, e);
 	if (ret == 0)
 		ret = qmp_call(q, command, json_pack("{s:s}", "uri", "fd:" QMP_SNAPSHOT), -1, NULL,
 			       until_ns, e);
@@ -203,6 +199,10 @@ int qmp_save(struct qmp *q, int file_fd, uint64_t until_ns, struct err *e)
 {
 	int ret = qmp_call(q, "stop", NULL, -1, NULL, until_ns, e);
 
+	if (ret == 0)
+		ret = qmp_call(q, "migrate-set-parameters",
+			       json_pack("{s:I}", "max-bandwidth", (json_int_t)QMP_BANDWIDTH), -1,
+			       NULL, until_ns, e);
 	if (ret == 0)
 		ret = migrate(q, "migrate", file_fd, until_ns, e);
 	return ret < 0 ? err_prefix(e, "save the machine") : 0;

@@ -6,7 +6,8 @@
  *
  * IMAGE is the image's key, BASE the hash of the kernel, the initramfs, the program, QEMU and the
  * way in which QEMU is called: everything else that the state holds or presumes. There is nothing
- * of any bottle in it. Where BASE has changed, the image's older templates are of no use and go.
+ * of any bottle in it. Where BASE has changed, the image's older templates are of no use and go;
+ * so do those of any image that nobody has read for TEMPLATE_DAYS.
  *
  * The file is written under no name and linked when it is whole, so that two who make the same one
  * do not meet.
@@ -17,7 +18,6 @@
 #include "backend/walled/cgroup.h"
 #include "base/clean.h"
 #include "base/io.h"
-#include "base/mem.h"
 #include "base/timeutil.h"
 #include "image/sha256.h"
 
@@ -28,23 +28,23 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <unistd.h>
 
-#define TEMPLATE_LAYOUT	    1 /* what a machine is like beyond its command line */
-#define TEMPLATE_KEY_SHOWN  32
-#define TEMPLATE_NAME_SIZE  160
-#define TEMPLATE_BOOT_MS    120000
-#define TEMPLATE_SAVE_MS    60000
-#define TEMPLATE_NAME_TRIES 16
-#define TEMPLATE_SLUG	    "template"
+#define TEMPLATE_LAYOUT	   1 /* what a machine is like beyond its command line */
+#define TEMPLATE_KEY_SHOWN 32
+#define TEMPLATE_NAME_SIZE 160
+#define TEMPLATE_BOOT_MS   120000
+#define TEMPLATE_SAVE_MS   60000
+#define TEMPLATE_DAYS	   30
+#define TEMPLATE_SLUG	   "template"
 
 /* --- its name --- */
 
-static int base_key(char key[VM_KEY_SIZE], const struct qemu_parts *parts,
-		    const struct qemu_shape *s, struct err *e)
+static int base_key(char key[VM_KEY_SIZE], const struct qemu_parts *parts, struct err *e)
 {
-	char **argv = qemu_args_make(s, false), id[128];
+	/* Of any shape: which one it is, the name says. */
+	static const struct qemu_shape any = {.memory_bytes = QEMU_MIB, .cpus = 1};
+	char **argv = qemu_args_make(&any, false), id[128];
 	struct buf all;
 	int ret = qemu_program_id(id, sizeof(id), e);
 
@@ -52,7 +52,6 @@ static int base_key(char key[VM_KEY_SIZE], const struct qemu_parts *parts,
 	if (ret == 0)
 		ret = buf_printf(&all, "%d %s %s %s %s", TEMPLATE_LAYOUT, parts->kernel.release,
 				 parts->initramfs_key, parts->program_key, id);
-	/* The shape is in the name, and its words may stay here all the same. */
 	for (char **v = argv; ret == 0 && *v; v++)
 		ret = buf_printf(&all, " %s", *v);
 	if (ret == 0)
@@ -62,12 +61,11 @@ static int base_key(char key[VM_KEY_SIZE], const struct qemu_parts *parts,
 	return ret;
 }
 
-/* prefix: of all that are the image's; name: of this one. */
 static int template_name(char name[TEMPLATE_NAME_SIZE], const struct qemu_parts *parts,
 			 const struct qemu_shape *s, struct err *e)
 {
 	char key[VM_KEY_SIZE];
-	int ret = base_key(key, parts, s, e);
+	int ret = base_key(key, parts, e);
 
 	if (ret == 0)
 		(void)snprintf(name, TEMPLATE_NAME_SIZE, "%.*s.%.*s.%llum.%uc.%s.state",
@@ -100,20 +98,29 @@ void qemu_template_forget(const struct qemu_parts *parts, const struct qemu_shap
 		(void)unlinkat(dir, name, 0);
 }
 
-/* Those of the image that another kernel, QEMU or release of ours has made, or for another shape.
- */
-static void remove_older(int dir, const char *name)
+/* Of no use: of this image, and another kernel, QEMU or release of ours has made it. Or of any, and
+ * nobody has read it for long: its image may be gone, and it is large. */
+static bool is_stale(int dir, const char *other, const char *name)
 {
-	_cleanup_closedir_ DIR *list =
-		fdopendir(openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	struct dirent *d;
+	struct str s = str_of(other);
+	struct stat st;
+
+	if (!str_ends(s, STR_LIT(".state")) || fstatat(dir, other, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return false;
+	if (str_starts(s, str_slice(name, TEMPLATE_KEY_SHOWN + 1)))
+		return !str_starts(s, str_slice(name, 2 * TEMPLATE_KEY_SHOWN + 2));
+	return (uint64_t)st.st_atim.tv_sec + TEMPLATE_DAYS * 86400 <
+	       time_realtime_ns() / TIME_NS_PER_SEC;
+}
+
+static void remove_stale(int dir, const char *name)
+{
+	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_closedir_ DIR *list = copy < 0 ? NULL : fdopendir(copy);
+	const struct dirent *d;
 
 	while (list && (d = readdir(list))) {
-		struct str other = str_of(d->d_name);
-
-		if (str_ends(other, STR_LIT(".state")) &&
-		    str_starts(other, str_slice(name, TEMPLATE_KEY_SHOWN + 1)) &&
-		    !str_starts(other, str_slice(name, 2 * TEMPLATE_KEY_SHOWN + 2)))
+		if (is_stale(dir, d->d_name, name))
 			(void)unlinkat(dir, d->d_name, 0);
 	}
 }
@@ -203,14 +210,13 @@ static int link_whole(int dir, int fd, const char *name, struct err *e)
 int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape *s,
 			 const struct progress *progress, struct err *e)
 {
-	_cleanup_close_ int dir = qemu_cache_open(e), there = -1, fd = -1;
+	_cleanup_close_ int dir = qemu_cache_open(e), fd = -1;
 	char name[TEMPLATE_NAME_SIZE];
 	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
 
 	if (ret < 0)
 		return ret;
-	there = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (there >= 0)
+	if (faccessat(dir, name, R_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	progress_tell(progress, "template", "booting a virtual machine to start others from", 0, 0);
 	fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
@@ -220,6 +226,6 @@ int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape
 	if (ret == 0)
 		ret = link_whole(dir, fd, name, e);
 	if (ret == 0)
-		remove_older(dir, name);
+		remove_stale(dir, name);
 	return ret;
 }
