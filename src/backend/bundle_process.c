@@ -36,9 +36,8 @@ unsigned bundle_uid_base(void)
 	return last;
 }
 
-static _Noreturn void process_child(int bundle_fd, const char *const *words,
-				    const struct backend_fd *fds, size_t n, const char *slug,
-				    pid_t parent)
+static _Noreturn void process_child(int bundle_fd, const struct backend_fd *fds, size_t n,
+				    const char *slug, pid_t parent)
 {
 	char *argv[BUNDLE_ARGS_MAX + 3], *env[4];
 	const char *asan = getenv("ASAN_OPTIONS");
@@ -46,8 +45,7 @@ static _Noreturn void process_child(int bundle_fd, const char *const *words,
 	sigset_t none;
 
 	argv[argc++] = mem_strdup(BUNDLE_PROGRAM);
-	for (; *words && argc < BUNDLE_ARGS_MAX; words++)
-		argv[argc++] = mem_strdup(*words);
+	argv[argc++] = mem_strdup("init");
 	for (size_t i = 0; i < n; i++) {
 		if (fds[i].fd < 0)
 			continue;
@@ -68,8 +66,8 @@ static _Noreturn void process_child(int bundle_fd, const char *const *words,
 	bundle_exec(bundle_fd, argv, env);
 }
 
-int bundle_process_start(struct bundle_process *b, const char *slug, const char *const *words,
-			 const struct backend_fd *fds, size_t n, struct err *e)
+int bundle_process_start(struct bundle_process *b, const char *slug, const struct backend_fd *fds,
+			 size_t n, struct err *e)
 {
 	_cleanup_close_ int bundle = bundle_find(e);
 	pid_t parent = getpid();
@@ -82,7 +80,7 @@ int bundle_process_start(struct bundle_process *b, const char *slug, const char 
 		return err_errno(e, "fork");
 	}
 	if (b->pid == 0)
-		process_child(bundle, words, fds, n, slug, parent);
+		process_child(bundle, fds, n, slug, parent);
 	return 0;
 }
 

@@ -1,5 +1,5 @@
-/* The bundle's executable as a child process of the keeper: as init, for backends whose bundle runs
- * outside of any container, and as what carries to one inside. */
+/* The bundle's init as a child process of the keeper: for backends whose bundle runs outside of any
+ * container. */
 #pragma once
 
 #include "backend/backend.h"
@@ -16,8 +16,7 @@ struct bundle_process {
 	char how[48];
 };
 
-/* words: what it is to be, and what it is told besides its descriptors; NULL-terminated. */
-int bundle_process_start(struct bundle_process *b, const char *slug, const char *const *words,
-			 const struct backend_fd *fds, size_t n, struct err *e) _fallible_;
+int bundle_process_start(struct bundle_process *b, const char *slug, const struct backend_fd *fds,
+			 size_t n, struct err *e) _fallible_;
 /* The `reap_bundle` of struct backend. */
 void bundle_process_reap(struct bundle_process *b, bool must_die, char *how, size_t how_size);

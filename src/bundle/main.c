@@ -4,7 +4,6 @@
 
 #include "base/io.h"
 #include "base/log.h"
-#include "carry/carry.h"
 #include "cell/cell.h"
 #include "gitgate/gitgate.h"
 #include "guest/guest.h"
@@ -101,7 +100,6 @@ static const struct {
 	{"canary", canary_main, "witness, on the host (claude-bottle selftest)"},
 	{"guest", guest_main, "inside an agent's container: its first process, and what closes it"},
 	{"registry", registry_main, "hand out one image, while a microVM fetches it"},
-	{"carry", carry_main, "from a wall to a bundle that stands elsewhere"},
 	{"cell", cell_main, "around a virtual machine's monitor: its first process"},
 	{"version", main_version, "print the version"},
 };

@@ -1,9 +1,11 @@
 """Bottles of the smolmachines backend where a Docker engine answers: their bundle is a container on a bridge
-of its own, and a process carries the wall's listeners to it. The machine is the double's (smolvm/README.md);
-wall, cell, carrier, container and bundle are real."""
+of its own, which is given the wall's listening sockets. The machine is the double's (smolvm/README.md); wall,
+cell, container and bundle are real."""
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -39,13 +41,13 @@ print(answer[3] & 15, socket.inet_ntoa(answer[-4:]))
 """
 
 
-class Carried(smol_world.Double):
+class Apart(smol_world.Double):
     """A double, and bottles whose bundle is in an engine."""
 
     def __init__(self, scratch, engine):
-        super().__init__(f"{scratch}/carried", cache=f"{scratch}/carried-layers")
+        super().__init__(f"{scratch}/apart", cache=f"{scratch}/apart-layers")
         self.engine = engine
-        self.image = smol_world.small_root(f"{scratch}/carried-root.tar")
+        self.image = smol_world.small_root(f"{scratch}/apart-root.tar")
 
     def home(self, folder, rule_cache):
         h = bottle.Home(folder, cache=rule_cache, backend="smolmachines", docker_host=self.engine.host)
@@ -53,17 +55,17 @@ class Carried(smol_world.Double):
         return h
 
 
-@pytest.fixture(name="carried", scope="module")
-def fixture_carried(scratch, engine, image_of):
+@pytest.fixture(name="apart", scope="module")
+def fixture_apart(scratch, engine, image_of):
     image_of("shell")  # and what the bundle's is made of
-    os.mkdir(f"{scratch}/carried")
-    with Carried(scratch, engine) as c:
+    os.mkdir(f"{scratch}/apart")
+    with Apart(scratch, engine) as c:
         yield c
 
 
 @pytest.fixture(name="repository", scope="module")
 def fixture_repository(scratch, authority):
-    with git_world.HttpsGit(authority, f"{scratch}/carried-git") as https:
+    with git_world.HttpsGit(authority, f"{scratch}/apart-git") as https:
         git_world.make_bare(https.path("team/app"))
         yield https
 
@@ -94,12 +96,12 @@ class Box:
 
 
 @pytest.fixture(name="box", scope="module")
-def fixture_box(scratch, carried, repository, authority, rule_cache):
+def fixture_box(scratch, apart, repository, authority, rule_cache):
     """Supervised, with git and one host that is allowed."""
-    home = carried.home(f"{scratch}/carried-home", rule_cache)
-    with standin.Upstream(authority, ["api.example.test"], stem="carried") as upstream:
+    home = apart.home(f"{scratch}/apart-home", rule_cache)
+    with standin.Upstream(authority, ["api.example.test"], stem="apart") as upstream:
         home.secrets["CB_GIT_TOKEN"] = git_world.TOKEN
-        home.write_bottle(image=carried.image, supervise=True, ca=authority.path,
+        home.write_bottle(image=apart.image, supervise=True, ca=authority.path,
                           routes=[bottle.route("api.example.test")],
                           resolve={"api.example.test": upstream.address, **git_world.resolve_of(repository)},
                           git={"remotes": [git_world.https_remote("app", repository)]})
@@ -112,36 +114,29 @@ def fixture_box(scratch, carried, repository, authority, rule_cache):
 # --- what it is ---
 
 
-def test_the_bundle_is_a_container_on_its_own_bridge(carried, box):
-    e, slug = carried.engine, box.running.slug
+def test_the_bundle_is_a_container_on_its_own_bridge(apart, box):
+    e, slug = apart.engine, box.running.slug
     mine = {name: labels for name, labels in world.ours(e).items() if labels[world.SLUG] == slug}
     assert {name: labels[world.ROLE] for name, labels in mine.items()} == {
         f"container claude-bottle-{slug}-bundle": "bundle", f"network claude-bottle-{slug}-outer": "outer"}
     assert {labels[world.STATE] for labels in mine.values()} == {box.running.folder}
     found = e.inspect(f"claude-bottle-{slug}-bundle")
-    network, = found["NetworkSettings"]["Networks"].values()
-    assert network["IPAddress"] == box.address and not found["HostConfig"]["PortBindings"]
+    assert len(found["NetworkSettings"]["Networks"]) == 1 and not found["HostConfig"]["PortBindings"]
     assert "its bundle in a container" in json.dumps(box.running.state())
-    # Of the bundle nothing is here but what carries, as nobody and with nothing.
-    tree = {p: bottle.cmdline(p) for p in bottle.descendants(box.running.state()["pid"])}
-    assert not [argv for argv in tree.values() if argv[1:2] in (["init"], ["role"])]
-    carrier, = [p for p, argv in tree.items() if argv[1:2] == ["carry"]]
-    with open(f"/proc/{carrier}/status") as f:
-        status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
-    assert status["Uid"].split()[0] != "0" and int(status["CapPrm"], 16) == 0 and int(status["CapBnd"], 16) == 0
-    assert status["Seccomp"] == "2" and status["NoNewPrivs"] == "1"
+    tree = [bottle.cmdline(p) for p in bottle.descendants(box.running.state()["pid"])]
+    assert not [argv for argv in tree if argv[1:2] in (["init"], ["role"])]
 
 
-def test_doctor_says_which(carried, box, scratch, rule_cache):
+def test_doctor_says_which(apart, box, scratch, rule_cache):
     r = box.home.run("doctor", "--backend", "smolmachines")
     assert "in a container: Docker " in r.stdout, r.stdout
-    other = bottle.Home(f"{scratch}/carried-none", cache=rule_cache, backend="smolmachines")
-    other.secrets = {"CLAUDE_BOTTLE_SMOLVM": carried.path}
+    other = bottle.Home(f"{scratch}/apart-none", cache=rule_cache, backend="smolmachines")
+    other.secrets = {"CLAUDE_BOTTLE_SMOLVM": apart.path}
     assert "a process of this host: " in other.run("doctor", "--backend", "smolmachines").stdout
     other.remove()
 
 
-# --- what goes through ---
+# --- what the agent reaches ---
 
 
 def test_egress(box):
@@ -171,7 +166,7 @@ def test_names(box, kind):
 
 
 def test_git(box, scratch):
-    config = f"{scratch}/carried-gitconfig"
+    config = f"{scratch}/apart-gitconfig"
     with open(config, "w") as f:
         f.write(box.running.exec("cat", "/etc/gitconfig", check=True).stdout)
     r = box.run("git", "ls-remote", f"https://{git_world.HTTPS_HOST}/team/app.git", check=False,
@@ -182,61 +177,80 @@ def test_git(box, scratch):
 # --- what does not ---
 
 
-def test_nothing_else_is_carried(carried, box):
+@pytest.fixture(name="bridge", scope="module")
+def fixture_bridge(apart, box):
+    """The container's own network, as the engine tells it."""
+    found = apart.engine.inspect(f"claude-bottle-{box.running.slug}-bundle")
+    network, = found["NetworkSettings"]["Networks"].values()
+    return {"pid": found["State"]["Pid"], **network}
+
+
+def test_nothing_else_is_in_the_wall(box, bridge):
     for port in (22, 80, 5000, 9099):
         r = box.run("curl", "-s", "--max-time", "5", f"http://{box.address}:{port}/", check=False)
         assert r.returncode == 7, (port, r.returncode)
-    gateway = carried.engine.inspect(f"claude-bottle-{box.running.slug}-bundle")["NetworkSettings"]["Networks"]
-    gateway, = [n["Gateway"] for n in gateway.values()]
-    assert box.run("curl", "-s", "--max-time", "5", f"http://{gateway}:8888/", check=False).returncode == 7
+    for address in (bridge["Gateway"], bridge["IPAddress"]):
+        assert box.run("curl", "-s", "--max-time", "5", f"http://{address}:8888/", check=False).returncode == 7
 
 
-def test_other_containers_do_not_reach_it(carried, box, image_of):
-    """This host does, which the header of bundle_apart.h tells."""
-    reach = f"exec 3<>/dev/tcp/{box.address}/8888 && echo reached"
-    r = carried.engine.docker("run", "--rm", image_of("shell"), "timeout", "3", "bash", "-c", reach, check=False)
-    assert "reached" not in r.stdout, r.stdout
-    assert subprocess.run(["bash", "-c", reach], capture_output=True, text=True, check=True).stdout == "reached\n"
+def test_nothing_listens_in_the_containers_own_network(box, bridge):
+    """So neither this host nor another container has a door to the bundle."""
+    assert box.address == smol_world.PINNED != bridge["IPAddress"]
+    for port in (8888, 53, 9418, 9100, 9099):
+        with socket.socket() as s:
+            s.settimeout(5)
+            assert s.connect_ex((bridge["IPAddress"], port)) == errno.ECONNREFUSED, port
+    with socket.socket(type=socket.SOCK_DGRAM) as s:
+        s.settimeout(5)
+        s.connect((bridge["IPAddress"], 53))
+        s.send(b"anything")
+        with pytest.raises(ConnectionRefusedError):
+            s.recv(1)
+    # The engine's own resolver, at 127.0.0.11, answers the container alone.
+    for kind, states in (("tcp", {"0A"}), ("udp", {"07"})):
+        with open(f"/proc/{bridge['pid']}/net/{kind}") as f:
+            rows = [line.split() for line in f.readlines()[1:]]
+        assert {r[1].split(":")[0] for r in rows if r[3] in states} <= {"0B00007F"}, rows
 
 
 # --- its end ---
 
 
 @pytest.fixture(name="plain")
-def fixture_plain(scratch, carried, rule_cache, request):
-    home = carried.home(f"{scratch}/carried-{request.node.name[:12]}", rule_cache)
-    home.write_bottle(image=carried.image)
+def fixture_plain(scratch, apart, rule_cache, request):
+    home = apart.home(f"{scratch}/apart-{request.node.name[:12]}", rule_cache)
+    home.write_bottle(image=apart.image)
     home.write_agent()
     yield home
     home.remove()
 
 
-def nothing_left(carried, home):
-    return not world.ours(carried.engine, home.state) and not world.left_on_host(home)
+def nothing_left(apart, home):
+    return not world.ours(apart.engine, home.state) and not world.left_on_host(home)
 
 
-def test_status_and_nothing_left(carried, plain):
+def test_status_and_nothing_left(apart, plain):
     r = plain.start("sh", "-c", "exit 41")
     assert r.returncode == 41, r.stderr + plain.logs_of_all()
-    assert nothing_left(carried, plain), (world.ours(carried.engine, plain.state), world.left_on_host(plain))
-    # As one that has run; the address may be another.
+    assert nothing_left(apart, plain), (world.ours(apart.engine, plain.state), world.left_on_host(plain))
+    # As one that has run.
     slug, = plain.slugs()
     assert plain.run("resume", slug, "--headless", "--", "sh", "-c", "exit 42").returncode == 42
 
 
-def test_a_bundle_that_is_killed_ends_it(carried, plain):
+def test_a_bundle_that_is_killed_ends_it(apart, plain):
     with world.background(plain) as b:
         address = Box(plain, b)
-        carried.engine.docker("kill", f"claude-bottle-{b.slug}-bundle")
+        apart.engine.docker("kill", f"claude-bottle-{b.slug}-bundle")
         assert b.wait() != 0 and "was killed" in b.state()["reason"], b.state()
-        assert address.inside and wait_until(lambda: nothing_left(carried, plain), 15)
+        assert address.inside and wait_until(lambda: nothing_left(apart, plain), 15)
 
 
-def test_a_killed_keeper_leaves_what_cleanup_finds(carried, plain):
+def test_a_killed_keeper_leaves_what_cleanup_finds(apart, plain):
     with world.background(plain) as b:
         tree = bottle.descendants(b.state()["pid"])
         os.kill(tree[0], signal.SIGKILL)
         assert wait_until(lambda: not any(os.path.exists(f"/proc/{p}") for p in tree[1:]), 10)
-        assert world.ours(carried.engine, plain.state)
+        assert world.ours(apart.engine, plain.state)
         assert plain.run("cleanup").returncode == 0
-        assert not world.ours(carried.engine, plain.state) and not os.path.exists(b.folder)
+        assert not world.ours(apart.engine, plain.state) and not os.path.exists(b.folder)

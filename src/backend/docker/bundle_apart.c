@@ -45,7 +45,7 @@ int bundle_apart_make(struct bundle_apart **out, const struct plan *p, const cha
 		ret = bundle_box_place(&a->box, e);
 	if (ret == 0)
 		ret = bundle_box_find_image(&a->box, e);
-	/* Its address is known for good when it is there. */
+	/* The container is made in it. */
 	if (ret == 0)
 		ret = docker_end_network(&a->owner, &a->box.outer, e);
 	if (ret == 0)

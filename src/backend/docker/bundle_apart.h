@@ -1,18 +1,14 @@
 /*
  * A bundle in a container behind a wall that is not the engine's: for a backend whose wall is a
  * network namespace of this host (backend/walled). It is what docker's bottle has of the bundle
- * (bundle_box.h), without a wall and without an agent: one ordinary bridge that nobody else is on,
- * which is its way out and at whose address its services listen. That address is the pinned one:
- * the wall's loopback has it too, so that the agent dials what the bundle listens on, and nothing
- * of the bundle's configuration differs. Between the two is a carrier (carry/carry.h).
+ * (bundle_box.h), without a wall and without an agent: one ordinary bridge that nobody else is on
+ * and that is its way out.
  *
- * Who reaches the services: the agent, through the carrier; and whatever runs on this host in the
- * host's own network, as the host is on every bridge of its engine. So a process of another user of
- * this host may use the bundle as the agent does, with its routes and credentials, and is recorded
- * as the agent; a bundle that is a child of the keeper has no such door. Other containers do not
- * reach it (the engine isolates its bridges from each other), no other machine does (no port is
- * published), and no bottle does: its wall has no way there, and its bundle dials private addresses
- * only where the operator has named them.
+ * Its services' listening sockets are the wall's, and are handed to its init with its other
+ * descriptors. A socket stays in the network that it was made in, so the bundle accepts from the
+ * wall itself, at the pinned address, and nothing listens in the container's own network: neither
+ * this host nor another container finds a port there. The keeper keeps no copy of them, so a dead
+ * bundle's ports are closed.
  */
 #pragma once
 
@@ -24,11 +20,12 @@ struct bundle_apart;
 int bundle_apart_offer(char why[BACKEND_WHY_MAX], struct err *e) _fallible_;
 /* In the foreground: its image. */
 int bundle_apart_ensure(const struct progress *progress, struct err *e) _fallible_;
-/* The bridge, and the container on its start; fills place. *out also after a failure, for
- * bundle_apart_release(). p outlives it. */
+/* The bridge, and the container on its start; fills place but for the pinned address. *out also
+ * after a failure, for bundle_apart_release(). p outlives it. */
 int bundle_apart_make(struct bundle_apart **out, const struct plan *p, const char *state_dir,
 		      struct backend_place *place, struct err *e) _fallible_;
-/* As `start_bundle` of struct backend; waits until init has come for its descriptors. */
+/* As `start_bundle` of struct backend, with the listening sockets among fds; waits until init has
+ * come for them. */
 int bundle_apart_start(struct bundle_apart *a, const struct backend_fd *fds, size_t n,
 		       struct err *e) _fallible_;
 void bundle_apart_reap(struct bundle_apart *a, bool must_die, char *how, size_t how_size);

@@ -31,7 +31,7 @@ void bundle_box_init(struct bundle_box *box, const struct docker_owner *o, const
 		.make.fd = -1,
 		.start.fd = -1,
 		.listen_fd = -1};
-	box->front = wall ? wall : &box->outer;
+	box->wall = wall;
 	if (wall)
 		wall->beside = &box->outer;
 }
@@ -60,9 +60,9 @@ int bundle_box_run(struct bundle_box *box, struct err *e)
 {
 	int ret = docker_end_container(&box->make, box->id, e);
 
-	if (ret == 0 && box->front != &box->outer)
+	if (ret == 0 && box->wall)
 		ret = docker_end_network(box->owner, &box->outer, e);
-	if (ret == 0 && box->front != &box->outer)
+	if (ret == 0 && box->wall)
 		ret = docker_connect_bundle(box->owner, &box->outer, box->id, e);
 	if (ret == 0)
 		ret = docker_begin_start(box->owner, &box->start, box->id, "start the bundle", e);
@@ -86,7 +86,8 @@ static unsigned box_uid_base(void)
 
 int bundle_box_fill(const struct bundle_box *box, struct backend_place *place, struct err *e)
 {
-	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", box->front->bundle);
+	if (box->wall)
+		(void)snprintf(place->pinned, sizeof(place->pinned), "%s", box->wall->bundle);
 	place->uid_base = box_uid_base();
 	place->is_apart = true;
 	if (box->plan->git.n_remotes > 0)
@@ -108,7 +109,7 @@ static int box_keep(struct bundle_box *box, const char *name, int fd, struct err
 
 	if (fd < 0)
 		return 0;
-	if (box->n_kept == BUNDLE_BOX_FDS_MAX || strlen(name) >= sizeof(k->name))
+	if (box->n_kept == BACKEND_FDS_MAX || strlen(name) >= sizeof(k->name))
 		return err_set(e, -E2BIG, "too many descriptors for the bundle");
 	k->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (k->fd < 0)

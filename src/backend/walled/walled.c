@@ -2,7 +2,6 @@
 
 #include "backend/docker/objects.h"
 #include "backend/git_folder.h"
-#include "backend/walled/carrier.h"
 #include "base/clean.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -12,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define WALLED_BUNDLE_FDS_MAX 16
 
 void walled_init(struct walled *w, const struct plan *p, const char *state_dir)
 {
@@ -65,12 +62,8 @@ const char *walled_note(const struct walled *w)
 /* --- making --- */
 
 /* Where the keeper's child is to stand. */
-static int place_child(struct walled *w, struct backend_place *place, struct err *e)
+static int place_child(const struct walled *w, struct backend_place *place, struct err *e)
 {
-	const char *pinned = w->plan->pinned ? w->plan->pinned : WALL_PINNED_DEFAULT;
-
-	if (!str_to_cstr(place->pinned, sizeof(place->pinned), str_of(pinned)))
-		return err_set(e, -EINVAL, "pinned address too long");
 	place->uid_base = bundle_uid_base();
 	return walled_git_folder(w, place, e);
 }
@@ -81,60 +74,44 @@ int walled_prepare(struct walled *w, const char *home, const struct plan_limits 
 	const struct plan *p = w->plan;
 	unsigned services = extra | (p->git.n_remotes > 0 ? WALL_GIT : 0) |
 			    (p->is_supervised ? WALL_SUPERVISE : 0);
-	int ret = w->has_docker ? bundle_apart_make(&w->apart, p, w->state_dir, place, e)
-				: place_child(w, place, e);
+	int ret =
+		wall_make(&w->wall, p->pinned ? p->pinned : WALL_PINNED_DEFAULT, home, services, e);
 
-	if (ret == 0)
-		ret = wall_make(&w->wall, place->pinned, home, services, e);
 	if (ret < 0)
 		return ret;
 	/* A killed run's would keep the limits of that run. */
 	cgroup_remove_slug(p->slug);
 	cgroup_make(&w->cgroup, p->slug, limits);
-	return 0;
+	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", w->wall.pinned);
+	return w->has_docker ? bundle_apart_make(&w->apart, p, w->state_dir, place, e)
+			     : place_child(w, place, e);
 }
 
 /* --- the bundle --- */
 
-static int start_child(struct walled *w, const struct backend_fd *fds, size_t n,
-		       const struct backend_fd sockets[WALL_SERVED], struct err *e)
-{
-	static const char *const words[] = {"init", NULL};
-	struct backend_fd all[WALLED_BUNDLE_FDS_MAX];
-
-	if (n + WALL_SERVED > WALLED_BUNDLE_FDS_MAX)
-		return err_set(e, -E2BIG, "too many descriptors for the bundle");
-	memcpy(all, fds, n * sizeof(*fds));
-	memcpy(all + n, sockets, WALL_SERVED * sizeof(*sockets));
-	return bundle_process_start(&w->bundle, w->plan->slug, words, all, n + WALL_SERVED, e);
-}
-
-static int start_apart(struct walled *w, const struct backend_fd *fds, size_t n,
-		       const struct backend_fd sockets[WALL_SERVED], struct err *e)
-{
-	int ret = carrier_start(&w->carrier, w->plan->slug, w->wall.pinned, sockets, e);
-
-	return ret == 0 ? bundle_apart_start(w->apart, fds, n, e) : ret;
-}
-
 int walled_start_bundle(struct walled *w, const struct backend_fd *fds, size_t n, struct err *e)
 {
-	const struct backend_fd sockets[WALL_SERVED] = {
+	const struct backend_fd sockets[] = {
 		{"pipelock", w->wall.pipelock_fd},   {"gitgate", w->wall.gitgate_fd},
 		{"supervise", w->wall.supervise_fd}, {"dns_udp", w->wall.dns_udp_fd},
 		{"dns_tcp", w->wall.dns_tcp_fd},
 	};
-	int ret =
-		w->apart ? start_apart(w, fds, n, sockets, e) : start_child(w, fds, n, sockets, e);
+	struct backend_fd all[BACKEND_FDS_MAX];
+	int ret;
 
+	if (n + ARRAY_LEN(sockets) > ARRAY_LEN(all))
+		return err_set(e, -E2BIG, "too many descriptors for the bundle");
+	memcpy(all, fds, n * sizeof(*fds));
+	memcpy(all + n, sockets, sizeof(sockets));
+	n += ARRAY_LEN(sockets);
+	ret = w->apart ? bundle_apart_start(w->apart, all, n, e)
+		       : bundle_process_start(&w->bundle, w->plan->slug, all, n, e);
 	wall_close_sockets(&w->wall);
 	return ret;
 }
 
-/* Without its bundle a carrier has nobody to carry to: its ports are closed at once. */
 void walled_reap_bundle(struct walled *w, bool must_die, char *how, size_t how_size)
 {
-	bundle_process_reap(&w->carrier, true, NULL, 0);
 	if (w->apart)
 		bundle_apart_reap(w->apart, must_die, how, how_size);
 	else
@@ -148,7 +125,6 @@ bool walled_release(struct walled *w)
 	struct err e = ERR_INIT;
 	bool is_all;
 
-	bundle_process_reap(&w->carrier, true, NULL, 0);
 	wall_free(&w->wall);
 	cgroup_remove(&w->cgroup);
 	is_all = bundle_apart_release(take_ptr(&w->apart));

@@ -3,9 +3,9 @@
  * beside it, outside: the wall, the groups that count, the bundle, and git-gate's folder. The
  * native compartment and the microVMs' monitors stand in it.
  *
- * The bundle is a child of the keeper, which is given the wall's listening sockets; or, for whom
- * asks for it (walled_use_docker), where an engine answers it is in a container of docker's, and a
- * carrier has the sockets (docker/bundle_apart.h says what that means). Nothing else differs.
+ * The bundle is a child of the keeper; or, for whom asks for it (walled_use_docker), where an
+ * engine answers it is in a container of docker's (docker/bundle_apart.h). Either is given the
+ * wall's listening sockets, and nothing else differs.
  */
 #pragma once
 
@@ -20,10 +20,9 @@ struct walled {
 	char *state_dir;
 	struct wall wall;
 	struct cgroup cgroup;
-	struct bundle_process bundle;  /* the keeper's child, or */
-	struct bundle_apart *apart;    /* docker's, and */
-	struct bundle_process carrier; /* what carries to that */
-	bool has_docker;	       /* it was asked for, and an engine answers */
+	struct bundle_process bundle; /* the keeper's child, or */
+	struct bundle_apart *apart;   /* docker's */
+	bool has_docker;	      /* it was asked for, and an engine answers */
 };
 
 /* Empty, for walled_release() after any failure. */

@@ -318,7 +318,7 @@ static void test_spec_bundle(void **state)
 	json_decref(spec);
 }
 
-/* Behind another backend's wall it is on its own bridge alone, and listens there. */
+/* Behind another backend's wall it is on its own bridge alone, and makes no socket to listen. */
 static void test_spec_bundle_alone(void **state)
 {
 	json_t *spec, *host, *endpoints;
@@ -326,12 +326,14 @@ static void test_spec_bundle_alone(void **state)
 	(void)state;
 	make_bottle();
 	bundle_box_init(&bottle.box, &bottle.owner, &plan, NULL);
-	assert_ptr_equal(bottle.box.front, &bottle.box.outer);
+	assert_null(bottle.box.wall);
 	bottle.box.outer.id[0] = '2';
 	(void)snprintf(bottle.box.outer.bundle, sizeof(bottle.box.outer.bundle), "10.211.0.2");
 	spec = docker_spec_bundle(&bottle.box);
 	host = expect_closed(spec, "bundle");
-	assert_true(has_text(json_object_get(spec, "Cmd"), "listen=10.211.0.2"));
+	assert_int_equal(json_array_size(json_object_get(spec, "Cmd")), 2);
+	assert_true(has_text(json_object_get(spec, "Cmd"), "fds=" GUEST_SOCKET));
+	assert_false(has_text(json_object_get(host, "CapAdd"), "NET_BIND_SERVICE"));
 	assert_string_equal(text_of(host, "NetworkMode"), "2");
 	endpoints = json_object_get(json_object_get(spec, "NetworkingConfig"), "EndpointsConfig");
 	assert_int_equal(json_object_size(endpoints), 1);
