@@ -239,11 +239,19 @@ def test_status_and_nothing_left(apart, plain):
 
 
 def test_a_bundle_that_is_killed_ends_it(apart, plain):
+    """Its ports close with it, whatever the keeper does meanwhile."""
     with world.background(plain) as b:
-        address = Box(plain, b)
-        apart.engine.docker("kill", f"claude-bottle-{b.slug}-bundle")
+        box = Box(plain, b)
+        keeper = b.state()["pid"]
+        os.kill(keeper, signal.SIGSTOP)
+        try:
+            apart.engine.docker("kill", f"claude-bottle-{b.slug}-bundle")
+            closed = ("curl", "-s", "--max-time", "5", f"http://{box.address}:8888/")
+            assert wait_until(lambda: box.run(*closed, check=False).returncode == 7, 5)
+        finally:
+            os.kill(keeper, signal.SIGCONT)
         assert b.wait() != 0 and "was killed" in b.state()["reason"], b.state()
-        assert address.inside and wait_until(lambda: nothing_left(apart, plain), 15)
+        assert wait_until(lambda: nothing_left(apart, plain), 15)
 
 
 def test_a_killed_keeper_leaves_what_cleanup_finds(apart, plain):
