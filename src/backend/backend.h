@@ -36,6 +36,7 @@ struct backend_fd {
 	const char *name;
 	int fd; /* -1: not there */
 };
+#define BACKEND_FDS_MAX 16 /* that a bundle is given: the keeper's, a wall's sockets, its log */
 
 /* What a backend has decided about where the bundle stands. */
 struct backend_place {

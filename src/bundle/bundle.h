@@ -23,13 +23,14 @@
  *   supervise=FD the same on port 9100; there exactly when the bottle is supervised
  *   dns_udp=FD dns_tcp=FD
  *
- * As process 1 of a container it gets fds=PATH listen=ADDRESS instead. PATH is a SOCK_SEQPACKET
- * socket of the keeper's, waited for up to 10 s. From there it receives one message per
- * descriptor: the name (config, secrets, control, records, rules, reach, door, desk_…, or log,
- * which becomes standard output and error) with exactly that descriptor; then "end" with none. The
- * listening sockets it makes itself, on the pinned address, which the interface may be given later:
- * TCP 8888, with git TCP 9418, when supervised TCP 9100, UDP and TCP 53. Engine and image never see
- * what is passed.
+ * As process 1 of a container it gets fds=PATH instead: a SOCK_SEQPACKET socket of the keeper's,
+ * waited for up to 10 s. From there it receives one message per descriptor: the name (one of the
+ * above, or log, which becomes standard output and error) with exactly that descriptor; then "end"
+ * with none. Engine and image never see what is passed. The listening sockets come like everything
+ * else where the agent's wall is not of the engine's making, and nothing of the bundle listens in
+ * the container's own network then. With listen=ADDRESS none may come: init makes them itself, on
+ * the pinned address, which the interface may be given later: TCP 8888, with git TCP 9418, when
+ * supervised TCP 9100, UDP and TCP 53.
  *
  * As root it needs CAP_SETUID and CAP_SETGID (roles get uids of their own), CAP_KILL (to end them),
  * CAP_SETPCAP (to take the others out of their bounding sets) and, where low ports are privileged,

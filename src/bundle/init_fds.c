@@ -4,8 +4,10 @@
  * can be given. Whoever answers there is the keeper, since only it can make that file; a message
  * that is not understood is a keeper of another version, and init does not start on a guess.
  *
- * The listening sockets exist before the container has the address (IP_FREEBIND): an address that
- * is not there yet takes no connection, so no moment exists in which something else could answer.
+ * Listening sockets that come are served where they were made: a socket belongs to the network that
+ * it was made in, whoever accepts from it and wherever that process stands. Those that init makes
+ * itself exist before the container has the address (IP_FREEBIND): an address that is not there yet
+ * takes no connection, so no moment exists in which something else could answer.
  */
 #include "bundle/init_fds.h"
 
@@ -27,11 +29,9 @@
 #define INIT_FDS_RETRY_MS 10
 #define INIT_BACKLOG	  1024
 
-enum init_fds_source {
-	FROM_ARGUMENTS = 1,
-	FROM_SOCKET = 2,
-	IS_NEEDED = 4,
-	IS_LISTENING = 8 /* not beside listen= */
+enum init_fds_flag {
+	IS_NEEDED = 1,
+	IS_LISTENING = 2 /* not beside listen=, which makes them */
 };
 
 static const struct {
@@ -40,21 +40,21 @@ static const struct {
 	unsigned flags;
 } names[] = {
 #define FD(member) #member, offsetof(struct init_fds, member)
-	{FD(config), FROM_ARGUMENTS | FROM_SOCKET | IS_NEEDED},
-	{FD(control), FROM_ARGUMENTS | FROM_SOCKET | IS_NEEDED},
-	{FD(records), FROM_ARGUMENTS | FROM_SOCKET | IS_NEEDED},
-	{FD(secrets), FROM_ARGUMENTS | FROM_SOCKET},
-	{FD(rules), FROM_ARGUMENTS | FROM_SOCKET},
-	{FD(reach), FROM_ARGUMENTS | FROM_SOCKET},
-	{FD(door), FROM_ARGUMENTS | FROM_SOCKET},
-	{FD(desk_supervise), FROM_ARGUMENTS | FROM_SOCKET},
-	{FD(desk_pipelock), FROM_ARGUMENTS | FROM_SOCKET},
-	{FD(desk_gitgate), FROM_ARGUMENTS | FROM_SOCKET},
-	{FD(pipelock), FROM_ARGUMENTS | IS_LISTENING | IS_NEEDED},
-	{FD(gitgate), FROM_ARGUMENTS | IS_LISTENING},
-	{FD(supervise), FROM_ARGUMENTS | IS_LISTENING},
-	{FD(dns_udp), FROM_ARGUMENTS | IS_LISTENING},
-	{FD(dns_tcp), FROM_ARGUMENTS | IS_LISTENING},
+	{FD(config), IS_NEEDED},
+	{FD(control), IS_NEEDED},
+	{FD(records), IS_NEEDED},
+	{FD(secrets), 0},
+	{FD(rules), 0},
+	{FD(reach), 0},
+	{FD(door), 0},
+	{FD(desk_supervise), 0},
+	{FD(desk_pipelock), 0},
+	{FD(desk_gitgate), 0},
+	{FD(pipelock), IS_LISTENING | IS_NEEDED},
+	{FD(gitgate), IS_LISTENING},
+	{FD(supervise), IS_LISTENING},
+	{FD(dns_udp), IS_LISTENING},
+	{FD(dns_tcp), IS_LISTENING},
 #undef FD
 };
 
@@ -78,10 +78,12 @@ static size_t find_name(struct str name)
 	return i;
 }
 
-static int check_needed(struct init_fds *f, unsigned from, struct err *e)
+static int check_needed(struct init_fds *f, bool has_listen, struct err *e)
 {
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-		if ((names[i].flags & from) && (names[i].flags & IS_NEEDED) && *slot(f, i) < 0)
+		bool is_made = has_listen && (names[i].flags & IS_LISTENING);
+
+		if ((names[i].flags & IS_NEEDED) && !is_made && *slot(f, i) < 0)
 			return err_set(e, -ENOENT, "no descriptor named %s", names[i].name);
 	}
 	return 0;
@@ -126,7 +128,8 @@ static int take_log(int fd, struct err *e)
 }
 
 /* Owns fd. */
-static int take_named(struct init_fds *f, struct str name, int given, bool *has_log, struct err *e)
+static int take_named(struct init_fds *f, struct str name, int given, bool has_listen,
+		      bool *has_log, struct err *e)
 {
 	_cleanup_close_ int fd = given;
 	size_t i = find_name(name);
@@ -137,15 +140,17 @@ static int take_named(struct init_fds *f, struct str name, int given, bool *has_
 		*has_log = true;
 		return take_log(fd, e);
 	}
-	if (i == ARRAY_LEN(names) || !(names[i].flags & FROM_SOCKET))
+	if (i == ARRAY_LEN(names))
 		return err_set(e, -EPROTO, "a descriptor of an unknown name came");
+	if (has_listen && (names[i].flags & IS_LISTENING))
+		return err_set(e, -EINVAL, "the descriptor %s came beside listen=", names[i].name);
 	if (*slot(f, i) >= 0)
 		return err_set(e, -EEXIST, "the descriptor %s came twice", names[i].name);
 	*slot(f, i) = take_fd(&fd);
 	return 0;
 }
 
-static int receive(struct init_fds *f, int sock, struct err *e)
+static int receive(struct init_fds *f, int sock, bool has_listen, struct err *e)
 {
 	bool has_log = false;
 
@@ -164,10 +169,10 @@ static int receive(struct init_fds *f, int sock, struct err *e)
 				       n < 0 ? "a message with a descriptor was cut"
 					     : "the descriptors' sender went away");
 		if (n_fds == 0 && str_eq(str_slice(text, (size_t)n), STR_LIT("end")))
-			return check_needed(f, FROM_SOCKET, e);
+			return 0;
 		if (n_fds != 1)
 			return err_set(e, -EPROTO, "a message came without its descriptor");
-		ret = take_named(f, str_slice(text, (size_t)n), fd, &has_log, e);
+		ret = take_named(f, str_slice(text, (size_t)n), fd, has_listen, &has_log, e);
 		if (ret < 0)
 			return ret;
 	}
@@ -195,7 +200,7 @@ static int check_arguments(char *const *argv, bool has_fds, bool has_listen, str
 		}
 		if (known == ARRAY_LEN(names))
 			continue;
-		if (has_fds && (names[known].flags & FROM_SOCKET))
+		if (has_fds)
 			return err_set(e, -EINVAL, "init: %s= beside fds=", names[known].name);
 		if (has_listen && (names[known].flags & IS_LISTENING))
 			return err_set(e, -EINVAL, "init: %s= beside listen=", names[known].name);
@@ -208,8 +213,6 @@ static int take_arguments(struct init_fds *f, char *const *argv, struct err *e)
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		int ret;
 
-		if (*slot(f, i) >= 0)
-			continue;
 		ret = role_fd_argument(argv, names[i].name, slot(f, i), e);
 		if (ret < 0 && ret != -ENOENT)
 			return ret;
@@ -221,22 +224,20 @@ int init_fds_take(struct init_fds *f, char *const *argv, const char **listen_tex
 {
 	const char *path = role_argument(argv, "fds");
 	_cleanup_close_ int sock = -1;
+	bool has_listen;
 	int ret;
 
 	*listen_text = role_argument(argv, "listen");
+	has_listen = *listen_text != NULL;
 	init_fds_init(f);
-	ret = check_arguments(argv, path != NULL, *listen_text != NULL, e);
+	ret = check_arguments(argv, path != NULL, has_listen, e);
 	if (ret == 0 && path)
 		ret = connect_to(path, &sock, e);
 	if (ret == 0 && path)
-		ret = receive(f, sock, e);
-	if (ret == 0)
+		ret = receive(f, sock, has_listen, e);
+	if (ret == 0 && !path)
 		ret = take_arguments(f, argv, e);
-	if (ret == 0)
-		ret = check_needed(f, FROM_SOCKET, e);
-	if (ret == 0 && !*listen_text)
-		ret = check_needed(f, FROM_ARGUMENTS, e);
-	return ret;
+	return ret == 0 ? check_needed(f, has_listen, e) : ret;
 }
 
 /* --- the listening sockets --- */

@@ -20,9 +20,9 @@ struct init_fds {
 #define INIT_FDS_NAME_MAX   16
 
 void init_fds_init(struct init_fds *f); /* none */
-/* The arguments: NAME=FD, or fds=PATH instead of all of them, and listen=ADDRESS instead of
- * pipelock=, gitgate=, supervise=, dns_udp= and dns_tcp=. listen_text is what stands in listen=
- * (into argv), or NULL; its sockets are not made here (init_fds_listen). Descriptors are
+/* The arguments: NAME=FD, or fds=PATH, over which all of them come; and with either listen=ADDRESS
+ * instead of pipelock, gitgate, supervise, dns_udp and dns_tcp. listen_text is what stands in
+ * listen= (into argv), or NULL; its sockets are not made here (init_fds_listen). Descriptors are
  * close-on-exec afterwards.
  */
 int init_fds_take(struct init_fds *f, char *const *argv, const char **listen_text,

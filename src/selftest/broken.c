@@ -31,7 +31,6 @@ struct broken {
 	struct process list[PROCESSES_MAX];
 	size_t n;
 	char allowed[64]; /* what every allowed request's token begins with */
-	char pinned[46];  /* its bundle's address */
 };
 
 /* Whether the canary has seen an allowed request past this point of its log; *size: its length. */
@@ -82,7 +81,6 @@ static int take_beat(struct broken *b, const char *name, struct err *e)
 			continue;
 		}
 		memcpy(b->allowed, s->tries[i].token, sizeof(b->allowed));
-		(void)snprintf(b->pinned, sizeof(b->pinned), "%.45s", s->tries[i].detail);
 	}
 	s->n_tries = kept;
 	return ret < 0 || b->allowed[0] ? ret : err_set(e, -EPROTO, "the beat does not beat");
@@ -170,7 +168,7 @@ static void kill_role(struct broken *b, const char *role)
 	(void)usleep(SETTLE_US);
 	(void)has_arrived(b, 0, &size);
 	t->is_through = !await_arrival(b, size);
-	b->n = processes_find(b->bottle.keeper, b->pinned, b->list);
+	b->n = processes_find(b->bottle.keeper, b->bottle.slug, b->list);
 	p = processes_role(b->list, b->n, role);
 	if (!t->is_through && (!p || p->pid == old)) {
 		t->is_through = true;
@@ -201,7 +199,7 @@ static void freeze_keyd(struct broken *b)
 	t = check(b, "C13", "recovers", "nothing arrives after keyd went on");
 	(void)has_arrived(b, 0, &size);
 	t->is_through = !await_arrival(b, size);
-	b->n = processes_find(b->bottle.keeper, b->pinned, b->list);
+	b->n = processes_find(b->bottle.keeper, b->bottle.slug, b->list);
 }
 
 static int kill_init(struct broken *b, struct err *e)
@@ -278,7 +276,7 @@ int broken_run(struct suite *s, struct err *e)
 		return ret;
 	}
 	share_beat(s, from);
-	b.n = processes_find(b.bottle.keeper, b.pinned, b.list);
+	b.n = processes_find(b.bottle.keeper, b.bottle.slug, b.list);
 	if (b.n == 0) {
 		scratch_end(&b.process);
 		s->n_tries = from;

@@ -56,24 +56,19 @@ static bool is_bundle(pid_t pid, const char *word, char role[16])
 	return str_to_cstr(role, 16, args[2]);
 }
 
-static bool is_of_bottle(pid_t pid, pid_t keeper, const char *pinned)
+/* The source of the mount as backend/docker/bundle_box.h has it. */
+static bool is_of_bottle(pid_t pid, pid_t keeper, const char *slug)
 {
-	_cleanup_(free_str) struct str all = processes_read(pid, "cmdline");
-	_cleanup_free_ char *wanted = mem_printf("listen=%s", pinned);
-	struct str rest = all, word;
-	bool more = rest.n > 0;
+	_cleanup_(free_str) struct str mounts = STR_NULL;
+	_cleanup_free_ char *source = mem_printf("/%s/docker/bundle ", slug);
 
 	if (keeper > 1 && parent_of(pid) == keeper)
 		return true;
-	while (more) {
-		rest = str_cut(rest, '\0', &word, &more);
-		if (str_eq(word, str_of(wanted)))
-			return true;
-	}
-	return false;
+	mounts = processes_read(pid, "mountinfo");
+	return str_find(mounts, str_of(source)) < mounts.n;
 }
 
-size_t processes_find(pid_t keeper, const char *pinned, struct process out[PROCESSES_MAX])
+size_t processes_find(pid_t keeper, const char *slug, struct process out[PROCESSES_MAX])
 {
 	_cleanup_closedir_ DIR *dir = opendir("/proc");
 	struct dirent *entry;
@@ -84,7 +79,7 @@ size_t processes_find(pid_t keeper, const char *pinned, struct process out[PROCE
 	while (dir && n == 0 && (entry = readdir(dir))) {
 		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 
-		if (pid > 1 && is_bundle(pid, "init", role) && is_of_bottle(pid, keeper, pinned)) {
+		if (pid > 1 && is_bundle(pid, "init", role) && is_of_bottle(pid, keeper, slug)) {
 			out[n] = (struct process){.pid = pid};
 			memcpy(out[n++].role, role, sizeof(role));
 		}

@@ -1,9 +1,8 @@
 /*
  * The processes of a bundle, and those of the cell of a machine's monitor (cell/cell.h), as this
  * host shows them. They are known by their command line, and that they are this bottle's by their
- * parent, the bottle's keeper, or in a container by the pinned address that they are told to listen
- * on, which no other bottle of this host has meanwhile. Where this user may not see them, there are
- * none.
+ * parent, the bottle's keeper, or in a container by what is mounted there: the folder of this
+ * bottle's where its init gets its descriptors. Where this user may not see them, there are none.
  */
 #pragma once
 
@@ -19,7 +18,7 @@ struct process {
 };
 
 /* init first. 0 if init is not found. */
-size_t processes_find(pid_t keeper, const char *pinned, struct process out[PROCESSES_MAX]);
+size_t processes_find(pid_t keeper, const char *slug, struct process out[PROCESSES_MAX]);
 /* Those of the cell of this keeper's bottle, its process 1 first. 0: there is none. */
 size_t processes_find_cell(pid_t keeper, pid_t out[PROCESSES_MAX]);
 const struct process *processes_role(const struct process *list, size_t n, const char *role);

@@ -276,7 +276,7 @@ int sibling_finish(struct suite *s, struct err *e)
 	if (!scratch_is_running(&b->process))
 		return err_set(e, -EIO, "the sibling bottle ended while others were attacked");
 	run_n15(s);
-	n = processes_find(b->bottle.keeper, b->pinned, list);
+	n = processes_find(b->bottle.keeper, b->bottle.slug, list);
 	run_n16(s, n > 0 ? &list[0] : NULL);
 	run_c12(s, list, n);
 	ret = monitor_run(s, b->bottle.keeper, n > 0, e);

@@ -20,6 +20,8 @@ FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "smolvm")
 INSTALLED = ("smolvm", "channel.py", "smolfile.py")
 BUSYBOX = "/bin/busybox"
 PINNED = "10.209.0.2"
+APPLETS = ("sh", "cat", "echo", "env", "id", "sleep", "stty", "head", "ls", "ps", "kill", "hostname", "true",
+           "wc", "seq", "dd", "trap", "touch", "nc", "printf", "mkdir", "rm", "test", "tty", "tar", "chmod")
 VERSIONS = ("0.8.0", "0.8.1", "1.0.2", "1.1.3")
 
 
@@ -114,6 +116,17 @@ def tar_of(files):
                 info.mode, info.size = what[0], len(what[1])
                 t.addfile(info, io.BytesIO(what[1]))
     return out.getvalue()
+
+
+def small_root(path):
+    """An image of busybox alone."""
+    with open(BUSYBOX, "rb") as f:
+        program = f.read()
+    folders = {d: 0 for d in ("bin", "usr", "usr/bin", "etc", "home", "root", "tmp", "var", "proc", "dev", "run")}
+    folders["home/agent"] = 1000
+    with open(path, "wb") as f:
+        f.write(tar_of({**folders, "bin/busybox": (0o755, program), **{f"bin/{n}": "busybox" for n in APPLETS}}))
+    return path
 
 
 def digest(data):

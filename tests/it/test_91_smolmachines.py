@@ -14,25 +14,10 @@ from session import Terminal
 
 pytestmark = pytest.mark.skipif(smol_world.missing() is not None, reason=smol_world.missing() or "")
 
-APPLETS = ("sh", "cat", "echo", "env", "id", "sleep", "stty", "head", "ls", "ps", "kill", "hostname", "true",
-           "wc", "seq", "dd", "trap", "touch", "nc", "printf", "mkdir", "rm", "test", "tty", "tar", "chmod")
-
-
-def small_root(path):
-    """An image of busybox alone."""
-    with open(smol_world.BUSYBOX, "rb") as f:
-        program = f.read()
-    folders = {d: 0 for d in ("bin", "usr", "usr/bin", "etc", "home", "root", "tmp", "var", "proc", "dev", "run")}
-    folders["home/agent"] = 1000
-    with open(path, "wb") as f:
-        f.write(smol_world.tar_of({**folders, "bin/busybox": (0o755, program),
-                                   **{f"bin/{n}": "busybox" for n in APPLETS}}))
-    return path
-
 
 @pytest.fixture(name="image", scope="module")
 def fixture_image(scratch):
-    return small_root(f"{scratch}/small-root.tar")
+    return smol_world.small_root(f"{scratch}/small-root.tar")
 
 
 @pytest.fixture(name="double", scope="module")

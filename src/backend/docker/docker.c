@@ -3,7 +3,6 @@
 #include "backend/docker/docker_int.h"
 
 #include "backend/agent_env.h"
-#include "backend/bundle_process.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -16,22 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #define DOCKER_UNDO_MS 30000 /* of an engine that is slow */
-
-static int docker_offer(char why[BACKEND_WHY_MAX], struct err *e)
-{
-	struct engine en;
-	int ret = docker_engine(&en, e);
-
-	if (ret < 0)
-		return ret;
-	(void)snprintf(why, BACKEND_WHY_MAX, "Docker %.32s answers at %.64s (%.40s)", en.version,
-		       en.socket, en.from);
-	return 0;
-}
 
 /* A microVM's root may come from an archive; an engine has images only. */
 static int check_image(const struct plan *p, struct err *e)
@@ -60,53 +46,20 @@ static int docker_ensure(const struct plan *p, const struct progress *progress, 
 	return ret == 0 ? image_ensure_agent(&en, p->provider, p->image, progress, &info, e) : ret;
 }
 
-static int docker_cleanup(const char *slug, const char *state_dir, struct err *e)
-{
-	struct docker_which w = {.slug = slug, .state = state_dir};
-	struct engine en;
-	size_t n;
-	int ret = docker_engine_of(&en, state_dir, e);
-
-	/* Without that folder nothing was made, or all was removed. */
-	if (ret == -ENOENT)
-		return 0;
-	if (ret == 0)
-		ret = engine_connect(&en, ENGINE_PING_MS, e);
-	return ret == 0 ? docker_remove(&en, &w, &n, e) : ret;
-}
-
-/* uids for the roles, which nobody else on this host has; in the container init is root whoever the
- * keeper is. */
-static unsigned uid_base(void)
-{
-	unsigned base = bundle_uid_base();
-	uint32_t random = 0;
-
-	if (base != 0)
-		return base;
-	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-		return 0;
-	return BUNDLE_UID_BASE + (random & 0x0ffffff0u);
-}
-
 static int docker_make(struct bottle *b, struct err *e)
 {
-	int ret = docker_engine(&b->engine, e);
+	struct docker_net *const nets[] = {&b->wall, &b->box.outer};
+	int ret = docker_owner_begin(&b->owner, e);
 
-	/* Of a run in this folder that was killed, and perhaps in another engine. */
 	if (ret == 0)
-		ret = docker_cleanup(b->plan->slug, b->state_dir, e);
-	if (ret == 0)
-		ret = docker_mark_place(b, e);
-	if (ret == 0)
-		ret = docker_begin_networks(b, e);
+		ret = docker_begin_networks(&b->owner, nets, ARRAY_LEN(nets), e);
 	/* While the engine makes them. */
 	if (ret == 0)
 		ret = docker_make_place(b, e);
 	if (ret == 0)
-		ret = image_find_bundle(&b->engine, &b->bundle_image, e);
+		ret = bundle_box_find_image(&b->box, e);
 	if (ret == 0)
-		ret = image_find_agent(&b->engine, b->plan->provider, b->plan->image,
+		ret = image_find_agent(&b->owner.engine, b->plan->provider, b->plan->image,
 				       &b->agent_image, e);
 	return ret == 0 ? docker_begin(b, e) : ret;
 }
@@ -119,24 +72,18 @@ static int docker_prepare(struct bottle **out, const struct plan *p, const char 
 
 	*out = b;
 	b->plan = p;
-	b->bundle_listen_fd = b->guest_listen_fd = b->guest_fd = -1;
-	b->bundle_start.fd = b->agent_start.fd = b->wall.call.fd = b->outer.call.fd = -1;
+	b->guest_listen_fd = b->guest_fd = -1;
+	b->agent_start.fd = -1;
+	b->wall = (struct docker_net){.role = DOCKER_NET_WALL, .call.fd = -1};
 	b->has_tty = has_tty;
 	b->fail_fds[0] = b->fail_fds[1] = -1;
-	b->state_dir = mem_strdup(state_dir);
-	b->dir = mem_printf("%s/" DOCKER_STATE, state_dir);
 	b->home = mem_printf("%s/home", state_dir);
+	docker_owner_init(&b->owner, p->slug, state_dir);
+	bundle_box_init(&b->box, &b->owner, p, &b->wall);
 	if (pipe2(b->fail_fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_errno(e, "pipe");
 	ret = docker_make(b, e);
-	if (ret < 0)
-		return ret;
-	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", b->wall.bundle);
-	place->uid_base = uid_base();
-	place->is_apart = true;
-	if (p->git.n_remotes > 0)
-		(void)snprintf(place->git_folder, sizeof(place->git_folder), DOCKER_GIT_FOLDER);
-	return place->uid_base ? 0 : err_set(e, -EIO, "no random bytes");
+	return ret == 0 ? bundle_box_fill(&b->box, place, e) : ret;
 }
 
 static const char *docker_note(const struct bottle *b)
@@ -149,18 +96,15 @@ static const char *docker_note(const struct bottle *b)
 static void settle(struct bottle *b)
 {
 	if (b->wall.call.fd >= 0)
-		(void)!docker_end_network(b, &b->wall, &(struct err){0});
-	if (b->outer.call.fd >= 0)
-		(void)!docker_end_network(b, &b->outer, &(struct err){0});
+		(void)!docker_end_network(&b->owner, &b->wall, &(struct err){0});
 	if (b->agent_start.fd >= 0)
 		(void)!engine_end(&b->agent_start, NULL, NULL);
-	if (b->bundle_start.fd >= 0)
-		(void)!engine_end(&b->bundle_start, NULL, NULL);
+	bundle_box_settle(&b->box);
 }
 
 static bool docker_release(struct bottle *b)
 {
-	struct err e = ERR_INIT;
+	struct docker_known known;
 	bool is_all;
 
 	if (!b)
@@ -168,19 +112,12 @@ static bool docker_release(struct bottle *b)
 	settle(b);
 	close_fd(&b->guest_fd);
 	close_fd(&b->guest_listen_fd);
-	close_fd(&b->bundle_listen_fd);
-	docker_close_kept(b);
-	/* The folder stays as long as something of it may be in the engine: cleanup looks there. */
-	is_all = !b->engine.api[0] || docker_remove_own(b, &e) == 0;
-	if (is_all)
-		docker_remove_place(b);
-	else
-		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
+	bundle_box_close(&b->box);
+	known = (struct docker_known){{b->agent_id, b->box.id}, {b->wall.id, b->box.outer.id}};
+	is_all = docker_owner_release(&b->owner, &known, b->has_gone);
 	close_fd(&b->fail_fds[0]);
 	close_fd(&b->fail_fds[1]);
 	agent_env_free(b->env);
-	free(b->state_dir);
-	free(b->dir);
 	free(b->home);
 	free(b->bundle_path);
 	workspace_free(&b->workspace);

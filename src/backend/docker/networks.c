@@ -1,8 +1,8 @@
 /*
- * The two networks. Both are asked for at once; the engine makes them one after the other, the wall
- * first, so that the agent's container can begin while the outer one is still being made.
+ * A bottle's networks. All are asked for at once; the engine makes them one after the other, the
+ * wall first, so that the agent's container can begin while the outer one is still being made.
  */
-#include "backend/docker/docker_int.h"
+#include "backend/docker/objects.h"
 
 #include "base/clean.h"
 #include "base/mem.h"
@@ -14,40 +14,48 @@
 #define NETWORKS_TRIES	  8
 #define NETWORKS_PATH_MAX 256
 
-static json_t *wall_spec(const struct bottle *b)
+static json_t *net_spec(const struct docker_owner *o, const struct docker_net *net,
+			const char *suffix)
 {
-	_cleanup_free_ char *name = docker_name(b->plan->slug, "");
-
-	/* Internal alone is no wall: the bridge's own address would be the host, with every service
-	 * that listens on 0.0.0.0. So the bridge gets none. */
-	return json_pack("{s:s, s:s, s:b, s:b, s:b, s:o, s:{s:s, s:s}, s:{s:s, s:[{s:s, s:s}]}}",
-			 "Name", name, "Driver", "bridge", "CheckDuplicate", 1, "Internal", 1,
-			 "EnableIPv6", 0, "Labels", docker_labels(b, "wall"), "Options",
-			 "com.docker.network.bridge.inhibit_ipv4", "true",
-			 "com.docker.network.bridge.enable_ip_masquerade", "false", "IPAM",
-			 "Driver", "default", "Config", "Subnet", b->wall.subnet, "Gateway",
-			 b->wall.gateway);
-}
-
-static json_t *outer_spec(const struct bottle *b)
-{
-	_cleanup_free_ char *name = docker_name(b->plan->slug, "-outer");
+	_cleanup_free_ char *name = docker_name(o->slug, suffix);
 
 	return json_pack("{s:s, s:s, s:b, s:b, s:o, s:{s:s, s:[{s:s, s:s}]}}", "Name", name,
 			 "Driver", "bridge", "CheckDuplicate", 1, "EnableIPv6", 0, "Labels",
-			 docker_labels(b, "outer"), "IPAM", "Driver", "default", "Config", "Subnet",
-			 b->outer.subnet, "Gateway", b->outer.gateway);
+			 docker_labels(o, net->role), "IPAM", "Driver", "default", "Config",
+			 "Subnet", net->subnet, "Gateway", net->gateway);
 }
 
-static int network_begin(struct bottle *b, struct docker_net *net, struct err *e)
+/* Internal alone is no wall: the bridge's own address would be the host, with every service that
+ * listens on 0.0.0.0. So the bridge gets none. */
+static json_t *wall_spec(const struct docker_owner *o, const struct docker_net *net)
 {
-	bool is_wall = net == &b->wall;
-	_cleanup_json_ json_t *spec = is_wall ? wall_spec(b) : outer_spec(b);
+	json_t *spec = net_spec(o, net, ""),
+	       *close = json_pack("{s:b, s:{s:s, s:s}}", "Internal", 1, "Options",
+				  "com.docker.network.bridge.inhibit_ipv4", "true",
+				  "com.docker.network.bridge.enable_ip_masquerade", "false");
+
+	if (!spec || json_object_update(spec, close) < 0) {
+		json_decref(spec);
+		spec = NULL;
+	}
+	json_decref(close);
+	return spec;
+}
+
+static bool is_wall(const struct docker_net *net)
+{
+	return strcmp(net->role, DOCKER_NET_WALL) == 0;
+}
+
+static int network_begin(const struct docker_owner *o, struct docker_net *net, struct err *e)
+{
+	_cleanup_json_ json_t *spec = is_wall(net) ? wall_spec(o, net) : net_spec(o, net, "-outer");
 
 	if (!spec)
 		return err_set(e, -EILSEQ, "the state folder's path is not UTF-8");
-	return engine_begin(&net->call, &b->engine, "POST", "/networks/create", spec,
-			    is_wall ? "make the bottle's network" : "make the bundle's network", e);
+	return engine_begin(
+		&net->call, &o->engine, "POST", "/networks/create", spec,
+		is_wall(net) ? "make the bottle's network" : "make the bundle's network", e);
 }
 
 static int network_end(struct docker_net *net, struct err *e)
@@ -88,71 +96,70 @@ static uint32_t seed_of(const char *slug)
 	return h;
 }
 
-static int read_taken(const struct bottle *b, struct docker_taken *t, struct err *e)
+static int read_taken(const struct docker_owner *o, struct docker_taken *t, struct err *e)
 {
 	_cleanup_json_ json_t *networks = NULL;
-	int ret = engine_do(&b->engine, "GET", "/networks", NULL, "list networks", &networks, e);
+	int ret = engine_do(&o->engine, "GET", "/networks", NULL, "list networks", &networks, e);
 
 	return ret == 0 ? docker_taken_read(t, networks, e) : ret;
 }
 
 /* Beside what is taken, and beside the other network's. */
-static int network_pick(struct bottle *b, struct docker_net *net, struct docker_taken *t,
-			uint32_t offset, struct err *e)
+static int network_pick(const struct docker_owner *o, struct docker_net *net,
+			struct docker_taken *t, uint32_t offset, struct err *e)
 {
-	const struct docker_net *other = net == &b->wall ? &b->outer : &b->wall;
-	int ret = docker_taken_add_text(t, other->subnet, e);
+	int ret = net->beside ? docker_taken_add_text(t, net->beside->subnet, e) : 0;
 
-	return ret == 0 ? docker_range_pick(net, t, seed_of(b->plan->slug) + offset, e) : ret;
+	return ret == 0 ? docker_range_pick(net, t, seed_of(o->slug) + offset, e) : ret;
 }
 
-static int network_pick_anew(struct bottle *b, struct docker_net *net, uint32_t offset,
+static int network_pick_anew(const struct docker_owner *o, struct docker_net *net, uint32_t offset,
 			     struct err *e)
 {
 	_cleanup_free_ struct docker_taken *t = mem_zalloc(sizeof(*t));
-	int ret = read_taken(b, t, e);
+	int ret = read_taken(o, t, e);
 
-	return ret == 0 ? network_pick(b, net, t, offset, e) : ret;
+	return ret == 0 ? network_pick(o, net, t, offset, e) : ret;
 }
 
 /* --- making --- */
 
-int docker_begin_networks(struct bottle *b, struct err *e)
+int docker_begin_networks(const struct docker_owner *o, struct docker_net *const *nets, size_t n,
+			  struct err *e)
 {
 	_cleanup_free_ struct docker_taken *t = mem_zalloc(sizeof(*t));
-	int ret = read_taken(b, t, e);
+	int ret = read_taken(o, t, e);
 
-	if (ret == 0)
-		ret = network_pick(b, &b->wall, t, 0, e);
-	if (ret == 0)
-		ret = network_pick(b, &b->outer, t, 1, e);
-	if (ret == 0)
-		ret = network_begin(b, &b->wall, e);
-	return ret == 0 ? network_begin(b, &b->outer, e) : ret;
+	for (size_t i = 0; ret == 0 && i < n; i++)
+		ret = network_pick(o, nets[i], t, (uint32_t)i, e);
+	for (size_t i = 0; ret == 0 && i < n; i++)
+		ret = network_begin(o, nets[i], e);
+	return ret;
 }
 
-int docker_end_network(struct bottle *b, struct docker_net *net, struct err *e)
+int docker_end_network(const struct docker_owner *o, struct docker_net *net, struct err *e)
 {
 	int ret = network_end(net, e);
 
 	for (uint32_t i = 1; ret < 0 && is_passing(e) && i < NETWORKS_TRIES; i++) {
 		*e = ERR_INIT;
-		ret = network_pick_anew(b, net, 2 * i, e);
+		ret = network_pick_anew(o, net, 2 * i, e);
 		if (ret == 0)
-			ret = network_begin(b, net, e);
+			ret = network_begin(o, net, e);
 		if (ret == 0)
 			ret = network_end(net, e);
 	}
 	return ret;
 }
 
-int docker_connect_outer(struct bottle *b, struct err *e)
+int docker_connect_bundle(const struct docker_owner *o, const struct docker_net *net,
+			  const char *container, struct err *e)
 {
 	_cleanup_json_ json_t *spec =
-		json_pack("{s:s, s:{s:{s:s}}}", "Container", b->bundle_id, "EndpointConfig",
-			  "IPAMConfig", "IPv4Address", b->outer.bundle);
+		json_pack("{s:s, s:{s:{s:s}}}", "Container", container, "EndpointConfig",
+			  "IPAMConfig", "IPv4Address", net->bundle);
 	char path[NETWORKS_PATH_MAX];
 
-	(void)snprintf(path, sizeof(path), "/networks/%s/connect", b->outer.id);
-	return engine_do(&b->engine, "POST", path, spec, "connect the bundle", NULL, e);
+	(void)snprintf(path, sizeof(path), "/networks/%s/connect", net->id);
+	return engine_do(&o->engine, "POST", path, spec, "connect the bundle", NULL, e);
 }

@@ -1,8 +1,8 @@
 /*
- * Making and removing what a bottle has in the engine. Names are for people; what belongs to whom
- * is said by labels, since anybody may give a container such a name.
+ * Making and removing what a bottle has in the engine. What belongs to whom is said by labels,
+ * since anybody may give a container such a name.
  */
-#include "backend/docker/docker_int.h"
+#include "backend/docker/objects.h"
 
 #include "base/clean.h"
 #include "base/io.h"
@@ -17,17 +17,7 @@
 
 #define OBJECTS_PATH_MAX  512
 #define OBJECTS_REMOVE_MS 15000
-
-char *docker_name(const char *slug, const char *suffix)
-{
-	return mem_printf(DOCKER_PREFIX "%s%s", slug, suffix);
-}
-
-json_t *docker_labels(const struct bottle *b, const char *role)
-{
-	return json_pack("{s:s, s:s, s:s}", DOCKER_LABEL_SLUG, b->plan->slug, DOCKER_LABEL_STATE,
-			 b->state_dir, DOCKER_LABEL_ROLE, role);
-}
+#define OBJECTS_START_MS  60000 /* of a container on a busy machine */
 
 void docker_advise(struct err *e, const char *advice)
 {
@@ -51,10 +41,10 @@ int docker_take_id(const json_t *answer, const char *what, char id[DOCKER_ID_SIZ
 
 /* --- containers --- */
 
-int docker_begin_container(struct bottle *b, struct engine_call *c, json_t *spec,
+int docker_begin_container(const struct docker_owner *o, struct engine_call *c, json_t *spec,
 			   const char *suffix, const char *what, struct err *e)
 {
-	_cleanup_free_ char *name = docker_name(b->plan->slug, suffix);
+	_cleanup_free_ char *name = docker_name(o->slug, suffix);
 	_cleanup_json_ json_t *owned = spec;
 	char path[OBJECTS_PATH_MAX];
 
@@ -62,7 +52,7 @@ int docker_begin_container(struct bottle *b, struct engine_call *c, json_t *spec
 	if (!owned)
 		return err_set(e, -EILSEQ, "a path or a value of the bottle's is not UTF-8");
 	(void)snprintf(path, sizeof(path), "/containers/create?name=%s", name);
-	return engine_begin(c, &b->engine, "POST", path, owned, what, e);
+	return engine_begin(c, &o->engine, "POST", path, owned, what, e);
 }
 
 int docker_end_container(struct engine_call *c, char id[DOCKER_ID_SIZE], struct err *e)
@@ -86,6 +76,19 @@ int docker_end_container(struct engine_call *c, char id[DOCKER_ID_SIZE], struct 
 		log_warn("the Docker engine: %s: %s", c->what, shown);
 	}
 	return docker_take_id(answer, c->what, id, e);
+}
+
+int docker_begin_start(const struct docker_owner *o, struct engine_call *c, const char *id,
+		       const char *what, struct err *e)
+{
+	char path[OBJECTS_PATH_MAX];
+	int ret;
+
+	(void)snprintf(path, sizeof(path), "/containers/%s/start", id);
+	ret = engine_begin(c, &o->engine, "POST", path, NULL, what, e);
+	if (ret == 0)
+		c->timeout_ms = OBJECTS_START_MS;
+	return ret;
 }
 
 /* --- removing --- */
@@ -120,17 +123,17 @@ static int remove_end(struct engine_call *c, struct err *e)
 	return ret;
 }
 
-/* Two at once, each may be empty. */
-static int remove_pair(const struct engine *en, bool is_network, char *one, char *two,
-		       struct err *e)
+/* Both at once. */
+static int remove_pair(const struct engine *en, bool is_network, char *const ids[2], struct err *e)
 {
-	char *const ids[] = {one, two};
 	struct engine_call calls[2] = {{.fd = -1}, {.fd = -1}};
 	int first = 0;
 
 	for (size_t i = 0; i < 2; i++) {
 		struct err own = ERR_INIT;
-		int ret = ids[i][0] ? remove_begin(&calls[i], en, is_network, ids[i], &own) : 0;
+		int ret = ids[i] && ids[i][0]
+				  ? remove_begin(&calls[i], en, is_network, ids[i], &own)
+				  : 0;
 
 		if (ret < 0 && first == 0) {
 			first = ret;
@@ -144,25 +147,39 @@ static int remove_pair(const struct engine *en, bool is_network, char *one, char
 		if (ret < 0 && first == 0) {
 			first = ret;
 			*e = own;
-		} else if (ret == 0 && ids[i][0] && first == 0) {
+		} else if (ret == 0 && ids[i] && first == 0) {
 			ids[i][0] = '\0';
 		}
 	}
 	return first;
 }
 
-int docker_remove_own(struct bottle *b, struct err *e)
+static int remove_own(const struct docker_owner *o, const struct docker_known *known, bool is_all,
+		      struct err *e)
 {
-	struct docker_which all = {.slug = b->plan->slug, .state = b->state_dir};
+	struct docker_which all = {.slug = o->slug, .state = o->state_dir};
 	struct err own = ERR_INIT;
 	size_t n;
 
 	/* By what we know, since that is quick. By label when that was not all, or may not be: of a
 	 * start that failed the engine may have made what it could not tell us any more. */
-	if (remove_pair(&b->engine, false, b->agent_id, b->bundle_id, &own) == 0 &&
-	    remove_pair(&b->engine, true, b->wall.id, b->outer.id, &own) == 0 && b->has_gone)
+	if (remove_pair(&o->engine, false, known->containers, &own) == 0 &&
+	    remove_pair(&o->engine, true, known->networks, &own) == 0 && is_all)
 		return 0;
-	return docker_remove(&b->engine, &all, &n, e);
+	return docker_remove(&o->engine, &all, &n, e);
+}
+
+bool docker_owner_release(struct docker_owner *o, const struct docker_known *known, bool is_all)
+{
+	struct err e = ERR_INIT;
+	bool is_gone = !o->engine.api[0] || remove_own(o, known, is_all, &e) == 0;
+
+	if (is_gone)
+		docker_owner_end(o);
+	else
+		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
+	docker_owner_free(o);
+	return is_gone;
 }
 
 /* --- by label --- */
@@ -187,7 +204,6 @@ static int list_labelled(const struct engine *en, const char *path, const struct
 	if (ret < 0)
 		return err_set(e, ret, "the Docker engine: %s: too long", what);
 	ret = engine_do(en, "GET", buf_str(&target).p, NULL, what, out, e);
-	/* Volumes come as a member of an object. */
 	/* Volumes come as a member of an object, null for none. */
 	volumes = ret == 0 ? json_object_get(*out, "Volumes") : NULL;
 	if (ret == 0 && !json_is_array(*out) && !json_is_array(volumes) && !json_is_null(volumes))

@@ -15,27 +15,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define PLACE_ENGINE_MAX 4096
-#define PLACE_FILE_MAX	 65536
-
-/* For the agent's eyes whatever the umask says; who else is on this host does not come past the
- * state folder. Not synced: it is of no use to another run. */
-static int place_write(const char *path, struct str text, struct err *e)
-{
-	_cleanup_close_ int fd =
-		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-	int ret;
-
-	if (fd < 0 || fchmod(fd, 0644) < 0)
-		return err_errno(e, "make \"%s\"", path);
-	ret = io_write_all(fd, text.p, text.n);
-	return ret < 0 ? err_set(e, ret, "write \"%s\": %s", path, strerror(-ret)) : 0;
-}
+#define PLACE_FILE_MAX 65536
 
 /* Where a file of the agent's /etc lies on the host: "etc/passwd" below the bottle's folder. */
 static int place_write_file(const struct bottle *b, const struct agent_file *f, struct err *e)
 {
-	_cleanup_free_ char *path = mem_printf("%s%s", b->dir, f->path);
+	_cleanup_free_ char *path = mem_printf("%s%s", b->owner.dir, f->path);
 	struct str text;
 	int ret;
 
@@ -45,14 +30,14 @@ static int place_write_file(const struct bottle *b, const struct agent_file *f, 
 	ret = io_read_all(f->fd, PLACE_FILE_MAX, &text, e);
 	if (ret < 0)
 		return ret;
-	ret = place_write(path, text, e);
+	ret = docker_write_file(path, text, e);
 	free((void *)(uintptr_t)text.p);
 	return ret;
 }
 
 int docker_write_files(struct bottle *b, struct err *e)
 {
-	_cleanup_free_ char *ca = mem_printf("%s/etc/" DOCKER_CA_FILE, b->dir);
+	_cleanup_free_ char *ca = mem_printf("%s/etc/" DOCKER_CA_FILE, b->owner.dir);
 	struct agent_file files[AGENT_FILES_MAX];
 	size_t n;
 	int ret = agent_files_make(files, &n, b->plan, b->wall.bundle, b->uid, b->gid, e);
@@ -63,45 +48,17 @@ int docker_write_files(struct bottle *b, struct err *e)
 		ret = place_write_file(b, &files[i], e);
 	agent_files_free(files, n);
 	/* There for the mount; written in place when the bundle has told its certificate. */
-	return ret == 0 ? place_write(ca, STR_LIT(""), e) : ret;
+	return ret == 0 ? docker_write_file(ca, STR_LIT(""), e) : ret;
 }
 
 int docker_write_ca(const struct bottle *b, struct str ca_pem, struct err *e)
 {
-	_cleanup_free_ char *path = mem_printf("%s/etc/" DOCKER_CA_FILE, b->dir);
+	_cleanup_free_ char *path = mem_printf("%s/etc/" DOCKER_CA_FILE, b->owner.dir);
 	_cleanup_close_ int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC | O_NOFOLLOW);
 
 	if (fd < 0)
 		return err_errno(e, "open \"%s\"", path);
 	return agent_ca_write(fd, ca_pem, e);
-}
-
-int docker_mark_place(const struct bottle *b, struct err *e)
-{
-	_cleanup_free_ char *path = mem_printf("%s/engine", b->dir);
-
-	if (mkdir(b->dir, 0711) < 0 && errno != EEXIST)
-		return err_errno(e, "make \"%s\"", b->dir);
-
-	return place_write(path, str_of(b->engine.socket), e);
-}
-
-int docker_engine_of(struct engine *out, const char *state_dir, struct err *e)
-{
-	_cleanup_free_ char *path = mem_printf("%s/" DOCKER_STATE "/engine", state_dir);
-	struct str text;
-	int ret = io_read_file(AT_FDCWD, path, PLACE_ENGINE_MAX, &text, e);
-	bool fits;
-
-	if (ret == -ENOENT && e)
-		*e = ERR_INIT;
-	if (ret < 0)
-		return ret;
-	*out = (struct engine){0};
-	fits = str_to_cstr(out->socket, sizeof(out->socket), text);
-	free((void *)(uintptr_t)text.p);
-	(void)snprintf(out->from, sizeof(out->from), "the bottle's own");
-	return fits ? 0 : err_set(e, -EINVAL, "\"%s\" names no socket", path);
 }
 
 /* The path under which the engine finds the executable that runs in the agent's container. */
@@ -169,9 +126,8 @@ static int place_pick_ids(struct bottle *b, struct err *e)
 
 int docker_make_place(struct bottle *b, struct err *e)
 {
-	_cleanup_free_ char *etc = mem_printf("%s/etc/claude-bottle", b->dir);
-	_cleanup_free_ char *agent = mem_printf("%s/agent", b->dir);
-	_cleanup_free_ char *bundle = mem_printf("%s/bundle", b->dir);
+	_cleanup_free_ char *etc = mem_printf("%s/etc/claude-bottle", b->owner.dir);
+	_cleanup_free_ char *agent = mem_printf("%s/agent", b->owner.dir);
 	int ret;
 
 	ret = io_mkdir_p(etc, 0711, e);
@@ -180,20 +136,12 @@ int docker_make_place(struct bottle *b, struct err *e)
 	if (ret == 0)
 		ret = agent_expose_check(b->plan, e);
 	if (ret == 0)
-		ret = workspace_prepare(&b->workspace, b->plan, b->state_dir, e);
+		ret = workspace_prepare(&b->workspace, b->plan, b->owner.state_dir, e);
 	if (ret == 0)
 		ret = b->workspace.path ? place_own_workspace(b, e) : place_pick_ids(b, e);
 	if (ret == 0)
 		ret = guest_listen(agent, &b->guest_listen_fd, e);
 	if (ret == 0)
-		ret = guest_listen(bundle, &b->bundle_listen_fd, e);
+		ret = bundle_box_place(&b->box, e);
 	return ret;
-}
-
-void docker_remove_place(const struct bottle *b)
-{
-	_cleanup_close_ int state = open(b->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	if (state >= 0)
-		(void)!io_remove_tree(state, DOCKER_STATE, NULL);
 }

@@ -40,6 +40,18 @@ int docker_engine(struct engine *out, struct err *e)
 	return 0;
 }
 
+int docker_offer(char why[BACKEND_WHY_MAX], struct err *e)
+{
+	struct engine en;
+	int ret = docker_engine(&en, e);
+
+	if (ret < 0)
+		return ret;
+	(void)snprintf(why, BACKEND_WHY_MAX, "Docker %.32s answers at %.64s (%.40s)", en.version,
+		       en.socket, en.from);
+	return 0;
+}
+
 static struct backend_check *probe_add(struct backend_check *checks, size_t *n, const char *name,
 				       bool is_ok, bool is_required)
 {

@@ -3,7 +3,7 @@
  * what the host routes anywhere, a VPN for one, and what the engine has given to other networks is
  * left alone.
  */
-#include "backend/docker/docker_int.h"
+#include "backend/docker/objects.h"
 
 #include "net/rtnl.h"
 

@@ -3,6 +3,7 @@
  * (engine.h), a child of the keeper's, whose exit status is that process's.
  */
 #include "backend/docker/docker_int.h"
+#include "backend/docker/spec.h"
 
 #include "backend/agent_clone.h"
 #include "backend/agent_go.h"
@@ -19,58 +20,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define RUN_PATH_MAX	   256
-#define RUN_END_MS	   4000 /* of a container that is to end */
-#define RUN_KILL_MS	   3000
-#define RUN_CONTAINER_STOP 137
-
-/* --- the bundle --- */
-
-static void describe_end(struct bottle *b, const json_t *answer)
-{
-	const json_t *state = json_object_get(answer, "State");
-	int status = (int)json_integer_value(json_object_get(state, "ExitCode"));
-
-	if (json_is_true(json_object_get(state, "OOMKilled")))
-		(void)snprintf(b->how, sizeof(b->how), "ran out of memory");
-	else if (status == RUN_CONTAINER_STOP)
-		(void)snprintf(b->how, sizeof(b->how), "was killed");
-	else
-		(void)snprintf(b->how, sizeof(b->how), "ended with status %d", status);
-}
-
-static void wait_bundle_end(struct bottle *b, bool must_die)
-{
-	_cleanup_json_ json_t *answer = NULL;
-	struct engine_call c;
-	char path[RUN_PATH_MAX];
-
-	(void)snprintf(path, sizeof(path), "/containers/%s/kill", b->bundle_id);
-	if (must_die && engine_begin(&c, &b->engine, "POST", path, NULL, "kill", NULL) == 0) {
-		c.timeout_ms = RUN_KILL_MS;
-		(void)!engine_end(&c, NULL, NULL);
-	}
-	(void)snprintf(path, sizeof(path), "/containers/%s/wait", b->bundle_id);
-	if (engine_begin(&c, &b->engine, "POST", path, NULL, "wait", NULL) == 0) {
-		c.timeout_ms = RUN_END_MS;
-		(void)!engine_end(&c, NULL, NULL);
-	}
-	(void)snprintf(path, sizeof(path), "/containers/%s/json", b->bundle_id);
-	if (engine_do(&b->engine, "GET", path, NULL, "look at the bundle", &answer, NULL) == 0)
-		describe_end(b, answer);
-	else
-		(void)snprintf(b->how, sizeof(b->how), "went away with the Docker engine");
-}
+#define RUN_PATH_MAX 256
+#define RUN_KILL_MS  3000
 
 void docker_reap_bundle(struct bottle *b, bool must_die, char *how, size_t how_size)
 {
-	if (b->is_bundle_started) {
-		b->is_bundle_started = false;
-		engine_cancel(&b->bundle_start);
-		wait_bundle_end(b, must_die);
-	}
-	if (how_size > 0)
-		(void)snprintf(how, how_size, "%s", b->how);
+	bundle_box_reap(&b->box, must_die, how, how_size);
 }
 
 /* --- the agent --- */
@@ -78,7 +33,7 @@ void docker_reap_bundle(struct bottle *b, bool must_die, char *how, size_t how_s
 static int open_relay(struct bottle *b, const char *exec, struct backend_stdio *io, pid_t *pid,
 		      struct err *e)
 {
-	struct engine_relay r = {.engine = &b->engine,
+	struct engine_relay r = {.engine = &b->owner.engine,
 				 .container = b->agent_id,
 				 .exec = exec,
 				 .has_tty = io->has_tty,
@@ -162,7 +117,7 @@ int docker_exec(struct bottle *b, char *const *argv, struct backend_stdio *io, p
 	if (!spec)
 		return err_set(e, -EILSEQ, "the command is not UTF-8");
 	(void)snprintf(path, sizeof(path), "/containers/%s/exec", b->agent_id);
-	ret = engine_do(&b->engine, "POST", path, spec, "make exec", &answer, e);
+	ret = engine_do(&b->owner.engine, "POST", path, spec, "make exec", &answer, e);
 	if (ret == 0)
 		ret = docker_take_id(answer, "make exec", id, e);
 	if (ret == 0)
@@ -203,7 +158,7 @@ void docker_kill(struct bottle *b)
 	if (!b->agent_id[0])
 		return;
 	(void)snprintf(path, sizeof(path), "/containers/%s/kill", b->agent_id);
-	ret = engine_begin(&c, &b->engine, "POST", path, NULL, "kill the agent", &e);
+	ret = engine_begin(&c, &b->owner.engine, "POST", path, NULL, "kill the agent", &e);
 	if (ret == 0) {
 		c.timeout_ms = RUN_KILL_MS;
 		ret = engine_end(&c, NULL, &e);

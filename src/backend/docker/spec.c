@@ -3,6 +3,7 @@
  * rather than left to the engine's defaults, which differ between versions and can be configured.
  */
 #include "backend/docker/docker_int.h"
+#include "backend/docker/spec.h"
 
 #include "backend/agent_env.h"
 #include "base/clean.h"
@@ -15,10 +16,7 @@
 #include <unistd.h>
 
 #define SPEC_PROFILE_MAX   65536
-#define SPEC_BUNDLE_MEMORY (512u << 20)
-#define SPEC_BUNDLE_PIDS   64
-#define SPEC_GIT_MEMORY	   (3ull << 30) /* packs are large, and several are made at a time */
-#define SPEC_GIT_PIDS	   512
+#define SPEC_CLOSER_PIDS   64
 #define SPEC_CLOSER_MEMORY (64u << 20)
 
 static json_t *spec_security(void)
@@ -44,21 +42,19 @@ static json_t *spec_mount(const char *source, const char *target, bool is_read_o
 			 "Propagation", "rprivate", "NonRecursive", 1);
 }
 
-static int spec_add_mount(json_t *list, const char *source, const char *target, bool is_read_only)
+int spec_add_mount(json_t *list, const char *source, const char *target, bool is_read_only)
 {
 	return json_array_append_new(list, spec_mount(source, target, is_read_only));
 }
 
-/* A file or folder of the bottle's own folder. */
-static int spec_add_own(json_t *list, const struct bottle *b, const char *below, const char *target)
+int spec_add_own(json_t *list, const struct docker_owner *o, const char *below, const char *target)
 {
-	_cleanup_free_ char *source = mem_printf("%s/%s", b->dir, below);
+	_cleanup_free_ char *source = mem_printf("%s/%s", o->dir, below);
 
 	return spec_add_mount(list, source, target, true);
 }
 
-/* What all containers have in common. caps and mounts are taken; caps NULL: none at all. */
-static json_t *spec_host_config(const char *network, json_t *caps, json_t *mounts)
+json_t *spec_host_config(const char *network, json_t *caps, json_t *mounts)
 {
 	return json_pack(
 		"{s:s, s:b, s:b, s:[s], s:o, s:o, s:o, s:s, s:s, s:s, s:b, s:[], s:b, s:{s:s}, "
@@ -70,8 +66,7 @@ static json_t *spec_host_config(const char *network, json_t *caps, json_t *mount
 		"none", "Ulimits", "Name", "core", "Soft", 0, "Hard", 0);
 }
 
-static void spec_limit(json_t *host_config, uint64_t memory_bytes, uint64_t processes,
-		       uint64_t cpu_milli)
+void spec_limit(json_t *host_config, uint64_t memory_bytes, uint64_t processes, uint64_t cpu_milli)
 {
 	if (memory_bytes) {
 		(void)json_object_set_new(host_config, "Memory",
@@ -89,7 +84,7 @@ static void spec_limit(json_t *host_config, uint64_t memory_bytes, uint64_t proc
 }
 
 /* ICMP sockets are nobody's, and where the kernel has IPv6, the container has none. */
-static json_t *spec_sysctls(void)
+json_t *spec_sysctls(void)
 {
 	json_t *out = json_pack("{s:s}", "net.ipv4.ping_group_range", "1 0");
 
@@ -101,54 +96,11 @@ static json_t *spec_sysctls(void)
 	return out;
 }
 
-static json_t *spec_endpoint(const char *network, const char *address)
+json_t *spec_endpoint(const char *network, const char *address)
 {
 	json_t *endpoint = json_pack("{s:{s:s}}", "IPAMConfig", "IPv4Address", address);
 
 	return json_pack("{s:{s:o}}", "EndpointsConfig", network, endpoint);
-}
-
-/* --- the bundle --- */
-
-/* git-gate's folder, on disk: without a name, it goes with the container; the label is for what is
- * left when somebody else has removed that one. The image's folder, whose mode it takes over, is
- * anybody's to write: the bundle's init may not give it to a role. */
-static json_t *spec_git_volume(const struct bottle *b)
-{
-	return json_pack("{s:s, s:s, s:b, s:{s:o}}", "Type", "volume", "Target", DOCKER_GIT_FOLDER,
-			 "ReadOnly", 0, "VolumeOptions", "Labels", docker_labels(b, "git"));
-}
-
-json_t *docker_spec_bundle(const struct bottle *b)
-{
-	bool has_git = b->plan->git.n_remotes > 0;
-	char listen[64];
-	json_t *mounts = json_array(), *host_config;
-	/* bundle/bundle.h says why these. */
-	json_t *caps = json_pack("[s, s, s, s, s]", "SETUID", "SETGID", "KILL", "SETPCAP",
-				 "NET_BIND_SERVICE");
-
-	(void)snprintf(listen, sizeof(listen), "listen=%s", b->wall.bundle);
-	if (spec_add_own(mounts, b, "bundle", GUEST_FOLDER "/run") < 0 ||
-	    (has_git && json_array_append_new(mounts, spec_git_volume(b)) < 0)) {
-		json_decref(mounts);
-		mounts = NULL;
-	}
-	host_config = spec_host_config(b->wall.id, caps, mounts);
-	if (!host_config)
-		return NULL;
-	spec_limit(host_config, has_git ? SPEC_GIT_MEMORY : SPEC_BUNDLE_MEMORY,
-		   has_git ? SPEC_GIT_PIDS : SPEC_BUNDLE_PIDS, 0);
-	(void)json_object_set_new(host_config, "Sysctls", spec_sysctls());
-	(void)json_object_set_new(
-		host_config, "Tmpfs",
-		json_pack("{s:s}", "/tmp", "rw,nosuid,nodev,noexec,size=16m,mode=1777"));
-	return json_pack("{s:s, s:[s], s:[s, s, s], s:s, s:[s], s:o, s:o, s:o, s:s}", "Image",
-			 b->bundle_image.id, "Entrypoint", "/claude-bottle-bundle", "Cmd", "init",
-			 "fds=" GUEST_SOCKET, listen, "User", "0:0", "Env", "PATH=/usr/bin",
-			 "Labels", docker_labels(b, "bundle"), "HostConfig", host_config,
-			 "NetworkingConfig", spec_endpoint(b->wall.id, b->wall.bundle), "Hostname",
-			 "bundle");
 }
 
 /* --- the agent --- */
@@ -189,13 +141,13 @@ static json_t *spec_agent_mounts(const struct bottle *b)
 	int bad = 0;
 
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
-		bad |= spec_add_own(mounts, b, files[i] + 1, files[i]);
+		bad |= spec_add_own(mounts, &b->owner, files[i] + 1, files[i]);
 	if (b->plan->git.n_remotes > 0)
-		bad |= spec_add_own(mounts, b, &AGENT_GITCONFIG[1], AGENT_GITCONFIG);
+		bad |= spec_add_own(mounts, &b->owner, &AGENT_GITCONFIG[1], AGENT_GITCONFIG);
 	if (b->plan->is_supervised)
-		bad |= spec_add_own(mounts, b, &PLAN_MCP_FILE[1], PLAN_MCP_FILE);
-	bad |= spec_add_own(mounts, b, "etc/" DOCKER_CA_FILE, AGENT_CA_PATH);
-	bad |= spec_add_own(mounts, b, "agent", GUEST_FOLDER "/run");
+		bad |= spec_add_own(mounts, &b->owner, &PLAN_MCP_FILE[1], PLAN_MCP_FILE);
+	bad |= spec_add_own(mounts, &b->owner, "etc/" DOCKER_CA_FILE, AGENT_CA_PATH);
+	bad |= spec_add_own(mounts, &b->owner, "agent", GUEST_FOLDER "/run");
 	bad |= spec_add_mount(mounts, b->bundle_path, GUEST_BUNDLE, true);
 	bad |= spec_add_mount(mounts, b->home, AGENT_HOME, false);
 	for (size_t i = 0; i < b->plan->n_expose; i++)
@@ -252,8 +204,8 @@ json_t *docker_spec_agent(const struct bottle *b)
 		"{s:s, s:[s], s:[s, s], s:s, s:[s], s:o, s:o, s:o, s:s, s:s, s:b, s:b, s:b, s:b, "
 		"s:b, s:b, s:{s:[s]}}",
 		"Image", b->agent_image.id, "Entrypoint", GUEST_BUNDLE, "Cmd", "guest", "init",
-		"User", user, "Env", "HOME=" AGENT_HOME, "Labels", docker_labels(b, "agent"),
-		"HostConfig", host_config, "NetworkingConfig",
+		"User", user, "Env", "HOME=" AGENT_HOME, "Labels",
+		docker_labels(&b->owner, "agent"), "HostConfig", host_config, "NetworkingConfig",
 		spec_endpoint(b->wall.id, b->wall.agent), "Hostname", b->plan->slug, "WorkingDir",
 		"/", "Tty", (int)b->has_tty, "OpenStdin", 1, "StdinOnce", 1, "AttachStdin", 1,
 		"AttachStdout", 1, "AttachStderr", 1, "Healthcheck", "Test", "NONE");
@@ -270,10 +222,10 @@ json_t *docker_spec_closer(const struct bottle *b)
 	host_config = spec_host_config(network, json_pack("[s]", "NET_ADMIN"), json_array());
 	if (!host_config)
 		return NULL;
-	spec_limit(host_config, SPEC_CLOSER_MEMORY, SPEC_BUNDLE_PIDS, 0);
+	spec_limit(host_config, SPEC_CLOSER_MEMORY, SPEC_CLOSER_PIDS, 0);
 	return json_pack("{s:s, s:[s], s:[s, s, s], s:s, s:[s], s:o, s:o, s:b, s:b}", "Image",
-			 b->bundle_image.id, "Entrypoint", "/claude-bottle-bundle", "Cmd", "guest",
+			 b->box.image.id, "Entrypoint", "/claude-bottle-bundle", "Cmd", "guest",
 			 "close", b->wall.bundle, "User", "0:0", "Env", "PATH=/usr/bin", "Labels",
-			 docker_labels(b, "closer"), "HostConfig", host_config, "AttachStdout", 1,
-			 "AttachStderr", 1);
+			 docker_labels(&b->owner, "closer"), "HostConfig", host_config,
+			 "AttachStdout", 1, "AttachStderr", 1);
 }

@@ -5,6 +5,7 @@
  * each of its addresses, with a listener behind them that is known to answer.
  */
 #include "backend/docker/docker_int.h"
+#include "backend/docker/spec.h"
 
 #include "backend/canary_targets.h"
 #include "base/clean.h"
@@ -44,14 +45,15 @@ static int closer_failed(struct str said, struct err *e)
 static int close_by_container(struct bottle *b, struct err *e)
 {
 	char id[DOCKER_ID_SIZE], path[256], said[512];
-	struct engine_relay r = {.engine = &b->engine, .container = id, .fail_fd = -1};
+	struct engine_relay r = {.engine = &b->owner.engine, .container = id, .fail_fd = -1};
 	_cleanup_close_ int ours = -1, theirs = -1;
 	int pair[2], master = -1, status = -1, ret;
 	struct engine_call c;
 	pid_t pid = -1;
 	ssize_t n;
 
-	ret = docker_begin_container(b, &c, docker_spec_closer(b), "-closer", "make the closer", e);
+	ret = docker_begin_container(&b->owner, &c, docker_spec_closer(b), "-closer",
+				     "make the closer", e);
 	if (ret == 0)
 		ret = docker_end_container(&c, id, e);
 	if (ret < 0)
@@ -66,7 +68,7 @@ static int close_by_container(struct bottle *b, struct err *e)
 	close_fd(&theirs);
 	(void)snprintf(path, sizeof(path), "/containers/%s/start", id);
 	if (ret == 0)
-		ret = engine_do(&b->engine, "POST", path, NULL, "start the closer", NULL, e);
+		ret = engine_do(&b->owner.engine, "POST", path, NULL, "start the closer", NULL, e);
 	n = 0;
 	if (ret == 0 && io_wait(ours, POLLIN, WALL_CLOSER_MS) == 1)
 		n = read(ours, said, sizeof(said) - 1);
@@ -75,7 +77,7 @@ static int close_by_container(struct bottle *b, struct err *e)
 	while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	(void)snprintf(path, sizeof(path), "/containers/%s?force=1&v=1", id);
-	(void)!engine_do(&b->engine, "DELETE", path, NULL, "remove the closer", NULL, NULL);
+	(void)!engine_do(&b->owner.engine, "DELETE", path, NULL, "remove the closer", NULL, NULL);
 	if (ret < 0)
 		return ret;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -101,7 +103,7 @@ static int add_siblings(const struct bottle *b, struct canary_targets *t, struct
 	static const char path[] = "/containers/json?filters="
 				   "%7B%22label%22%3A%5B%22" DOCKER_LABEL_ROLE "%3Dbundle%22%5D%7D";
 	json_t *list = NULL;
-	int ret = engine_do(&b->engine, "GET", path, NULL, "list bundles", &list, e);
+	int ret = engine_do(&b->owner.engine, "GET", path, NULL, "list bundles", &list, e);
 	size_t n = 0;
 
 	for (size_t i = 0; ret == 0 && i < json_array_size(list); i++) {
@@ -112,7 +114,7 @@ static int add_siblings(const struct bottle *b, struct canary_targets *t, struct
 		const char *name;
 		json_t *network;
 
-		if (!id || strcmp(id, b->bundle_id) == 0)
+		if (!id || strcmp(id, b->box.id) == 0)
 			continue;
 		json_object_foreach(networks, name, network)
 		{
@@ -137,8 +139,8 @@ int docker_canary(struct bottle *b, struct err *e)
 		ret = add_siblings(b, t, e);
 	if (ret == 0) {
 		canary_targets_add(t, b->wall.gateway, t->port, "the wall's gateway");
-		canary_targets_add(t, b->outer.gateway, t->port, "the bundle's gateway");
-		canary_targets_add(t, b->outer.bundle, SERVICE_PORT_PIPELOCK,
+		canary_targets_add(t, b->box.outer.gateway, t->port, "the bundle's gateway");
+		canary_targets_add(t, b->box.outer.bundle, SERVICE_PORT_PIPELOCK,
 				   "the bundle's outer address");
 		ret = canary_targets_prove(t, b->guest_fd, b->plan, b->wall.bundle, e);
 	}

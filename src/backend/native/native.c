@@ -58,7 +58,7 @@ static int native_start_bundle(struct bottle *b, const struct backend_fd *fds, s
 
 static void native_reap_bundle(struct bottle *b, bool must_die, char *how, size_t how_size)
 {
-	bundle_process_reap(&b->walled.bundle, must_die, how, how_size);
+	walled_reap_bundle(&b->walled, must_die, how, how_size);
 }
 
 static int native_offer(char why[BACKEND_WHY_MAX], struct err *e)

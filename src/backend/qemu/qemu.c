@@ -206,7 +206,7 @@ static int qemu_start_bundle(struct bottle *b, const struct backend_fd *fds, siz
 
 static void qemu_reap_bundle(struct bottle *b, bool must_die, char *how, size_t how_size)
 {
-	bundle_process_reap(&b->walled.bundle, must_die, how, how_size);
+	walled_reap_bundle(&b->walled, must_die, how, how_size);
 }
 
 /* After what it has said: it ends at once, or does not listen. */

@@ -156,6 +156,8 @@ int smol_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struc
 	probe_tool(&p);
 	if (*n < BACKEND_CHECKS_MAX)
 		host_git_probe(&checks[(*n)++]);
+	if (*n < BACKEND_CHECKS_MAX)
+		walled_probe_docker(&checks[(*n)++]);
 	probe_add(&p, "proof", true, false,
 		  "each start: a canary in the guest reaches the bundle, and neither this host, "
 		  "1.1.1.1, egress nor the registry; else no agent begins");

@@ -56,6 +56,8 @@ static int smol_ensure(const struct plan *p, const struct progress *progress, st
 	if (ret == 0)
 		ret = smol_check_version(&install, &cli, &has_kvm, e);
 	if (ret == 0)
+		ret = walled_ensure_docker(progress, e);
+	if (ret == 0)
 		ret = vm_image_ensure(p->provider, p->image, VM_IMAGE_TAR, progress, &image, e);
 	/* Its digests are remembered beside it. */
 	if (ret == 0)
@@ -92,6 +94,7 @@ static int smol_prepare(struct bottle **out, const struct plan *p, const char *s
 	b->home = mem_printf("%s/" SMOL_HOME_FOLDER, state_dir);
 	b->in = mem_printf("%s/" SMOL_IN_FOLDER, state_dir);
 	walled_init(&b->walled, p, state_dir);
+	walled_use_docker(&b->walled);
 	/* It is alone in its home, so it need not be the whole of a long slug. */
 	(void)snprintf(b->cli.name, sizeof(b->cli.name), "cb-%.*s", SMOL_NAME_MAX - 4, p->slug);
 	ret = smol_check_plan(p, e);
@@ -105,9 +108,9 @@ static int smol_prepare(struct bottle **out, const struct plan *p, const char *s
 	b->registry_uid = place->uid_base > 0 ? place->uid_base + BUNDLE_ROLE_COUNT : 0;
 	ret = smol_make(b, e);
 	if (ret == 0)
-		(void)snprintf(b->note, sizeof(b->note), "a microVM of smolvm %u.%u.%u; %.80s",
+		(void)snprintf(b->note, sizeof(b->note), "a microVM of smolvm %u.%u.%u, %s; %.80s",
 			       b->cli.version.major, b->cli.version.minor, b->cli.version.patch,
-			       b->walled.cgroup.note);
+			       walled_note(&b->walled), b->walled.cgroup.note);
 	return ret;
 }
 
@@ -119,7 +122,7 @@ static int smol_start_bundle(struct bottle *b, const struct backend_fd *fds, siz
 
 static void smol_reap_bundle(struct bottle *b, bool must_die, char *how, size_t how_size)
 {
-	bundle_process_reap(&b->walled.bundle, must_die, how, how_size);
+	walled_reap_bundle(&b->walled, must_die, how, how_size);
 }
 
 static const char *smol_note(const struct bottle *b)

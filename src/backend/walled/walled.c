@@ -1,6 +1,8 @@
 #include "backend/walled/walled.h"
 
+#include "backend/docker/objects.h"
 #include "backend/git_folder.h"
+#include "base/clean.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "bundle/bundle.h"
@@ -9,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define WALLED_BUNDLE_FDS_MAX 16
 
 void walled_init(struct walled *w, const struct plan *p, const char *state_dir)
 {
@@ -25,6 +25,47 @@ static int walled_git_folder(const struct walled *w, struct backend_place *place
 	return git_folder_make(w->plan->slug, w->state_dir,
 			       place->uid_base ? place->uid_base + BUNDLE_ROLE_GITGATE : 0,
 			       place->git_folder, e);
+}
+
+/* --- which bundle --- */
+
+void walled_use_docker(struct walled *w)
+{
+	w->has_docker = bundle_apart_offer((char[BACKEND_WHY_MAX]){""}, &(struct err){0}) == 0;
+}
+
+int walled_ensure_docker(const struct progress *progress, struct err *e)
+{
+	if (bundle_apart_offer((char[BACKEND_WHY_MAX]){""}, &(struct err){0}) < 0)
+		return 0;
+	return bundle_apart_ensure(progress, e);
+}
+
+void walled_probe_docker(struct backend_check *check)
+{
+	char why[BACKEND_WHY_MAX];
+	struct err e = ERR_INIT;
+	bool is_docker = bundle_apart_offer(why, &e) == 0;
+
+	/* Neither is a fault. */
+	*check = (struct backend_check){.name = "bundle", .is_ok = true};
+	(void)snprintf(check->text, sizeof(check->text), "%s: %.200s",
+		       is_docker ? "in a container" : "a process of this host",
+		       is_docker ? why : e.text);
+}
+
+const char *walled_note(const struct walled *w)
+{
+	return w->has_docker ? "its bundle in a container" : "its bundle a process of this host";
+}
+
+/* --- making --- */
+
+/* Where the keeper's child is to stand. */
+static int place_child(const struct walled *w, struct backend_place *place, struct err *e)
+{
+	place->uid_base = bundle_uid_base();
+	return walled_git_folder(w, place, e);
 }
 
 int walled_prepare(struct walled *w, const char *home, const struct plan_limits *limits,
@@ -42,27 +83,42 @@ int walled_prepare(struct walled *w, const char *home, const struct plan_limits 
 	cgroup_remove_slug(p->slug);
 	cgroup_make(&w->cgroup, p->slug, limits);
 	(void)snprintf(place->pinned, sizeof(place->pinned), "%s", w->wall.pinned);
-	place->uid_base = bundle_uid_base();
-	return walled_git_folder(w, place, e);
+	return w->has_docker ? bundle_apart_make(&w->apart, p, w->state_dir, place, e)
+			     : place_child(w, place, e);
 }
+
+/* --- the bundle --- */
 
 int walled_start_bundle(struct walled *w, const struct backend_fd *fds, size_t n, struct err *e)
 {
-	struct backend_fd all[WALLED_BUNDLE_FDS_MAX];
+	const struct backend_fd sockets[] = {
+		{"pipelock", w->wall.pipelock_fd},   {"gitgate", w->wall.gitgate_fd},
+		{"supervise", w->wall.supervise_fd}, {"dns_udp", w->wall.dns_udp_fd},
+		{"dns_tcp", w->wall.dns_tcp_fd},
+	};
+	struct backend_fd all[BACKEND_FDS_MAX];
 	int ret;
 
-	if (n + 5 > WALLED_BUNDLE_FDS_MAX)
+	if (n + ARRAY_LEN(sockets) > ARRAY_LEN(all))
 		return err_set(e, -E2BIG, "too many descriptors for the bundle");
 	memcpy(all, fds, n * sizeof(*fds));
-	all[n++] = (struct backend_fd){"pipelock", w->wall.pipelock_fd};
-	all[n++] = (struct backend_fd){"gitgate", w->wall.gitgate_fd};
-	all[n++] = (struct backend_fd){"supervise", w->wall.supervise_fd};
-	all[n++] = (struct backend_fd){"dns_udp", w->wall.dns_udp_fd};
-	all[n++] = (struct backend_fd){"dns_tcp", w->wall.dns_tcp_fd};
-	ret = bundle_process_start(&w->bundle, w->plan->slug, all, n, e);
+	memcpy(all + n, sockets, sizeof(sockets));
+	n += ARRAY_LEN(sockets);
+	ret = w->apart ? bundle_apart_start(w->apart, all, n, e)
+		       : bundle_process_start(&w->bundle, w->plan->slug, all, n, e);
 	wall_close_sockets(&w->wall);
 	return ret;
 }
+
+void walled_reap_bundle(struct walled *w, bool must_die, char *how, size_t how_size)
+{
+	if (w->apart)
+		bundle_apart_reap(w->apart, must_die, how, how_size);
+	else
+		bundle_process_reap(&w->bundle, must_die, how, how_size);
+}
+
+/* --- the end --- */
 
 bool walled_release(struct walled *w)
 {
@@ -71,9 +127,11 @@ bool walled_release(struct walled *w)
 
 	wall_free(&w->wall);
 	cgroup_remove(&w->cgroup);
-	is_all = git_folder_remove(w->plan->slug, w->state_dir, &e) == 0;
-	if (!is_all)
+	is_all = bundle_apart_release(take_ptr(&w->apart));
+	if (git_folder_remove(w->plan->slug, w->state_dir, &e) < 0) {
+		is_all = false;
 		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
+	}
 	free(w->state_dir);
 	w->state_dir = NULL;
 	return is_all;
@@ -81,7 +139,10 @@ bool walled_release(struct walled *w)
 
 int walled_cleanup(const char *slug, const char *state_dir, struct err *e)
 {
+	int ret;
+
 	/* Namespaces, mounts and processes go with their last descriptor; groups do not. */
 	cgroup_remove_slug(slug);
-	return git_folder_remove(slug, state_dir, e);
+	ret = git_folder_remove(slug, state_dir, e);
+	return ret == 0 ? docker_cleanup(slug, state_dir, e) : ret;
 }

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "backend/docker/docker_int.h"
+#include "backend/docker/spec.h"
 
 #include "base/clean.h"
 #include "guest/guest.h"
@@ -159,18 +160,20 @@ static void make_bottle(void)
 		.limits = {.memory_bytes = 64 << 20, .processes = 33, .cpu_milli = 1500}};
 	bottle = (struct bottle){
 		.plan = &plan,
-		.state_dir = (char *)(uintptr_t) "/state/worker-abc",
-		.dir = (char *)(uintptr_t) "/state/worker-abc/docker",
+		.owner = {.slug = "worker-abc",
+			  .state_dir = (char *)(uintptr_t) "/state/worker-abc",
+			  .dir = (char *)(uintptr_t) "/state/worker-abc/docker"},
 		.home = (char *)(uintptr_t) "/state/worker-abc/home",
 		.bundle_path = (char *)(uintptr_t) "/usr/libexec/bundle",
 		.agent_image = {.id = "sha256:aa"},
-		.bundle_image = {.id = "sha256:bb"},
 		.wall = {.id = "1111", .bundle = "10.210.0.2", .agent = "10.210.0.3"},
-		.outer = {.id = "2222"},
 		.agent_id = "3333",
 		.uid = 1234,
 		.gid = 5678,
 		.env = no_env};
+	bundle_box_init(&bottle.box, &bottle.owner, &plan, &bottle.wall);
+	bottle.box.image = (struct image_info){.id = "sha256:bb"};
+	bottle.box.outer = (struct docker_net){.id = "2222", .bundle = "10.211.0.2"};
 }
 
 static const char *text_of(const json_t *j, const char *key)
@@ -299,7 +302,7 @@ static void test_spec_bundle(void **state)
 
 	(void)state;
 	make_bottle();
-	spec = docker_spec_bundle(&bottle);
+	spec = docker_spec_bundle(&bottle.box);
 	host = expect_closed(spec, "bundle");
 	assert_int_equal(json_array_size(json_object_get(host, "CapAdd")), 5);
 	assert_true(json_is_true(json_object_get(host, "ReadonlyRootfs")));
@@ -312,6 +315,29 @@ static void test_spec_bundle(void **state)
 	assert_true(has_text(json_object_get(host, "CapAdd"), "NET_ADMIN"));
 	assert_string_equal(text_of(host, "NetworkMode"), "container:3333");
 	assert_int_equal(json_array_size(json_object_get(host, "Mounts")), 0);
+	json_decref(spec);
+}
+
+/* Behind another backend's wall it is on its own bridge alone, and makes no socket to listen. */
+static void test_spec_bundle_alone(void **state)
+{
+	json_t *spec, *host, *endpoints;
+
+	(void)state;
+	make_bottle();
+	bundle_box_init(&bottle.box, &bottle.owner, &plan, NULL);
+	assert_null(bottle.box.wall);
+	bottle.box.outer.id[0] = '2';
+	(void)snprintf(bottle.box.outer.bundle, sizeof(bottle.box.outer.bundle), "10.211.0.2");
+	spec = docker_spec_bundle(&bottle.box);
+	host = expect_closed(spec, "bundle");
+	assert_int_equal(json_array_size(json_object_get(spec, "Cmd")), 2);
+	assert_true(has_text(json_object_get(spec, "Cmd"), "fds=" GUEST_SOCKET));
+	assert_false(has_text(json_object_get(host, "CapAdd"), "NET_BIND_SERVICE"));
+	assert_string_equal(text_of(host, "NetworkMode"), "2");
+	endpoints = json_object_get(json_object_get(spec, "NetworkingConfig"), "EndpointsConfig");
+	assert_int_equal(json_object_size(endpoints), 1);
+	assert_non_null(json_object_get(endpoints, "2"));
 	json_decref(spec);
 }
 
@@ -373,8 +399,8 @@ int main(void)
 		cmocka_unit_test(test_range_block),    cmocka_unit_test(test_range_taken),
 		cmocka_unit_test(test_range_random),   cmocka_unit_test(test_taken_text),
 		cmocka_unit_test(test_taken_networks), cmocka_unit_test(test_spec_agent),
-		cmocka_unit_test(test_spec_bundle),    cmocka_unit_test(test_spec_not_utf8),
-		cmocka_unit_test(test_profile),
+		cmocka_unit_test(test_spec_bundle),    cmocka_unit_test(test_spec_bundle_alone),
+		cmocka_unit_test(test_spec_not_utf8),  cmocka_unit_test(test_profile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,11 +74,11 @@ static pid_t keeper_start(const struct message *messages, unsigned delay_ms)
 	_exit(0);
 }
 
-static int take_over_socket(struct init_fds *f, const struct message *messages, unsigned delay_ms,
-			    struct err *e)
+static int take_over_socket(struct init_fds *f, const struct message *messages, bool has_listen,
+			    unsigned delay_ms, struct err *e)
 {
 	char fds[128], listen[] = "listen=10.209.0.2";
-	char *argv[] = {fds, listen, NULL};
+	char *argv[] = {fds, has_listen ? listen : NULL, NULL};
 	const char *listen_text = NULL;
 	pid_t keeper = keeper_start(messages, delay_ms);
 	int ret;
@@ -86,7 +86,10 @@ static int take_over_socket(struct init_fds *f, const struct message *messages, 
 	*e = ERR_INIT;
 	(void)snprintf(fds, sizeof(fds), "fds=%s", address.sun_path);
 	ret = init_fds_take(f, argv, &listen_text, e);
-	assert_string_equal(listen_text, "10.209.0.2");
+	if (has_listen)
+		assert_string_equal(listen_text, "10.209.0.2");
+	else
+		assert_null(listen_text);
 	(void)kill(keeper, SIGKILL);
 	assert_int_equal(waitpid(keeper, NULL, 0), keeper);
 	(void)unlink(address.sun_path);
@@ -126,7 +129,7 @@ static void test_all_over_socket(void **state)
 	(void)state;
 	/* Also where the keeper is late. */
 	for (unsigned delay_ms = 0; delay_ms <= 300; delay_ms += 300) {
-		assert_int_equal(take_over_socket(&f, messages, delay_ms, &e), 0);
+		assert_int_equal(take_over_socket(&f, messages, true, delay_ms, &e), 0);
 		expect_file(f.config, "config");
 		expect_file(f.secrets, "secrets");
 		expect_file(f.control, "control");
@@ -149,9 +152,31 @@ static void test_least_over_socket(void **state)
 	struct err e;
 
 	(void)state;
-	assert_int_equal(take_over_socket(&f, messages, 0, &e), 0);
+	assert_int_equal(take_over_socket(&f, messages, true, 0, &e), 0);
 	assert_int_equal(f.reach, -1);
 	assert_int_equal(f.rules, -1);
+	close_all(&f);
+	/* Who is to listen nowhere must be given a socket. */
+	assert_int_equal(take_over_socket(&f, messages, false, 0, &e), -ENOENT);
+	assert_non_null(strstr(e.text, "no descriptor named pipelock"));
+	close_all(&f);
+}
+
+static void test_listeners_over_socket(void **state)
+{
+	static const struct message messages[] = {
+		{"config", 1},	{"control", 1},	  {"records", 1}, {"pipelock", 1}, {"gitgate", 1},
+		{"dns_udp", 1}, {"supervise", 1}, {"dns_tcp", 1}, {"end", 0},	   {NULL, 0}};
+	struct init_fds f;
+	struct err e;
+
+	(void)state;
+	assert_int_equal(take_over_socket(&f, messages, false, 0, &e), 0);
+	expect_file(f.pipelock, "pipelock");
+	expect_file(f.gitgate, "gitgate");
+	expect_file(f.supervise, "supervise");
+	expect_file(f.dns_udp, "dns_udp");
+	expect_file(f.dns_tcp, "dns_tcp");
 	close_all(&f);
 }
 
@@ -181,10 +206,9 @@ static void test_refused_over_socket(void **state)
 		{{NEEDED, {"log", 1}, {"log", 1}, END}, "log came twice"},
 		{{NEEDED, {"shell", 1}, END}, "unknown name"},
 		{{NEEDED, {"", 1}, END}, "went away"}, /* an empty message is an end of file */
-		/* What listens comes from inside the container alone. */
-		{{NEEDED, {"pipelock", 1}, END}, "unknown name"},
-		{{NEEDED, {"dns_udp", 1}, END}, "unknown name"},
-		{{NEEDED, {"dns_tcp", 1}, END}, "unknown name"},
+		{{NEEDED, {"pipelock", 1}, END}, "pipelock came beside listen="},
+		{{NEEDED, {"dns_udp", 1}, END}, "dns_udp came beside listen="},
+		{{NEEDED, {"dns_tcp", 1}, END}, "dns_tcp came beside listen="},
 		{{NEEDED, {"secrets", 0}, END}, "without its descriptor"},
 		{{NEEDED, {"secrets", 2}, END}, "was cut"},
 		{{NEEDED, {"end", 1}, END}, "unknown name"},
@@ -198,7 +222,7 @@ static void test_refused_over_socket(void **state)
 		_cleanup_close_ int out = dup(1), err = dup(2);
 		struct init_fds f;
 		struct err e;
-		int ret = take_over_socket(&f, table[i].messages, 0, &e);
+		int ret = take_over_socket(&f, table[i].messages, true, 0, &e);
 
 		(void)dup2(out, 1);
 		(void)dup2(err, 2);
@@ -221,7 +245,7 @@ static void test_log_becomes_output(void **state)
 		struct err e;
 		char got[32] = "";
 
-		if (take_over_socket(&f, messages, 0, &e) < 0 || write(1, "-out", 4) != 4 ||
+		if (take_over_socket(&f, messages, true, 0, &e) < 0 || write(1, "-out", 4) != 4 ||
 		    write(2, "-err", 4) != 4 || pread(2, got, sizeof(got) - 1, 0) != 11)
 			_exit(1);
 		_exit(strcmp(got, "log-out-err") == 0 ? 0 : 2);
@@ -438,6 +462,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_over_socket),
 		cmocka_unit_test(test_least_over_socket),
+		cmocka_unit_test(test_listeners_over_socket),
 		cmocka_unit_test(test_refused_over_socket),
 		cmocka_unit_test(test_log_becomes_output),
 		cmocka_unit_test(test_arguments),

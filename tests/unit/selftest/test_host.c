@@ -36,6 +36,18 @@ static void test_addresses_and_namespaces(void **state)
 
 static void test_processes(void **state)
 {
+	/* As in a container: a folder of the bottle's is mounted there. */
+	static const char *const before[] = {
+		"/usr/bin/unshare",
+		"-rm",
+		"/bin/sh",
+		"-c",
+		"mkdir -p a-worker-x/docker/bundle run && "
+		"mount --bind a-worker-x/docker/bundle run && exec \"$@\"",
+		"sh",
+		NULL};
+	static const char *const made[] = {"a-worker-x/docker/bundle", "a-worker-x/docker",
+					   "a-worker-x", "run"};
 	char folder[] = "/tmp/selftest-host-XXXXXX", what[200];
 	_cleanup_free_ char *mark = NULL;
 	struct process list[PROCESSES_MAX];
@@ -45,17 +57,18 @@ static void test_processes(void **state)
 
 	(void)state;
 	assert_non_null(mkdtemp(folder));
-	pid = double_start(folder, "init", "listen=192.0.2.77", NULL);
+	pid = double_start(folder, "init", "fds=/nowhere", before);
 	for (int i = 0; n == 0 && i < 200; i++) {
 		(void)usleep(10000);
-		n = processes_find(1, "192.0.2.77", list);
+		n = processes_find(1, "a-worker-x", list);
 	}
 	assert_int_equal(n, 1);
 	assert_int_equal(list[0].pid, pid);
 	assert_string_equal(list[0].role, "init");
-	assert_int_equal(processes_find(1, "192.0.2.7", list), 0);
-	/* As a keeper's child it needs no address. */
-	assert_int_equal(processes_find(getpid(), "", list), 1);
+	assert_int_equal(processes_find(1, "worker-x", list), 0);
+	assert_int_equal(processes_find(1, "a-worker", list), 0);
+	/* As a keeper's child it needs no mount. */
+	assert_int_equal(processes_find(getpid(), "another", list), 1);
 	assert_ptr_equal(processes_role(list, 1, "init"), &list[0]);
 	assert_null(processes_role(list, 1, "keyd"));
 	/* A pid that is by now somebody else's is not signalled. */
@@ -74,6 +87,11 @@ static void test_processes(void **state)
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	assert_int_equal(processes_has_marked(pid, "mark", what, sizeof(what)), -1);
 	(void)unlink(mark);
+	for (size_t i = 0; i < ARRAY_LEN(made); i++) {
+		_cleanup_free_ char *path = mem_printf("%s/%s", folder, made[i]);
+
+		assert_int_equal(rmdir(path), 0);
+	}
 	double_remove(folder, "init");
 }
 
