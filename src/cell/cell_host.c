@@ -218,12 +218,12 @@ static int make_failed(int err_fd, struct err *e)
 		       shown[0] ? shown : "it ended without a word");
 }
 
-/* Its sender's number, by the kernel's word. */
-static ssize_t make_receive(int conn, char *letter, pid_t *pid)
+/* Its sender's number, by the kernel's word, and the descriptor that comes along. */
+static ssize_t make_receive(int conn, char *letter, pid_t *pid, int *fd)
 {
 	union {
 		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec iov = {letter, 1};
 	struct msghdr msg = {.msg_iov = &iov,
@@ -231,25 +231,43 @@ static ssize_t make_receive(int conn, char *letter, pid_t *pid)
 			     .msg_control = control.bytes,
 			     .msg_controllen = sizeof(control.bytes)};
 	ssize_t got = recvmsg(conn, &msg, MSG_CMSG_CLOEXEC);
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 	struct ucred sender;
 
 	*pid = 0;
-	if (got == 1 && c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS) {
-		memcpy(&sender, CMSG_DATA(c), sizeof(sender));
-		*pid = sender.pid;
+	for (struct cmsghdr *c = got == 1 ? CMSG_FIRSTHDR(&msg) : NULL; c;
+	     c = CMSG_NXTHDR(&msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET)
+			continue;
+		if (c->cmsg_type == SCM_CREDENTIALS) {
+			memcpy(&sender, CMSG_DATA(c), sizeof(sender));
+			*pid = sender.pid;
+		} else if (c->cmsg_type == SCM_RIGHTS && *fd < 0) {
+			memcpy(fd, CMSG_DATA(c), sizeof(*fd));
+		}
 	}
 	return got;
 }
 
-static int make_await(struct cell *c, int err_fd, struct err *e)
+int cell_verify_network(int ns_fd, const struct wall *w, struct err *e)
 {
+	struct stat theirs, ours;
+
+	if (fstat(ns_fd, &theirs) < 0 || fstat(w->netns_fd, &ours) < 0)
+		return err_errno(e, "look at the cell's network");
+	if (theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino)
+		return err_set(e, -ENOTUNIQ, "the cell does not stand in the bottle's wall");
+	return 0;
+}
+
+static int make_await(struct cell *c, const struct wall *w, int err_fd, struct err *e)
+{
+	_cleanup_close_ int network = -1;
 	pid_t init = 0;
 	char letter = 0;
 
 	if (io_wait(c->conn_fd, POLLIN, CELL_START_MS) <= 0)
 		return err_set(e, -ETIMEDOUT, "the cell does not start");
-	if (make_receive(c->conn_fd, &letter, &init) <= 0)
+	if (make_receive(c->conn_fd, &letter, &init, &network) <= 0)
 		return make_failed(err_fd, e);
 	if (letter != CELL_HELLO || init <= 1)
 		return err_set(e, -EPROTO, "the cell's hello makes no sense");
@@ -257,7 +275,7 @@ static int make_await(struct cell *c, int err_fd, struct err *e)
 	/* It keeps its end as long as it lives: the number was still its own. */
 	if (c->init_pidfd < 0 || io_wait(c->conn_fd, POLLIN, 0) != 0)
 		return err_set(e, -ESRCH, "the cell ended while it started");
-	return 0;
+	return cell_verify_network(network, w, e);
 }
 
 /* Closes the child's ends, so that its end is seen. */
@@ -273,7 +291,7 @@ static int make_start(struct cell *c, struct make *m, int err_fd, struct err *e)
 		make_child(m);
 	close_fd(&m->conn);
 	close_fd(&m->err);
-	return make_await(c, err_fd, e);
+	return make_await(c, m->spec->wall, err_fd, e);
 }
 
 static int make_open(struct cell *c, struct make *m, int *err_fd, struct err *e)

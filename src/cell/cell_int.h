@@ -2,7 +2,7 @@
  * What the two halves of a cell say to each other, over a SOCK_SEQPACKET socket that both are born
  * with. They are of one build, so it is structs.
  *
- *   process 1 -> keeper  CELL_HELLO, once: sealed, nothing run yet
+ *   process 1 -> keeper  CELL_HELLO, once, with its network namespace: sealed, nothing run yet
  *   keeper -> process 1  struct cell_order with descriptors, as enum cell_order_fd says. What is
  *                        wrong in it ends the cell: the keeper does not make mistakes.
  *
@@ -43,3 +43,8 @@ enum cell_order_fd {
 struct cell_status {
 	int32_t status; /* 0 to 255 */
 };
+
+/* --- cell_host.c --- */
+
+/* -ENOTUNIQ: the network namespace is another than the wall's. */
+int cell_verify_network(int ns_fd, const struct wall *w, struct err *e) _fallible_;

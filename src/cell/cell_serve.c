@@ -359,10 +359,15 @@ static int serve_loop(struct serve *s, struct err *e)
 
 static int serve_run(int conn, char *const *args, struct err *e)
 {
-	_cleanup_close_ int null = -1;
+	_cleanup_close_ int null = -1, network = -1;
 	static const char hello = CELL_HELLO;
 	static struct serve s;
 	int ret = serve_seal_self(conn, e);
+
+	/* Before Landlock, under which it cannot be had. */
+	network = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (network < 0)
+		return err_errno(e, "open this network");
 
 	s.conn = conn;
 	for (size_t i = 0; i < CELL_RUNS_MAX; i++)
@@ -378,7 +383,7 @@ static int serve_run(int conn, char *const *args, struct err *e)
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
 		return err_errno(e, "open /dev/null");
-	if (io_send_fds(conn, &hello, 1, NULL, 0, 0) != 1)
+	if (io_send_fds(conn, &hello, 1, &network, 1, 0) != 1)
 		return err_set(e, -EPIPE, "the keeper has gone");
 	/* From here on nobody listens there. */
 	if (dup2(null, STDERR_FILENO) < 0)

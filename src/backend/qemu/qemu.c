@@ -27,13 +27,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define QEMU_UNDO_MS  10000
-#define QEMU_BOOT_MS  60000 /* without a template, on a busy host */
-#define QEMU_GREET_MS (QEMU_BOOT_MS + MACHINE_READY_MS + 5000)
-#define QEMU_QUIT_MS  1000	 /* of a machine that is told to end */
-#define QEMU_END_MS   5000	 /* of one whose agent has ended: it writes the home to its disk */
-#define QEMU_WIRE_MS  500	 /* of the wire, after QEMU */
-#define QEMU_DNS      "10.0.2.3" /* of QEMU's user networking */
+#define QEMU_UNDO_MS   10000
+#define QEMU_BOOT_MS   60000 /* without a template, on a busy host */
+#define QEMU_GREET_MS  (QEMU_BOOT_MS + MACHINE_READY_MS + 5000)
+#define QEMU_QUIT_MS   1000	  /* of a machine that is told to end */
+#define QEMU_END_MS    5000	  /* of one whose agent has ended: it writes the home to its disk */
+#define QEMU_WIRE_MS   500	  /* of the wire, after QEMU */
+#define QEMU_CANARY_MS 5000	  /* of the look from the wall */
+#define QEMU_DNS       "10.0.2.3" /* of QEMU's user networking */
 
 struct bottle {
 	const struct plan *plan;
@@ -246,8 +247,11 @@ static int qemu_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, s
 static int qemu_canary(struct bottle *b, struct err *e)
 {
 	struct canary_targets *t = NULL;
-	int ret = canary_targets_make(&t, e);
+	/* Where the monitor stands; then from the agent's place. */
+	int ret = wall_canary(&b->walled.wall, QEMU_CANARY_MS, e);
 
+	if (ret == 0)
+		ret = canary_targets_make(&t, e);
 	if (ret == 0) {
 		canary_targets_add(t, MACHINE_GATEWAY, t->port, "the monitor's loopback");
 		canary_targets_add(t, QEMU_DNS, SERVICE_PORT_DNS, "the monitor's resolver");

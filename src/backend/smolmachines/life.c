@@ -29,6 +29,7 @@
 
 #define LIFE_ANSWER_MS	3000
 #define LIFE_GREET_MS	25000
+#define SMOL_CANARY_MS	5000 /* of the look from the wall */
 #define LIFE_STOP_MS	5000
 #define LIFE_DELETE_MS	3000
 #define LIFE_STATUS_MS	5000
@@ -134,8 +135,11 @@ int smol_canary(struct bottle *b, struct err *e)
 {
 	_cleanup_(canary_targets_drop) struct canary_targets *t = NULL;
 	const char *pinned = b->walled.wall.pinned;
-	int ret = canary_targets_make(&t, e);
+	/* Where the monitor stands; then from the agent's place. */
+	int ret = wall_canary(&b->walled.wall, SMOL_CANARY_MS, e);
 
+	if (ret == 0)
+		ret = canary_targets_make(&t, e);
 	if (ret == 0) {
 		canary_targets_add(t, pinned, t->port, "the bundle's address");
 		canary_targets_add(t, pinned, SERVICE_PORT_REGISTRY, "the image's registry");

@@ -10,6 +10,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/timeutil.h"
+#include "cell/cell_int.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -275,13 +276,29 @@ static void test_refuses(void **state)
 	fixture_free(&f);
 }
 
+/* Its word is a descriptor of the kernel's, which cannot be another namespace's. */
+static void test_network(void **state)
+{
+	_cleanup_close_ int ours = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	struct cell_fixture f;
+	struct err e = ERR_INIT;
+
+	(void)state;
+	fixture_prepare(&f);
+	assert_true(ours >= 0);
+	assert_int_equal(cell_verify_network(f.wall.netns_fd, &f.wall, &e), 0);
+	assert_int_equal(cell_verify_network(ours, &f.wall, &e), -ENOTUNIQ);
+	assert_true(cell_verify_network(-1, &f.wall, &e) < 0);
+	fixture_free(&f);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_inside),	cmocka_unit_test(test_binds),
 		cmocka_unit_test(test_device),	cmocka_unit_test(test_reach),
 		cmocka_unit_test(test_limits),	cmocka_unit_test(test_refuses),
-		cmocka_unit_test(test_counted),
+		cmocka_unit_test(test_counted), cmocka_unit_test(test_network),
 	};
 
 	fixture_begin(argc, argv);
