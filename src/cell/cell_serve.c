@@ -74,7 +74,8 @@ static int serve_seal_self(int conn, struct err *e)
 }
 
 /* The mounts say the same, but for executing; this holds where a monitor finds its way around
- * them. A kernel without Landlock has the mounts alone. */
+ * them. Not without it: attack: a monitor that has its user's uid opens anew for writing, by
+ * /proc/self/fd, what it was given to read, the disk that all bottles start from. */
 static int serve_landlock(char *const *args, struct err *e)
 {
 	static const struct priv_path fixed[] = {
@@ -114,7 +115,9 @@ static int serve_landlock(char *const *args, struct err *e)
 			(struct priv_path){*args + strlen(kinds[kind].prefix), kinds[kind].access};
 	}
 	ret = priv_landlock(paths, n, true, e);
-	return ret < 0 ? ret : 0;
+	return ret > 0 ? err_set(e, -ENOSYS,
+				 "this kernel has no Landlock: boot with lsm=landlock,…")
+		       : ret;
 }
 
 /* The agent's: what it refuses a monitor has no use for either, and neither has business with

@@ -1,7 +1,5 @@
 /* The native backend behind the common table: a wall, cgroups where the host gives them, and a
  * compartment. */
-#include "backend/native/native.h"
-
 #include "backend/agent_clone.h"
 #include "backend/git_folder.h"
 #include "backend/native/compartment.h"
@@ -66,6 +64,11 @@ static int native_offer(char why[BACKEND_WHY_MAX], struct err *e)
 	(void)e;
 	(void)snprintf(why, BACKEND_WHY_MAX, "namespaces of this host");
 	return 0;
+}
+
+static int native_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e)
+{
+	return walled_probe(checks, n, false, e);
 }
 
 static int native_canary(struct bottle *b, struct err *e)

@@ -2,7 +2,7 @@
  * there. That a machine boots is tried by the first start, not here. */
 #include "backend/qemu/qemu_int.h"
 
-#include "backend/native/native.h"
+#include "backend/walled/walled.h"
 #include "base/clean.h"
 
 #include <errno.h>
@@ -81,7 +81,7 @@ static void add_accel(struct backend_check *checks, size_t *n)
 
 int qemu_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e)
 {
-	int ret = native_probe(checks, n, e);
+	int ret = walled_probe(checks, n, true, e);
 	bool is_ok = add_program(checks, n);
 
 	is_ok = add_kernel(checks, n) && is_ok;

@@ -3,7 +3,6 @@
 #include "backend/smolmachines/smol_int.h"
 
 #include "backend/agent_home.h"
-#include "backend/host_git.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -151,19 +150,17 @@ static void probe_tool(struct probe *p)
 int smol_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e)
 {
 	struct probe p = {.checks = checks, .n = n};
+	int ret = walled_probe(checks, n, true, e);
 
-	*n = 0;
 	probe_tool(&p);
-	if (*n < BACKEND_CHECKS_MAX)
-		host_git_probe(&checks[(*n)++]);
 	if (*n < BACKEND_CHECKS_MAX)
 		walled_probe_docker(&checks[(*n)++]);
 	probe_add(&p, "proof", true, false,
 		  "each start: a canary in the guest reaches the bundle, and neither this host, "
 		  "1.1.1.1, egress nor the registry; else no agent begins");
-	for (size_t i = 0; i < *n; i++) {
+	for (size_t i = 0; ret == 0 && i < *n; i++) {
 		if (checks[i].is_required && !checks[i].is_ok)
 			return err_set(e, -ENOTSUP, "%s: %s", checks[i].name, checks[i].text);
 	}
-	return 0;
+	return ret;
 }

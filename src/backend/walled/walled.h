@@ -25,6 +25,10 @@ struct walled {
 	bool has_docker;	      /* it was asked for, and an engine answers */
 };
 
+/* The `probe` of struct backend, for all that stands in such a wall. has_monitor: Landlock must be
+ * there, as a cell has it. */
+int walled_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, bool has_monitor,
+		 struct err *e) _fallible_;
 /* Empty, for walled_release() after any failure. */
 void walled_init(struct walled *w, const struct plan *p, const char *state_dir);
 /* Between init and prepare: docker's bundle where an engine answers, else the keeper's child. There

@@ -1,6 +1,6 @@
 /* doctor: each thing that the native backend needs, tried and not guessed, with what to install or
  * set where it does not work. */
-#include "backend/native/native.h"
+#include "backend/walled/walled.h"
 
 #include "backend/host_git.h"
 #include "backend/walled/bwrap.h"
@@ -203,7 +203,7 @@ static void probe_seccomp(struct probe *p)
 			: "the kernel has no seccomp filters");
 }
 
-static void probe_landlock(struct probe *p)
+static void probe_landlock(struct probe *p, bool has_monitor)
 {
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_VERSION);
 	char text[256];
@@ -213,11 +213,10 @@ static void probe_landlock(struct probe *p)
 			       abi >= 4 ? ", network rules included"
 					: " (network rules from 4 on)");
 	else
-		(void)snprintf(
-			text, sizeof(text),
-			"the bundle's roles, and monitors of virtual machines, run without it: "
-			"boot with lsm=landlock,…");
-	probe_add(p, "landlock", abi > 0, false, text);
+		(void)snprintf(text, sizeof(text), "%s without it: boot with lsm=landlock,…",
+			       has_monitor ? "no monitor of a virtual machine runs"
+					   : "the bundle's roles run");
+	probe_add(p, "landlock", abi > 0, has_monitor, text);
 }
 
 static void probe_cgroup(struct probe *p)
@@ -245,7 +244,8 @@ static void probe_tools(struct probe *p)
 		  is_ok ? "/usr/bin/setsid" : "/usr/bin/setsid is missing: package util-linux");
 }
 
-int native_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e)
+int walled_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, bool has_monitor,
+		 struct err *e)
 {
 	struct probe p = {.checks = checks, .n = n};
 
@@ -256,7 +256,7 @@ int native_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, str
 	probe_tools(&p);
 	probe_pty(&p);
 	probe_seccomp(&p);
-	probe_landlock(&p);
+	probe_landlock(&p, has_monitor);
 	probe_cgroup(&p);
 	if (*n < BACKEND_CHECKS_MAX)
 		host_git_probe(&checks[(*n)++]);
