@@ -4,11 +4,18 @@
 
 #include "backend/walled/walled.h"
 #include "base/clean.h"
+#include "base/io.h"
+#include "base/text.h"
+#include "base/tool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#define PROBE_VERSION_MAX 160
+#define PROBE_VERSION_MS  3000
 
 static void add(struct backend_check *checks, size_t *n, const char *name, bool is_ok,
 		bool is_required, const char *text)
@@ -23,12 +30,42 @@ static void add(struct backend_check *checks, size_t *n, const char *name, bool 
 	(void)snprintf(c->text, sizeof(c->text), "%s", text);
 }
 
+/* Its own word for its version, up to the copyright; empty if it does not say. */
+static void ask_version(char *out, size_t size)
+{
+	static const char *const argv[] = {QEMU_PROGRAM, "--version", NULL};
+	struct tool t = {.argv = argv, .in_fd = -1, .file_fd = -1};
+	char said[PROBE_VERSION_MAX];
+	int ends[2];
+	struct str line;
+	bool found;
+	ssize_t got = -1;
+
+	out[0] = '\0';
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return;
+	t.out_fd = ends[1];
+	if (tool_do(&t, PROBE_VERSION_MS, NULL) == 0 && io_set_nonblock(ends[0], true) == 0)
+		got = read(ends[0], said, sizeof(said));
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+	(void)str_cut(str_slice(said, got > 0 ? (size_t)got : 0), '\n', &line, &found);
+	text_visible_cstr(out, size, line);
+}
+
 static bool add_program(struct backend_check *checks, size_t *n)
 {
+	char version[PROBE_VERSION_MAX], text[BACKEND_WHY_MAX];
 	bool is_ok = access(QEMU_PROGRAM, X_OK) == 0;
 
-	add(checks, n, "QEMU", is_ok, true,
-	    is_ok ? QEMU_PROGRAM : QEMU_PROGRAM " is not there: apt-get install qemu-system-x86");
+	if (is_ok) {
+		ask_version(version, sizeof(version));
+		(void)snprintf(text, sizeof(text), "%s: %.100s", QEMU_PROGRAM, version);
+	} else {
+		(void)snprintf(text, sizeof(text),
+			       "%s is not there: apt-get install qemu-system-x86", QEMU_PROGRAM);
+	}
+	add(checks, n, "QEMU", is_ok, true, text);
 	return is_ok;
 }
 
