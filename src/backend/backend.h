@@ -31,6 +31,12 @@ struct backend_check {
 #define BACKEND_CHECKS_MAX 24
 #define BACKEND_PATH_MAX   4096
 
+/* One more of at most BACKEND_CHECKS_MAX; what is added may be changed until the next one is. */
+struct backend_check *backend_check_add(struct backend_check *checks, size_t *n, const char *name,
+					bool is_ok, bool is_required, const char *text);
+/* 0, or -ENOTSUP with the first that is required and not there. */
+int backend_checks_judge(const struct backend_check *checks, size_t n, struct err *e) _fallible_;
+
 /* A descriptor that the bundle's init is given, by name (bundle/bundle.h). */
 struct backend_fd {
 	const char *name;

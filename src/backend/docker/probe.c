@@ -52,18 +52,6 @@ int docker_offer(char why[BACKEND_WHY_MAX], struct err *e)
 	return 0;
 }
 
-static struct backend_check *probe_add(struct backend_check *checks, size_t *n, const char *name,
-				       bool is_ok, bool is_required)
-{
-	struct backend_check *c = &checks[*n];
-
-	if (*n + 1 < BACKEND_CHECKS_MAX)
-		(*n)++;
-	*c = (struct backend_check){.is_ok = is_ok, .is_required = is_required};
-	(void)snprintf(c->name, sizeof(c->name), "%s", name);
-	return c;
-}
-
 static void probe_images(const struct engine *en, struct backend_check *checks, size_t *n)
 {
 	static const char *const providers[] = {"shell", "claude", "codex"};
@@ -72,7 +60,7 @@ static void probe_images(const struct engine *en, struct backend_check *checks, 
 	struct err e = ERR_INIT;
 	bool is_there = image_find_bundle(en, &info, &e) == 0;
 
-	c = probe_add(checks, n, "image bundle", is_there, false);
+	c = backend_check_add(checks, n, "image bundle", is_there, false, "");
 	(void)snprintf(c->text, sizeof(c->text),
 		       is_there ? "%.160s, %u MiB" : "%.160s is made at the first start",
 		       info.reference, (unsigned)(info.size_bytes / PROBE_UNITS_MIB));
@@ -81,7 +69,7 @@ static void probe_images(const struct engine *en, struct backend_check *checks, 
 
 		is_there = image_find_agent(en, providers[i], NULL, &info, &e) == 0;
 		(void)snprintf(name, sizeof(name), "image %s", providers[i]);
-		c = probe_add(checks, n, name, is_there, false);
+		c = backend_check_add(checks, n, name, is_there, false, "");
 		if (is_there)
 			(void)snprintf(c->text, sizeof(c->text), "%.160s, %u MiB", info.reference,
 				       (unsigned)(info.size_bytes / PROBE_UNITS_MIB));
@@ -106,7 +94,7 @@ static void probe_limits(const struct engine *en, struct backend_check *checks, 
 	struct err e = ERR_INIT;
 
 	if (engine_do(en, "GET", "/info", NULL, "ask for its state", &info, &e) < 0) {
-		c = probe_add(checks, n, "limits", false, false);
+		c = backend_check_add(checks, n, "limits", false, false, "");
 		(void)snprintf(c->text, sizeof(c->text), "%.200s", e.text);
 		return;
 	}
@@ -117,7 +105,7 @@ static void probe_limits(const struct engine *en, struct backend_check *checks, 
 			       limits[i].name);
 	}
 	json_decref(info);
-	c = probe_add(checks, n, "limits", missing[0] == '\0', false);
+	c = backend_check_add(checks, n, "limits", missing[0] == '\0', false, "");
 	(void)snprintf(c->text, sizeof(c->text),
 		       missing[0] ? "the kernel does not let the engine limit:%s"
 				  : "memory, processes and cpu can be limited%s",
@@ -132,7 +120,7 @@ int docker_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, str
 
 	*n = 0;
 	ret = docker_engine(&en, e);
-	c = probe_add(checks, n, "engine", ret == 0, true);
+	c = backend_check_add(checks, n, "engine", ret == 0, true, "");
 	if (ret < 0) {
 		(void)snprintf(c->text, sizeof(c->text), "%.250s", e->text);
 		return ret;

@@ -17,19 +17,6 @@
 #define PROBE_VERSION_MAX 160
 #define PROBE_VERSION_MS  3000
 
-static void add(struct backend_check *checks, size_t *n, const char *name, bool is_ok,
-		bool is_required, const char *text)
-{
-	struct backend_check *c;
-
-	if (*n >= BACKEND_CHECKS_MAX)
-		return;
-	c = &checks[(*n)++];
-	*c = (struct backend_check){.is_ok = is_ok, .is_required = is_required};
-	(void)snprintf(c->name, sizeof(c->name), "%s", name);
-	(void)snprintf(c->text, sizeof(c->text), "%s", text);
-}
-
 /* Its own word for its version, up to the copyright; empty if it does not say. */
 static void ask_version(char *out, size_t size)
 {
@@ -65,7 +52,7 @@ static bool add_program(struct backend_check *checks, size_t *n)
 		(void)snprintf(text, sizeof(text),
 			       "%s is not there: apt-get install qemu-system-x86", QEMU_PROGRAM);
 	}
-	add(checks, n, "QEMU", is_ok, true, text);
+	backend_check_add(checks, n, "QEMU", is_ok, true, text);
 	return is_ok;
 }
 
@@ -75,7 +62,7 @@ static bool add_kernel(struct backend_check *checks, size_t *n)
 	struct err e = ERR_INIT;
 	bool is_ok = vm_kernel_find(&kernel, &e) == 0;
 
-	add(checks, n, "guest kernel", is_ok, true, is_ok ? kernel.release : e.text);
+	backend_check_add(checks, n, "guest kernel", is_ok, true, is_ok ? kernel.release : e.text);
 	return is_ok;
 }
 
@@ -97,7 +84,8 @@ static bool add_tools(struct backend_check *checks, size_t *n)
 			(void)snprintf(text, sizeof(text), "%s", path);
 		else
 			(void)snprintf(text, sizeof(text), "apt-get install %s", tools[i].package);
-		add(checks, n, tools[i].tool, path != NULL, tools[i].is_required, text);
+		backend_check_add(checks, n, tools[i].tool, path != NULL, tools[i].is_required,
+				  text);
 		is_all = is_all && (path || !tools[i].is_required);
 	}
 	return is_all;
@@ -113,7 +101,7 @@ static void add_accel(struct backend_check *checks, size_t *n)
 	else
 		(void)snprintf(text, sizeof(text), "%s: %s",
 			       is_kvm ? "boots" : "machines are emulated, which is slow", why);
-	add(checks, n, "KVM", is_kvm || !is_known, false, text);
+	backend_check_add(checks, n, "KVM", is_kvm || !is_known, false, text);
 }
 
 int qemu_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struct err *e)

@@ -23,21 +23,6 @@ struct probe {
 	size_t *n;
 };
 
-static void probe_add(struct probe *p, const char *name, bool is_ok, bool is_required,
-		      const char *text)
-{
-	struct backend_check *c;
-
-	if (*p->n >= BACKEND_CHECKS_MAX)
-		return;
-	c = &p->checks[(*p->n)++];
-	memset(c, 0, sizeof(*c));
-	(void)snprintf(c->name, sizeof(c->name), "%s", name);
-	(void)snprintf(c->text, sizeof(c->text), "%.250s", text);
-	c->is_ok = is_ok;
-	c->is_required = is_required;
-}
-
 /* Whether the cell's user may use the device there. */
 static bool probe_device(const struct cell *c)
 {
@@ -120,7 +105,7 @@ static void probe_kvm(struct probe *p, bool has_kvm)
 				       : "cannot be opened in the cell (the user must be of the "
 					 "group kvm)");
 	/* Whether it is needed is the tool's matter, and its own words come with a start. */
-	probe_add(p, "kvm", has_kvm, false, text);
+	backend_check_add(p->checks, p->n, "kvm", has_kvm, false, text);
 }
 
 static void probe_tool(struct probe *p)
@@ -132,18 +117,18 @@ static void probe_tool(struct probe *p)
 	char text[256];
 
 	if (smol_find(&i, &e) < 0 || smol_check_version(&i, &c, &has_kvm, &e) < 0) {
-		probe_add(p, "smolvm", false, true, e.text);
+		backend_check_add(p->checks, p->n, "smolvm", false, true, e.text);
 		return;
 	}
 	(void)snprintf(text, sizeof(text),
 		       "%u.%u.%u at %.120s, asked in a wall and a cell; command line as of %s",
 		       c.version.major, c.version.minor, c.version.patch, i.shown, c.dialect->name);
-	probe_add(p, "smolvm", true, true, text);
+	backend_check_add(p->checks, p->n, "smolvm", true, true, text);
 	(void)snprintf(text, sizeof(text), "%.200s",
 		       i.rootfs[0] ? i.rootfs
 				   : "no agent-rootfs in the user's data: smolvm must find its "
 				     "own beside its program");
-	probe_add(p, "smolvm's guest", i.rootfs[0] != '\0', false, text);
+	backend_check_add(p->checks, p->n, "smolvm's guest", i.rootfs[0] != '\0', false, text);
 	probe_kvm(p, has_kvm);
 }
 
@@ -155,12 +140,9 @@ int smol_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, struc
 	probe_tool(&p);
 	if (*n < BACKEND_CHECKS_MAX)
 		walled_probe_docker(&checks[(*n)++]);
-	probe_add(&p, "proof", true, false,
-		  "each start: a canary in the guest reaches the bundle, and neither this host, "
-		  "1.1.1.1, egress nor the registry; else no agent begins");
-	for (size_t i = 0; ret == 0 && i < *n; i++) {
-		if (checks[i].is_required && !checks[i].is_ok)
-			return err_set(e, -ENOTSUP, "%s: %s", checks[i].name, checks[i].text);
-	}
-	return ret;
+	backend_check_add(
+		checks, n, "proof", true, false,
+		"each start: a canary in the guest reaches the bundle, and neither this host, "
+		"1.1.1.1, egress nor the registry; else no agent begins");
+	return ret == 0 ? backend_checks_judge(checks, *n, e) : ret;
 }

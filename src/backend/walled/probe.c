@@ -27,25 +27,7 @@
 struct probe {
 	struct backend_check *checks;
 	size_t *n;
-	bool has_missing;
 };
-
-static void probe_add(struct probe *p, const char *name, bool is_ok, bool is_required,
-		      const char *text)
-{
-	struct backend_check *c;
-
-	if (*p->n >= BACKEND_CHECKS_MAX)
-		return;
-	c = &p->checks[(*p->n)++];
-	memset(c, 0, sizeof(*c));
-	(void)snprintf(c->name, sizeof(c->name), "%s", name);
-	(void)snprintf(c->text, sizeof(c->text), "%s", text);
-	c->is_ok = is_ok;
-	c->is_required = is_required;
-	if (is_required && !is_ok)
-		p->has_missing = true;
-}
 
 /* The number in a /proc/sys file, or -1. */
 static long probe_sysctl(const char *path)
@@ -72,7 +54,7 @@ static void probe_kernel(struct probe *p)
 	is_ok = major > 5 || (major == 5 && minor >= 11);
 	(void)snprintf(text, sizeof(text), "%.64s %.64s%s", u.sysname, u.release,
 		       is_ok ? "" : ": 5.11 or later is needed (setns with a pidfd, close_range)");
-	probe_add(p, "kernel", is_ok, true, text);
+	backend_check_add(p->checks, p->n, "kernel", is_ok, true, text);
 }
 
 /* Makes a real wall. When that fails, the usual causes are looked at. */
@@ -86,7 +68,7 @@ static void probe_wall(struct probe *p)
 		(void)snprintf(
 			text, sizeof(text),
 			"made and verified: user and network namespace, lo, ports, no route");
-		probe_add(p, "wall", true, true, text);
+		backend_check_add(p->checks, p->n, "wall", true, true, text);
 		wall_free(&w);
 		return;
 	}
@@ -105,7 +87,7 @@ static void probe_wall(struct probe *p)
 			       "kernel.apparmor_restrict_unprivileged_userns=0");
 	else
 		(void)snprintf(text, sizeof(text), "%.250s", e.text);
-	probe_add(p, "wall", false, true, text);
+	backend_check_add(p->checks, p->n, "wall", false, true, text);
 }
 
 /* Runs argv with both outputs in out. Its exit status, or -1. */
@@ -171,8 +153,8 @@ static void probe_bwrap(struct probe *p)
 	unsigned major = 0, minor = 0;
 
 	if (!path) {
-		probe_add(p, "bubblewrap", false, true,
-			  "not installed: package bubblewrap (bwrap)");
+		backend_check_add(p->checks, p->n, "bubblewrap", false, true,
+				  "not installed: package bubblewrap (bwrap)");
 		return;
 	}
 	(void)probe_run(version, out, sizeof(out));
@@ -180,17 +162,18 @@ static void probe_bwrap(struct probe *p)
 	if (major == 0 && minor < 8) {
 		(void)snprintf(text, sizeof(text), "%.64s at %s: 0.8 or later is needed", out,
 			       path);
-		probe_add(p, "bubblewrap", false, true, text);
+		backend_check_add(p->checks, p->n, "bubblewrap", false, true, text);
 		return;
 	}
 	(void)snprintf(text, sizeof(text), "%.64s at %s", out, path);
-	probe_add(p, "bubblewrap", true, true, text);
+	backend_check_add(p->checks, p->n, "bubblewrap", true, true, text);
 	if (probe_run((char *const *)(uintptr_t)plain, out, sizeof(out)) == 0)
 		(void)snprintf(text, sizeof(text), "namespaces, /proc and /dev can be made");
 	else
 		(void)snprintf(text, sizeof(text),
 			       "%.160s (in a container: /proc must not be masked)", out);
-	probe_add(p, "compartment", strncmp(text, "namespaces,", 11) == 0, true, text);
+	backend_check_add(p->checks, p->n, "compartment", strncmp(text, "namespaces,", 11) == 0,
+			  true, text);
 }
 
 static void probe_seccomp(struct probe *p)
@@ -198,9 +181,9 @@ static void probe_seccomp(struct probe *p)
 	unsigned action = SECCOMP_RET_KILL_PROCESS;
 	bool is_ok = syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0;
 
-	probe_add(p, "seccomp", is_ok, true,
-		  is_ok ? "filters with errno and kill-process"
-			: "the kernel has no seccomp filters");
+	backend_check_add(p->checks, p->n, "seccomp", is_ok, true,
+			  is_ok ? "filters with errno and kill-process"
+				: "the kernel has no seccomp filters");
 }
 
 static void probe_landlock(struct probe *p, bool has_monitor)
@@ -216,7 +199,7 @@ static void probe_landlock(struct probe *p, bool has_monitor)
 		(void)snprintf(text, sizeof(text), "%s without it: boot with lsm=landlock,…",
 			       has_monitor ? "no monitor of a virtual machine runs"
 					   : "the bundle's roles run");
-	probe_add(p, "landlock", abi > 0, has_monitor, text);
+	backend_check_add(p->checks, p->n, "landlock", abi > 0, has_monitor, text);
 }
 
 static void probe_cgroup(struct probe *p)
@@ -224,7 +207,7 @@ static void probe_cgroup(struct probe *p)
 	char text[200];
 	bool is_ok = cgroup_probe(text, sizeof(text));
 
-	probe_add(p, "cgroup limits", is_ok, false, text);
+	backend_check_add(p->checks, p->n, "cgroup limits", is_ok, false, text);
 }
 
 static void probe_pty(struct probe *p)
@@ -232,16 +215,17 @@ static void probe_pty(struct probe *p)
 	_cleanup_close_ int fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	bool is_ok = fd >= 0 && unlockpt(fd) == 0;
 
-	probe_add(p, "pseudo-terminals", is_ok, true,
-		  is_ok ? "can be opened" : "mount devpts on /dev/pts");
+	backend_check_add(p->checks, p->n, "pseudo-terminals", is_ok, true,
+			  is_ok ? "can be opened" : "mount devpts on /dev/pts");
 }
 
 static void probe_tools(struct probe *p)
 {
 	bool is_ok = access("/usr/bin/setsid", X_OK) == 0 && access("/bin/sh", X_OK) == 0;
 
-	probe_add(p, "setsid", is_ok, true,
-		  is_ok ? "/usr/bin/setsid" : "/usr/bin/setsid is missing: package util-linux");
+	backend_check_add(p->checks, p->n, "setsid", is_ok, true,
+			  is_ok ? "/usr/bin/setsid"
+				: "/usr/bin/setsid is missing: package util-linux");
 }
 
 int walled_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, bool has_monitor,
@@ -260,11 +244,5 @@ int walled_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n, boo
 	probe_cgroup(&p);
 	if (*n < BACKEND_CHECKS_MAX)
 		host_git_probe(&checks[(*n)++]);
-	if (!p.has_missing)
-		return 0;
-	for (size_t i = 0; i < *n; i++) {
-		if (checks[i].is_required && !checks[i].is_ok)
-			return err_set(e, -ENOTSUP, "%s: %s", checks[i].name, checks[i].text);
-	}
-	return err_set(e, -ENOTSUP, "something is missing");
+	return backend_checks_judge(checks, *n, e);
 }
