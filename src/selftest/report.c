@@ -28,9 +28,13 @@ static int print_probe_json(const struct selftest_probe *p, struct buf *out)
 
 int selftest_print_json(const struct selftest_report *r, struct buf *out)
 {
-	int bad = buf_printf(
-		out, "{\"backend\":\"%s\",\"passed\":%u,\"failed\":%u,\"skipped\":%u,\"probes\":[",
-		r->backend, r->passed, r->failed, r->skipped);
+	int bad = buf_printf(out, "{\"backend\":\"%s\",\"note\":", r->backend);
+
+	bad |= text_json(out, str_of(r->note));
+	bad |= buf_printf(out, ",\"kernel\":%s%s%s", r->kernel ? "\"" : "",
+			  r->kernel ? r->kernel : "null", r->kernel ? "\"" : "");
+	bad |= buf_printf(out, ",\"passed\":%u,\"failed\":%u,\"skipped\":%u,\"probes\":[",
+			  r->passed, r->failed, r->skipped);
 
 	for (size_t i = 0; i < r->n_probes; i++) {
 		bad |= buf_printf(out, "%s", i ? "," : "");
@@ -57,6 +61,11 @@ int selftest_print_text(const struct selftest_report *r, struct buf *out)
 		if (p->verdict == SELFTEST_FAILED && strcmp(p->control, "succeeded") != 0)
 			bad |= buf_printf(out, "               control: %s\n", p->control);
 	}
+	if (r->note[0])
+		bad |= buf_printf(out, "the bottles' note: %s\n", r->note);
+	if (r->kernel)
+		bad |= buf_printf(out, "the bottles' kernel: %s\n",
+				  strcmp(r->kernel, "own") == 0 ? "their own" : "this host's");
 	bad |= buf_printf(out, "backend %s: %u passed, %u failed, %u skipped\n", r->backend,
 			  r->passed, r->failed, r->skipped);
 	return bad < 0 ? -ENOBUFS : 0;

@@ -500,6 +500,7 @@ static bool load_bottle(const char *folder, const char *slug, const char *agent,
 		take_text(out->backend, sizeof(out->backend), state, "backend");
 		take_text(out->state, sizeof(out->state), state, "state");
 		take_text(out->reason, sizeof(out->reason), state, "reason");
+		take_text(out->note, sizeof(out->note), state, "limits");
 		take_text(started, 64, state, "started");
 		out->keeper = (pid_t)json_integer_value(json_object_get(state, "pid"));
 	}

@@ -56,7 +56,7 @@ int scratch_output(const struct scratch *s, const char *name, struct str *out,
 
 /* A bottle, as its bottle.json says. */
 struct scratch_bottle {
-	char slug[64], backend[32], state[24], reason[200];
+	char slug[64], backend[32], state[24], reason[200], note[256];
 	pid_t keeper;
 };
 

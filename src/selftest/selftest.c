@@ -5,6 +5,7 @@
  * bundle taken apart, outlive their engine. Only then is it judged, from what the canary and the
  * sibling saw.
  */
+#include "probe/space.h"
 #include "selftest/selftest.h"
 
 #include "probe/only.h"
@@ -178,6 +179,7 @@ static void fill_titles(struct selftest_report *out)
 static int take_backend(struct suite *s, struct selftest_report *out, struct err *e)
 {
 	struct scratch_bottle b;
+	char own[SPACE_MAX];
 
 	if (!scratch_find_bottle(&s->scratch, NULL, &b))
 		return err_set(e, -EPROTO, "no bottle says which backend it has");
@@ -185,6 +187,9 @@ static int take_backend(struct suite *s, struct selftest_report *out, struct err
 		return err_set(e, -EPROTO, "backend %s was asked for, and the bottles have %s",
 			       s->options->backend, b.backend);
 	(void)snprintf(out->backend, sizeof(out->backend), "%s", b.backend);
+	(void)snprintf(out->note, sizeof(out->note), "%s", b.note);
+	if (s->sibling.net[0] && space_name("self", "net", own))
+		out->kernel = space_same_kernel(own, s->sibling.net) ? "shared" : "own";
 	return 0;
 }
 

@@ -52,6 +52,8 @@ struct selftest_probe {
 
 struct selftest_report {
 	char backend[32];
+	char note[256];	    /* the bottles' own word for what they are (struct backend, note) */
+	const char *kernel; /* "own", "shared" with this host, or NULL: nobody has looked */
 	struct selftest_probe probes[SELFTEST_PROBES_MAX];
 	size_t n_probes;
 	unsigned passed, failed, skipped;
