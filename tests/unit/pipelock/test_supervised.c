@@ -8,7 +8,9 @@
 #include "world.h"
 
 #include "base/clean.h"
+#include "base/io.h"
 #include "base/text.h"
+#include "base/timeutil.h"
 #include "pipelock/hold.h"
 
 #include <stdio.h>
@@ -264,12 +266,19 @@ static void test_flood_leaves_room(void **state)
 {
 	struct client c = client_tunnel(w, "open.example.com"), held;
 	struct ask a = {.op = ASK_SEEN};
+	uint64_t read_ns = time_monotonic_ns();
 	struct record r;
 
 	(void)state;
 	for (int i = 0; i < 400; i++) {
 		assert_int_equal(client_ask(&c, TO_OPEN("GET /v2/"), answer, sizeof(answer)), 403);
 		world_records_drop(w);
+		/* As long as a busy host takes for it, a keeper would have read. */
+		if (time_monotonic_ns() > read_ns + 500 * TIME_NS_PER_MS) {
+			while (io_wait(w->desk_fd, POLLIN, 0) == 1)
+				assert_true(world_ask(w, &a));
+			read_ns = time_monotonic_ns();
+		}
 	}
 	assert_has(answer, "request_egress");
 	client_close(&c);
