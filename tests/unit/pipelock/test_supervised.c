@@ -13,6 +13,7 @@
 #include "base/timeutil.h"
 #include "pipelock/hold.h"
 
+#include <poll.h>
 #include <stdio.h>
 
 static char host_open[] = "open.example.com", host_held[] = "held.example.com";
