@@ -203,6 +203,19 @@ def image_of(engine, scratch, rule_cache):
     return of
 
 
+@pytest.fixture(scope="session")
+def claude_image(image_of):
+    """The reference of Claude Code's image."""
+    try:
+        return image_of("claude")
+    except AssertionError as e:
+        text = str(e)
+        if any(x in text for x in ("Could not resolve", "Failed to connect", "timed out", "curl: (")):
+            pytest.skip("the image of Claude Code cannot be built, its registry is not reached: " +
+                        text.strip()[-300:])
+        raise
+
+
 @pytest.fixture
 def make_engine():
     """make_engine(…): an Engine of the test's own; the options are its constructor's."""

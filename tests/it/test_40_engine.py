@@ -41,7 +41,7 @@ def test_killed_engine_leaves_its_containers_and_comes_back(make_engine, image):
     before = engine_module.rules()[0]
     id_ = run_one(e, image)
     pid = e.inspect(id_)["State"]["Pid"]
-    assert bottle.cmdline(pid) == ["/wait"] and pid in e.pids()
+    assert bottle.wait_until(lambda: bottle.cmdline(pid) == ["/wait"], 10) and pid in e.pids()
     e.kill()
     assert not e.answers() and bottle.is_alive(pid)
     e.start()
