@@ -193,18 +193,18 @@ def test_same_bottle_uid_and_no_agent(home):
 def test_the_backend_stays(home):
     """Neither the variable nor the manifest moves it, and one that cannot be had is an error."""
     slug = ended(home)
-    home.write_bottle("box", backend="qemu")
-    home.secrets = {"CLAUDE_BOTTLE_BACKEND": "qemu"}
+    home.write_bottle("box", backend="smolmachines")
+    home.secrets = {"CLAUDE_BOTTLE_BACKEND": "smolmachines", "CLAUDE_BOTTLE_SMOLVM": f"{home.folder}/no-smolvm"}
     r = resume(home, slug, "true")
     assert r.returncode == 0 and "backend native: the bottle's own" in r.stderr
     folder = f"{home.state}/{slug}"
     for name in ("bottle.json", "plan.json"):
         text = open(f"{folder}/{name}").read()
         with open(f"{folder}/{name}", "w") as f:
-            f.write(re.sub(r'("backend": ?)"native"', r'\1"qemu"', text))
+            f.write(re.sub(r'("backend": ?)"native"', r'\1"smolmachines"', text))
     r = resume(home, slug, "true")
     assert r.returncode == 1
-    assert re.match(r"backend qemu \(the bottle's own\)", one_line(r.stderr))
+    assert re.match(r"backend smolmachines \(the bottle's own\)", one_line(r.stderr))
 
 
 def test_an_agent_comes_from_where_it_came(home, terminal):
