@@ -10,6 +10,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -291,7 +292,7 @@ static void session_on_exit(struct loop_watch *w, uint32_t events)
 		return;
 	loop_del(s->k->loop, w);
 	close_fd(&s->pidfd);
-	s->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	s->status = signals_exit_status(status);
 	s->has_exited = true;
 	if (s->is_agent) {
 		const char *broke =

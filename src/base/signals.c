@@ -1,6 +1,7 @@
 #include "base/signals.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -19,4 +20,9 @@ void signals_reset(void)
 		(void)syscall(SYS_rt_sigaction, signo, action, NULL, SIGNALS_SET_BYTES);
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+int signals_exit_status(int how)
+{
+	return WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
 }

@@ -273,5 +273,5 @@ int cell_call(const struct cell *c, const struct cell_run *r, int timeout_ms, si
 		return ret;
 	*out = str_slice(str_dup(buf_str(&k.said[0])), buf_len(&k.said[0]));
 	*err = str_slice(str_dup(buf_str(&k.said[1])), buf_len(&k.said[1]));
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return signals_exit_status(status);
 }

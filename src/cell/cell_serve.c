@@ -317,8 +317,7 @@ static void serve_reap(struct serve *s)
 	while ((pid = waitpid(-1, &how, WNOHANG)) > 0) {
 		for (size_t i = 0; i < CELL_RUNS_MAX; i++) {
 			if (s->runs[i].pid == pid)
-				run_end(&s->runs[i],
-					WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how));
+				run_end(&s->runs[i], signals_exit_status(how));
 		}
 	}
 }

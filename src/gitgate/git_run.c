@@ -381,7 +381,7 @@ int git_run_wait(struct git_child *c, uint64_t deadline_ns, struct err *e)
 	run_child_close(c);
 	if (is_late)
 		return err_set(e, -ETIMEDOUT, "git took too long");
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	return signals_exit_status(status);
 }
 
 /* --- the whole of a small command --- */

@@ -64,6 +64,11 @@ int agent_take_session(bool has_tty, struct err *e)
 	return 0;
 }
 
+bool agent_signal(pid_t leader, int signo)
+{
+	return kill(-leader, signo) == 0 || kill(leader, signo) == 0;
+}
+
 /* --- limits --- */
 
 int agent_limit(const struct guest_limits *l, struct err *e)
@@ -98,7 +103,7 @@ int agent_limit_as_init(struct err *e)
 
 /* The container has none; this holds when somebody has started it with some. As no_new_privs is
  * set, root's are not given back by execve(). */
-static int agent_drop_caps(struct err *e)
+int agent_drop_caps(struct err *e)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[2];

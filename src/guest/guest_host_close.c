@@ -10,6 +10,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/signals.h"
 #include "base/text.h"
 #include "base/timeutil.h"
 #include "bundle/program.h"
@@ -152,7 +153,7 @@ static int host_reap(pid_t pid, uint64_t until, struct err *e)
 	}
 	if (is_late)
 		return err_set(e, -ETIMEDOUT, "closing the container's network takes too long");
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	return signals_exit_status(status);
 }
 
 static int host_judge(int status, const char *complaint, struct err *e)

@@ -84,6 +84,11 @@ void agent_size_terminal(uint64_t rows, uint64_t columns);
 /* A new session, whose the terminal on standard input becomes. */
 int agent_take_session(bool has_tty, struct err *e) _fallible_;
 int agent_limit(const struct guest_limits *l, struct err *e) _fallible_;
+/* To the leader's process group, or to itself as long as it has none: between fork() and setsid().
+ * False: neither is there. */
+bool agent_signal(pid_t leader, int signo);
+/* Every capability, the ambient ones too; not the bounding set. */
+int agent_drop_caps(struct err *e) _fallible_;
 /* The limits that process 1 has. */
 int agent_limit_as_init(struct err *e) _fallible_;
 /* Executes argv with the filter on, from $HOME. Returns only with an error: *is_exec if execvp()

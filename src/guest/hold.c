@@ -17,6 +17,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/limits.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -179,8 +180,7 @@ static bool hold_pass(struct hold *h, const struct handle_message *m)
 
 	if (m->number == 0)
 		return kill(h->init, signo) == 0;
-	/* Before setsid() there is no such group; the process is there. */
-	return r && (kill(-r->pid, signo) == 0 || kill(r->pid, signo) == 0);
+	return r && agent_signal(r->pid, signo);
 }
 
 static bool hold_resize(struct hold *h, const struct handle_message *m)
@@ -289,7 +289,7 @@ static int hold_end(struct hold *h)
 	}
 	while (waitpid(h->init, &how, 0) < 0 && errno == EINTR)
 		;
-	status = WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
+	status = signals_exit_status(how);
 	fd = openat(h->folder, "status", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
 		    0600);
 	if (fd >= 0)

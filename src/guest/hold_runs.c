@@ -3,6 +3,7 @@
 #include "guest/guest_int.h"
 
 #include "base/clean.h"
+#include "base/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -138,9 +139,7 @@ void hold_runs_start(struct hold_run runs[HOLD_RUNS_MAX], const struct hold_agen
 
 void hold_runs_kill(const struct hold_run *r)
 {
-	/* Before setsid() there is no such group; the process is there. */
-	(void)kill(-r->pid, SIGKILL);
-	(void)kill(r->pid, SIGKILL);
+	(void)agent_signal(r->pid, SIGKILL);
 }
 
 void hold_runs_end(struct hold_run *r)
@@ -151,7 +150,7 @@ void hold_runs_end(struct hold_run *r)
 	while (waitpid(r->pid, &how, 0) < 0 && errno == EINTR)
 		;
 	m.letter = 'x';
-	m.a = (uint32_t)(WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how));
+	m.a = (uint32_t)(signals_exit_status(how));
 	if (r->conn >= 0)
 		handle_answer(r->conn, &m);
 	close_fd(&r->pidfd);

@@ -16,6 +16,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/signals.h"
 #include "base/text.h"
 #include "base/timeutil.h"
 
@@ -253,13 +254,6 @@ static int init_start(const struct init *t, const struct guest_go *g, pid_t *pid
 	return f.is_exec ? agent_exec_status(f.e.code) : f.e.code;
 }
 
-static void init_forward(pid_t agent, int signo)
-{
-	/* Between fork() and setsid() there is no such group; the process is there. */
-	if (kill(-agent, signo) < 0)
-		(void)kill(agent, signo);
-}
-
 /* True when it was the agent that ended. */
 static bool init_reap(pid_t agent, int *status)
 {
@@ -276,7 +270,7 @@ static bool init_reap(pid_t agent, int *status)
 		if (pid != agent)
 			continue;
 		has_ended = true;
-		*status = WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
+		*status = signals_exit_status(how);
 	}
 }
 
@@ -285,7 +279,7 @@ static bool init_pass(const struct orders_pass *p, pid_t agent)
 	pid_t leader = p->exec == 0 ? agent : exec_find(p->exec, EXEC_LOOK_MAX);
 
 	if (leader > 1)
-		init_forward(leader, p->signo);
+		(void)agent_signal(leader, p->signo);
 	return leader > 1;
 }
 
@@ -341,7 +335,7 @@ static int init_live(struct init *t, pid_t agent)
 		if (signo == SIGCHLD && init_reap(agent, &status))
 			return status;
 		if (signo > 0 && signo != SIGCHLD)
-			init_forward(agent, signo);
+			(void)agent_signal(agent, signo);
 	}
 }
 

@@ -16,6 +16,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/signals.h"
 #include "base/timeutil.h"
 
 #include <errno.h>
@@ -172,7 +173,7 @@ static void machine_reap(struct machine *m)
 		m->place.init = 0;
 		sync();
 		if (m->phase == MACHINE_RUNS &&
-		    machine_port_say_status(&m->control, machine_status(how)) < 0)
+		    machine_port_say_status(&m->control, signals_exit_status(how)) < 0)
 			m->is_done = true;
 		machine_end(m);
 	}

@@ -165,6 +165,3 @@ void machine_relay_turn(struct machine_relay *r, const struct pollfd *polls);
 void machine_relay_reaped(struct machine_relay *r, pid_t pid, int how);
 /* No session, and everything has been said. */
 bool machine_relay_is_idle(const struct machine_relay *r);
-
-/* As a shell has it. */
-int machine_status(int how);

@@ -33,12 +33,9 @@ _Static_assert(sizeof("id=4294967295") <= PLACE_MARK_SIZE, "a mark has room");
 
 static int place_drop(unsigned uid, unsigned gid, struct err *e)
 {
-	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2];
 	struct agent_filter filter;
 	int ret = agent_filter_build(&filter, e);
 
-	memset(none, 0, sizeof(none));
 	if (ret < 0)
 		return ret;
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
@@ -47,8 +44,11 @@ static int place_drop(unsigned uid, unsigned gid, struct err *e)
 	}
 	if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
 		return err_errno(e, "become user %u", uid);
-	if (syscall(SYS_capset, &head, none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return err_errno(e, "give all capabilities up");
+	ret = agent_drop_caps(e);
+	if (ret < 0)
+		return ret;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return err_errno(e, "PR_SET_NO_NEW_PRIVS");
 	return agent_filter_apply(&filter, e);
 }
 

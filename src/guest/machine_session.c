@@ -11,6 +11,7 @@
 #include "guest/machine_int.h"
 
 #include "base/clean.h"
+#include "base/signals.h"
 #include "base/text.h"
 #include "base/timeutil.h"
 
@@ -31,11 +32,6 @@
 #define RELAY_LATE_MAX (1u << 20)
 
 _Static_assert(RELAY_OUT_CHUNK <= MACHINE_SESSION_MAX, "what is read fits a frame");
-
-int machine_status(int how)
-{
-	return WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
-}
 
 int machine_relay_init(struct machine_relay *r, int port_fd, const struct machine_place *place,
 		       struct err *e)
@@ -102,7 +98,7 @@ void machine_relay_reaped(struct machine_relay *r, pid_t pid, int how)
 	if (r->pid != pid || r->has_ended)
 		return;
 	r->has_ended = true;
-	r->status = machine_status(how);
+	r->status = signals_exit_status(how);
 	r->until_ns = time_monotonic_ns() + RELAY_LATE_MS * TIME_NS_PER_MS;
 	relay_finish(r);
 }

@@ -69,15 +69,11 @@ void machine_stdio_size(int terminal, unsigned rows, unsigned columns)
 
 int machine_stdio_take(const struct machine_stdio *io, bool has_tty, struct err *e)
 {
-	if (setsid() < 0)
-		return err_errno(e, "setsid");
 	for (int i = 0; i <= STDERR_FILENO; i++) {
 		if (dup2(io->child[has_tty ? 0 : i], i) < 0)
 			return err_errno(e, "standard descriptors");
 	}
-	if (has_tty && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
-		return err_errno(e, "take the terminal");
-	return 0;
+	return agent_take_session(has_tty, e);
 }
 
 void machine_stdio_close_child(struct machine_stdio *io)

@@ -3,6 +3,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
+#include "base/signals.h"
 #include "base/text.h"
 #include "base/timeutil.h"
 
@@ -418,7 +419,7 @@ static bool wait_until(struct scratch_process *p, int timeout_ms)
 		return false;
 	(void)waitpid(p->pid, &status, 0);
 	p->pid = 0;
-	p->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	p->status = signals_exit_status(status);
 	close_fd(&p->stdin_fd);
 	return true;
 }

@@ -20,6 +20,14 @@
 					      it is: a hole behind what is in it */
 #define VM_HOME_BYTES (UINT64_C(8) << 30) /* of the agent's home, unless the plan says less */
 
+/* --- store.c --- */
+
+/* The cache's folder "vm", which nobody else may write to. -ENOENT: there is no cache. */
+int vm_store_open(struct err *e) _fallible_;
+/* The same file for reading alone, from its beginning: a monitor takes no other for a disk that is
+ * not to be written. */
+int vm_reopen(int fd, struct err *e) _fallible_;
+
 /* --- kernel.c --- */
 
 struct vm_kernel {

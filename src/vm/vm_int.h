@@ -19,13 +19,8 @@ int vm_squash(int tar_fd, int out_fd, struct err *e) _fallible_;
 
 /* --- store.c --- */
 
-/* The cache's folder "vm". -ENOENT: there is no cache. */
-int vm_store_open(struct err *e) _fallible_;
 /* A file without a name: on the disk of the cache, or in memory where that cannot be. */
 int vm_scratch(const char *what, struct err *e) _fallible_;
-/* The same file for reading alone, from its beginning: a monitor takes no other for a disk that is
- * not to be written. */
-int vm_reopen(int fd, struct err *e) _fallible_;
 /* Removes of the folder what begins with prefix and ends with suffix, but for keep. */
 void vm_store_prune(int folder, const char *prefix, const char *suffix, const char *keep);
 /* The hash of a list of texts, in which none can be mistaken for two. */

@@ -279,7 +279,7 @@ int user_git_stream(const struct user_git *g, const char *const *args,
 	}
 	if (ret < 0)
 		return ret;
-	how = WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+	how = signals_exit_status(how);
 	if (status && how != 127)
 		*status = how;
 	else if (how != 0)

@@ -9,7 +9,6 @@
  */
 #include "backend/qemu/qemu_int.h"
 
-#include "base/cache.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -27,19 +26,6 @@
 #define ACCEL_FILE    "accel"
 #define ACCEL_BOOT_MS 10000
 #define ACCEL_MAX     2048
-
-int qemu_cache_open(struct err *e)
-{
-	_cleanup_close_ int cache = cache_open();
-	int dir;
-
-	if (cache < 0)
-		return err_set(e, -ENOENT, "there is no cache folder");
-	if (mkdirat(cache, "vm", 0700) < 0 && errno != EEXIST)
-		return err_errno(e, "make the cache folder \"vm\"");
-	dir = openat(cache, "vm", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	return dir < 0 ? err_errno(e, "open the cache folder \"vm\"") : dir;
-}
 
 /* By the file: whoever installs another one leaves another time. */
 int qemu_program_id(char *out, size_t size, struct err *e)
@@ -77,7 +63,7 @@ static void device_why(char why[QEMU_WHY_MAX])
 
 bool qemu_accel_known(bool *is_kvm, char why[QEMU_WHY_MAX])
 {
-	_cleanup_close_ int dir = qemu_cache_open(NULL);
+	_cleanup_close_ int dir = vm_store_open(NULL);
 	_cleanup_free_ char *head = NULL, *text = NULL;
 	struct str all, kind;
 	bool found;
@@ -102,7 +88,7 @@ bool qemu_accel_known(bool *is_kvm, char why[QEMU_WHY_MAX])
 
 static void remember(bool is_kvm, const char *why)
 {
-	_cleanup_close_ int dir = qemu_cache_open(NULL);
+	_cleanup_close_ int dir = vm_store_open(NULL);
 	_cleanup_free_ char *head = NULL, *text = NULL;
 
 	if (dir < 0 || accel_head(&head) < 0)

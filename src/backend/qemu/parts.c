@@ -79,7 +79,6 @@ int qemu_parts_open(struct qemu_parts *parts, const struct plan *p, bool may_mak
 static int open_blank(uint64_t bytes, bool is_writable, int *out, struct err *e)
 {
 	_cleanup_close_ int disk = memfd_create("blank", MFD_CLOEXEC);
-	char path[40];
 
 	if (disk < 0 || ftruncate(disk, (off_t)bytes) < 0)
 		return err_errno(e, "make an empty disk");
@@ -87,10 +86,8 @@ static int open_blank(uint64_t bytes, bool is_writable, int *out, struct err *e)
 		*out = take_fd(&disk);
 		return 0;
 	}
-	/* What is not to be written, QEMU takes only for reading. */
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", disk);
-	*out = open(path, O_RDONLY | O_CLOEXEC);
-	return *out < 0 ? err_errno(e, "open an empty disk") : 0;
+	*out = vm_reopen(disk, e);
+	return *out < 0 ? *out : 0;
 }
 
 int qemu_parts_expose(struct qemu_parts *parts, const struct plan *p, struct err *e)

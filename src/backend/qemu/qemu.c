@@ -6,7 +6,6 @@
 #include "backend/agent_env.h"
 #include "backend/agent_go.h"
 #include "backend/agent_home.h"
-#include "backend/canary_targets.h"
 #include "backend/git_folder.h"
 #include "backend/guest_execs.h"
 #include "backend/walled/walled.h"
@@ -27,14 +26,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define QEMU_UNDO_MS   10000
-#define QEMU_BOOT_MS   60000 /* without a template, on a busy host */
-#define QEMU_GREET_MS  (QEMU_BOOT_MS + MACHINE_READY_MS + 5000)
-#define QEMU_QUIT_MS   1000	  /* of a machine that is told to end */
-#define QEMU_END_MS    5000	  /* of one whose agent has ended: it writes the home to its disk */
-#define QEMU_WIRE_MS   500	  /* of the wire, after QEMU */
-#define QEMU_CANARY_MS 5000	  /* of the look from the wall */
-#define QEMU_DNS       "10.0.2.3" /* of QEMU's user networking */
+#define QEMU_UNDO_MS  10000
+#define QEMU_BOOT_MS  60000 /* without a template, on a busy host */
+#define QEMU_GREET_MS (QEMU_BOOT_MS + MACHINE_READY_MS + 5000)
+#define QEMU_QUIT_MS  1000	 /* of a machine that is told to end */
+#define QEMU_END_MS   5000	 /* of one whose agent has ended: it writes the home to its disk */
+#define QEMU_WIRE_MS  500	 /* of the wire, after QEMU */
+#define QEMU_DNS      "10.0.2.3" /* of QEMU's user networking */
 
 struct bottle {
 	const struct plan *plan;
@@ -55,6 +53,16 @@ struct bottle {
 
 /* --- before there is a keeper --- */
 
+static int check_plan(const struct plan *p, struct err *e)
+{
+	if (p->workspace == PLAN_WORKSPACE_MOUNT)
+		return err_set(e, -EINVAL,
+			       "workspace: mount cannot be had in a virtual machine: a folder "
+			       "that both sides see would be a way through the wall; use "
+			       "workspace: clone");
+	return agent_expose_check(p, e);
+}
+
 static int qemu_offer(char why[BACKEND_WHY_MAX], struct err *e)
 {
 	(void)e;
@@ -72,7 +80,10 @@ static int qemu_ensure(const struct plan *p, const struct progress *progress, st
 
 	qemu_parts_init(&parts);
 	qemu_shape_plan(&shape, p);
-	ret = qemu_parts_open(&parts, p, true, progress, e);
+	/* Before anything is made that takes minutes. */
+	ret = check_plan(p, e);
+	if (ret == 0)
+		ret = qemu_parts_open(&parts, p, true, progress, e);
 	if (ret == 0)
 		ret = qemu_parts_blank(&parts, e);
 	if (ret == 0) {
@@ -86,16 +97,6 @@ static int qemu_ensure(const struct plan *p, const struct progress *progress, st
 }
 
 /* --- the start --- */
-
-static int check_plan(const struct plan *p, struct err *e)
-{
-	if (p->workspace == PLAN_WORKSPACE_MOUNT)
-		return err_set(e, -EINVAL,
-			       "workspace: mount cannot be had in a virtual machine: a folder "
-			       "that both sides see would be a way through the wall; use "
-			       "workspace: clone");
-	return agent_expose_check(p, e);
-}
 
 static void make_note(struct bottle *b, const char *why)
 {
@@ -246,20 +247,12 @@ static int qemu_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, s
 
 static int qemu_canary(struct bottle *b, struct err *e)
 {
-	struct canary_targets *t = NULL;
-	/* Where the monitor stands; then from the agent's place. */
-	int ret = wall_canary(&b->walled.wall, QEMU_CANARY_MS, e);
+	static const struct guest_target more[] = {
+		{MACHINE_GATEWAY, 0, "the monitor's loopback"},
+		{QEMU_DNS, SERVICE_PORT_DNS, "the monitor's resolver"},
+	};
 
-	if (ret == 0)
-		ret = canary_targets_make(&t, e);
-	if (ret == 0) {
-		canary_targets_add(t, MACHINE_GATEWAY, t->port, "the monitor's loopback");
-		canary_targets_add(t, QEMU_DNS, SERVICE_PORT_DNS, "the monitor's resolver");
-		canary_targets_add(t, b->pinned, SERVICE_PORT_REGISTRY, "the registry of images");
-		ret = canary_targets_prove(t, b->conn_fd, b->plan, b->pinned, e);
-	}
-	canary_targets_free(t);
-	return ret;
+	return walled_canary_machine(&b->walled, b->conn_fd, more, ARRAY_LEN(more), e);
 }
 
 static int qemu_go(struct bottle *b, struct str ca_pem, struct err *e)

@@ -221,8 +221,6 @@ bool qemu_accel_known(bool *is_kvm, char why[QEMU_WHY_MAX]);
 /* Tries once for this kernel, this QEMU. */
 bool qemu_accel_try(const struct qemu_parts *parts, const struct qemu_shape *s,
 		    const struct progress *progress, char why[QEMU_WHY_MAX]);
-/* The folder "vm" of the user's cache, made; -errno. */
-int qemu_cache_open(struct err *e) _fallible_;
 /* What tells this QEMU from another that was installed in its place. */
 int qemu_program_id(char *out, size_t size, struct err *e) _fallible_;
 

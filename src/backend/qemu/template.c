@@ -128,7 +128,7 @@ static int template_name(char name[TEMPLATE_NAME_SIZE], const struct qemu_parts 
 int qemu_template_find(const struct qemu_parts *parts, const struct qemu_shape *s, int *fd,
 		       struct err *e)
 {
-	_cleanup_close_ int dir = qemu_cache_open(e), found = -1;
+	_cleanup_close_ int dir = vm_store_open(e), found = -1;
 	char name[TEMPLATE_NAME_SIZE];
 	struct stat st;
 	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
@@ -147,7 +147,7 @@ int qemu_template_find(const struct qemu_parts *parts, const struct qemu_shape *
 
 void qemu_template_forget(const struct qemu_parts *parts, const struct qemu_shape *s)
 {
-	_cleanup_close_ int dir = qemu_cache_open(NULL), mark = -1;
+	_cleanup_close_ int dir = vm_store_open(NULL), mark = -1;
 	char name[TEMPLATE_NAME_SIZE];
 
 	if (dir < 0 || template_name(name, parts, s, NULL) < 0)
@@ -301,7 +301,7 @@ static int link_whole(int dir, int fd, const char *name, struct err *e)
 int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape *s,
 			 const struct progress *progress, struct err *e)
 {
-	_cleanup_close_ int dir = qemu_cache_open(e), fd = -1;
+	_cleanup_close_ int dir = vm_store_open(e), fd = -1;
 	char name[TEMPLATE_NAME_SIZE];
 	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
 

@@ -7,13 +7,11 @@
 
 #include "backend/agent_clone.h"
 #include "backend/agent_go.h"
-#include "backend/canary_targets.h"
 #include "base/child.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/ports.h"
 #include "base/text.h"
 #include "guest/guest_host.h"
 
@@ -29,7 +27,6 @@
 
 #define LIFE_ANSWER_MS	3000
 #define LIFE_GREET_MS	25000
-#define SMOL_CANARY_MS	5000 /* of the look from the wall */
 #define LIFE_STOP_MS	5000
 #define LIFE_DELETE_MS	3000
 #define LIFE_STATUS_MS	5000
@@ -126,25 +123,11 @@ int smol_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct e
 
 /* --- the proof --- */
 
-static void canary_targets_drop(struct canary_targets **t)
-{
-	canary_targets_free(*t);
-}
-
 int smol_canary(struct bottle *b, struct err *e)
 {
-	_cleanup_(canary_targets_drop) struct canary_targets *t = NULL;
-	const char *pinned = b->walled.wall.pinned;
-	/* Where the monitor stands; then from the agent's place. */
-	int ret = wall_canary(&b->walled.wall, SMOL_CANARY_MS, e);
+	const struct guest_target more[] = {{b->walled.wall.pinned, 0, "the bundle's address"}};
+	int ret = walled_canary_machine(&b->walled, b->guest_fd, more, ARRAY_LEN(more), e);
 
-	if (ret == 0)
-		ret = canary_targets_make(&t, e);
-	if (ret == 0) {
-		canary_targets_add(t, pinned, t->port, "the bundle's address");
-		canary_targets_add(t, pinned, SERVICE_PORT_REGISTRY, "the image's registry");
-		ret = canary_targets_prove(t, b->guest_fd, b->plan, pinned, e);
-	}
 	/* On any doubt nothing of it is left; the keeper says why. */
 	if (ret < 0)
 		smol_kill(b);

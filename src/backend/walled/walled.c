@@ -1,16 +1,20 @@
 #include "backend/walled/walled.h"
 
+#include "backend/canary_targets.h"
 #include "backend/docker/objects.h"
 #include "backend/git_folder.h"
 #include "base/clean.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/ports.h"
 #include "bundle/bundle.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WALLED_CANARY_MS 5000
 
 void walled_init(struct walled *w, const struct plan *p, const char *state_dir)
 {
@@ -116,6 +120,28 @@ void walled_reap_bundle(struct walled *w, bool must_die, char *how, size_t how_s
 		bundle_apart_reap(w->apart, must_die, how, how_size);
 	else
 		bundle_process_reap(&w->bundle, must_die, how, how_size);
+}
+
+/* --- the proof --- */
+
+int walled_canary_machine(const struct walled *w, int conn_fd, const struct guest_target *more,
+			  size_t n, struct err *e)
+{
+	struct canary_targets *t = NULL;
+	int ret = wall_canary(&w->wall, WALLED_CANARY_MS, e);
+
+	if (ret == 0)
+		ret = canary_targets_make(&t, e);
+	for (size_t i = 0; ret == 0 && i < n; i++)
+		canary_targets_add(t, more[i].address, more[i].port ? more[i].port : t->port,
+				   more[i].what);
+	if (ret == 0) {
+		canary_targets_add(t, w->wall.pinned, SERVICE_PORT_REGISTRY,
+				   "the image's registry");
+		ret = canary_targets_prove(t, conn_fd, w->plan, w->wall.pinned, e);
+	}
+	canary_targets_free(t);
+	return ret;
 }
 
 /* --- the end --- */

@@ -14,6 +14,7 @@
 #include "backend/docker/bundle_apart.h"
 #include "backend/walled/cgroup.h"
 #include "backend/walled/wall.h"
+#include "guest/guest.h"
 
 struct walled {
 	const struct plan *plan; /* outlives this */
@@ -50,6 +51,11 @@ int walled_start_bundle(struct walled *w, const struct backend_fd *fds, size_t n
 			struct err *e) _fallible_;
 /* The `reap_bundle` of struct backend. */
 void walled_reap_bundle(struct walled *w, bool must_die, char *how, size_t how_size);
+/* The `canary` of a backend with a monitor: a look from the wall, where that stands, then through
+ * conn_fd from the agent's place (canary_targets_make(), the registry's port, and more; a port of 0
+ * is that of the live listener on this host). */
+int walled_canary_machine(const struct walled *w, int conn_fd, const struct guest_target *more,
+			  size_t n, struct err *e) _fallible_;
 /* Everything in the wall must have ended. False as in struct backend. */
 bool walled_release(struct walled *w);
 /* What a dead bottle left of the above: the groups, git-gate's folder, docker's bundle. */

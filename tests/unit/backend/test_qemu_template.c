@@ -87,7 +87,7 @@ static void test_puts_aside_what_could_not_be_restored(void **state)
 
 	(void)state;
 	open_parts(&f);
-	dir = qemu_cache_open(NULL);
+	dir = vm_store_open(NULL);
 	name_of(&f, name);
 	assert_false(is_settled(dir, name));
 	assert_int_equal(io_write_file_atomic(dir, name, STR_LIT("state"), 0600, NULL), 0);
@@ -126,7 +126,7 @@ static void test_keeps_no_more_than_is_of_use(void **state)
 		{"shell-" IMAGE_B IMAGE_B ".sqfs", true},
 		{"shell-" IMAGE_C IMAGE_C ".tar", true},
 	};
-	_cleanup_close_ int dir = qemu_cache_open(NULL);
+	_cleanup_close_ int dir = vm_store_open(NULL);
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
