@@ -377,6 +377,8 @@ class MessagesStub(Upstream):
         self.pause = pause_ms / 1000
         self.sent = []  # (time, text) of each delta
         self.at_gate, self.gate = threading.Event(), None  # gate: an Event to wait for, half way
+        self.heard = None  # a Semaphore: after each delta, wait for its reader's release
+        self.unheard = None  # the first delta that nobody heard of while it was the last one sent
         self.tool = None  # (name, arguments): what the model calls first, if the agent offers it
         self.tools, self.tool_results = set(), []  # what it was offered; what its calls gave
         super().__init__(authority, hosts, **kw)
@@ -444,7 +446,10 @@ class MessagesStub(Upstream):
                 self.gate.wait(300)
             self.sent.append((time.time(), text))
             event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
-            time.sleep(self.pause)
+            if not self.heard:
+                time.sleep(self.pause)
+            elif self.unheard is None and not self.heard.acquire(timeout=60):
+                self.unheard = text
         event("content_block_stop", index=0)
         event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None},
               usage={"output_tokens": len(words)})

@@ -18,7 +18,7 @@ def claude_home(make_home, stub, authority, claude_code):
 
 
 def test_answer_arrives_as_it_streams(claude_home, stub, claude_code):
-    asked = check_streams(claude_home, stub, start(claude_home, f"{claude_code}/claude"), late=0.1)
+    asked = check_streams(claude_home, stub, start(claude_home, f"{claude_code}/claude"))
     # Every exchange has its record, and none holds the key or a query.
     records = claude_home.records()
     allowed = [r for r in records if r["verdict"] == "allow" and r.get("path") == "/v1/messages"]

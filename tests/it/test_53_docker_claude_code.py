@@ -8,7 +8,7 @@ from claude import REAL_KEY, check_streams, start, write
 def test_answer_arrives_as_it_streams(make_home, engine, claude_image, stub, authority):
     home = make_home(engine=engine)
     write(home, stub, authority)
-    check_streams(home, stub, start(home, "claude"), late=0.2, wait=60)
+    check_streams(home, stub, start(home, "claude"), wait=60)
     records = home.records()
     assert any(r["verdict"] == "allow" and r.get("path") == "/v1/messages" for r in records), records
     assert not standin.find_secret(json.dumps(records).encode(), REAL_KEY)
