@@ -21,12 +21,13 @@
 struct wall;
 struct cgroup;
 
-#define CELL_BINDS_MAX 32
-#define CELL_ARGV_MAX  1024
-#define CELL_FDS_MAX   48 /* given to one process beyond its standard ones */
-#define CELL_FIRST_FD  10 /* the number of the first of these in the process; then one by one */
-#define CELL_FOLDER    "/cell" /* read-only; the bundle's executable lies in it */
-#define CELL_START_MS  10000
+#define CELL_BINDS_MAX	 32
+#define CELL_ARGV_MAX	 1024
+#define CELL_FDS_MAX	 48 /* given to one process beyond its standard ones */
+#define CELL_FIRST_FD	 10 /* the number of the first of these in the process; then one by one */
+#define CELL_FOLDER	 "/cell" /* read-only; the bundle's executable lies in it */
+#define CELL_START_MS	 10000
+#define CELL_STACK_BYTES (8u << 20)
 
 struct cell_bind {
 	const char *from; /* on the host, absolute; may lie where the cell's uid cannot walk */
@@ -53,7 +54,9 @@ struct cell {
 };
 #define CELL_INIT ((struct cell){.conn_fd = -1, .init_pidfd = -1})
 
-/* Until process 1 has answered from inside. On failure nothing is left behind. */
+/* Where no bind is writable, nothing in there has a file but what it is lent: agent_filter.h's
+ * filter for a borrower is on all of it.
+ * Until process 1 has answered from inside. On failure nothing is left behind. */
 int cell_make(struct cell *c, const struct cell_spec *spec, struct err *e) _fallible_;
 
 struct cell_run {
@@ -63,6 +66,9 @@ struct cell_run {
 	bool has_terminal; /* the three are one terminal, which becomes its controlling one */
 	const int *fds;	   /* CELL_FIRST_FD, …; never a folder (-EISDIR) */
 	size_t n_fds;
+	/* RLIMIT_AS, in which no thread's stack counts for more than CELL_STACK_BYTES, whatever
+	 * this user's limit is. 0: none. */
+	uint64_t address_space_bytes;
 };
 
 /* Starts it. *pid is a child of the caller that stands for it: it ends with its status (128 +

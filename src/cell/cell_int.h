@@ -28,6 +28,7 @@ struct cell_order {
 	char letter;
 	bool has_terminal, has_env;
 	uint32_t n_argv, n_env; /* in the words: that many, each with its NUL */
+	uint64_t address_space_bytes;
 };
 
 enum cell_order_fd {

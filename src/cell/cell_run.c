@@ -68,8 +68,10 @@ static int order_make(const struct cell_run *r, struct cell_order *head, struct 
 	_cleanup_(buf_free) struct buf words = BUF_INIT(CELL_WORDS_MAX);
 	int ret;
 
-	*head = (struct cell_order){
-		.letter = CELL_RUN, .has_terminal = r->has_terminal, .has_env = r->env != NULL};
+	*head = (struct cell_order){.letter = CELL_RUN,
+				    .has_terminal = r->has_terminal,
+				    .has_env = r->env != NULL,
+				    .address_space_bytes = r->address_space_bytes};
 	ret = words_put(&words, r->argv, CELL_ARGV_MAX, &head->n_argv, "command", e);
 	if (ret == 0)
 		ret = words_put(&words, r->env, CELL_ENV_MAX, &head->n_env, "environment", e);

@@ -13,6 +13,7 @@
 
 #include "base/clean.h"
 #include "base/io.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/signals.h"
 #include "base/text.h"
@@ -120,15 +121,28 @@ static int serve_landlock(char *const *args, struct err *e)
 		       : ret;
 }
 
+static bool serve_has_writable(char *const *args)
+{
+	while (*args && !str_starts(str_of(*args), STR_LIT(CELL_WRITE_ARG)))
+		args++;
+	return *args != NULL;
+}
+
 /* The agent's: what it refuses a monitor has no use for either, and neither has business with
- * set-id files in a folder of the host's. KVM's requests pass it. */
-static int serve_filter(struct err *e)
+ * set-id files in a folder of the host's. KVM's requests pass it.
+ *
+ * Attack: a monitor that has its user's uid owns what it is lent, also what it may only read: the
+ * disk that all bottles start from. By its descriptor it would take everybody's right to read it,
+ * or a lease on it, which the next bottle's start would wait for. */
+static int serve_filter(char *const *args, struct err *e)
 {
 	struct agent_filter filter;
 	int ret = agent_filter_build(&filter, e);
 
 	if (ret == 0)
 		ret = agent_filter_refuse_setid(&filter, e);
+	if (ret == 0 && !serve_has_writable(args))
+		ret = agent_filter_refuse_borrower(&filter, e);
 	return ret < 0 ? ret : agent_filter_apply(&filter, e);
 }
 
@@ -244,6 +258,17 @@ static int run_arrange(struct serve_order *o, struct err *e)
 	return 0;
 }
 
+/* Here, and not for the cell: process 1 is not what it is meant for. */
+static int run_limit(const struct cell_order *head, struct err *e)
+{
+	int ret;
+
+	if (head->address_space_bytes == 0)
+		return 0;
+	ret = limits_lower(RLIMIT_STACK, CELL_STACK_BYTES, e);
+	return ret < 0 ? ret : limits_lower(RLIMIT_AS, head->address_space_bytes, e);
+}
+
 static _Noreturn void run_child(struct serve_order *o)
 {
 	char text[ERR_TEXT_MAX];
@@ -254,6 +279,8 @@ static _Noreturn void run_child(struct serve_order *o)
 		ret = err_errno(&e, "setsid");
 	if (ret == 0 && o->head.has_terminal && ioctl(STDIN_FILENO, TIOCSCTTY, 0) < 0)
 		ret = err_errno(&e, "take the terminal");
+	if (ret == 0)
+		ret = run_limit(&o->head, &e);
 	if (ret == 0) {
 		signals_reset();
 		(void)execve(o->argv[0], o->argv, o->head.has_env ? o->env : environ);
@@ -379,7 +406,7 @@ static int serve_run(int conn, char *const *args, struct err *e)
 	if (ret == 0)
 		ret = serve_landlock(args, e);
 	if (ret == 0)
-		ret = serve_filter(e);
+		ret = serve_filter(args, e);
 	if (ret < 0)
 		return ret;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);

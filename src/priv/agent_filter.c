@@ -345,15 +345,31 @@ static void filter_mode(struct agent_filter *f, unsigned nr, unsigned mode, int 
 	filter_block_end(f, begin);
 }
 
+/* What is put before all else, where what build() allows early is not allowed yet. */
+static void filter_before_begin(struct agent_filter *before)
+{
+	before->n = 0;
+	filter_load(before, offsetof(struct seccomp_data, arch));
+	filter_if_eq_skip(before, FILTER_ARCH, 1);
+	filter_return(before, SECCOMP_RET_KILL_PROCESS);
+	filter_load(before, FILTER_NR);
+}
+
+static int filter_before_end(struct agent_filter *before, struct agent_filter *f, struct err *e)
+{
+	if (before->n + f->n > AGENT_FILTER_MAX)
+		return err_set(e, -E2BIG, "the agent's seccomp filter has outgrown its array");
+	memcpy(before->code + before->n, f->code, f->n * sizeof(f->code[0]));
+	before->n = (unsigned short)(before->n + f->n);
+	*f = *before;
+	return 0;
+}
+
 int agent_filter_refuse_setid(struct agent_filter *f, struct err *e)
 {
-	/* Before all else, where what build() allows early is not allowed yet. */
-	struct agent_filter all = {.n = 0};
+	struct agent_filter all;
 
-	filter_load(&all, offsetof(struct seccomp_data, arch));
-	filter_if_eq_skip(&all, FILTER_ARCH, 1);
-	filter_return(&all, SECCOMP_RET_KILL_PROCESS);
-	filter_load(&all, FILTER_NR);
+	filter_before_begin(&all);
 	/* Their modes lie behind a pointer, or in a call that libc does without. */
 	filter_unless_eq_skip(&all, __NR_openat2, 1);
 	filter_return(&all, FILTER_DENY(ENOSYS));
@@ -369,12 +385,85 @@ int agent_filter_refuse_setid(struct agent_filter *f, struct err *e)
 	filter_mode(&all, __NR_fchmodat, 2, -1);
 	filter_mode(&all, __NR_openat, 3, 2);
 	filter_mode(&all, __NR_mknodat, 2, -1);
-	if (all.n + f->n > AGENT_FILTER_MAX)
-		return err_set(e, -E2BIG, "the agent's seccomp filter has outgrown its array");
-	memcpy(all.code + all.n, f->code, f->n * sizeof(f->code[0]));
-	all.n = (unsigned short)(all.n + f->n);
-	*f = all;
-	return 0;
+	return filter_before_end(&all, f, e);
+}
+
+/* --- for a borrower --- */
+
+static const unsigned borrower_refused[] = {
+/* mode, owner, times, extended attributes */
+#if defined(__x86_64__)
+	__NR_chmod,
+	__NR_chown,
+	__NR_lchown,
+	__NR_utime,
+	__NR_utimes,
+	__NR_futimesat,
+#endif
+	__NR_fchmod,
+	__NR_fchmodat,
+	452, /* fchmodat2 */
+	__NR_fchown,
+	__NR_fchownat,
+	__NR_utimensat,
+	__NR_setxattr,
+	__NR_lsetxattr,
+	__NR_fsetxattr,
+	463, /* setxattrat */
+	__NR_removexattr,
+	__NR_lremovexattr,
+	__NR_fremovexattr,
+	466, /* removexattrat */
+	/* by the descriptor's name in /proc: before its third version Landlock lets it pass */
+	__NR_truncate,
+	__NR_flock,
+	/* memory that is in nobody's address space */
+	__NR_memfd_create,
+	__NR_shmget,
+	__NR_msgget,
+	__NR_semget,
+};
+
+/* What is about the descriptor itself: neither locks nor leases, for which others have to wait. */
+static const unsigned borrower_fcntl[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,
+					  F_SETFD, F_GETFL,	    F_SETFL};
+
+/* By the kind of a request, its second byte: terminals and what every descriptor has, sockets, KVM.
+ * Those of file systems are of others (flags, projects, verity, clones). */
+#define BORROWER_KIND_SHIFT 8
+#define BORROWER_KIND_MASK  0xff
+static const unsigned borrower_ioctl[] = {'T', 0x89 /* SIOC… */, 0xae /* KVM… */};
+
+/* Goes on with the second argument, shifted and masked, one of these only. */
+static void borrower_only(struct agent_filter *f, unsigned nr, unsigned shift, unsigned mask,
+			  const unsigned *allowed, unsigned n, unsigned code)
+{
+	unsigned short begin = filter_block_begin(f, nr);
+
+	filter_load(f, FILTER_ARG(1));
+	filter_put(f, BPF_ALU | BPF_RSH | BPF_K, shift, 0, 0);
+	filter_put(f, BPF_ALU | BPF_AND | BPF_K, mask, 0, 0);
+	for (unsigned i = 0; i < n; i++)
+		filter_if_eq_skip(f, allowed[i], n - i);
+	filter_return(f, FILTER_DENY(code));
+	filter_load(f, FILTER_NR);
+	if (f->n <= AGENT_FILTER_MAX)
+		f->code[begin].jf = (uint8_t)(f->n - begin - 1);
+}
+
+int agent_filter_refuse_borrower(struct agent_filter *f, struct err *e)
+{
+	struct agent_filter all;
+
+	filter_before_begin(&all);
+	for (size_t i = 0; i < ARRAY_LEN(borrower_refused); i++) {
+		filter_unless_eq_skip(&all, borrower_refused[i], 1);
+		filter_return(&all, FILTER_DENY(EPERM));
+	}
+	borrower_only(&all, __NR_fcntl, 0, ~0u, borrower_fcntl, ARRAY_LEN(borrower_fcntl), EINVAL);
+	borrower_only(&all, __NR_ioctl, BORROWER_KIND_SHIFT, BORROWER_KIND_MASK, borrower_ioctl,
+		      ARRAY_LEN(borrower_ioctl), ENOTTY);
+	return filter_before_end(&all, f, e);
 }
 
 int agent_filter_apply(const struct agent_filter *f, struct err *e)

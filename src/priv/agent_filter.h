@@ -22,6 +22,11 @@ int agent_filter_build(struct agent_filter *f, struct err *e) _fallible_;
 /* For an agent that writes into a folder of the host's: besides, no file gets a set-user-id or
  * set-group-id bit, with which it would run as its owner there. Follows agent_filter_build(). */
 int agent_filter_refuse_setid(struct agent_filter *f, struct err *e) _fallible_;
+/* For a program whose files are lent to it, open, by somebody with the same uid: besides, it
+ * changes of none of them what is not its content (mode, owner, times, attributes, flags), and
+ * locks none; nor does it make memory outside of its address space, where no limit of it would
+ * count that. Follows agent_filter_build() and agent_filter_refuse_setid(). */
+int agent_filter_refuse_borrower(struct agent_filter *f, struct err *e) _fallible_;
 /* Puts it on the calling thread, for good; no_new_privs must be set. */
 int agent_filter_apply(const struct agent_filter *f, struct err *e) _fallible_;
 /* What of it a container engine's seccomp profile can say (JSON, as of the OCI runtime

@@ -45,26 +45,29 @@ static void add_disks(struct args *a)
 	static const struct {
 		const char *name, *options, *device;
 	} disks[QEMU_DISKS] = {
-		/* Attack: a guest that has taken over its QEMU locks, by a descriptor that it may
-		 * only read, what the next bottle's would ask for. Nobody writes to these. */
-		[QEMU_IMAGE] = {MACHINE_DISK_IMAGE, "read-only=on,file.locking=off", ""},
-		[QEMU_BUNDLE] = {MACHINE_DISK_PROGRAM, "read-only=on,file.locking=off", ""},
-		[QEMU_EXPOSE] = {MACHINE_DISK_EXPOSE, "read-only=on,file.locking=off", ""},
+		[QEMU_IMAGE] = {MACHINE_DISK_IMAGE, "read-only=on", ""},
+		[QEMU_BUNDLE] = {MACHINE_DISK_PROGRAM, "read-only=on", ""},
+		[QEMU_EXPOSE] = {MACHINE_DISK_EXPOSE, "read-only=on", ""},
 		/* What the guest has flushed is on the host's disk; what it has deleted takes no
 		 * room there. Where the host's disk is full the guest is told, and its agent with
 		 * it: QEMU would hold the machine and wait for a monitor that is closed. */
 		[QEMU_HOME_DISK] = {MACHINE_DISK_HOME, "discard=unmap", ",werror=report"},
 	};
 
+	/* No locks: the cell refuses them, the home has one user by its bottle's lock, and nobody
+	 * writes to the others. One queue each, however many processors: a request takes a MiB of
+	 * address space, which is limited. */
 	for (size_t i = 0; i < QEMU_DISKS; i++) {
 		arg(a, "-add-fd");
 		arg(a, "fd=%d,set=%zu", fd_of(QEMU_FD_DISK, i), i + 1);
 		arg(a, "-blockdev");
-		arg(a, "driver=raw,node-name=%s,%s,file.driver=file,file.filename=/dev/fdset/%zu",
+		arg(a,
+		    "driver=raw,node-name=%s,%s,file.driver=file,file.locking=off,"
+		    "file.filename=/dev/fdset/%zu",
 		    disks[i].name, disks[i].options, i + 1);
 		arg(a, "-device");
-		arg(a, "virtio-blk-pci,drive=%s,serial=%s%s", disks[i].name, disks[i].name,
-		    disks[i].device);
+		arg(a, "virtio-blk-pci,drive=%s,serial=%s,num-queues=1%s", disks[i].name,
+		    disks[i].name, disks[i].device);
 	}
 }
 

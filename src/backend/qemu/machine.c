@@ -65,7 +65,8 @@ static int run(struct qemu_machine *m, const struct qemu_start *s, const int *fd
 				   .out_fd = said_fd,
 				   .err_fd = said_fd,
 				   .fds = fds,
-				   .n_fds = QEMU_FD_COUNT};
+				   .n_fds = QEMU_FD_COUNT,
+				   .address_space_bytes = qemu_shape_address_space(s->shape)};
 	int ret = cell_run(&m->cell, &r, &m->pid, e);
 
 	qemu_args_free(argv);
@@ -82,7 +83,9 @@ static uint64_t file_size(const struct qemu_start *s)
 
 int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s, struct err *e)
 {
-	static char *const env[] = {(char *)"PATH=/usr/bin", (char *)"LC_ALL=C", NULL};
+	/* The C library keeps room for as many heaps as the host has processors, eightfold. */
+	static char *const env[] = {(char *)"PATH=/usr/bin", (char *)"LC_ALL=C",
+				    (char *)"MALLOC_ARENA_MAX=4", NULL};
 	static const struct cell_bind kvm = {
 		.from = "/dev/kvm", .to = "/dev/kvm", .is_device = true};
 	const struct cell_spec spec = {.wall = s->wall,

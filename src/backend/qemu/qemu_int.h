@@ -71,6 +71,9 @@ void qemu_shape_plan(struct qemu_shape *out, const struct plan *p);
 void qemu_shape_limits(struct plan_limits *out, const struct qemu_shape *s,
 		       const struct plan_limits *l);
 
+/* What its QEMU may map: more than any such machine ever needs. */
+uint64_t qemu_shape_address_space(const struct qemu_shape *s);
+
 /* --- parts.c --- */
 
 void qemu_parts_init(struct qemu_parts *p);

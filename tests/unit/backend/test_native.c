@@ -1,4 +1,4 @@
-/* The native backend's wall, filter and compartment, from inside and from outside. */
+/* The native backend's wall and compartment, from inside and from outside. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,16 +15,12 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/io_uring.h>
-#include <linux/netlink.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
-#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -85,198 +81,6 @@ static void test_wall_refuses_address(void **state)
 	assert_int_equal(wall_make(&w, "nonsense", NULL, 0, &e), -EINVAL);
 	assert_non_null(strstr(e.text, "nonsense"));
 }
-
-static bool refuses_setid;
-
-/* Runs fn in a child that has the filter; its status. */
-static int filtered(int (*fn)(void))
-{
-	struct agent_filter f;
-	int status;
-	pid_t pid;
-
-	assert_int_equal(agent_filter_build(&f, NULL), 0);
-	if (refuses_setid)
-		assert_int_equal(agent_filter_refuse_setid(&f, NULL), 0);
-	pid = fork();
-	if (pid == 0) {
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || agent_filter_apply(&f, NULL) < 0)
-			_exit(99);
-		_exit(fn());
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
-
-/* Exits with the number of the line that is wrong, so that a failure names itself. */
-#define REFUSED(code_, call)                                                                       \
-	do {                                                                                       \
-		errno = 0;                                                                         \
-		if ((long)(call) != -1 || errno != (code_))                                        \
-			return __LINE__ % 97 + 1;                                                  \
-	} while (0)
-#define ALLOWED(call)                                                                              \
-	do {                                                                                       \
-		if ((long)(call) < 0)                                                              \
-			return __LINE__ % 97 + 1;                                                  \
-	} while (0)
-#define HIGH(v) ((long)((uint64_t)(v) | 0xdead00000000u))
-
-static int refused_calls(void)
-{
-	REFUSED(EPERM, syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0));
-	REFUSED(EPERM, syscall(SYS_bpf, 0, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_perf_event_open, NULL, 0, 0, 0, 0));
-	REFUSED(EPERM, syscall(SYS_userfaultfd, 0));
-	REFUSED(ENOSYS, syscall(SYS_io_uring_setup, 1, NULL));
-	REFUSED(EPERM, syscall(SYS_keyctl, 0, 0));
-	REFUSED(EPERM, syscall(SYS_add_key, NULL, NULL, NULL, 0, 0));
-	REFUSED(EPERM, syscall(SYS_request_key, NULL, NULL, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_mount, NULL, NULL, NULL, 0, NULL));
-	REFUSED(EPERM, syscall(SYS_fsopen, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_open_tree, -1, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_move_mount, -1, NULL, -1, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_mount_setattr, -1, NULL, 0, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_pivot_root, NULL, NULL));
-	REFUSED(EPERM, syscall(SYS_setns, -1, 0));
-	REFUSED(EPERM, syscall(SYS_unshare, 0));
-	REFUSED(ENOSYS, syscall(SYS_clone3, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_kexec_load, 0, 0, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_init_module, NULL, 0, NULL));
-	REFUSED(EPERM, syscall(SYS_finit_module, -1, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_open_by_handle_at, -1, NULL, 0));
-	REFUSED(EPERM, syscall(SYS_process_vm_readv, 0, NULL, 0, NULL, 0, 0));
-	REFUSED(EPERM, syscall(SYS_pidfd_getfd, -1, 0, 0));
-	REFUSED(EPERM, syscall(SYS_kcmp, 0, 0, 0, 0, 0));
-	REFUSED(EPERM, syscall(SYS_reboot, 0, 0, 0, NULL));
-	REFUSED(EPERM, syscall(SYS_quotactl, 0, NULL, 0, NULL));
-	REFUSED(ENOSYS, syscall(449 + 100)); /* a call of the future */
-	REFUSED(ENOSYS, syscall(457));	     /* statmount */
-	return 0;
-}
-
-static int refused_arguments(void)
-{
-	REFUSED(EPERM, syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL));
-	REFUSED(EPERM, syscall(SYS_clone, HIGH(CLONE_NEWNET | SIGCHLD), NULL, NULL, NULL, NULL));
-	REFUSED(EPERM, syscall(SYS_ioctl, 0, TIOCSTI, "x"));
-	REFUSED(EPERM, syscall(SYS_ioctl, 0, HIGH(TIOCSTI), "x"));
-	REFUSED(EPERM, syscall(SYS_ioctl, 0, 0x541C, "x"));
-	REFUSED(EPERM, syscall(SYS_personality, 0x0008));    /* PER_LINUX32 and its likes */
-	REFUSED(EPERM, syscall(SYS_personality, 0x0400000)); /* READ_IMPLIES_EXEC */
-	ALLOWED(syscall(SYS_personality, 0xffffffff));
-	ALLOWED(syscall(SYS_personality, 0x0040000));
-	REFUSED(EPERM, syscall(SYS_prctl, PR_SET_MM, 0, 0, 0, 0));
-	ALLOWED(syscall(SYS_prctl, PR_SET_NAME, "name"));
-	return 0;
-}
-
-static int refused_sockets(void)
-{
-	ALLOWED(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-	ALLOWED(socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP));
-	ALLOWED(socket(AF_INET, SOCK_DGRAM, IPPROTO_UDP));
-	ALLOWED(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE));
-	REFUSED(EPROTONOSUPPORT, socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER));
-	REFUSED(EPROTONOSUPPORT, syscall(SYS_socket, AF_NETLINK, SOCK_RAW, HIGH(NETLINK_AUDIT)));
-	REFUSED(EPERM, socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
-	REFUSED(EPERM, socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6));
-	REFUSED(EPERM, socket(AF_INET, SOCK_SEQPACKET, 132));
-	REFUSED(EPROTONOSUPPORT, socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP));
-	REFUSED(EAFNOSUPPORT, socket(AF_PACKET, SOCK_DGRAM, 0));
-	REFUSED(EAFNOSUPPORT, socket(AF_ALG, SOCK_SEQPACKET, 0));
-	REFUSED(EAFNOSUPPORT, socket(AF_VSOCK, SOCK_STREAM, 0));
-	REFUSED(EAFNOSUPPORT, syscall(SYS_socket, HIGH(AF_VSOCK), SOCK_STREAM, 0));
-	return 0;
-}
-
-static void test_filter_calls(void **state)
-{
-	(void)state;
-	assert_int_equal(filtered(refused_calls), 0);
-	assert_int_equal(filtered(refused_arguments), 0);
-	assert_int_equal(filtered(refused_sockets), 0);
-}
-
-/* Exists in no folder: whoever gets as far as that is told so. */
-#define NOWHERE "/nonexistent/x"
-
-static int setid_calls(void)
-{
-	struct {
-		uint64_t flags, mode, resolve;
-	} how = {.flags = O_CREAT | O_WRONLY, .mode = 04755};
-
-#if defined(__x86_64__)
-	REFUSED(EPERM, syscall(SYS_chmod, NOWHERE, 04755));
-	REFUSED(EPERM, syscall(SYS_chmod, NOWHERE, 02755));
-	REFUSED(ENOENT, syscall(SYS_chmod, NOWHERE, 01755));
-	REFUSED(EPERM, syscall(SYS_creat, NOWHERE, 04755));
-	REFUSED(EPERM, syscall(SYS_open, NOWHERE, O_CREAT | O_WRONLY, 04755));
-	REFUSED(ENOENT, syscall(SYS_open, NOWHERE, O_RDONLY, 04755));
-	REFUSED(EPERM, syscall(SYS_mknod, NOWHERE, S_IFREG | 04755, 0));
-#endif
-	REFUSED(EPERM, syscall(SYS_fchmod, -1, 04755));
-	REFUSED(EPERM, syscall(SYS_fchmod, -1, HIGH(02755)));
-	REFUSED(EBADF, syscall(SYS_fchmod, -1, 0755));
-	REFUSED(EPERM, syscall(SYS_fchmodat, AT_FDCWD, NOWHERE, 06755));
-	REFUSED(ENOENT, syscall(SYS_fchmodat, AT_FDCWD, NOWHERE, 0777));
-	REFUSED(ENOSYS, syscall(452, AT_FDCWD, NOWHERE, 04755, 0));
-	REFUSED(EPERM, syscall(SYS_openat, AT_FDCWD, NOWHERE, O_CREAT | O_WRONLY, 04755));
-	REFUSED(EPERM, syscall(SYS_openat, AT_FDCWD, "/nonexistent", O_TMPFILE | O_RDWR, 04755));
-	REFUSED(ENOENT, syscall(SYS_openat, AT_FDCWD, NOWHERE, O_CREAT | O_WRONLY, 0755));
-	REFUSED(ENOENT, syscall(SYS_openat, AT_FDCWD, NOWHERE, O_RDONLY, 04755));
-	REFUSED(ENOSYS, syscall(SYS_openat2, AT_FDCWD, NOWHERE, &how, sizeof(how)));
-	REFUSED(EPERM, syscall(SYS_mknodat, AT_FDCWD, NOWHERE, S_IFREG | 02755, 0));
-	return 0;
-}
-
-static int setid_calls_without(void)
-{
-	REFUSED(EBADF, syscall(SYS_fchmod, -1, 04755));
-	REFUSED(ENOENT, syscall(SYS_openat, AT_FDCWD, NOWHERE, O_CREAT | O_WRONLY, 04755));
-	return 0;
-}
-
-static void test_filter_setid(void **state)
-{
-	(void)state;
-	/* The control: it is this that refuses them. */
-	assert_int_equal(filtered(setid_calls_without), 0);
-	refuses_setid = true;
-	assert_int_equal(filtered(setid_calls), 0);
-	/* What is refused to every agent still is. */
-	assert_int_equal(filtered(refused_calls), 0);
-	assert_int_equal(filtered(refused_arguments), 0);
-	assert_int_equal(filtered(refused_sockets), 0);
-	refuses_setid = false;
-}
-
-#if defined(__x86_64__)
-static int call_x32(void)
-{
-	(void)syscall(0x40000000 + SYS_getpid);
-	return 0;
-}
-
-static int call_i386(void)
-{
-	long ret;
-
-	__asm__ volatile("int $0x80" : "=a"(ret) : "a"(20L) : "memory");
-	return 0;
-}
-
-static void test_filter_foreign_abi(void **state)
-{
-	int status = filtered(call_x32);
-
-	(void)state;
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
-	status = filtered(call_i386);
-	assert_true(WIFSIGNALED(status));
-}
-#endif
 
 /* name=want on a line of its own. */
 static void assert_line(const char *out, const char *want)
@@ -533,11 +337,6 @@ int main(void)
 		cmocka_unit_test(test_pick_id),
 		cmocka_unit_test(test_wall_listens),
 		cmocka_unit_test(test_wall_refuses_address),
-		cmocka_unit_test(test_filter_calls),
-		cmocka_unit_test(test_filter_setid),
-#if defined(__x86_64__)
-		cmocka_unit_test(test_filter_foreign_abi),
-#endif
 		cmocka_unit_test(test_inside),
 		cmocka_unit_test(test_inside_as_root),
 		cmocka_unit_test(test_status_kept),

@@ -113,6 +113,30 @@ static void test_binds(void **state)
 	fixture_free(&f);
 }
 
+/* Where nothing of the host's is written, all files are lent, and nobody has one to change. */
+static void test_borrower(void **state)
+{
+	static const char script[] = ": >/tmp/own; chmod 0600 /tmp/own 2>/dev/null; echo chmod=$?\n"
+				     "flock -n /tmp/own true 2>/dev/null; echo lock=$(( $? != 0 ))\n"
+				     "echo x >/tmp/own && cat /tmp/own\n";
+
+	(void)state;
+	for (size_t n_binds = 1; n_binds <= 2; n_binds++) {
+		struct cell_fixture f;
+		char out[OUT_MAX];
+		bool is_borrower = n_binds == 1;
+
+		fixture_prepare(&f);
+		f.spec.n_binds = n_binds;
+		assert_int_equal(cell_make(&f.cell, &f.spec, NULL), 0);
+		assert_int_equal(fixture_script(&f, script, out, sizeof(out)), 0);
+		fixture_assert_line(out, is_borrower ? "chmod=1" : "chmod=0");
+		fixture_assert_line(out, is_borrower ? "lock=1" : "lock=0");
+		fixture_assert_line(out, "x");
+		fixture_free(&f);
+	}
+}
+
 /* As root it is a copy for the cell's uid alone. */
 static void test_device(void **state)
 {
@@ -295,10 +319,11 @@ static void test_network(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_inside),	cmocka_unit_test(test_binds),
-		cmocka_unit_test(test_device),	cmocka_unit_test(test_reach),
-		cmocka_unit_test(test_limits),	cmocka_unit_test(test_refuses),
-		cmocka_unit_test(test_counted), cmocka_unit_test(test_network),
+		cmocka_unit_test(test_inside),	 cmocka_unit_test(test_binds),
+		cmocka_unit_test(test_borrower), cmocka_unit_test(test_device),
+		cmocka_unit_test(test_reach),	 cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_refuses),	 cmocka_unit_test(test_counted),
+		cmocka_unit_test(test_network),
 	};
 
 	fixture_begin(argc, argv);

@@ -316,6 +316,38 @@ static void test_call_bounds(void **state)
 	fixture_free(&f);
 }
 
+/* Its own limits: process 1 has none of them, nor has the next one. */
+static void test_address_space(void **state)
+{
+	static const char script[] =
+		"echo space=$(ulimit -Hv) stack=$(ulimit -Hs)\n"
+		"dd if=/dev/null of=/dev/null bs=64M 2>/dev/null; echo small=$?\n"
+		"dd if=/dev/null of=/dev/null bs=512M 2>/dev/null; echo large=$?\n";
+	static const struct {
+		uint64_t bytes;
+		const char *said;
+	} runs[] = {{256u << 20, "space=262144 stack=8192\nsmall=0\nlarge=1\n"},
+		    {0, "small=0\nlarge=0\n"}};
+	struct cell_fixture f;
+
+	(void)state;
+	fixture_make(&f);
+	for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
+		struct cell_run r = {.argv = (char *const *)(uintptr_t)SHELL(script),
+				     .in_fd = -1,
+				     .out_fd = -1,
+				     .err_fd = -1,
+				     .address_space_bytes = runs[i].bytes};
+		struct str out, err;
+
+		assert_int_equal(cell_call(&f.cell, &r, 5000, OUT_MAX, &out, &err, NULL), 0);
+		assert_true(str_ends(out, str_of(runs[i].said)));
+		drop(&out);
+		drop(&err);
+	}
+	fixture_free(&f);
+}
+
 /* Whoever kills the stand-in kills the command and its group, and nobody else. */
 static void test_stand_in_killed(void **state)
 {
@@ -451,12 +483,13 @@ static void test_keeper_dies(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors), cmocka_unit_test(test_reopen),
-		cmocka_unit_test(test_environment), cmocka_unit_test(test_statuses),
-		cmocka_unit_test(test_terminal),    cmocka_unit_test(test_refuses),
-		cmocka_unit_test(test_call_bounds), cmocka_unit_test(test_stand_in_killed),
-		cmocka_unit_test(test_many),	    cmocka_unit_test(test_background),
-		cmocka_unit_test(test_hang_up),	    cmocka_unit_test(test_keeper_dies),
+		cmocka_unit_test(test_descriptors),	cmocka_unit_test(test_reopen),
+		cmocka_unit_test(test_environment),	cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_terminal),	cmocka_unit_test(test_refuses),
+		cmocka_unit_test(test_call_bounds),	cmocka_unit_test(test_address_space),
+		cmocka_unit_test(test_stand_in_killed), cmocka_unit_test(test_many),
+		cmocka_unit_test(test_background),	cmocka_unit_test(test_hang_up),
+		cmocka_unit_test(test_keeper_dies),
 	};
 
 	fixture_begin(argc, argv);
