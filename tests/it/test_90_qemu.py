@@ -160,6 +160,31 @@ def test_a_greedy_agent_and_its_sibling(home):
         assert bottle.wait_until(lambda: not bottle.is_alive(monitor), 10)
 
 
+def prlimit(pid, *words):
+    """Of another user's process only that user may know, or lower, the limits."""
+    owner = os.stat(f"/proc/{pid}")
+    user = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups"]
+    return subprocess.run([*(user if os.geteuid() == 0 else []), "prlimit", f"--pid={pid}", *words],
+                          capture_output=True, text=True, check=True).stdout
+
+
+def test_a_monitor_that_maps_all_it_may(home):
+    """As one could that its guest has taken over: its next piece of memory is its end, and the bottle's."""
+    with home.background() as running:
+        roles = running.roles()
+        (monitor,), (cell, *_) = roles["monitor"], roles["cell"]
+        soft, hard = map(int, prlimit(monitor, "--as", "--raw", "--noheadings", "--output=SOFT,HARD").split())
+        assert 2 * MEMORY < soft == hard < 8 << 30
+        # What is lent to it is all that it has: else its filter were another.
+        assert not [word for word in bottle.cmdline(cell) if word.startswith("write=")]
+        prlimit(monitor, "--as=4096")
+        running.exec("sh", "-c", "for n in 1 2 3 4 5 6 7 8; do dd if=/dev/zero of=$HOME/$n bs=64k count=8 conv=fsync & "
+                     "done; wait", timeout=30)
+        assert running.wait() != 0
+        assert running.state()["reason"].startswith("the bottle was stopped: the virtual machine ended: "), \
+            running.state()
+
+
 def test_what_a_machine_cannot_have(home):
     r = home.start("true", options=("--workspace", "mount"))
     assert r.returncode != 0 and "workspace: mount cannot be had in a virtual machine" in r.stderr
