@@ -93,6 +93,15 @@ def test_no_secret_lies_with_the_tool(box):
     assert set(os.listdir(f"{box.folder}/smol-in")) - {"kvm"} == {"Smolfile"}
 
 
+def test_its_folder_is_watched(box):
+    """How the watch ends a bottle is told by the unit tests: nobody here writes 48 GiB."""
+    below = bottle.descendants(box.state()["pid"])
+    assert [p for p in below if text_of(p, "comm") == "smol-space\n"]
+    monitor, = [p for p in below if b"\0machine\0start\0" in raw_cmdline(p)]
+    limit, = [x for x in text_of(monitor, "limits").splitlines() if x.startswith("Max file size")]
+    assert limit.split()[3:5] == [str(48 << 30)] * 2
+
+
 def test_commands_beside_it(home, box):
     r = box.exec("sh", "-c", "cat; echo err >&2; exit 1", input="in\n")
     assert (r.returncode, r.stdout, r.stderr) == (1, "in\n", "err\n")
@@ -215,6 +224,14 @@ def test_a_guest_that_dies_is_no_status_of_its_agent(home):
         assert "the bottle was stopped: smolvm machine cp: Error: machine " in b.state()["reason"], b.state()
 
 
+def text_of(pid, name):
+    try:
+        with open(f"/proc/{pid}/{name}", encoding="ascii", errors="replace") as f:
+            return f.read()
+    except OSError:
+        return ""
+
+
 def raw_cmdline(pid):
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as f:
@@ -246,11 +263,7 @@ def uids(below, word):
     found = set()
     for pid in bottle.descendants(below):
         if b"claude-bottle-bundle\0" + word + b"\0" in raw_cmdline(pid):
-            try:
-                with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
-                    found.add(int(next(x for x in f if x.startswith("Uid:")).split()[1]))
-            except OSError:
-                pass
+            found |= {int(x.split()[1]) for x in text_of(pid, "status").splitlines() if x.startswith("Uid:")}
     return found
 
 

@@ -52,8 +52,12 @@ int smol_cell_make(struct cell *c, const struct smol_install *i, const struct wa
 				    (char *)(uintptr_t) "TERM=xterm-256color", NULL};
 	const char *kvm = cli_kvm(&w->wall, f->kvm);
 	struct cell_bind binds[5];
-	struct cell_spec spec = {
-		.wall = &w->wall, .cgroup = &w->cgroup, .slug = slug, .binds = binds, .env = env};
+	struct cell_spec spec = {.wall = &w->wall,
+				 .cgroup = &w->cgroup,
+				 .slug = slug,
+				 .binds = binds,
+				 .env = env,
+				 .file_size_bytes = SMOL_SPACE_BYTES};
 
 	binds[spec.n_binds++] =
 		(struct cell_bind){.from = f->home, .to = SMOL_HOME, .is_writable = true};

@@ -33,6 +33,7 @@
 #define LIFE_STATUS	"status"
 #define LIFE_STATUS_MAX 16
 #define LIFE_HEAD	12 /* words before those of a command beside the agent */
+#define LIFE_FULL	"smolvm has written more into its folder than a machine can need"
 
 /* --- processes --- */
 
@@ -113,6 +114,8 @@ int smol_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct e
 		ret = smol_load_home(b, e);
 	if (ret == 0)
 		ret = life_hold(b, io, e);
+	if (ret == 0)
+		ret = smol_space_watch(b, SMOL_SPACE_BYTES, e);
 	if (ret == 0)
 		ret = life_await_held(b, e);
 	*pid = b->hold;
@@ -232,12 +235,17 @@ static void life_remove(struct bottle *b)
 
 void smol_kill(struct bottle *b)
 {
+	bool is_full = smol_space_was_full(b);
+
+	smol_space_end(b);
 	bridge_end(b);
 	smol_end_registry(b);
-	if (b->is_created) {
-		b->is_created = false;
+	/* No tool that works comes to that, so it is given no time to write more. */
+	if (b->is_created && is_full)
+		log_warn("what is new in the agent's home is lost: " LIFE_FULL);
+	else if (b->is_created)
 		life_remove(b);
-	}
+	b->is_created = false;
 	cell_kill(&b->cell);
 }
 
@@ -282,7 +290,9 @@ const char *smol_reason(struct bottle *b, int status)
 	struct err e = ERR_INIT;
 	int noted;
 
-	if (WIFSIGNALED(status)) {
+	if (smol_space_was_full(b)) {
+		life_reason(b, LIFE_FULL);
+	} else if (WIFSIGNALED(status)) {
 		life_reason(b, "the process that stands for the agent was killed");
 	} else if (b->is_created) {
 		noted = life_noted_status(b, &e);

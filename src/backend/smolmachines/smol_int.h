@@ -30,6 +30,9 @@
 #define SMOL_NAME_MAX	 41		       /* of a machine, with its NUL */
 #define SMOL_SAID_MAX	 65536		       /* of what the tool says at once */
 #define SMOL_PATH_MAX	 4096
+/* What the tool's home may take on this host's disk; RLIMIT_FSIZE is no more for one file. A guest
+ * has disks of 20 and 10 GiB, and its agent's home is copied out at the end. */
+#define SMOL_SPACE_BYTES (UINT64_C(48) << 30)
 
 /* --- find.c: the tool on this host --- */
 
@@ -101,6 +104,8 @@ struct bottle {
 	unsigned registry_uid; /* next to the roles' own; 0: it keeps ours */
 	int guest_fd;	       /* as guest_host.h has it, to the bridge */
 	pid_t bridge, hold;
+	pid_t space; /* who watches how large the home grows; 0: nobody */
+	int full_fd; /* readable once it has grown too large */
 	bool has_tty, is_created, has_begun;
 	struct guest_execs execs;
 	char note[160], reason[512];
@@ -134,6 +139,15 @@ int bridge_start(struct bottle *b, struct err *e) _fallible_;
 void bridge_end(struct bottle *b);
 /* Not of guest.h: 'w', exec, rows and columns. */
 int bridge_resize(int guest_fd, unsigned exec, unsigned rows, unsigned columns);
+
+/* --- space.c: how large the tool's home grows --- */
+
+/* More bytes on disk than that, or more files, deeper folders, or some that cannot be looked at. */
+bool smol_space_is_past(const char *folder, uint64_t max_bytes);
+/* A child that looks at b->home every few seconds and kills b->hold when that is past. */
+int smol_space_watch(struct bottle *b, uint64_t max_bytes, struct err *e) _fallible_;
+bool smol_space_was_full(const struct bottle *b);
+void smol_space_end(struct bottle *b);
 
 /* --- life.c: a guest's life --- */
 

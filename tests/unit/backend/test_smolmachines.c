@@ -12,8 +12,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define NAME "cb-worker-abcdef"
@@ -320,6 +322,99 @@ static void test_only_a_file_is_kept(void **state)
 	assert_int_equal(io_remove_tree(AT_FDCWD, folder, NULL), 0);
 }
 
+/* --- how large the tool's home grows --- */
+
+#define SPACE_MAX (256u << 10)
+
+/* Below top, a folder of which the file is in. */
+static void fill_folder(const char *top, const char *folder, size_t bytes)
+{
+	_cleanup_free_ char *path = mem_printf("%s/%s", top, folder),
+			    *name = mem_printf("%s/file", path), *data = mem_zalloc(bytes);
+	_cleanup_close_ int fd = -1;
+
+	memset(data, 'x', bytes);
+	assert_true(mkdir(path, 0700) == 0 || errno == EEXIST);
+	fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(io_write_all(fd, data, bytes), 0);
+	/* A hole takes nothing. */
+	assert_int_equal(ftruncate(fd, 1 << 30), 0);
+}
+
+static void test_what_counts(void **state)
+{
+	char top[] = "/tmp/cb-smol-space-XXXXXX";
+	_cleanup_free_ char *link = NULL, *shut = NULL;
+	int folder;
+
+	(void)state;
+	assert_non_null(mkdtemp(top));
+	link = mem_printf("%s/link", top);
+	shut = mem_printf("%s/one", top);
+	assert_int_equal(symlink("/usr", link), 0);
+	fill_folder(top, "one", SPACE_MAX / 2);
+	assert_false(smol_space_is_past(top, SPACE_MAX));
+	fill_folder(top, "two", SPACE_MAX * 3 / 4);
+	assert_true(smol_space_is_past(top, SPACE_MAX));
+	fill_folder(top, "two", 1);
+	assert_false(smol_space_is_past(top, SPACE_MAX));
+	assert_false(smol_space_is_past("/tmp/nonexistent", SPACE_MAX));
+	if (geteuid() != 0) {
+		assert_int_equal(chmod(shut, 0), 0);
+		assert_true(smol_space_is_past(top, SPACE_MAX));
+	}
+	/* Deeper than any tool goes. */
+	folder = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 80; i++) {
+		int deeper;
+
+		assert_int_equal(mkdirat(folder, "d", 0700), 0);
+		deeper = openat(folder, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		(void)close(folder);
+		folder = deeper;
+	}
+	(void)close(folder);
+	assert_true(smol_space_is_past(top, UINT64_MAX - 1));
+	assert_int_equal(io_remove_tree(AT_FDCWD, top, NULL), 0);
+}
+
+static void test_a_home_that_grows(void **state)
+{
+	char top[] = "/tmp/cb-smol-space-XXXXXX";
+
+	(void)state;
+	assert_non_null(mkdtemp(top));
+	fill_folder(top, "one", SPACE_MAX);
+	for (int is_past = 0; is_past <= 1; is_past++) {
+		struct bottle b = {.home = top, .cell = CELL_INIT, .full_fd = -1, .guest_fd = -1};
+		int status = 0;
+
+		b.walled.wall.registry_fd = -1;
+		b.hold = fork();
+		if (b.hold == 0) {
+			(void)pause();
+			_exit(1);
+		}
+		assert_int_equal(smol_space_watch(&b, SPACE_MAX * (is_past ? 1 : 4), NULL), 0);
+		if (!is_past) {
+			(void)usleep(100000);
+			assert_int_equal(waitpid(b.hold, &status, WNOHANG), 0);
+			(void)kill(b.hold, SIGKILL);
+		}
+		assert_int_equal(waitpid(b.hold, &status, 0), b.hold);
+		assert_string_equal(
+			smol_reason(&b, status),
+			is_past ? "the bottle was stopped: smolvm has written more into its folder "
+				  "than a machine can need"
+				: "the bottle was stopped: the process that stands for the agent "
+				  "was killed");
+		smol_kill(&b);
+		(void)close(b.full_fd);
+	}
+	assert_int_equal(io_remove_tree(AT_FDCWD, top, NULL), 0);
+}
+
 static void test_what_it_says(void **state)
 {
 	struct str json = STR_LIT("{\n  \"name\": \"x\",\n  \"state\": \"running\",\n"
@@ -349,6 +444,8 @@ int main(void)
 		cmocka_unit_test(test_hostile_text),
 		cmocka_unit_test(test_a_folder_of_its_own),
 		cmocka_unit_test(test_only_a_file_is_kept),
+		cmocka_unit_test(test_what_counts),
+		cmocka_unit_test(test_a_home_that_grows),
 		cmocka_unit_test(test_what_it_says),
 	};
 
