@@ -9,7 +9,7 @@
 /* What QEMU has beside the machine's memory: itself, translated code, buffers of disks. */
 #define SHAPE_OVERHEAD (320 * QEMU_MIB)
 /* A monitor that its guest has taken over maps no more than this beside the machine's memory: a
- * last resort for hosts where nothing counts what it really uses. Measured under load: 0.9 GiB.
+ * last resort for hosts where nothing counts what it really uses. Measured under load: 0.6 GiB.
  * Once for all, what could come together at most: the stacks of 64 threads that wait for disks (8
  * MiB), those of each request that a queue takes (1 MiB, 256 for each disk), heaps (4 of 64 MiB),
  * translated code, the program and its libraries. For each processor its stack and tables of
