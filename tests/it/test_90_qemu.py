@@ -13,7 +13,7 @@ import tarfile
 import pytest
 
 import bottle
-from session import wait_for
+from session import detach, states, wait_for
 
 MEMORY = 256 << 20  # of a machine here
 F_OFD_SETLK = 37  # <fcntl.h>; the module has it from Python 3.14 on
@@ -158,6 +158,31 @@ def test_a_greedy_agent_and_its_sibling(home):
         home.run("stop", running.slug, "--now", timeout=30)
         running.wait()
         assert bottle.wait_until(lambda: not bottle.is_alive(monitor), 10)
+
+
+def test_as_many_as_memory_allows(home):
+    """Ten, for the first time and at once: one snapshot is made, and all but its maker begin from that. No two draw
+    the same random numbers."""
+    free, = [int(line.split()[1]) << 10 for line in open("/proc/meminfo") if line.startswith("MemAvailable:")]
+    n = min(10, free // (MEMORY + (256 << 20)))
+    assert n >= 2, "too little memory is free"
+    home.cache = f"{home.folder}/.cache"
+    draw = "dd if=/dev/urandom bs=16 count=1 2>/dev/null | sha256sum"
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        agent = f"({draw}; cat /proc/sys/kernel/random/uuid; echo done) > ~/drawn; sleep 600"
+        slugs = list(pool.map(lambda _: detach(home, "sh", "-c", agent), range(n)))
+        assert sorted(s for s, b in states(home).items() if b["alive"]) == sorted(slugs)
+        assert len(glob.glob(f"{home.cache}/claude-bottle/vm/*.state")) == 1
+
+        def drawn(slug):
+            read = ("exec", slug, "--", "cat", "/home/agent/drawn")
+            wait_for(lambda: "done" in home.run(*read, timeout=60).stdout, 60)
+            return home.run(*read, timeout=60, check=True).stdout
+
+        words = [word for text in pool.map(drawn, slugs) for word in text.split() if word not in ("-", "done")]
+        assert len(words) == len(set(words)) == 2 * n, words
+        list(pool.map(lambda slug: home.run("stop", slug, "--now", timeout=60, check=True), slugs))
+    assert not any(b["alive"] for b in states(home).values())
 
 
 def test_what_a_machine_cannot_have(home):

@@ -11,14 +11,15 @@
  * are of no use and go; so do those of any image that is gone, or that nobody has read for
  * TEMPLATE_DAYS.
  *
- * The file is written under no name and linked when it is whole, so that two who make the same one
- * do not meet. An empty one stands for a template that could not be restored: for a day, machines
- * boot.
+ * The file is written under no name and linked when it is whole. One is made at a time: several who
+ * start for the first time would each boot a machine, to keep one of them. An empty one stands for
+ * a template that could not be restored: for a day, machines boot.
  */
 #include "backend/qemu/qemu_int.h"
 
 #include "backend/walled/wall.h"
 #include "backend/walled/cgroup.h"
+#include "base/cache.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/timeutil.h"
@@ -43,6 +44,8 @@
 #define TEMPLATE_DAYS	       30
 #define TEMPLATE_FORGOTTEN_S   86400
 #define TEMPLATE_SLUG	       "template"
+#define TEMPLATE_LOCK	       "template.lock"
+#define TEMPLATE_WAIT_MS       (2 * (TEMPLATE_BOOT_MS + TEMPLATE_SAVE_MS))
 
 /* --- its name --- */
 
@@ -298,19 +301,12 @@ static int link_whole(int dir, int fd, const char *name, struct err *e)
 	return 0;
 }
 
-int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape *s,
-			 const struct progress *progress, struct err *e)
+static int make(int dir, const char *name, const struct qemu_parts *parts,
+		const struct qemu_shape *s, struct err *e)
 {
-	_cleanup_close_ int dir = vm_store_open(e), fd = -1;
-	char name[TEMPLATE_NAME_SIZE];
-	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
+	_cleanup_close_ int fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int ret;
 
-	if (ret < 0)
-		return ret;
-	if (is_settled(dir, name))
-		return 0;
-	progress_tell(progress, "template", "booting a virtual machine to start others from", 0, 0);
-	fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(e, "make a template");
 	ret = qemu_template_boot(parts, s, fd, TEMPLATE_BOOT_MS, e);
@@ -321,4 +317,25 @@ int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape
 	if (ret == 0)
 		remove_stale(dir, name);
 	return ret;
+}
+
+int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape *s,
+			 const struct progress *progress, struct err *e)
+{
+	_cleanup_close_ int dir = vm_store_open(e), lock = -1;
+	char name[TEMPLATE_NAME_SIZE];
+	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
+
+	if (ret < 0)
+		return ret;
+	if (is_settled(dir, name))
+		return 0;
+	lock = cache_lock(dir, TEMPLATE_LOCK, TEMPLATE_WAIT_MS,
+			  "another virtual machine to start from is being made", progress);
+	if (lock < 0)
+		return err_set(e, -EBUSY, "another virtual machine to start from is being made");
+	if (is_settled(dir, name))
+		return 0;
+	progress_tell(progress, "template", "booting a virtual machine to start others from", 0, 0);
+	return make(dir, name, parts, s, e);
 }
