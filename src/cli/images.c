@@ -38,9 +38,11 @@ static int ask(const struct backend_images *store, struct backend_image **list, 
 {
 	struct err e = ERR_INIT;
 	int r = store->list(list, n, &e);
+	char why[NAME_SIZE];
 
+	text_visible_once_cstr(why, sizeof(why), str_of(e.text));
 	if (r == -ENODEV)
-		cli_note("%s", e.text);
+		cli_note("%s", why);
 	else if (r < 0)
 		*status = cli_fail(&e);
 	if (r < 0)
@@ -266,16 +268,14 @@ static int remove_from(struct removal *rm, const struct backend_images *store)
 static void complain(struct removal *rm)
 {
 	for (size_t i = 0; i < rm->what->n_names; i++) {
-		char name[NAME_SIZE];
 		struct err e = ERR_INIT;
 
 		if (rm->has_found[i])
 			continue;
-		text_visible_cstr(name, sizeof(name), str_of(rm->what->names[i]));
 		(void)err_set(&e, -ENOENT,
-			      "no image is called \"%s\"; \"claude-bottle image list\" shows "
-			      "what is there",
-			      name);
+			      "no image is called \"%.200s\"; \"claude-bottle image list\" "
+			      "shows what is there",
+			      rm->what->names[i]);
 		rm->status = cli_fail(&e);
 	}
 }
