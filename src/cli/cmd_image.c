@@ -192,7 +192,7 @@ static int run(const struct cli_args *args)
 const struct cli_verb cmd_image = {
 	.name = "image",
 	.fn = run,
-	.summary = "list and remove what bottles are started from; build docker's images",
+	.summary = "list and remove images, machines' too; build docker's",
 	.synopsis = "build [bundle|shell|claude|codex|all] | list | remove [NAME...]",
 	.description =
 		"build: makes what is missing in the Docker engine; start does that, too, for "

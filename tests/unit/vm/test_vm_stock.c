@@ -7,8 +7,8 @@
 #include "base/cache.h"
 #include "image/tar.h"
 
-#include <sys/file.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STORE "claude-bottle/vm/"
@@ -277,6 +277,7 @@ static void test_sweeps(void **state)
 	leave_tmp(young, sizeof(young), gone());
 	age(dead, 1000000000);
 	age(alive, 1000000000);
+	age(young, time(NULL) - 10);
 	/* While an image is made, these are its maker's. */
 	lock = cache_lock(folder, "image.lock", 0, "", NULL);
 	assert_true(lock >= 0);
@@ -300,7 +301,7 @@ static void test_sweeps(void **state)
 
 static void test_waits_for_nobody(void **state)
 {
-	_cleanup_close_ int folder = vm_store_open(NULL), lock = -1, own = -1;
+	_cleanup_close_ int lock = -1, own = -1;
 	struct err e = ERR_INIT;
 
 	(void)state;
