@@ -1,12 +1,10 @@
 """Bottles of the qemu backend: a virtual machine each, under emulation where there is no KVM. One small image,
 few machines: what all backends do alike is tested on the others."""
 import concurrent.futures
-import fcntl
 import glob
 import json
 import os
 import shutil
-import struct
 import subprocess
 import tarfile
 
@@ -16,7 +14,6 @@ import bottle
 from session import detach, states, wait_for
 
 MEMORY = 256 << 20  # of a machine here
-F_OFD_SETLK = 37  # <fcntl.h>; the module has it from Python 3.14 on
 
 
 @pytest.fixture
@@ -74,7 +71,7 @@ def test_streams_status_and_the_second_start(home):
     shared = [open(path, "rb") for path in glob.glob(f"{home.cache}/claude-bottle/vm/*.sqfs")]
     assert shared
     for f in shared:
-        fcntl.fcntl(f, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        bottle.lock_shared(f)
     r = home.start("sh", "-c", "uname -r; id -u; [ -s $SSL_CERT_FILE ] && echo trusts; cat /proc/1/cmdline")
     lines = r.stdout.splitlines()
     assert lines[0] != os.uname().release and lines[1:3] == ["1000", "trusts"], r.stdout
@@ -105,6 +102,12 @@ def test_beside_the_agent(home, terminal):
         t.type(b"\x03")
         t.expect(b"stopped\r\n")
         assert t.wait() == 9
+
+        # Its image is nobody's to remove meanwhile, nor is the snapshot that it was restored from.
+        image = next(x["reference"] for x in json.loads(home.run("image", "list", "--json", check=True).stdout)
+                     if x["used"] and x["kind"] == "snapshot")
+        r = home.run("image", "remove", image)
+        assert r.returncode == 1 and r.stdout == "" and r.stderr.count("is used by a bottle") >= 2, r.stderr
 
         # As its neighbours see it: no device that leads out, and nobody else's processes.
         seen = running.exec("sh", "-c", "ls /dev; ps").stdout

@@ -35,7 +35,7 @@
 #include <unistd.h>
 
 #define TEMPLATE_LAYOUT	       1 /* what a machine is like beyond its command line */
-#define TEMPLATE_KEY_SHOWN     32
+#define TEMPLATE_KEY_SHOWN     VM_SNAPSHOT_KEY
 #define TEMPLATE_NAME_SIZE     160
 #define TEMPLATE_PROCESSOR_MAX 16384
 #define TEMPLATE_KVM_SHOWN     16
@@ -121,8 +121,9 @@ static int template_name(char name[TEMPLATE_NAME_SIZE], const struct qemu_parts 
 	if (ret == 0 && s->is_kvm)
 		ret = kvm_key(kvm, e);
 	if (ret == 0)
-		(void)snprintf(name, TEMPLATE_NAME_SIZE, "%.*s.%.*s.%llum.%uc.%s%.*s.state",
-			       TEMPLATE_KEY_SHOWN, parts->image.key, TEMPLATE_KEY_SHOWN, key,
+		(void)snprintf(name, TEMPLATE_NAME_SIZE,
+			       "%.*s.%.*s.%llum.%uc.%s%.*s" VM_SNAPSHOT_SUFFIX, TEMPLATE_KEY_SHOWN,
+			       parts->image.key, TEMPLATE_KEY_SHOWN, key,
 			       (unsigned long long)(s->memory_bytes / QEMU_MIB), s->cpus,
 			       s->is_kvm ? "kvm" : "tcg", TEMPLATE_KVM_SHOWN, kvm);
 	return ret;
@@ -131,6 +132,7 @@ static int template_name(char name[TEMPLATE_NAME_SIZE], const struct qemu_parts 
 int qemu_template_find(const struct qemu_parts *parts, const struct qemu_shape *s, int *fd,
 		       struct err *e)
 {
+	const struct timespec now[] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
 	_cleanup_close_ int dir = vm_store_open(e), found = -1;
 	char name[TEMPLATE_NAME_SIZE];
 	struct stat st;
@@ -144,6 +146,8 @@ int qemu_template_find(const struct qemu_parts *parts, const struct qemu_shape *
 		return err_errno(e, "open a template");
 	if (st.st_size == 0)
 		return err_set(e, -ENOENT, "the template could not be restored");
+	/* Read: also where the file system notes no such times. */
+	(void)futimens(found, now);
 	*fd = take_fd(&found);
 	return 0;
 }
@@ -195,7 +199,8 @@ static bool is_stale(int dir, const char *other, const char *name)
 	struct str s = str_of(other);
 	struct stat st;
 
-	if (!str_ends(s, STR_LIT(".state")) || fstatat(dir, other, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (!str_ends(s, STR_LIT(VM_SNAPSHOT_SUFFIX)) ||
+	    fstatat(dir, other, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return false;
 	if (str_starts(s, str_slice(name, TEMPLATE_KEY_SHOWN + 1)))
 		return !str_starts(s, str_slice(name, 2 * TEMPLATE_KEY_SHOWN + 2));
