@@ -116,9 +116,10 @@ static void test_binds(void **state)
 /* Where nothing of the host's is written, all files are lent, and nobody has one to change. */
 static void test_borrower(void **state)
 {
-	static const char script[] = ": >/tmp/own; chmod 0600 /tmp/own 2>/dev/null; echo chmod=$?\n"
-				     "flock -n /tmp/own true 2>/dev/null; echo lock=$(( $? != 0 ))\n"
-				     "echo x >/tmp/own && cat /tmp/own\n";
+	static const char script[] =
+		": >/tmp/own; chmod 0600 /tmp/own 2>/dev/null; echo chmod=$?\n"
+		"flock -n /tmp/own true 2>/dev/null; echo lock=$(( $? != 0 ))\n"
+		"echo x >/tmp/own && cat /tmp/own\n";
 
 	(void)state;
 	for (size_t n_binds = 1; n_binds <= 2; n_binds++) {
