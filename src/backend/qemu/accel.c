@@ -58,7 +58,8 @@ static void device_why(char why[QEMU_WHY_MAX])
 
 	why[0] = '\0';
 	if (fd < 0)
-		(void)snprintf(why, QEMU_WHY_MAX, "/dev/kvm: %s", strerror(errno));
+		(void)snprintf(why, QEMU_WHY_MAX, "/dev/kvm: %s%s", strerror(errno),
+			       errno == EACCES ? " (as root: usermod -aG kvm USER)" : "");
 }
 
 bool qemu_accel_known(bool *is_kvm, char why[QEMU_WHY_MAX])

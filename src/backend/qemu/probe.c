@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "base/tool.h"
+#include "image/bootstrap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -74,6 +75,7 @@ static bool add_tools(struct backend_check *checks, size_t *n)
 	} tools[] = {{"tar2sqfs", "squashfs-tools-ng", true},
 		     {"mkfs.ext4", "e2fsprogs", true},
 		     {"mmdebstrap", "mmdebstrap", false}};
+	struct err e = ERR_INIT;
 	bool is_all = true;
 
 	for (size_t i = 0; i < ARRAY_LEN(tools); i++) {
@@ -88,6 +90,9 @@ static bool add_tools(struct backend_check *checks, size_t *n)
 				  text);
 		is_all = is_all && (path || !tools[i].is_required);
 	}
+	/* An engine's image, or a file's, needs none of it. */
+	if (bootstrap_check(&e) < 0)
+		backend_check_add(checks, n, "image making", false, false, e.text);
 	return is_all;
 }
 
