@@ -41,6 +41,16 @@ static void ask_version(char *out, size_t size)
 	text_visible_cstr(out, size, line);
 }
 
+int qemu_host_check(struct err *e)
+{
+	char id[128];
+	int ret = qemu_program_id(id, sizeof(id), e);
+
+	if (ret == 0 && !vm_tool_find("mkfs.ext4"))
+		ret = err_set(e, -ENOENT, "mkfs.ext4 is not installed (package e2fsprogs)");
+	return ret;
+}
+
 static bool add_program(struct backend_check *checks, size_t *n)
 {
 	char version[PROBE_VERSION_MAX], text[BACKEND_WHY_MAX];

@@ -65,6 +65,11 @@ void qemu_args_free(char **argv);
 
 /* --- shape.c --- */
 
+/* -EINVAL: the plan's limits leave too little for a machine. */
+int qemu_shape_check(const struct plan *p, struct err *e) _fallible_;
+/* Says so, where the plan's limits are more than this host has. */
+void qemu_shape_tell(const struct plan *p, const struct qemu_shape *s,
+		     const struct progress *progress);
 /* As the plan's limits and this host have it; is_kvm: not looked at. */
 void qemu_shape_plan(struct qemu_shape *out, const struct plan *p);
 /* Of all that is in the cell, so that the machine fits. */
@@ -232,5 +237,7 @@ int qemu_program_id(char *out, size_t size, struct err *e) _fallible_;
 
 /* --- probe.c --- */
 
+/* -ENOENT: what every start needs and is not installed, and its package. */
+int qemu_host_check(struct err *e) _fallible_;
 int qemu_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n,
 	       struct err *e) _fallible_;
