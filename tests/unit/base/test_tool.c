@@ -137,25 +137,37 @@ static void test_time_is_limited(void **state)
 	assert_true(kill(pid, 0) < 0 && errno == ESRCH);
 }
 
-/* Is alive as long as somebody has the other end of a pipe. */
-static bool is_let_go(int fd)
+/* What was written to a pipe until nobody has its other end any more. */
+static void assert_ends_with(int fd, const char *expected)
 {
-	char byte;
+	char text[64] = "";
+	size_t n = 0;
+	ssize_t got;
 
-	return io_wait(fd, POLLIN, 5000) == 1 && read(fd, &byte, 1) == 0;
+	do {
+		assert_int_equal(io_wait(fd, POLLIN, 5000), 1);
+		got = read(fd, text + n, sizeof(text) - 1 - n);
+		n += got > 0 ? (size_t)got : 0;
+	} while (got > 0);
+	assert_string_equal(text, expected);
 }
 
 /* A shell's child is not told of the shell's end by anybody else. */
 static void test_nobody_outlives_the_caller(void **state)
 {
-	static const char *const scripts[] = {
-		"sleep 1000; true",
-		"trap '' HUP; sleep 1000 & wait",
+	static const struct {
+		const char *script, *says;
+	} tools[] = {
+		{"sleep 1000; true", ""},
+		{"trap '' HUP; sleep 1000 & wait", ""},
+		/* It waits for another one, who tidies up. */
+		{"trap : TERM; sh -c 'trap \"echo tidy; exit\" TERM; while :; do sleep 0.02; done'",
+		 "tidy\n"},
 	};
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
-		const char *const argv[] = {"/bin/sh", "-c", scripts[i], NULL};
+	for (size_t i = 0; i < ARRAY_LEN(tools); i++) {
+		const char *const argv[] = {"/bin/sh", "-c", tools[i].script, NULL};
 		struct tool_run r;
 		int ends[2];
 		pid_t caller;
@@ -178,7 +190,7 @@ static void test_nobody_outlives_the_caller(void **state)
 		}
 		close_fd(&ends[1]);
 		assert_int_equal(waitpid(caller, NULL, 0), caller);
-		assert_true(is_let_go(ends[0]));
+		assert_ends_with(ends[0], tools[i].says);
 		close_fd(&ends[0]);
 	}
 }
@@ -195,7 +207,7 @@ static void test_no_child_is_left(void **state)
 	ours = ends[0];
 	assert_int_equal(run("sleep 1000 & true", -1, ends[1], -1, 10000, &e), 0);
 	close_fd(&ends[1]);
-	assert_true(is_let_go(ours));
+	assert_ends_with(ours, "");
 }
 
 int main(void)
