@@ -202,6 +202,9 @@ int tool_end(struct tool_run *r, bool must_die, struct err *e)
 
 	if (must_die) {
 		(void)kill(r->pid, SIGTERM);
+		/* It takes half of that at most. */
+		if (pid_fd >= 0 && io_wait(pid_fd, POLLIN, 2 * TOOL_DIE_MS) == 0)
+			(void)kill(r->pid, SIGKILL);
 	}
 	while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
 		;
