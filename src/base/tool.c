@@ -87,7 +87,7 @@ static bool has_ended(pid_t pid)
 
 /* Everybody in its group is told, as by a terminal: mmdebstrap alone only waits for the others, and
  * a shell's child knows nothing of the shell's end. Then there is some time to tidy up. */
-static _Noreturn void watch(pid_t pid, const sigset_t *signals)
+static _Noreturn void watch(const struct tool *t, pid_t pid, const sigset_t *signals)
 {
 	struct timespec left = {.tv_sec = TOOL_DIE_MS / 1000};
 	bool is_told = false;
@@ -110,6 +110,8 @@ static _Noreturn void watch(pid_t pid, const sigset_t *signals)
 	(void)kill(-pid, SIGKILL);
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	if (t->scratch)
+		(void)!io_remove_tree(AT_FDCWD, t->scratch, NULL);
 	_exit(signals_exit_status(status));
 }
 
@@ -136,7 +138,7 @@ static _Noreturn void guard(const struct tool *t, int said_fd, pid_t parent)
 		become(t, said_fd, own);
 	/* Its own, and no end of any pipe, no lock of the caller's. */
 	(void)close_range(0, ~0u, 0);
-	watch(pid, &signals);
+	watch(t, pid, &signals);
 }
 
 int tool_start(struct tool_run *r, const struct tool *t, struct err *e)

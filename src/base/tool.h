@@ -18,6 +18,7 @@ struct tool {
 	const char *package;	 /* of Debian's, for the line that says that it is not there */
 	char *const *env;	 /* NULL: the system's folders as PATH, and nothing of the user's */
 	const char *folder;	 /* where it runs; NULL: the caller's */
+	const char *scratch;	 /* a folder that goes, with all that is in it, at its end */
 	int in_fd, out_fd;	 /* -1: /dev/null */
 	int file_fd;		 /* TOOL_FILE, or -1 */
 };

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BOOTSTRAP_MORE	  2
@@ -16,9 +17,10 @@
 #define BOOTSTRAP_SETTLE  "CLAUDE_BOTTLE_SETTLE"
 #define BOOTSTRAP_NO_MODE "unable to pick chroot mode"
 
-#define BOOTSTRAP_RANGES_MAX (1u << 20)
-#define BOOTSTRAP_FIRST_UID  100000 /* as login.defs(5) has it */
-#define BOOTSTRAP_UIDS	     65536
+#define BOOTSTRAP_SCRATCH_MAX 512
+#define BOOTSTRAP_RANGES_MAX  (1u << 20)
+#define BOOTSTRAP_FIRST_UID   100000 /* as login.defs(5) has it */
+#define BOOTSTRAP_UIDS	      65536
 
 /* As debian:bookworm-slim has it: no manuals. mmdebstrap copies the host's resolv.conf and hostname
  * into what it makes; an image must not tell them. */
@@ -39,9 +41,9 @@ const char *const bootstrap_recipe[] = {
 
 /* What mmdebstrap and apt go by. The rest, in which a user's keys may be, is no business of the
  * scripts of packages. */
-static const char *const env_names[] = {"PATH",	       "HOME",	      "USER",	   "TMPDIR",
-					"http_proxy",  "https_proxy", "no_proxy",  "HTTP_PROXY",
-					"HTTPS_PROXY", "NO_PROXY",    "APT_CONFIG"};
+static const char *const env_names[] = {"PATH",	       "HOME",	    "USER",	  "http_proxy",
+					"https_proxy", "no_proxy",  "HTTP_PROXY", "HTTPS_PROXY",
+					"NO_PROXY",    "APT_CONFIG"};
 
 /* As apt's option wants it. */
 static char *include_option(const char *packages)
@@ -55,15 +57,33 @@ static char *include_option(const char *packages)
 	return option;
 }
 
+/* mmdebstrap's folder for temporary files, of which it leaves some when it is ended early. Its tree
+ * lies in there, and in its user namespace it must be able to walk to it. */
+static int make_scratch(char *path, size_t size, struct err *e)
+{
+	const char *tmp = getenv("TMPDIR");
+
+	if (!tmp || tmp[0] != '/')
+		tmp = "/tmp";
+	if ((size_t)snprintf(path, size, "%s/claude-bottle-image-XXXXXX", tmp) >= size)
+		return err_set(e, -ENAMETOOLONG, "TMPDIR is too long");
+	if (!mkdtemp(path) || chmod(path, 0711) < 0)
+		return err_errno(e, "make a folder in \"%s\" (TMPDIR)", tmp);
+	return 0;
+}
+
 int bootstrap_start(struct tool_run *r, const char *packages, const char *settle, int out_fd,
 		    struct err *e)
 {
 	size_t last = ARRAY_LEN(bootstrap_recipe) - 1 - BOOTSTRAP_LAST, n = 0, n_env = 0;
 	const char *argv[ARRAY_LEN(bootstrap_recipe) + BOOTSTRAP_MORE];
 	_cleanup_free_ char *include = packages ? include_option(packages) : NULL;
-	char *env[ARRAY_LEN(env_names) + 2] = {NULL};
-	int ret;
+	char *env[ARRAY_LEN(env_names) + 3] = {NULL};
+	char scratch[BOOTSTRAP_SCRATCH_MAX];
+	int ret = make_scratch(scratch, sizeof(scratch), e);
 
+	if (ret < 0)
+		return ret;
 	for (size_t i = 0; i < last; i++)
 		argv[n++] = bootstrap_recipe[i];
 	if (include)
@@ -80,16 +100,21 @@ int bootstrap_start(struct tool_run *r, const char *packages, const char *settle
 		if (value)
 			env[n_env++] = mem_printf("%s=%s", env_names[i], value);
 	}
+	env[n_env++] = mem_printf("TMPDIR=%s", scratch);
 	ret = tool_start(r,
 			 &(struct tool){.argv = argv,
 					.package = "mmdebstrap",
 					.env = env,
+					.scratch = scratch,
 					.in_fd = -1,
 					.out_fd = out_fd,
 					.file_fd = -1},
 			 e);
 	for (size_t i = 0; i < n_env; i++)
 		free(env[i]);
+	/* Else its guard has it. */
+	if (ret < 0)
+		(void)rmdir(scratch);
 	return ret;
 }
 

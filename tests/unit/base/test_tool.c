@@ -195,6 +195,30 @@ static void test_nobody_outlives_the_caller(void **state)
 	}
 }
 
+/* However it ends. */
+static void test_its_folder_goes(void **state)
+{
+	static const char *const scripts[] = {"mkdir -p a/b; echo >a/b/c", "echo >a; kill -9 $$"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
+		const char *const argv[] = {"/bin/sh", "-c", scripts[i], NULL};
+		char scratch[] = "/tmp/cb-tool-XXXXXX";
+		struct err e = ERR_INIT;
+
+		assert_non_null(mkdtemp(scratch));
+		(void)!tool_do(&(struct tool){.argv = argv,
+					      .package = "dash",
+					      .folder = scratch,
+					      .scratch = scratch,
+					      .in_fd = -1,
+					      .out_fd = -1,
+					      .file_fd = -1},
+			       10000, &e);
+		assert_true(access(scratch, F_OK) < 0);
+	}
+}
+
 /* And nobody outlives the tool. */
 static void test_no_child_is_left(void **state)
 {
@@ -218,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_not_there),
 		cmocka_unit_test(test_time_is_limited),
 		cmocka_unit_test(test_nobody_outlives_the_caller),
+		cmocka_unit_test(test_its_folder_goes),
 		cmocka_unit_test(test_no_child_is_left),
 	};
 
