@@ -342,6 +342,11 @@ static int make_tar(struct vm_source *s, struct err *e)
 	ret = make_here(s, &own);
 	if ((ret == -ENOENT || ret == -EPERM) && vm_image_of_engine(s, true, NULL) == 0)
 		return make_form(s, TAR_SUFFIX, vm_image_export, e);
+	if (ret == -EPERM)
+		return err_set(e, ret,
+			       "%.600s; or name a root file system's tar archive as the bottle's "
+			       "image",
+			       own.text);
 	if (ret < 0 && e)
 		*e = own;
 	return ret;
