@@ -57,12 +57,15 @@ struct bottle {
 
 static int check_plan(const struct plan *p, struct err *e)
 {
+	int ret;
+
 	if (p->workspace == PLAN_WORKSPACE_MOUNT)
 		return err_set(e, -EINVAL,
 			       "workspace: mount cannot be had in a virtual machine: a folder "
 			       "that both sides see would be a way through the wall; use "
 			       "workspace: clone");
-	return agent_expose_check(p, e);
+	ret = qemu_shape_check(p, e);
+	return ret == 0 ? agent_expose_check(p, e) : ret;
 }
 
 static int qemu_offer(char why[BACKEND_WHY_MAX], struct err *e)
@@ -84,6 +87,10 @@ static int qemu_ensure(const struct plan *p, const struct progress *progress, st
 	qemu_shape_plan(&shape, p);
 	/* Before anything is made that takes minutes. */
 	ret = check_plan(p, e);
+	if (ret == 0)
+		ret = qemu_host_check(e);
+	if (ret == 0)
+		qemu_shape_tell(p, &shape, progress);
 	if (ret == 0)
 		ret = qemu_parts_open(&parts, p, true, progress, e);
 	if (ret == 0)

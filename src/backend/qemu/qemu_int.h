@@ -66,6 +66,11 @@ void qemu_args_free(char **argv);
 
 /* --- shape.c --- */
 
+/* -EINVAL: the plan's limits leave too little for a machine. */
+int qemu_shape_check(const struct plan *p, struct err *e) _fallible_;
+/* Says so, where the plan's limits are more than this host has. */
+void qemu_shape_tell(const struct plan *p, const struct qemu_shape *s,
+		     const struct progress *progress);
 /* As the plan's limits and this host have it; is_kvm: not looked at. */
 void qemu_shape_plan(struct qemu_shape *out, const struct plan *p);
 /* Of all that is in the cell, so that the machine fits. */
@@ -135,17 +140,23 @@ void qemu_machine_free(struct qemu_machine *m);
 
 /* --- words.c: what a machine has said, for the reason of a failure --- */
 
-#define QEMU_WORDS_MAX 4096
+#define QEMU_WORDS_MAX 300
 
+/* The line of a text that tells most, kept as the text goes by: what follows it may be long. */
+struct qemu_heard {
+	char line[QEMU_WORDS_MAX]; /* the unfinished one, or its beginning */
+	char best[QEMU_WORDS_MAX];
+	size_t n, best_n;
+	unsigned worth; /* of best */
+};
 struct qemu_words {
-	struct buf console, said; /* the last of each */
+	struct qemu_heard console, said; /* said: QEMU's standard error */
 };
 void qemu_words_init(struct qemu_words *w);
-void qemu_words_free(struct qemu_words *w);
 /* Reads what there is, of either. False at the end of file. */
-bool qemu_words_read(struct buf *b, int fd);
-/* The last line that says something, QEMU's before the console's, fit to show; may be empty. */
-void qemu_words_last(const struct qemu_words *w, char *out, size_t size);
+bool qemu_words_read(struct qemu_heard *h, int fd);
+/* Of both, the line that tells most, fit to show; empty: nothing was said. */
+void qemu_words_best(const struct qemu_words *w, char *out, size_t size);
 
 /* --- files.c: what the machine is told --- */
 
@@ -227,5 +238,7 @@ int qemu_program_id(char *out, size_t size, struct err *e) _fallible_;
 
 /* --- probe.c --- */
 
+/* -ENOENT: what every start needs and is not installed, and its package. */
+int qemu_host_check(struct err *e) _fallible_;
 int qemu_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n,
 	       struct err *e) _fallible_;

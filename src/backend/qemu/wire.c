@@ -7,7 +7,7 @@
  * machine.h allows in the phase that it is in; anything else is the machine's end.
  *
  * The monitor is closed before the order is sent, so that no agent ever speaks on it. Console and
- * QEMU's standard error are read all the time, a bounded end of each is kept, and shown only when
+ * QEMU's standard error are read all the time, one line of each is kept, and shown only when
  * the machine ends on its own.
  *
  * When the keeper closes its end, the machine is asked for a clean end ('q'), and the wire waits
@@ -332,7 +332,7 @@ static void fail(struct wire *w, const struct err *why)
 	int n;
 
 	hear_last_words(w);
-	qemu_words_last(&w->words, last, sizeof(last));
+	qemu_words_best(&w->words, last, sizeof(last));
 	n = snprintf(line, sizeof(line), "n%.300s%s%s\n", why->text, last[0] ? ": " : "", last);
 	if (n < 0 || (size_t)n >= sizeof(line))
 		n = sizeof(line) - 1;
