@@ -104,3 +104,5 @@ struct priv_seal {
 	size_t n_paths;
 };
 int priv_seal(const struct priv_seal *s, struct err *e) _fallible_;
+/* What a line ends with that says that a sealed child was killed; its status as of waitpid(). */
+const char *priv_seal_why(int wait_status);

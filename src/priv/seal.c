@@ -1,5 +1,8 @@
 #include "priv/priv_int.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+
 /* Of descriptors that could be made, which the filter refuses besides; the kernel holds against it
  * how many poll() looks at. Whoever passes some is refused when there are more of them under way
  * than this, of all processes of its uid. */
@@ -25,4 +28,12 @@ int priv_seal(const struct priv_seal *s, struct err *e)
 	if (ret >= 0)
 		ret = priv_keep_caps(s->caps, e);
 	return ret == 0 ? priv_seccomp_exactly(s->sets, e) : ret;
+}
+
+const char *priv_seal_why(int wait_status)
+{
+	return WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS
+		       ? ": it asked the kernel for what it never does, as one that was taken over "
+			 "would"
+		       : "";
 }

@@ -16,6 +16,7 @@
 #include "base/ports.h"
 #include "base/text.h"
 #include "guest/guest_host.h"
+#include "priv/priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -234,11 +235,7 @@ static int wire_ended(struct bottle *b)
 /* What a child has not said itself. */
 static const char *killed_child(const char *what, int status, char *out, size_t size)
 {
-	(void)snprintf(out, size, "the process that %s was killed%s", what,
-		       WTERMSIG(status) == SIGSYS
-			       ? ": it asked the kernel for what it never does, as one that the "
-				 "machine had taken over would"
-			       : "");
+	(void)snprintf(out, size, "the process that %s was killed%s", what, priv_seal_why(status));
 	return out;
 }
 

@@ -266,6 +266,25 @@ static void test_leaves_what_is_named(void **state)
 	}
 }
 
+static int makes_socket_sealed(void)
+{
+	return priv_seal(&bare, NULL) < 0 ? UNTRIED : makes_socket();
+}
+
+static int is_killed(void)
+{
+	return kill(getpid(), SIGKILL);
+}
+
+static void test_tells_its_filters_kills(void **state)
+{
+	(void)state;
+	assert_string_equal(priv_seal_why(in_child(is_killed)), "");
+	assert_string_equal(priv_seal_why(in_child(makes_socket)), "");
+	if (!priv_is_instrumented())
+		assert_non_null(strstr(priv_seal_why(in_child(makes_socket_sealed)), "never does"));
+}
+
 /* As others see it. */
 static void test_shows_in_its_status(void **state)
 {
@@ -364,6 +383,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_leaves_what_is_named),
+		cmocka_unit_test(test_tells_its_filters_kills),
 		cmocka_unit_test(test_shows_in_its_status),
 		cmocka_unit_test(test_dies_with_its_parent),
 	};
