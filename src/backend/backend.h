@@ -11,7 +11,8 @@
 #include "base/progress.h"
 #include "conf/plan.h"
 
-struct bottle; /* the backend's state of one bottle */
+struct bottle;	       /* the backend's state of one bottle */
+struct backend_images; /* images.h */
 
 struct backend_stdio {
 	bool has_tty;
@@ -118,6 +119,8 @@ struct backend {
 	/* Removes (is_dry: counts) what bottles below state_root left whose folders are gone. May
 	 * be NULL. */
 	int (*sweep)(const char *state_root, bool is_dry, size_t *n, struct err *e);
+	/* What is kept for bottles to be started from. May be NULL; may be others' too. */
+	const struct backend_images *images;
 	/* Keeps the compartment's state as an image, with the policy that it runs under. May be
 	 * NULL. */
 	int (*commit)(const char *slug, const char *state_dir, const char *name,

@@ -1,7 +1,7 @@
 #include "cli/leftovers.h"
 #include "cli/verbs.h"
 
-#include "backend/backend.h"
+#include "backend/images.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -118,6 +118,42 @@ static int sweep_backend(const struct backend *b, struct report *rp)
 	return r;
 }
 
+/* What makings of images have left that were broken off. */
+static int sweep_images(const struct backend_images *store, struct report *rp)
+{
+	struct err e = ERR_INIT;
+	size_t n = 0;
+	int r;
+
+	if (store->sweep && store->sweep(rp->is_dry, &n, &e) < 0)
+		rp->status = cli_fail(&e);
+	if (n == 0)
+		return 0;
+	if (rp->is_json)
+		r = buf_printf(&rp->out,
+			       "%s{\"slug\":null,\"images\":\"%s\",\"objects\":%zu,"
+			       "\"removed\":%s}",
+			       rp->is_first ? "\n" : ",\n", store->name, n,
+			       rp->is_dry || e.code ? "false" : "true");
+	else
+		r = buf_printf(&rp->out, "%s %zu half-made object%s of the images of %s\n",
+			       rp->is_dry ? "would remove" : "removed", n, n == 1 ? "" : "s",
+			       store->name);
+	rp->is_first = false;
+	return r;
+}
+
+static int clean_stores(struct report *rp)
+{
+	const struct backend_images *stores[PLAN_BACKEND_COUNT];
+	size_t n = backend_images_all(stores);
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = sweep_images(stores[i], rp);
+	return r;
+}
+
 static int clean_all(int bottles, const struct bottles_entry *list, size_t n, struct report *rp)
 {
 	int r = rp->is_json ? buf_append(&rp->out, "[", 1) : 0;
@@ -131,6 +167,8 @@ static int clean_all(int bottles, const struct bottles_entry *list, size_t n, st
 		if (b)
 			r = sweep_backend(b, rp);
 	}
+	if (r == 0)
+		r = clean_stores(rp);
 	if (r == 0 && rp->is_json)
 		r = buf_append_str(&rp->out, rp->is_first ? STR_LIT("]\n") : STR_LIT("\n]\n"));
 	if (r == 0 && rp->is_first && !rp->is_json && rp->status == CLI_OK)
@@ -168,8 +206,8 @@ const struct cli_verb cmd_cleanup = {
 	.synopsis = "",
 	.description =
 		"Processes, what the backend made, the agent's home and the state folder with its\n"
-		"records. What cannot be removed now, because an engine does not answer, is kept\n"
-		"for the next time.\n",
+		"records; and what is half-made of images whose making was killed. What cannot be\n"
+		"removed now, because an engine does not answer, is kept for the next time.\n",
 	.options = options,
 	.n_options = ARRAY_LEN(options),
 };

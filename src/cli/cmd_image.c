@@ -1,11 +1,10 @@
-/* image: the images of the docker backend. start makes what it needs by itself; this is for making
- * them ahead, for looking, and for getting the room back. */
+/* image: what bottles are started from. start makes what it needs by itself; this is for making
+ * the docker backend's ahead, for looking, and for getting the room back. */
+#include "cli/images.h"
 #include "cli/progress.h"
-#include "cli/table.h"
 #include "cli/verbs.h"
 
 #include "base/text.h"
-#include "base/timeutil.h"
 #include "image/image.h"
 
 #include <errno.h>
@@ -28,11 +27,6 @@ static int connect_engine(struct engine *en, struct err *e)
 	return r < 0 ? r : engine_connect(en, ENGINE_TIMEOUT_MS, e);
 }
 
-static void size_text(char *out, size_t size, uint64_t bytes)
-{
-	(void)snprintf(out, size, "%.1f MB", (double)bytes / 1e6);
-}
-
 /* --- build --- */
 
 struct built {
@@ -48,7 +42,7 @@ static int report_build(const struct built *b, size_t n, bool is_json, struct bu
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		char size[32];
 
-		size_text(size, sizeof(size), b[i].info.size_bytes);
+		images_size(size, sizeof(size), b[i].info.size_bytes);
 		if (is_json)
 			r = buf_printf(out,
 				       "%s\n{\"kind\":\"%s\",\"reference\":\"%s\",\"id\":\"%s\","
@@ -148,184 +142,32 @@ static int build(const struct cli_args *args)
 	return cli_print(&out);
 }
 
-/* --- list --- */
-
-static int entry_json(struct buf *out, const struct image_entry *x, bool is_first)
-{
-	char created[TIME_RFC3339_SIZE];
-	int r;
-
-	time_format_rfc3339((uint64_t)x->created * TIME_NS_PER_SEC, created);
-	r = buf_printf(out, "%s\n{\"kind\":", is_first ? "" : ",");
-	if (r == 0)
-		r = text_json(out, str_of(x->kind));
-	if (r == 0)
-		r = buf_append_str(out, STR_LIT(",\"reference\":"));
-	if (r == 0)
-		r = x->reference[0] ? text_json(out, str_of(x->reference))
-				    : buf_append_str(out, STR_LIT("null"));
-	if (r == 0)
-		r = buf_append_str(out, STR_LIT(",\"id\":"));
-	if (r == 0)
-		r = text_json(out, str_of(x->id));
-	return r == 0 ? buf_printf(out,
-				   ",\"size_bytes\":%llu,\"created\":\"%s\",\"current\":%s,"
-				   "\"used\":%s",
-				   (unsigned long long)x->size_bytes, created,
-				   x->is_current ? "true" : "false", x->is_used ? "true" : "false")
-		      : r;
-}
-
-static int list_json(const struct image_entry *list, size_t n, struct buf *out)
-{
-	int r = buf_append(out, "[", 1);
-
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		r = entry_json(out, &list[i], i == 0);
-		if (r == 0)
-			r = buf_append(out, "}", 1);
-	}
-	return r == 0 ? buf_append_str(out, n ? STR_LIT("\n]\n") : STR_LIT("]\n")) : r;
-}
-
-static const char *name_of(const struct image_entry *x)
-{
-	return x->reference[0] ? x->reference : x->id;
-}
-
-static int list_text(const struct image_entry *list, size_t n, struct buf *out)
-{
-	static const char *const heads[] = {"KIND", "IMAGE", "SIZE", "CREATED", "STATE"};
-	struct table t;
-	int r;
-
-	if (n == 0) {
-		cli_note("no image of ours is in the engine; \"claude-bottle image build\" makes "
-			 "them");
-		return 0;
-	}
-	table_init(&t, ARRAY_LEN(heads));
-	table_add(&t, TABLE_BOLD, heads);
-	for (size_t i = 0; i < n; i++) {
-		const struct image_entry *x = &list[i];
-		char size[32], created[TIME_RFC3339_SIZE];
-
-		size_text(size, sizeof(size), x->size_bytes);
-		time_format_rfc3339((uint64_t)x->created * TIME_NS_PER_SEC, created);
-		table_add(&t, x->is_current ? TABLE_GREEN : TABLE_PLAIN,
-			  (const char *const[]){x->kind, name_of(x), size, created,
-						x->is_used	? "in use"
-						: x->is_current ? "current"
-								: "old"});
-	}
-	r = table_print(&t, table_may_colour(STDOUT_FILENO), out);
-	table_free(&t);
-	return r;
-}
+/* --- list, remove --- */
 
 static int list(const struct cli_args *args)
 {
-	_cleanup_free_ struct image_entry *entries = NULL;
-	_cleanup_(buf_free) struct buf out;
-	struct err e = ERR_INIT;
-	struct engine en;
-	size_t n = 0;
-	int r = connect_engine(&en, &e);
-
-	buf_init(&out, 1u << 20);
-	if (r == 0)
-		r = image_list(&en, &entries, &n, &e);
-	if (r < 0)
-		return cli_fail(&e);
-	r = cli_has(args, OPT_JSON) ? list_json(entries, n, &out) : list_text(entries, n, &out);
-	return r < 0 ? CLI_FAILED : cli_print(&out);
-}
-
-/* --- remove --- */
-
-struct removal {
-	bool is_all, is_json, is_first;
-	int status;
-	struct buf *out;
-};
-
-static int remove_one(const struct engine *en, const struct image_entry *x, struct removal *rm)
-{
-	struct err e = ERR_INIT;
-	int r = image_remove(en, x, &e), w;
-
-	/* Not in use by itself, but below one that stays. */
-	if (r == -EBUSY && !rm->is_all)
-		return 0;
-	if (r < 0)
-		rm->status = cli_fail(&e);
-	if (rm->is_json) {
-		w = entry_json(rm->out, x, rm->is_first);
-		if (w == 0)
-			w = buf_printf(rm->out, ",\"removed\":%s}", r == 0 ? "true" : "false");
-		rm->is_first = false;
-		return w;
-	}
-	if (r < 0)
-		return 0;
-	rm->is_first = false;
-	return buf_printf(rm->out, "removed %s\n", name_of(x));
-}
-
-static int lock_builds(void)
-{
-	struct progress_view view;
-	struct progress sink;
-	int fd;
-
-	progress_view_init(&view, STDERR_FILENO, progress_may_rewrite(STDERR_FILENO));
-	sink = progress_view_sink(&view);
-	fd = image_lock(&sink);
-	progress_view_end(&view);
-	return fd;
+	return images_list(cli_has(args, OPT_JSON));
 }
 
 static int remove_images(const struct cli_args *args)
 {
-	_cleanup_free_ struct image_entry *entries = NULL;
-	_cleanup_(buf_free) struct buf out;
-	_cleanup_close_ int lock = -1;
-	struct removal rm = {.is_all = cli_has(args, OPT_ALL),
-			     .is_json = cli_has(args, OPT_JSON),
-			     .is_first = true,
-			     .status = CLI_OK,
-			     .out = &out};
-	struct err e = ERR_INIT;
-	struct engine en;
-	size_t n = 0;
-	int r;
+	const struct images_removal what = {.names = args->positionals + 1,
+					    .n_names = args->n_positionals - 1,
+					    .is_all = cli_has(args, OPT_ALL),
+					    .is_json = cli_has(args, OPT_JSON)};
 
-	buf_init(&out, 1u << 20);
-	if (rm.is_all && cli_has(args, OPT_UNUSED))
+	if (what.is_all && cli_has(args, OPT_UNUSED))
 		return cli_misuse(args, "--all and --unused: one of them");
-	r = connect_engine(&en, &e);
-	/* What a build has left by now for its next step has no name and is not in use. */
-	lock = lock_builds();
-	if (r == 0)
-		r = image_list(&en, &entries, &n, &e);
-	if (r < 0)
-		return cli_fail(&e);
-	if (rm.is_json)
-		r = buf_append(&out, "[", 1);
-	/* Newest first: what stands on others goes before them. */
-	for (size_t i = 0; r == 0 && i < n; i++) {
-		if (!entries[i].is_used && (rm.is_all || !entries[i].is_current))
-			r = remove_one(&en, &entries[i], &rm);
-	}
-	if (r == 0 && rm.is_json)
-		r = buf_append_str(&out, rm.is_first ? STR_LIT("]\n") : STR_LIT("\n]\n"));
-	else if (r == 0 && rm.is_first && rm.status == CLI_OK)
-		cli_note("nothing to remove");
-	return r < 0 || cli_print(&out) != CLI_OK ? CLI_FAILED : rm.status;
+	if (what.n_names > 0 && (what.is_all || cli_has(args, OPT_UNUSED)))
+		return cli_misuse(args, "image remove takes names, or --%s",
+				  options[what.is_all ? OPT_ALL : OPT_UNUSED].name);
+	return images_remove(&what);
 }
 
 static int run(const struct cli_args *args)
 {
+	/* How many arguments may follow. */
+	static const size_t max_names[] = {1, 0, CLI_POSITIONALS_MAX};
 	static const char *const names[] = {"build", "list", "remove"};
 	static int (*const fns[])(const struct cli_args *) = {build, list, remove_images};
 	static const bool takes[][ARRAY_LEN(options)] = {
@@ -342,7 +184,7 @@ static int run(const struct cli_args *args)
 			return cli_misuse(args, "image %s takes no --%s", names[what],
 					  options[o].name);
 	}
-	if (what > 0 && args->n_positionals > 1)
+	if (args->n_positionals - 1 > max_names[what])
 		return cli_misuse(args, "image %s takes no further argument", names[what]);
 	return fns[what](args);
 }
@@ -350,15 +192,23 @@ static int run(const struct cli_args *args)
 const struct cli_verb cmd_image = {
 	.name = "image",
 	.fn = run,
-	.summary = "build, list and remove the images of the docker backend",
-	.synopsis = "build [bundle|shell|claude|codex|all] | list | remove",
-	.description = "build: makes what is missing; start does that, too, for what it needs.\n"
-		       "list: ours in the engine, and whether a start would use them.\n"
-		       "remove: those that no start would use; never one that a container uses.\n",
+	.summary = "list and remove images, machines' too; build docker's",
+	.synopsis = "build [bundle|shell|claude|codex|all] | list | remove [NAME...]",
+	.description =
+		"build: makes what is missing in the Docker engine; start does that, too, for "
+		"what\n"
+		"it needs.\n"
+		"list: ours in the engine, and the images and snapshots of virtual machines in "
+		"this\n"
+		"user's cache; whether a start would use them, and when one did last.\n"
+		"remove: those of that name or id (--json shows both), a machine's image with its\n"
+		"snapshots; without a name, those that no start would use. Never one that a "
+		"bottle\n"
+		"or a container uses.\n",
 	.options = options,
 	.n_options = ARRAY_LEN(options),
 	.min_positionals = 1,
-	.max_positionals = 2,
+	.max_positionals = CLI_POSITIONALS_MAX,
 	.complete = CLI_COMPLETE_WORDS,
 	.words = "build list remove",
 	.more_words = "bundle shell claude codex all",

@@ -13,21 +13,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define PROGRAM_PREFIX	 "program-"
+#define PROGRAM_PREFIX	 VM_PROGRAM_GROUP "-"
 #define PROGRAM_SUFFIX	 ".sqfs"
 #define PROGRAM_FORMAT	 "claude-bottle program disk 1"
 #define PROGRAM_DISK_MAX (512u << 20)
-
-static int program_open(int folder, const char *name)
-{
-	_cleanup_close_ int fd =
-		openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid())
-		return -1;
-	return take_fd(&fd);
-}
 
 static int program_make(const struct image_program *program, struct err *e)
 {
@@ -58,11 +47,29 @@ static int program_keep(int folder, const char *name, int disk, struct err *e)
 		return ret;
 	ret = io_write_file_atomic(folder, name, data, 0400, NULL);
 	free((char *)data.p);
-	fd = ret == 0 ? program_open(folder, name) : -1;
+	fd = ret == 0 ? vm_store_file(folder, name) : -1;
 	if (fd < 0)
 		return vm_reopen(disk, e);
 	vm_store_prune(folder, PROGRAM_PREFIX, PROGRAM_SUFFIX, name);
 	return fd;
+}
+
+static int program_key(char hex[SHA256_HEX_SIZE], char key[VM_KEY_SIZE], struct err *e)
+{
+	int ret = image_program_digest(hex, e);
+
+	return ret == 0 ? vm_key(key, (const char *const[]){PROGRAM_FORMAT, hex}, 2, e) : ret;
+}
+
+bool vm_disk_is_program(const char *stem)
+{
+	char hex[SHA256_HEX_SIZE], key[VM_KEY_SIZE];
+	_cleanup_free_ char *name = NULL;
+
+	if (program_key(hex, key, NULL) < 0)
+		return true;
+	name = mem_printf(PROGRAM_PREFIX "%s", key);
+	return strcmp(stem, name) == 0;
 }
 
 int vm_disk_program(int *fd, char key[VM_KEY_SIZE], struct err *e)
@@ -71,15 +78,13 @@ int vm_disk_program(int *fd, char key[VM_KEY_SIZE], struct err *e)
 	_cleanup_close_ int folder = vm_store_open(NULL), disk = -1;
 	_cleanup_free_ char *name = NULL;
 	char hex[SHA256_HEX_SIZE];
-	int ret = image_program_digest(hex, e);
+	int ret = program_key(hex, key, e);
 
 	*fd = -1;
-	if (ret == 0)
-		ret = vm_key(key, (const char *const[]){PROGRAM_FORMAT, hex}, 2, e);
 	if (ret < 0)
 		return ret;
 	name = mem_printf(PROGRAM_PREFIX "%s" PROGRAM_SUFFIX, key);
-	*fd = folder >= 0 ? program_open(folder, name) : -1;
+	*fd = folder >= 0 ? vm_store_file(folder, name) : -1;
 	if (*fd >= 0)
 		return 0;
 	ret = image_program_load(&program, e);

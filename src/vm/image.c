@@ -1,6 +1,6 @@
 /*
  * An image is a tar, and of that a disk. Both are files of the store, under the key of what goes
- * in; one builder at a time works on a file with a name of its own (STORE_MAKING), which becomes
+ * in; one builder at a time works on a file with a name of its own (VM_MAKING), which becomes
  * the image when it is whole. What a broken build leaves there, the next one writes over.
  */
 #include "vm/image_int.h"
@@ -16,11 +16,9 @@
 #include <sys/stat.h>
 
 #define IMAGE_FORMAT  "claude-bottle machine image 1"
-#define IMAGE_LOCK    "image.lock"
 #define IMAGE_WAIT_MS (60 * 60 * 1000)
-#define STORE_MAKING  "making"
-#define TAR_SUFFIX    ".tar"
-#define DISK_SUFFIX   ".sqfs"
+#define GROUP_TAR     "tar"    /* of archives that people name */
+#define GROUP_ENGINE  "engine" /* of an engine's images */
 #define TAR_MAGIC     "ustar"
 #define TAR_MAGIC_AT  257
 
@@ -78,7 +76,7 @@ static int find_tar(struct vm_source *s, struct vm_image *out, struct err *e)
 		       (intmax_t)st.st_mtim.tv_sec, st.st_mtim.tv_nsec, (intmax_t)st.st_ctim.tv_sec,
 		       st.st_ctim.tv_nsec);
 	ret = vm_key(out->key, (const char *const[]){IMAGE_FORMAT, "tar", s->named, text}, 4, e);
-	return ret < 0 ? ret : set_named(s, "tar", out->key, e);
+	return ret < 0 ? ret : set_named(s, GROUP_TAR, out->key, e);
 }
 
 static int find_template(struct vm_source *s, struct vm_image *out, struct err *e)
@@ -116,7 +114,7 @@ static int find_reference(struct vm_source *s, bool may_make, struct vm_image *o
 	if (ret == 0)
 		ret = vm_key(out->key, (const char *const[]){IMAGE_FORMAT, "engine", s->image}, 3,
 			     e);
-	return ret < 0 ? ret : set_named(s, "engine", out->key, e);
+	return ret < 0 ? ret : set_named(s, GROUP_ENGINE, out->key, e);
 }
 
 /* may_make: an engine may be asked to pull. */
@@ -131,6 +129,22 @@ static int source_find(struct vm_source *s, bool may_make, struct vm_image *out,
 	if (s->named)
 		return find_reference(s, may_make, out, e);
 	return find_template(s, out, e);
+}
+
+bool vm_image_is_wanted(const char *group, const char *stem, const char *named)
+{
+	struct vm_source s = {.provider = group, .named = named, .folder = -1};
+	bool is_tar = str_starts(str_of(group), STR_LIT(GROUP_TAR "-"));
+	struct vm_image found;
+	int ret;
+
+	/* What the name stands for, the engine knows; or nobody knows the name any more. */
+	if (str_starts(str_of(group), STR_LIT(GROUP_ENGINE "-")) || (is_tar && !is_path(named)))
+		return true;
+	ret = is_tar ? find_tar(&s, &found, NULL) : find_template(&s, &found, NULL);
+	if (ret == -ENOENT || ret == -EINVAL)
+		return false;
+	return ret < 0 || strcmp(s.stem, stem) == 0;
 }
 
 /* --- what is there --- */
@@ -167,14 +181,14 @@ static bool has_file(const struct vm_source *s, const char *suffix, char *path, 
 static bool has_tar(const struct vm_source *s, struct vm_image *out)
 {
 	if (!is_path(s->named))
-		return has_file(s, TAR_SUFFIX, out->tar, sizeof(out->tar), NULL);
+		return has_file(s, VM_TAR_SUFFIX, out->tar, sizeof(out->tar), NULL);
 	(void)snprintf(out->tar, sizeof(out->tar), "%s", s->named);
 	return true;
 }
 
 static bool has_disk(const struct vm_source *s, struct vm_image *out)
 {
-	return has_file(s, DISK_SUFFIX, out->disk, sizeof(out->disk), &out->disk_bytes);
+	return has_file(s, VM_DISK_SUFFIX, out->disk, sizeof(out->disk), &out->disk_bytes);
 }
 
 static bool has_forms(const struct vm_source *s, unsigned forms, struct vm_image *out)
@@ -212,16 +226,28 @@ static int making_open(const struct vm_source *s, struct err *e)
 {
 	int fd;
 
-	(void)unlinkat(s->folder, STORE_MAKING, 0);
-	fd = openat(s->folder, STORE_MAKING, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	(void)unlinkat(s->folder, VM_MAKING, 0);
+	fd = openat(s->folder, VM_MAKING, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	return fd < 0 ? err_errno(e, "make a file in the cache") : fd;
+}
+
+/* Before the image has its own: one without would be nobody's. */
+static int keep_name(const struct vm_source *s, struct err *e)
+{
+	_cleanup_free_ char *name =
+		mem_printf("%.*s" VM_NAME_SUFFIX, (int)strlen(s->group) - 1, s->group);
+
+	return s->named ? io_write_file_atomic(s->folder, name, str_of(s->named), 0600, e) : 0;
 }
 
 static int making_keep(const struct vm_source *s, const char *suffix, struct err *e)
 {
 	_cleanup_free_ char *name = file_name(s, suffix);
+	int ret = keep_name(s, e);
 
-	if (renameat(s->folder, STORE_MAKING, s->folder, name) < 0)
+	if (ret < 0)
+		return ret;
+	if (renameat(s->folder, VM_MAKING, s->folder, name) < 0)
 		return err_errno(e, "name \"%s\"", name);
 	vm_store_prune(s->folder, s->group, suffix, name);
 	return 0;
@@ -252,7 +278,7 @@ static int make_form(const struct vm_source *s, const char *suffix, vm_make_fn m
 	if (ret == 0)
 		ret = making_keep(s, suffix, e);
 	if (ret < 0)
-		(void)unlinkat(s->folder, STORE_MAKING, 0);
+		(void)unlinkat(s->folder, VM_MAKING, 0);
 	return ret;
 }
 
@@ -265,16 +291,16 @@ static int make_here(struct vm_source *s, struct err *e)
 	int ret;
 
 	if (strcmp(s->provider, below.provider) == 0)
-		return make_form(s, TAR_SUFFIX, vm_image_bootstrap, e);
+		return make_form(s, VM_TAR_SUFFIX, vm_image_bootstrap, e);
 	ret = source_find(&below, false, &shell, e);
 	if (ret == 0 && !has_tar(&below, &shell))
-		ret = make_form(&below, TAR_SUFFIX, vm_image_bootstrap, e);
+		ret = make_form(&below, VM_TAR_SUFFIX, vm_image_bootstrap, e);
 	if (ret == 0 && !has_tar(&below, &shell))
 		ret = err_set(e, -ENOENT, "the archive went away");
 	if (ret < 0)
 		return ret;
 	s->tar = shell.tar;
-	return make_form(s, TAR_SUFFIX, vm_image_add_agent, e);
+	return make_form(s, VM_TAR_SUFFIX, vm_image_add_agent, e);
 }
 
 /* An engine that has the image already is the fastest; one that would have to make it is asked only
@@ -285,12 +311,12 @@ static int make_tar(struct vm_source *s, struct err *e)
 	int ret;
 
 	if (s->image[0])
-		return make_form(s, TAR_SUFFIX, vm_image_export, e);
+		return make_form(s, VM_TAR_SUFFIX, vm_image_export, e);
 	if (vm_image_of_engine(s, false, NULL) == 0)
-		return make_form(s, TAR_SUFFIX, vm_image_export, e);
+		return make_form(s, VM_TAR_SUFFIX, vm_image_export, e);
 	ret = make_here(s, &own);
 	if ((ret == -ENOENT || ret == -EPERM) && vm_image_of_engine(s, true, NULL) == 0)
-		return make_form(s, TAR_SUFFIX, vm_image_export, e);
+		return make_form(s, VM_TAR_SUFFIX, vm_image_export, e);
 	if (ret < 0 && e)
 		*e = own;
 	return ret;
@@ -299,7 +325,7 @@ static int make_tar(struct vm_source *s, struct err *e)
 /* An archive that was only made for the disk goes, unless it is what others stand on. */
 static void drop_tar(const struct vm_source *s)
 {
-	_cleanup_free_ char *name = file_name(s, TAR_SUFFIX);
+	_cleanup_free_ char *name = file_name(s, VM_TAR_SUFFIX);
 
 	if (s->named || strcmp(s->provider, image_kind_name(IMAGE_SHELL)) != 0)
 		(void)unlinkat(s->folder, name, 0);
@@ -316,7 +342,7 @@ static int make(struct vm_source *s, unsigned forms, struct vm_image *out, struc
 	if (!has_tar(s, out))
 		return err_set(e, -ENOENT, "the archive went away");
 	s->tar = out->tar;
-	ret = make_form(s, DISK_SUFFIX, squash, e);
+	ret = make_form(s, VM_DISK_SUFFIX, squash, e);
 	if (ret == 0 && !(forms & VM_IMAGE_TAR))
 		drop_tar(s);
 	return ret;
@@ -335,8 +361,8 @@ int vm_image_ensure(const char *provider, const char *named, unsigned forms,
 	ret = source_find(&s, true, out, e);
 	if (ret < 0 || has_forms(&s, forms, out))
 		return ret;
-	lock = cache_lock(folder, IMAGE_LOCK, IMAGE_WAIT_MS, "another machine image is being made",
-			  progress);
+	lock = cache_lock(folder, VM_IMAGE_LOCK, IMAGE_WAIT_MS,
+			  "another machine image is being made", progress);
 	if (lock < 0)
 		return err_set(e, -EBUSY, "another machine image is being made");
 	ret = make(&s, forms, out, e);

@@ -5,7 +5,13 @@
 
 #include "engine/engine.h"
 
-#define VM_IMAGE_STEP "machine image"
+#define VM_IMAGE_STEP  "machine image"
+#define VM_IMAGE_LOCK  "image.lock" /* of who makes one, or removes what was made */
+#define VM_MAKING      "making"	    /* its file */
+#define VM_FETCHING    "fetching"   /* its folder */
+#define VM_TAR_SUFFIX  ".tar"
+#define VM_DISK_SUFFIX ".sqfs"
+#define VM_NAME_SUFFIX ".name" /* what people called it */
 
 struct vm_source {
 	const char *provider, *named;
@@ -21,6 +27,12 @@ struct vm_source {
 
 /* Writes what it makes into the empty file fd. */
 typedef int (*vm_make_fn)(const struct vm_source *s, int fd, struct err *e);
+
+/* --- image.c --- */
+
+/* Might a start ask for it? named: as of vm_image_ensure(), NULL where nobody named it or it is not
+ * known any more. Where that cannot be told, yes. */
+bool vm_image_is_wanted(const char *group, const char *stem, const char *named);
 
 /* --- image_make.c --- */
 

@@ -13,7 +13,6 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 
-#define MAKE_FETCHING	  "fetching" /* a folder of the store */
 #define MAKE_BIN	  "usr/local/bin"
 #define MAKE_TICK_MS	  1000
 #define MAKE_BOOTSTRAP_MS (60 * 60 * 1000)
@@ -193,14 +192,14 @@ static int add_agent(const struct vm_source *s, int folder, int fd, struct err *
 int vm_image_add_agent(const struct vm_source *s, int fd, struct err *e)
 {
 	_cleanup_close_ int folder = -1;
-	int ret = io_remove_tree(s->folder, MAKE_FETCHING, e);
+	int ret = io_remove_tree(s->folder, VM_FETCHING, e);
 
 	if (ret < 0)
 		return ret;
-	if (mkdirat(s->folder, MAKE_FETCHING, 0700) < 0)
+	if (mkdirat(s->folder, VM_FETCHING, 0700) < 0)
 		return err_errno(e, "make a folder in the cache");
-	folder = openat(s->folder, MAKE_FETCHING, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	folder = openat(s->folder, VM_FETCHING, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	ret = folder < 0 ? err_errno(e, "open a folder of the cache") : add_agent(s, folder, fd, e);
-	(void)!io_remove_tree(s->folder, MAKE_FETCHING, NULL);
+	(void)!io_remove_tree(s->folder, VM_FETCHING, NULL);
 	return ret;
 }

@@ -65,7 +65,7 @@ static void digest_remember(int folder, const char *name, const struct stat *bef
 
 static int make_root(const struct vm_image *image, struct vm_oci_blob *out, struct err *e)
 {
-	_cleanup_free_ char *name = mem_printf("layer-%s", image->key);
+	_cleanup_free_ char *name = mem_printf(VM_LAYER_PREFIX "%s", image->key);
 	_cleanup_close_ int folder = vm_store_open(NULL);
 	char hex[SHA256_HEX_SIZE] = "";
 	struct stat before, after;

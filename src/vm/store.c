@@ -8,8 +8,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define STORE_FOLDER "vm"
-
 int vm_store_open(struct err *e)
 {
 	_cleanup_close_ int cache = cache_open(), fd = -1;
@@ -19,15 +17,26 @@ int vm_store_open(struct err *e)
 		return err_set(e, -ENOENT,
 			       "there is no cache to keep a disk in: set HOME or XDG_CACHE_HOME to "
 			       "a folder of your own");
-	if (mkdirat(cache, STORE_FOLDER, 0700) < 0 && errno != EEXIST)
-		return err_errno(e, "make the cache's folder \"" STORE_FOLDER "\"");
-	fd = openat(cache, STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (mkdirat(cache, VM_STORE_FOLDER, 0700) < 0 && errno != EEXIST)
+		return err_errno(e, "make the cache's folder \"" VM_STORE_FOLDER "\"");
+	fd = openat(cache, VM_STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(e, "open the cache's folder \"" STORE_FOLDER "\"");
+		return err_errno(e, "open the cache's folder \"" VM_STORE_FOLDER "\"");
 	if (st.st_uid != geteuid() || (st.st_mode & 0022))
 		return err_set(e, -EPERM,
-			       "the cache's folder \"" STORE_FOLDER
+			       "the cache's folder \"" VM_STORE_FOLDER
 			       "\" can be written by somebody else");
+	return take_fd(&fd);
+}
+
+int vm_store_file(int folder, const char *name)
+{
+	_cleanup_close_ int fd =
+		openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid())
+		return -1;
 	return take_fd(&fd);
 }
 

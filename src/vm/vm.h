@@ -1,8 +1,9 @@
 /*
  * What every microVM backend needs of this host: a kernel and its initramfs, an image as a root
  * disk or as an OCI layer, disks for the home and for what is exposed. Made once, kept in the
- * user's cache below "vm/" under the hash of all that went in, so that a change makes another file
- * and two starts never race for one; each is whole before it has its name. Nothing here is secret.
+ * user's cache below "vm/" (stock.c has the names) under the hash of all that went in, so that a
+ * change makes another file and two starts never race for one; each is whole before it has its
+ * name. Nothing here is secret.
  *
  * File systems are made by the distribution's own tools (mmdebstrap, tar2sqfs, mkfs.ext4), found in
  * /usr/bin, /usr/sbin, /bin, /sbin only, run with a fixed environment; what they say on standard
@@ -52,6 +53,10 @@ struct vm_image {
 	uint64_t disk_bytes;
 };
 enum { VM_IMAGE_TAR = 1, VM_IMAGE_DISK = 2 }; /* forms */
+/* A machine's snapshot is a file of the store, too: how its image's key begins, ".", anything of
+ * a-z, 0-9 and ".", and this. It is of no use without the image's disk. */
+#define VM_SNAPSHOT_KEY	   32
+#define VM_SNAPSHOT_SUFFIX ".state"
 
 /* named: the manifest's `image`, which for these backends is the absolute path of a root file
  * system's tar archive, or with an engine at hand a reference; NULL: the provider's template, from
@@ -82,6 +87,37 @@ int vm_tar_expose(char *const *paths, size_t n, uint64_t max_bytes, int *fd,
  * folder is uid's; made when it is not there, else as it is. Open for reading and writing. */
 int vm_disk_home(const char *path, uint64_t size_bytes, unsigned uid, unsigned gid, int *fd,
 		 struct err *e) _fallible_;
+
+/* --- use.c --- */
+
+/* Holds what has this key, so that nobody removes it as long as *fd is open, and notes that it was
+ * used. *fd: -1, or what holds others already. Open files of it only then. */
+int vm_use(const char key[VM_KEY_SIZE], int *fd, struct err *e) _fallible_;
+
+/* --- stock.c: what is in the store, for people --- */
+
+#define VM_STOCK_MAX 512
+#define VM_FILE_MAX  256 /* a name in the store */
+enum vm_stock_kind { VM_STOCK_DISK, VM_STOCK_TAR, VM_STOCK_SNAPSHOT };
+struct vm_stock {
+	enum vm_stock_kind kind;
+	char file[VM_FILE_MAX];
+	char name[4096]; /* vm_image's; of a snapshot: its image's, or "" when that is gone */
+	bool is_named;	 /* by people, not by us */
+	uint64_t bytes;	 /* that the disk has for it */
+	int64_t made_s, used_s;
+	bool is_current, is_used;
+};
+/* Newest first; the caller frees. -ENODEV: there is no cache; -E2BIG past VM_STOCK_MAX. */
+int vm_stock_list(struct vm_stock **list, size_t *n, struct err *e) _fallible_;
+/* Nobody makes an image until it is closed; *fd is -1 when there is no store. -EBUSY: somebody does
+ * just now. Does not wait. */
+int vm_stock_lock(int *fd, struct err *e) _fallible_;
+/* With the lock: one file of the list; with a disk, its snapshots. -EBUSY: in use. 0 also if it is
+ * gone. */
+int vm_stock_remove(const char *file, struct err *e) _fallible_;
+/* Removes (is_dry: counts) what was half-made by somebody who is gone. */
+int vm_stock_sweep(bool is_dry, size_t *n, struct err *e) _fallible_;
 
 /* --- oci.c --- */
 

@@ -19,12 +19,40 @@ int vm_squash(int tar_fd, int out_fd, struct err *e) _fallible_;
 
 /* --- store.c --- */
 
+#define VM_STORE_FOLDER "vm" /* of the cache */
+
+/* A file of ours in the store, open for reading; -1: there is none, or it is somebody else's, or
+ * none. */
+int vm_store_file(int folder, const char *name);
+
 /* A file without a name: on the disk of the cache, or in memory where that cannot be. */
 int vm_scratch(const char *what, struct err *e) _fallible_;
 /* Removes of the folder what begins with prefix and ends with suffix, but for keep. */
 void vm_store_prune(int folder, const char *prefix, const char *suffix, const char *keep);
 /* The hash of a list of texts, in which none can be mistaken for two. */
 int vm_key(char key[VM_KEY_SIZE], const char *const *parts, size_t n, struct err *e) _fallible_;
+
+/* --- use.c --- */
+
+/* Keeps the key from being used until *fd is closed. -EBUSY: somebody uses it. */
+int vm_use_none(int folder, struct str key, int *fd, struct err *e) _fallible_;
+/* Where that cannot be told, yes. key: may be only how it begins (VM_SNAPSHOT_KEY). */
+bool vm_use_is(int folder, struct str key);
+
+/* --- stock.c --- */
+
+/* Notes that what has this key was used now. */
+void vm_stock_touch(int folder, struct str key);
+
+/* --- disk.c --- */
+
+#define VM_PROGRAM_GROUP "program"
+/* Is it this program's disk that has this stem? Where that cannot be told, yes. */
+bool vm_disk_is_program(const char *stem);
+
+/* --- oci.c --- */
+
+#define VM_LAYER_PREFIX "layer-" /* of the file beside a tar that has its digest */
 
 /* --- kernel.c --- */
 

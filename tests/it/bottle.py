@@ -2,12 +2,14 @@
 
 Used by the integration tests, tools/demo and tests/bench.
 """
+import fcntl
 import glob
 import json
 import os
 import pwd
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -15,6 +17,7 @@ import engine
 from engine import cmdline
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+F_OFD_SETLK = 37  # <fcntl.h>; the module has it from Python 3.14 on
 VIRTUAL = ("qemu", "smolmachines")  # the backends whose bottles are microVMs
 
 
@@ -425,6 +428,11 @@ def network_namespaces():
 def ordinary_uid():
     """An uid that is not root's: nobody's, which every system has."""
     return pwd.getpwnam("nobody").pw_uid
+
+
+def lock_shared(f, start=0, length=0):
+    """A shared lock on length bytes (0: all) of an open file, which goes with its descriptor."""
+    fcntl.fcntl(f, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, start, length, 0))
 
 
 def kill_quietly(pid, sig=signal.SIGKILL):

@@ -1,23 +1,20 @@
 """Bottles of the qemu backend: a virtual machine each, under emulation where there is no KVM. One small image,
 few machines: what all backends do alike is tested on the others."""
 import concurrent.futures
-import fcntl
 import glob
 import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import tarfile
 
 import pytest
 
 import bottle
-from session import wait_for
+from session import detach, states, wait_for
 
 MEMORY = 256 << 20  # of a machine here
-F_OFD_SETLK = 37  # <fcntl.h>; the module has it from Python 3.14 on
 
 
 @pytest.fixture
@@ -75,7 +72,7 @@ def test_streams_status_and_the_second_start(home):
     shared = [open(path, "rb") for path in glob.glob(f"{home.cache}/claude-bottle/vm/*.sqfs")]
     assert shared
     for f in shared:
-        fcntl.fcntl(f, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        bottle.lock_shared(f)
     r = home.start("sh", "-c", "uname -r; id -u; [ -s $SSL_CERT_FILE ] && echo trusts; cat /proc/1/cmdline")
     lines = r.stdout.splitlines()
     assert lines[0] != os.uname().release and lines[1:3] == ["1000", "trusts"], r.stdout
@@ -108,6 +105,12 @@ def test_beside_the_agent(home, terminal):
         t.type(b"\x03")
         t.expect(b"stopped\r\n")
         assert t.wait() == 9
+
+        # Its image is nobody's to remove meanwhile, nor is the snapshot that it was restored from.
+        image = next(x["reference"] for x in json.loads(home.run("image", "list", "--json", check=True).stdout)
+                     if x["used"] and x["kind"] == "snapshot")
+        r = home.run("image", "remove", image)
+        assert r.returncode == 1 and r.stdout == "" and r.stderr.count("is used by a bottle") >= 2, r.stderr
 
         # As its neighbours see it: no device that leads out, and nobody else's processes.
         seen = running.exec("sh", "-c", "ls /dev; ps").stdout
@@ -168,6 +171,31 @@ def test_a_greedy_agent_and_its_sibling(home):
         reason = sibling.state()["reason"]
         assert "speaks with the virtual machine was killed: it asked the kernel" in reason, reason
         assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10), left_over(pids, sibling.slug)
+
+
+def test_as_many_as_memory_allows(home):
+    """Ten, for the first time and at once: one snapshot is made, and all but its maker begin from that. No two draw
+    the same random numbers."""
+    free, = [int(line.split()[1]) << 10 for line in open("/proc/meminfo") if line.startswith("MemAvailable:")]
+    n = min(10, free // (MEMORY + (256 << 20)))
+    assert n >= 2, "too little memory is free"
+    home.cache = f"{home.folder}/.cache"
+    draw = "dd if=/dev/urandom bs=16 count=1 2>/dev/null | sha256sum"
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        agent = f"({draw}; cat /proc/sys/kernel/random/uuid; echo done) > ~/drawn; sleep 600"
+        slugs = list(pool.map(lambda _: detach(home, "sh", "-c", agent), range(n)))
+        assert sorted(s for s, b in states(home).items() if b["alive"]) == sorted(slugs)
+        assert len(glob.glob(f"{home.cache}/claude-bottle/vm/*.state")) == 1
+
+        def drawn(slug):
+            read = ("exec", slug, "--", "cat", "/home/agent/drawn")
+            wait_for(lambda: "done" in home.run(*read, timeout=60).stdout, 60)
+            return home.run(*read, timeout=60, check=True).stdout
+
+        words = [word for text in pool.map(drawn, slugs) for word in text.split() if word not in ("-", "done")]
+        assert len(words) == len(set(words)) == 2 * n, words
+        list(pool.map(lambda slug: home.run("stop", slug, "--now", timeout=60, check=True), slugs))
+    assert not any(b["alive"] for b in states(home).values())
 
 
 def test_what_a_machine_cannot_have(home):

@@ -3,6 +3,7 @@
 #include "backend/docker/docker_int.h"
 
 #include "backend/agent_env.h"
+#include "backend/images.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -155,5 +156,6 @@ const struct backend backend_docker = {
 	.release = docker_release,
 	.cleanup = docker_cleanup,
 	.sweep = docker_sweep,
+	.images = &backend_images_docker,
 	.commit = docker_commit,
 };

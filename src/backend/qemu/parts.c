@@ -15,7 +15,7 @@
 
 void qemu_parts_init(struct qemu_parts *p)
 {
-	*p = (struct qemu_parts){.kernel_fd = -1, .initramfs_fd = -1};
+	*p = (struct qemu_parts){.kernel_fd = -1, .initramfs_fd = -1, .use_fd = -1};
 	for (size_t i = 0; i < QEMU_DISKS; i++)
 		p->disk_fds[i] = -1;
 }
@@ -24,6 +24,7 @@ void qemu_parts_free(struct qemu_parts *p)
 {
 	close_fd(&p->kernel_fd);
 	close_fd(&p->initramfs_fd);
+	close_fd(&p->use_fd);
 	for (size_t i = 0; i < QEMU_DISKS; i++)
 		close_fd(&p->disk_fds[i]);
 }
@@ -70,9 +71,12 @@ int qemu_parts_open(struct qemu_parts *parts, const struct plan *p, bool may_mak
 	else if (ret == 0)
 		ret = vm_image_find(p->provider, p->image, VM_IMAGE_DISK, &parts->image, e);
 	if (ret == 0)
+		ret = vm_use(parts->image.key, &parts->use_fd, e);
+	if (ret == 0)
 		ret = open_image(parts, e);
-	return ret == 0 ? vm_disk_program(&parts->disk_fds[QEMU_BUNDLE], parts->program_key, e)
-			: ret;
+	if (ret == 0)
+		ret = vm_disk_program(&parts->disk_fds[QEMU_BUNDLE], parts->program_key, e);
+	return ret == 0 ? vm_use(parts->program_key, &parts->use_fd, e) : ret;
 }
 
 /* A hole, in memory. */

@@ -7,6 +7,7 @@
 #include "backend/agent_go.h"
 #include "backend/agent_home.h"
 #include "backend/git_folder.h"
+#include "backend/images.h"
 #include "backend/guest_execs.h"
 #include "backend/walled/walled.h"
 #include "base/clean.h"
@@ -49,6 +50,7 @@ struct bottle {
 	char pinned[46];
 	pid_t wire_pid, relay_pid; /* children; relay: stands for the agent */
 	int conn_fd; /* to the wire, as if to guest init; its close asks for the end */
+	int use_fd;  /* what the machine was started from is in use */
 	int fail_fd; /* where the wire writes what broke, as a pipe that it ends with itself */
 	bool has_tty, is_restored, has_ended;
 	struct guest_execs execs;
@@ -180,7 +182,7 @@ static int qemu_prepare(struct bottle **out, const struct plan *p, const char *s
 	*out = b;
 	b->plan = p;
 	b->has_tty = has_tty;
-	b->conn_fd = b->fail_fd = -1;
+	b->conn_fd = b->use_fd = b->fail_fd = -1;
 	walled_init(&b->walled, p, state_dir);
 	qemu_parts_init(&b->parts);
 	qemu_machine_init(&b->machine);
@@ -263,7 +265,8 @@ static int qemu_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, s
 
 	if (ret < 0)
 		explain_wire(b, e);
-	/* QEMU has them. */
+	/* QEMU has them, and goes on with them. */
+	b->use_fd = take_fd(&b->parts.use_fd);
 	qemu_parts_free(&b->parts);
 	if (ret == 0)
 		ret = qemu_session_start(b->ports, 0, b->machine.session_fds[0], b->fail_fd, NULL,
@@ -396,6 +399,7 @@ static bool qemu_release(struct bottle *b)
 	qemu_machine_free(&b->machine);
 	qemu_parts_free(&b->parts);
 	qemu_ports_free(b->ports);
+	close_fd(&b->use_fd);
 	close_fd(&b->fail_fd);
 	agent_env_free(b->env);
 	is_all = walled_release(&b->walled);
@@ -425,4 +429,5 @@ const struct backend backend_qemu = {
 	/* What QEMU is, ends with its cell, and that with its keeper. */
 	.cleanup = walled_cleanup,
 	.sweep = git_folder_sweep,
+	.images = &backend_images_machines,
 };

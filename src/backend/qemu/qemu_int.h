@@ -54,6 +54,7 @@ struct qemu_parts {
 	struct vm_image image;
 	int kernel_fd, initramfs_fd; /* sealed memory files */
 	int disk_fds[QEMU_DISKS];
+	int use_fd; /* vm_use(): of the image and the program */
 	char initramfs_key[VM_KEY_SIZE], program_key[VM_KEY_SIZE];
 };
 

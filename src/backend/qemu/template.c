@@ -11,14 +11,15 @@
  * are of no use and go; so do those of any image that is gone, or that nobody has read for
  * TEMPLATE_DAYS.
  *
- * The file is written under no name and linked when it is whole, so that two who make the same one
- * do not meet. An empty one stands for a template that could not be restored: for a day, machines
- * boot.
+ * The file is written under no name and linked when it is whole. One is made at a time: several who
+ * start for the first time would each boot a machine, to keep one of them. An empty one stands for
+ * a template that could not be restored: for a day, machines boot.
  */
 #include "backend/qemu/qemu_int.h"
 
 #include "backend/walled/wall.h"
 #include "backend/walled/cgroup.h"
+#include "base/cache.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/timeutil.h"
@@ -34,7 +35,7 @@
 #include <unistd.h>
 
 #define TEMPLATE_LAYOUT	       1 /* what a machine is like beyond its command line */
-#define TEMPLATE_KEY_SHOWN     32
+#define TEMPLATE_KEY_SHOWN     VM_SNAPSHOT_KEY
 #define TEMPLATE_NAME_SIZE     160
 #define TEMPLATE_PROCESSOR_MAX 16384
 #define TEMPLATE_KVM_SHOWN     16
@@ -43,6 +44,8 @@
 #define TEMPLATE_DAYS	       30
 #define TEMPLATE_FORGOTTEN_S   86400
 #define TEMPLATE_SLUG	       "template"
+#define TEMPLATE_LOCK	       "template.lock"
+#define TEMPLATE_WAIT_MS       (2 * (TEMPLATE_BOOT_MS + TEMPLATE_SAVE_MS))
 
 /* --- its name --- */
 
@@ -118,8 +121,9 @@ static int template_name(char name[TEMPLATE_NAME_SIZE], const struct qemu_parts 
 	if (ret == 0 && s->is_kvm)
 		ret = kvm_key(kvm, e);
 	if (ret == 0)
-		(void)snprintf(name, TEMPLATE_NAME_SIZE, "%.*s.%.*s.%llum.%uc.%s%.*s.state",
-			       TEMPLATE_KEY_SHOWN, parts->image.key, TEMPLATE_KEY_SHOWN, key,
+		(void)snprintf(name, TEMPLATE_NAME_SIZE,
+			       "%.*s.%.*s.%llum.%uc.%s%.*s" VM_SNAPSHOT_SUFFIX, TEMPLATE_KEY_SHOWN,
+			       parts->image.key, TEMPLATE_KEY_SHOWN, key,
 			       (unsigned long long)(s->memory_bytes / QEMU_MIB), s->cpus,
 			       s->is_kvm ? "kvm" : "tcg", TEMPLATE_KVM_SHOWN, kvm);
 	return ret;
@@ -128,6 +132,7 @@ static int template_name(char name[TEMPLATE_NAME_SIZE], const struct qemu_parts 
 int qemu_template_find(const struct qemu_parts *parts, const struct qemu_shape *s, int *fd,
 		       struct err *e)
 {
+	const struct timespec now[] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
 	_cleanup_close_ int dir = vm_store_open(e), found = -1;
 	char name[TEMPLATE_NAME_SIZE];
 	struct stat st;
@@ -141,6 +146,8 @@ int qemu_template_find(const struct qemu_parts *parts, const struct qemu_shape *
 		return err_errno(e, "open a template");
 	if (st.st_size == 0)
 		return err_set(e, -ENOENT, "the template could not be restored");
+	/* Read: also where the file system notes no such times. */
+	(void)futimens(found, now);
 	*fd = take_fd(&found);
 	return 0;
 }
@@ -192,7 +199,8 @@ static bool is_stale(int dir, const char *other, const char *name)
 	struct str s = str_of(other);
 	struct stat st;
 
-	if (!str_ends(s, STR_LIT(".state")) || fstatat(dir, other, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (!str_ends(s, STR_LIT(VM_SNAPSHOT_SUFFIX)) ||
+	    fstatat(dir, other, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return false;
 	if (str_starts(s, str_slice(name, TEMPLATE_KEY_SHOWN + 1)))
 		return !str_starts(s, str_slice(name, 2 * TEMPLATE_KEY_SHOWN + 2));
@@ -298,19 +306,12 @@ static int link_whole(int dir, int fd, const char *name, struct err *e)
 	return 0;
 }
 
-int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape *s,
-			 const struct progress *progress, struct err *e)
+static int make(int dir, const char *name, const struct qemu_parts *parts,
+		const struct qemu_shape *s, struct err *e)
 {
-	_cleanup_close_ int dir = vm_store_open(e), fd = -1;
-	char name[TEMPLATE_NAME_SIZE];
-	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
+	_cleanup_close_ int fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int ret;
 
-	if (ret < 0)
-		return ret;
-	if (is_settled(dir, name))
-		return 0;
-	progress_tell(progress, "template", "booting a virtual machine to start others from", 0, 0);
-	fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(e, "make a template");
 	ret = qemu_template_boot(parts, s, fd, TEMPLATE_BOOT_MS, e);
@@ -321,4 +322,25 @@ int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape
 	if (ret == 0)
 		remove_stale(dir, name);
 	return ret;
+}
+
+int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape *s,
+			 const struct progress *progress, struct err *e)
+{
+	_cleanup_close_ int dir = vm_store_open(e), lock = -1;
+	char name[TEMPLATE_NAME_SIZE];
+	int ret = dir < 0 ? dir : template_name(name, parts, s, e);
+
+	if (ret < 0)
+		return ret;
+	if (is_settled(dir, name))
+		return 0;
+	lock = cache_lock(dir, TEMPLATE_LOCK, TEMPLATE_WAIT_MS,
+			  "another virtual machine to start from is being made", progress);
+	if (lock < 0)
+		return err_set(e, -EBUSY, "another virtual machine to start from is being made");
+	if (is_settled(dir, name))
+		return 0;
+	progress_tell(progress, "template", "booting a virtual machine to start others from", 0, 0);
+	return make(dir, name, parts, s, e);
 }

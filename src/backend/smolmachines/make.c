@@ -205,6 +205,8 @@ static int make_image(struct bottle *b, struct err *e)
 	struct vm_oci oci;
 	int ret = vm_image_find(b->plan->provider, b->plan->image, VM_IMAGE_TAR, &image, e);
 
+	if (ret == 0)
+		ret = vm_use(image.key, &b->use_fd, e);
 	if (ret < 0)
 		return ret;
 	ret = vm_oci_make(&image, &oci, e);

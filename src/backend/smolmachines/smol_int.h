@@ -96,8 +96,8 @@ struct bottle {
 	struct smol_install install;
 	struct cell cell;
 	struct smol_cli cli;
-	char *home, *in; /* of this host */
-	int in_fd;
+	char *home, *in;       /* of this host */
+	int use_fd;	       /* vm_use(): of the image */
 	char **env;	       /* the agent's */
 	pid_t registry;	       /* 0: none */
 	unsigned registry_uid; /* next to the roles' own; 0: it keeps ours */

@@ -5,6 +5,7 @@
 #include "backend/agent_env.h"
 #include "backend/agent_home.h"
 #include "backend/git_folder.h"
+#include "backend/images.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -48,6 +49,7 @@ static int smol_ensure(const struct plan *p, const struct progress *progress, st
 	struct vm_image image;
 	struct smol_cli cli;
 	bool has_kvm;
+	_cleanup_close_ int use = -1;
 	struct vm_oci oci;
 	int ret = smol_check_plan(p, e);
 
@@ -59,6 +61,8 @@ static int smol_ensure(const struct plan *p, const struct progress *progress, st
 		ret = walled_ensure_docker(progress, e);
 	if (ret == 0)
 		ret = vm_image_ensure(p->provider, p->image, VM_IMAGE_TAR, progress, &image, e);
+	if (ret == 0)
+		ret = vm_use(image.key, &use, e);
 	/* Its digests are remembered beside it. */
 	if (ret == 0)
 		ret = vm_oci_make(&image, &oci, e);
@@ -90,7 +94,7 @@ static int smol_prepare(struct bottle **out, const struct plan *p, const char *s
 	b->plan = p;
 	b->has_tty = has_tty;
 	b->cell = CELL_INIT;
-	b->cli.in_fd = b->guest_fd = -1;
+	b->cli.in_fd = b->guest_fd = b->use_fd = -1;
 	b->home = mem_printf("%s/" SMOL_HOME_FOLDER, state_dir);
 	b->in = mem_printf("%s/" SMOL_IN_FOLDER, state_dir);
 	walled_init(&b->walled, p, state_dir);
@@ -155,6 +159,7 @@ static bool smol_release(struct bottle *b)
 		log_error("%s: what is left is removed by \"claude-bottle cleanup\"", e.text);
 	is_all = walled_release(&b->walled) && is_all;
 	close_fd(&b->cli.in_fd);
+	close_fd(&b->use_fd);
 	agent_env_free(b->env);
 	free(b->home);
 	free(b->in);
@@ -192,4 +197,5 @@ const struct backend backend_smolmachines = {
 	.release = smol_release,
 	.cleanup = smol_cleanup,
 	.sweep = git_folder_sweep,
+	.images = &backend_images_machines,
 };
