@@ -132,8 +132,8 @@ struct qemu_start {
 void qemu_machine_init(struct qemu_machine *m);
 int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s,
 		       struct err *e) _fallible_;
-/* Waits at most timeout_ms for QEMU's own end; its pid stays taken. */
-bool qemu_machine_wait(struct qemu_machine *m, int timeout_ms);
+/* Waits at most timeout_ms for QEMU's own end, or that of this child; both pids stay taken. */
+void qemu_machine_wait(const struct qemu_machine *m, pid_t child, int timeout_ms);
 /* Ends what still lives; the descriptors stay. Nobody else may know the pid any more. */
 void qemu_machine_kill(struct qemu_machine *m);
 void qemu_machine_free(struct qemu_machine *m);
@@ -186,8 +186,9 @@ struct qemu_wire {
 	int boot_ms;
 };
 /* Forks the wire. *conn_fd: what guest_host.h's functions take, beginning with guest_greet(). What
- * breaks, it writes to fail_fd as one line, and kills QEMU. Closing conn_fd asks the machine for a
- * clean end. It exits with QEMU_WIRE_MUTE when it broke before the machine had said anything. */
+ * breaks, it writes to fail_fd as one line, and ends; the caller has QEMU to kill then, and keeps
+ * no copy of fail_fd, whose end tells the relays. Closing conn_fd asks the machine for a clean end.
+ * It exits with QEMU_WIRE_MUTE when it broke before the machine had said anything. */
 #define QEMU_WIRE_MUTE 2
 int qemu_wire_start(const struct qemu_wire *w, int fail_fd, int *conn_fd, pid_t *pid,
 		    struct err *e) _fallible_;
@@ -204,10 +205,12 @@ struct qemu_ports {
 struct qemu_ports *qemu_ports_make(struct err *e);
 void qemu_ports_free(struct qemu_ports *p);
 
-/* Forks the relay of port number at (from 0), a child whose exit status is the process's. order:
- * 'S', or NULL for the agent's own. As engine_relay_start() for the rest. */
-int qemu_session_start(struct qemu_ports *ports, size_t at, int port_fd, const char *order,
-		       struct backend_stdio *io, pid_t *pid, struct err *e) _fallible_;
+/* Forks the relay of port number at (from 0), a child whose exit status is the process's. wire_fd:
+ * hangs up when the wire has ended, and the session with it. order: 'S', or NULL for the agent's
+ * own. As engine_relay_start() for the rest. */
+int qemu_session_start(struct qemu_ports *ports, size_t at, int port_fd, int wire_fd,
+		       const char *order, struct backend_stdio *io, pid_t *pid,
+		       struct err *e) _fallible_;
 
 /* --- template.c --- */
 
