@@ -12,26 +12,48 @@
 
 #define CACHE_LOCK_STEP 200000 /* us */
 
-int cache_open(void)
+bool cache_is_own(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 0022) == 0;
+}
+
+int cache_need(struct err *e)
 {
 	/* XDG Base Directory Specification 0.8: a relative path is invalid and to be ignored. */
 	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
 	_cleanup_free_ char *path = NULL;
 	_cleanup_close_ int fd = -1;
-	struct stat st;
+	int ret;
 
 	if (cache && cache[0] == '/')
 		path = mem_printf("%s/claude-bottle", cache);
 	else if (home && home[0] == '/')
 		path = mem_printf("%s/.cache/claude-bottle", home);
 	else
-		return -1;
-	if (io_mkdir_p(path, 0700, NULL) < 0)
-		return -1;
+		return err_set(e, -ENOENT,
+			       "there is no cache folder: set HOME or XDG_CACHE_HOME to the "
+			       "absolute path of a folder of your own");
+	ret = io_mkdir_p(path, 0700, e);
+	if (ret < 0)
+		return err_prefix(e, "the cache folder"), ret;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid() || (st.st_mode & 0022))
-		return -1;
+	if (fd < 0)
+		return err_errno(e, "open the cache folder \"%s\"", path);
+	if (!cache_is_own(fd))
+		return err_set(e, -EPERM,
+			       "the cache folder \"%s\" is not yours alone: make it your user's, "
+			       "and writable for nobody else, or set XDG_CACHE_HOME",
+			       path);
 	return take_fd(&fd);
+}
+
+int cache_open(void)
+{
+	int fd = cache_need(NULL);
+
+	return fd < 0 ? -1 : fd;
 }
 
 int cache_lock(int folder, const char *name, int timeout_ms, const char *what,

@@ -60,7 +60,7 @@ static _Noreturn void become(const struct tool *t, int said_fd, pid_t parent)
 	bool is_placed = null >= 0;
 
 	signals_reset();
-	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* When mmdebstrap is ended, it hangs up its whole process group: not ours, nor our
 	 * caller's. */
 	(void)setsid();
@@ -72,6 +72,73 @@ static _Noreturn void become(const struct tool *t, int said_fd, pid_t parent)
 	    close_range(TOOL_FIRST_OWN, ~0u, CLOSE_RANGE_CLOEXEC) == 0)
 		(void)execvpe(t->argv[0], (char *const *)(uintptr_t)t->argv, env);
 	_exit(TOOL_NO_EXEC);
+}
+
+/* --- its guard --- */
+
+/* The tool's end, which it keeps from being reaped: the number of its group stays taken. */
+static bool has_ended(pid_t pid)
+{
+	siginfo_t info = {.si_pid = 0};
+
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+	       info.si_pid == pid;
+}
+
+/* Everybody in its group is told, as by a terminal: mmdebstrap alone only waits for the others, and
+ * a shell's child knows nothing of the shell's end. Then there is some time to tidy up. */
+static _Noreturn void watch(const struct tool *t, pid_t pid, const sigset_t *signals)
+{
+	struct timespec left = {.tv_sec = TOOL_DIE_MS / 1000};
+	bool is_told = false;
+	int status = 0;
+
+	while (!has_ended(pid)) {
+		int signo =
+			is_told ? sigtimedwait(signals, NULL, &left) : sigwaitinfo(signals, NULL);
+
+		if (signo == SIGTERM && !is_told) {
+			is_told = true;
+			/* It may not have a group yet. */
+			if (kill(-pid, SIGTERM) < 0)
+				(void)kill(pid, SIGTERM);
+		} else if (signo < 0 && errno == EAGAIN) {
+			(void)kill(-pid, SIGKILL);
+		}
+	}
+	/* Nobody of it outlives it. */
+	(void)kill(-pid, SIGKILL);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (t->scratch)
+		(void)!io_remove_tree(AT_FDCWD, t->scratch, NULL);
+	_exit(signals_exit_status(status));
+}
+
+/* Stands between the caller and the tool, so that whatever ends the caller ends all of the tool.
+ * In a session of its own: a terminal's ^C is for the caller. */
+static _Noreturn void guard(const struct tool *t, int said_fd, pid_t parent)
+{
+	pid_t own = getpid(), pid;
+	sigset_t signals;
+
+	signals_reset();
+	(void)sigemptyset(&signals);
+	(void)sigaddset(&signals, SIGTERM);
+	(void)sigaddset(&signals, SIGCHLD);
+	(void)sigprocmask(SIG_BLOCK, &signals, NULL);
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	(void)setsid();
+	if (getppid() != parent)
+		_exit(TOOL_NO_EXEC);
+	pid = fork();
+	if (pid < 0)
+		_exit(TOOL_NO_EXEC);
+	if (pid == 0)
+		become(t, said_fd, own);
+	/* Its own, and no end of any pipe, no lock of the caller's. */
+	(void)close_range(0, ~0u, 0);
+	watch(t, pid, &signals);
 }
 
 int tool_start(struct tool_run *r, const struct tool *t, struct err *e)
@@ -90,7 +157,7 @@ int tool_start(struct tool_run *r, const struct tool *t, struct err *e)
 	if (r->pid < 0)
 		return err_errno(e, "start %s", r->name);
 	if (r->pid == 0)
-		become(t, said, parent);
+		guard(t, said, parent);
 	r->pid_fd = (int)syscall(SYS_pidfd_open, r->pid, 0);
 	r->said_fd = take_fd(&said);
 	return 0;
@@ -137,8 +204,9 @@ int tool_end(struct tool_run *r, bool must_die, struct err *e)
 
 	if (must_die) {
 		(void)kill(r->pid, SIGTERM);
-		if (pid_fd >= 0 && io_wait(pid_fd, POLLIN, TOOL_DIE_MS) == 0)
-			(void)kill(-r->pid, SIGKILL);
+		/* It takes half of that at most. */
+		if (pid_fd >= 0 && io_wait(pid_fd, POLLIN, 2 * TOOL_DIE_MS) == 0)
+			(void)kill(r->pid, SIGKILL);
 	}
 	while (waitpid(r->pid, &status, 0) < 0 && errno == EINTR)
 		;

@@ -18,13 +18,14 @@ struct tool {
 	const char *package;	 /* of Debian's, for the line that says that it is not there */
 	char *const *env;	 /* NULL: the system's folders as PATH, and nothing of the user's */
 	const char *folder;	 /* where it runs; NULL: the caller's */
+	const char *scratch;	 /* a folder that goes, with all that is in it, at its end */
 	int in_fd, out_fd;	 /* -1: /dev/null */
 	int file_fd;		 /* TOOL_FILE, or -1 */
 };
 
 struct tool_run {
 	const char *name, *package;
-	pid_t pid;
+	pid_t pid; /* of what stands between it and the caller */
 	int pid_fd;
 	int said_fd; /* a file of fixed size; its offset is how much was written */
 };
@@ -32,7 +33,8 @@ struct tool_run {
 
 /* The path of what is in /usr/bin, /usr/sbin, /bin or /sbin, until the next call, or NULL. */
 const char *tool_find(const char *name);
-/* In a session of its own; it is told when the caller dies (SIGTERM). */
+/* In a session of its own. When the caller dies, or tool_end() hastens it, all of its process group
+ * is told (SIGTERM), and killed TOOL_DIE_MS later; nobody in there outlives it. */
 int tool_start(struct tool_run *r, const struct tool *t, struct err *e) _fallible_;
 /* 1: it has ended, 0: not within timeout_ms. */
 int tool_wait(const struct tool_run *r, int timeout_ms);

@@ -131,13 +131,16 @@ static int order_send(const struct cell *c, const struct cell_run *r, int status
 	return err_errno(e, "ask the cell for \"%s\"", r->argv[0]);
 }
 
-int cell_run(const struct cell *c, const struct cell_run *r, pid_t *pid, struct err *e)
+/* *line_fd: a copy of the stand-in's socket, whose shutdown() ends both it and the command. */
+static int run(const struct cell *c, const struct cell_run *r, pid_t *pid, int *line_fd,
+	       struct err *e)
 {
 	_cleanup_close_ int ours = -1, theirs = -1;
 	pid_t parent = getpid();
 	int pair[2], ret;
 
 	*pid = 0;
+	*line_fd = -1;
 	if (c->conn_fd < 0)
 		return err_set(e, -EPIPE, "the cell has ended");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -156,7 +159,15 @@ int cell_run(const struct cell *c, const struct cell_run *r, pid_t *pid, struct 
 		*pid = 0;
 		return err_errno(e, "fork");
 	}
+	*line_fd = take_fd(&ours);
 	return 0;
+}
+
+int cell_run(const struct cell *c, const struct cell_run *r, pid_t *pid, struct err *e)
+{
+	_cleanup_close_ int line = -1;
+
+	return run(c, r, pid, &line, e);
 }
 
 /* --- to its end --- */
@@ -165,7 +176,7 @@ int cell_run(const struct cell *c, const struct cell_run *r, pid_t *pid, struct 
 
 struct call {
 	pid_t pid; /* the stand-in */
-	int pidfd;
+	int pidfd, line_fd;
 	int fds[2]; /* its output and error; -1 after their ends */
 	struct buf said[2];
 };
@@ -177,6 +188,7 @@ static void call_free(struct call *k)
 		buf_free(&k->said[i]);
 	}
 	close_fd(&k->pidfd);
+	close_fd(&k->line_fd);
 }
 
 /* 1: something came. */
@@ -248,7 +260,7 @@ static int call_start(struct call *k, const struct cell *c, const struct cell_ru
 	}
 	piped.out_fd = out;
 	piped.err_fd = err;
-	ret = cell_run(c, &piped, &k->pid, e);
+	ret = run(c, &piped, &k->pid, &k->line_fd, e);
 	if (ret < 0)
 		return ret;
 	k->pidfd = (int)syscall(SYS_pidfd_open, k->pid, 0);
@@ -260,15 +272,16 @@ int cell_call(const struct cell *c, const struct cell_run *r, int timeout_ms, si
 {
 	uint64_t until_ns =
 		time_monotonic_ns() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * TIME_NS_PER_MS;
-	_cleanup_(call_free) struct call k = {.pidfd = -1, .fds = {-1, -1}};
+	_cleanup_(call_free) struct call k = {.pidfd = -1, .line_fd = -1, .fds = {-1, -1}};
 	int status = 0, ret = call_start(&k, c, r, max, e);
 
 	*out = *err = STR_NULL;
 	if (ret == 0)
 		ret = call_listen(&k, until_ns, e);
-	/* When it has not ended of itself, its end is the command's. */
+	/* When it has not ended of itself, its end is the command's. Not by a signal: not every
+	 * caller may send one (smolmachines/bridge.c). */
 	if (k.pid > 0 && ret < 0)
-		(void)kill(k.pid, SIGKILL);
+		(void)shutdown(k.line_fd, SHUT_RDWR);
 	while (k.pid > 0 && waitpid(k.pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (ret < 0)

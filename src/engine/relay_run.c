@@ -3,15 +3,23 @@
  * brings lies in `down` until its reader takes it; both have a cap, so a side that does not read
  * holds up the other end and nothing else. It ends when the process's exit is known and the stream
  * is empty; when the engine goes away first, that is its end too.
+ *
+ * It has sealed itself before it reads anything, but for one thing: it dials the engine, for the
+ * terminal's size and for an exec's status, and an engine can do anything on this host. So the seal
+ * holds against a flaw that has to get that far, not against whoever speaks the engine's language
+ * from here. What it parses are frames and answers that the engine wrote; the agent's bytes, in
+ * them, it moves.
  */
 #include "engine/engine_int.h"
 
 #include "base/child.h"
 #include "base/clean.h"
 #include "base/io.h"
+#include "priv/priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -420,6 +428,27 @@ static void open_signals(struct relay *r)
 	resize_want(r);
 }
 
+/* The capability: root may use an engine whose socket is an ordinary user's. */
+static int seal(struct err *e)
+{
+	static const struct priv_seal s = {.sets = PRIV_SECCOMP_TERMINAL | PRIV_SECCOMP_DIAL_LOCAL,
+					   .caps = UINT64_C(1) << CAP_DAC_OVERRIDE};
+
+	return priv_seal(&s, e);
+}
+
+static void move(struct relay *r)
+{
+	/* What came with the heads makes no descriptor ready. */
+	if (r->job->wait_fd >= 0)
+		wait_take(r, false);
+	stream_write(r);
+	flush_down(r);
+	loop(r);
+	if (r->job->exec && !r->has_exit)
+		ask_exec(r);
+}
+
 _Noreturn void engine_relay_run(struct engine_relay_job *job)
 {
 	struct relay r = {.job = job,
@@ -437,14 +466,10 @@ _Noreturn void engine_relay_run(struct engine_relay_job *job)
 	job->err_fd = child_unblocked(job->err_fd);
 	if (job->tty_fd >= 0)
 		open_signals(&r);
-	/* What came with the heads makes no descriptor ready. */
-	if (job->wait_fd >= 0)
-		wait_take(&r, false);
-	stream_write(&r);
-	flush_down(&r);
-	loop(&r);
-	if (job->exec && !r.has_exit)
-		ask_exec(&r);
+	if (seal(&r.why) == 0)
+		move(&r);
+	else
+		lose(&r);
 	if (r.status == ENGINE_RELAY_LOST && r.why.code && job->fail_fd >= 0) {
 		(void)snprintf(line, sizeof(line), "%s\n", r.why.text);
 		if (io_write_all(job->fail_fd, line, strlen(line)) < 0)

@@ -431,7 +431,8 @@ int gitssh_role_main(struct bundle_role_env *env)
 	if (role_start(env, &e) < 0)
 		die("%s", e.text);
 	if (bundle_role_seal(env, &limits, false,
-			     PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT | PRIV_SECCOMP_FORK,
+			     PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_ACCEPT | PRIV_SECCOMP_FORK |
+				     PRIV_SECCOMP_KILL,
 			     &e) < 0)
 		die("%s", e.text);
 	bundle_role_ready(env);

@@ -55,6 +55,7 @@
  * takes the port for hung up for ever. So the ports need several controllers. */
 #define MACHINE_PORTS_OF_BUS 13
 #define MACHINE_HEAD	     4
+#define MACHINE_SAYS	     "claude-bottle: machine: " /* on the console: why it ends */
 #define MACHINE_CONTROL_MAX  (GUEST_JSON_MAX)
 #define MACHINE_SESSION_MAX  32768
 #define MACHINE_ARGV_MAX     GUEST_ARGV_MAX

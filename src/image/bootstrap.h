@@ -16,5 +16,7 @@ extern const char *const bootstrap_recipe[];
  */
 int bootstrap_start(struct tool_run *r, const char *packages, const char *settle, int out_fd,
 		    struct err *e) _fallible_;
+/* Whether this user has what mmdebstrap needs beside itself. -EPERM: the commands for root. */
+int bootstrap_check(struct err *e) _fallible_;
 /* tool_end(), and what to do where an ordinary user may not make a tree. */
 int bootstrap_end(struct tool_run *r, bool must_die, struct err *e) _fallible_;

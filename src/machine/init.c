@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
@@ -25,19 +24,14 @@
 #define INIT_DISK_PAUSE 5000000L /* ns */
 #define INIT_COMPRESSED 4	 /* MODULE_INIT_COMPRESSED_FILE, <linux/module.h> of 5.17 */
 
-static void init_say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void init_say(const char *fmt, ...)
-{
-	va_list args;
-
-	va_start(args, fmt);
-	(void)vdprintf(STDERR_FILENO, fmt, args);
-	va_end(args);
-}
+/* The first module that could not be loaded, and why. A kernel may have it built in: then nothing
+ * fails, and nobody is to hear of it. */
+static char init_lacks[200];
 
 static _Noreturn void init_fail(const char *what, const char *which)
 {
-	init_say("claude-bottle: machine: %s %s: %s\n", what, which, strerror(errno));
+	(void)dprintf(STDERR_FILENO, MACHINE_SAYS "%s %s: %s%s\n", what, which, strerror(errno),
+		      init_lacks);
 	for (;;) {
 		(void)reboot(RB_POWER_OFF);
 		(void)reboot((int)RB_HALT_SYSTEM);
@@ -74,10 +68,11 @@ static void init_load(const char *name)
 
 	(void)snprintf(path, sizeof(path), INIT_MODULES "/%s", name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	/* A kernel may have any of them built in, and then a disk says whether that was enough. */
-	if (fd < 0 || (syscall(SYS_finit_module, fd, "", is_plain ? 0 : INIT_COMPRESSED) < 0 &&
-		       errno != EEXIST))
-		init_say("claude-bottle: machine: module %s: %s\n", name, strerror(errno));
+	if ((fd < 0 || (syscall(SYS_finit_module, fd, "", is_plain ? 0 : INIT_COMPRESSED) < 0 &&
+			errno != EEXIST)) &&
+	    !init_lacks[0])
+		(void)snprintf(init_lacks, sizeof(init_lacks), " (module %s: %s)", name,
+			       strerror(errno));
 	if (fd >= 0)
 		(void)close(fd);
 }

@@ -1,4 +1,4 @@
-#include "priv/priv.h"
+#include "priv/priv_int.h"
 
 #include "base/clean.h"
 
@@ -93,19 +93,24 @@ static int priv_set_caps(uint64_t keep, struct err *e)
 	return 0;
 }
 
-int priv_keep_caps_of_init(struct err *e)
+int priv_keep_caps(uint64_t keep, struct err *e)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct have[2];
-	uint64_t keep = UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID |
-			UINT64_C(1) << CAP_KILL | UINT64_C(1) << CAP_SETPCAP;
 
 	if (syscall(SYS_capget, &head, have) < 0)
 		return err_errno(e, "capget");
-	keep &= have[0].permitted;
+	keep &= (uint64_t)have[1].permitted << 32 | have[0].permitted;
 	if (priv_bound_caps(keep, e) < 0)
 		return e ? e->code : -EPERM;
 	return priv_set_caps(keep, e);
+}
+
+int priv_keep_caps_of_init(struct err *e)
+{
+	return priv_keep_caps(UINT64_C(1) << CAP_SETUID | UINT64_C(1) << CAP_SETGID |
+				      UINT64_C(1) << CAP_KILL | UINT64_C(1) << CAP_SETPCAP,
+			      e);
 }
 
 int priv_drop_uid(uid_t uid, struct err *e)

@@ -54,23 +54,55 @@ int priv_landlock(const struct priv_path *paths, size_t n, bool may_tcp_connect,
  * init). Socket families, prctl options and clone flags are checked by argument. A filter is
  * inherited by everything that the process forks or executes. */
 enum priv_seccomp_set {
-	PRIV_SECCOMP_BASE =
-		1, /* memory, time, read/write on open descriptors, epoll, signals, exit */
+	/* BYTES, epoll, what is known of files by name and of this process. */
+	PRIV_SECCOMP_BASE = 1,
 	PRIV_SECCOMP_PASS_FD = 2, /* sendmsg/recvmsg, socketpair(AF_UNIX) */
 	PRIV_SECCOMP_ACCEPT = 4,  /* accept4, getsockname, getpeername, setsockopt */
 	PRIV_SECCOMP_DIAL = 8,	  /* socket(AF_INET/AF_INET6), connect, bind, sendto, recvfrom */
 	PRIV_SECCOMP_OPEN = 16,	  /* openat, fstat, read-only by Landlock */
 	PRIV_SECCOMP_FILE = 32,	  /* pwrite, ftruncate, fsync on descriptors that are open */
-	PRIV_SECCOMP_FORK = 64, /* children of the same program, no threads: fork, wait, kill of one
-				 * process, to die with the parent */
-	/* FORK and OPEN, other programs (git, its threads and helpers), and a work folder of
+	PRIV_SECCOMP_FORK = 64,	  /* children of the same program, no threads: fork, wait, to die
+				   * with the parent */
+	/* FORK, KILL and OPEN, other programs (git, its threads and helpers), and a work folder of
 	 * theirs: what Landlock leaves of writing, renaming, linking, removing. Other programs are
 	 * written for a kernel that refuses what it does not have, so what is not listed is ENOSYS
 	 * here, for this process too, and not its end; sockets are EACCES. */
 	PRIV_SECCOMP_EXEC = 128,
-	PRIV_SECCOMP_SENDFILE = 256 /* from a file that is open to a socket */
+	PRIV_SECCOMP_SENDFILE = 256, /* from a file that is open to a socket */
+	PRIV_SECCOMP_KILL = 512,     /* of one process by its number, or of the own group */
+	/* Memory, time, poll, read and write, send and receive on descriptors that are open,
+	 * signals to itself, exit: in every filter. */
+	PRIV_SECCOMP_BYTES = 1024,
+	PRIV_SECCOMP_TERMINAL = 2048,	/* the size of one that is open */
+	PRIV_SECCOMP_DIAL_LOCAL = 4096, /* socket(AF_UNIX), connect */
+	PRIV_SECCOMP_MAKE = 8192	/* pipes and memory files */
 };
+/* With BASE. */
 int priv_seccomp(unsigned sets, struct err *e) _fallible_;
 /* True in a sanitizer build, whose runtime needs syscalls that the filters refuse; the filters
  * themselves are tested in a build of their own. */
 bool priv_is_instrumented(void);
+
+/*
+ * For a child that goes on in its parent's program (base/child.h), when it has set itself up and
+ * before it reads a byte of somebody hostile. What is left: the descriptors that are open, memory,
+ * time, its exit (PRIV_SECCOMP_BYTES), and what is named here. Gone: capabilities but those of
+ * caps, new privileges, cores, being traced, every path but these (Landlock, where the kernel has
+ * it), TCP; by the filter sockets, programs, children, signals to others, other descriptors. What
+ * it does beyond that kills it with SIGSYS; opening a file is EACCES.
+ *
+ * It keeps its uid. That gives it nothing: what a uid decides (files, whom to signal or trace,
+ * whose sockets) are calls that it does not have, and to change it would make the kernel forget
+ * that it dies with its parent.
+ *
+ * A sanitizer build has no filter, only the rest.
+ */
+struct priv_seal {
+	unsigned sets; /* enum priv_seccomp_set; BASE only where it is named */
+	uint64_t caps; /* 1 << CAP_…: of those that it has */
+	const struct priv_path *paths;
+	size_t n_paths;
+};
+int priv_seal(const struct priv_seal *s, struct err *e) _fallible_;
+/* What a line ends with that says that a sealed child was killed; its status as of waitpid(). */
+const char *priv_seal_why(int wait_status);

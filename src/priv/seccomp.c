@@ -1,4 +1,4 @@
-#include "priv/priv.h"
+#include "priv/priv_int.h"
 
 #include "base/clean.h"
 
@@ -14,25 +14,17 @@
 
 #define SYSCALL(name) SCMP_SYS(name)
 
-static const int set_base[] = {
+static const int set_bytes[] = {
 	SYSCALL(read),
 	SYSCALL(write),
-	SYSCALL(readv),
-	SYSCALL(writev),
 	SYSCALL(close),
 	SYSCALL(shutdown),
 	SYSCALL(sendto),
 	SYSCALL(recvfrom),
-	SYSCALL(sendmsg),
-	SYSCALL(recvmsg),
 	SYSCALL(munmap),
 	SYSCALL(mremap),
 	SYSCALL(madvise),
 	SYSCALL(brk),
-	SYSCALL(mlock),
-	SYSCALL(epoll_wait),
-	SYSCALL(epoll_pwait),
-	SYSCALL(epoll_ctl),
 	SYSCALL(poll),
 	SYSCALL(ppoll),
 	SYSCALL(clock_gettime),
@@ -51,7 +43,19 @@ static const int set_base[] = {
 	SYSCALL(getpid),
 	SYSCALL(gettid),
 	SYSCALL(getppid),
-	SYSCALL(tgkill),
+	SYSCALL(sched_yield),
+	SYSCALL(rseq),
+};
+
+static const int set_base[] = {
+	SYSCALL(readv),
+	SYSCALL(writev),
+	SYSCALL(sendmsg),
+	SYSCALL(recvmsg),
+	SYSCALL(mlock),
+	SYSCALL(epoll_wait),
+	SYSCALL(epoll_pwait),
+	SYSCALL(epoll_ctl),
 	SYSCALL(getuid),
 	SYSCALL(geteuid),
 	SYSCALL(getgid),
@@ -59,15 +63,13 @@ static const int set_base[] = {
 	SYSCALL(fstat),
 	SYSCALL(newfstatat),
 	SYSCALL(pread64), /* of a configuration that comes later: several roles share its offset */
-	SYSCALL(sched_yield),
 	SYSCALL(sched_getaffinity),
 	SYSCALL(sysinfo),
 	SYSCALL(uname),
-	SYSCALL(rseq),
 	SYSCALL(getrusage),
 };
 
-static const int set_pass_fd[] = {SYSCALL(sendmsg)};
+static const int set_pass_fd[] = {SYSCALL(sendmsg), SYSCALL(recvmsg)};
 static const int set_accept[] = {SYSCALL(accept4),    SYSCALL(getsockname), SYSCALL(getpeername),
 				 SYSCALL(setsockopt), SYSCALL(getsockopt),  SYSCALL(sendmsg),
 				 SYSCALL(recvmsg),    SYSCALL(sendmmsg),    SYSCALL(recvmmsg)};
@@ -78,7 +80,10 @@ static const int set_open[] = {SYSCALL(openat), SYSCALL(lseek)};
 static const int set_file[] = {SYSCALL(pwrite64), SYSCALL(ftruncate), SYSCALL(fsync),
 			       SYSCALL(fdatasync), SYSCALL(lseek)};
 static const int set_fork[] = {SYSCALL(wait4), SYSCALL(waitid), SYSCALL(set_robust_list),
-			       SYSCALL(pidfd_send_signal)};
+			       SYSCALL(close_range)};
+static const int set_kill[] = {SYSCALL(pidfd_send_signal)};
+static const int set_dial_local[] = {SYSCALL(connect)};
+static const int set_make[] = {SYSCALL(pipe2), SYSCALL(memfd_create), SYSCALL(lseek)};
 static const int set_sendfile[] = {SYSCALL(sendfile)};
 /* What git of Debian 12 and 13 does when it serves, fetches, indexes and pushes (strace -f), and
  * the same calls under the other names that other C libraries use for them. */
@@ -179,6 +184,7 @@ static const struct {
 	const int *calls;
 	size_t n;
 } sets_table[] = {
+	{PRIV_SECCOMP_BYTES, set_bytes, ARRAY_LEN(set_bytes)},
 	{PRIV_SECCOMP_BASE, set_base, ARRAY_LEN(set_base)},
 	{PRIV_SECCOMP_PASS_FD, set_pass_fd, ARRAY_LEN(set_pass_fd)},
 	{PRIV_SECCOMP_ACCEPT, set_accept, ARRAY_LEN(set_accept)},
@@ -186,6 +192,9 @@ static const struct {
 	{PRIV_SECCOMP_OPEN, set_open, ARRAY_LEN(set_open)},
 	{PRIV_SECCOMP_FILE, set_file, ARRAY_LEN(set_file)},
 	{PRIV_SECCOMP_FORK, set_fork, ARRAY_LEN(set_fork)},
+	{PRIV_SECCOMP_KILL, set_kill, ARRAY_LEN(set_kill)},
+	{PRIV_SECCOMP_DIAL_LOCAL, set_dial_local, ARRAY_LEN(set_dial_local)},
+	{PRIV_SECCOMP_MAKE, set_make, ARRAY_LEN(set_make)},
 	{PRIV_SECCOMP_EXEC, set_exec, ARRAY_LEN(set_exec)},
 	{PRIV_SECCOMP_SENDFILE, set_sendfile, ARRAY_LEN(set_sendfile)},
 };
@@ -229,12 +238,24 @@ static int seccomp_add_fork(scmp_filter_ctx ctx, unsigned sets)
 	 * EXEC that is the answer to everything, which libseccomp does not let be said twice. */
 	if (!(sets & PRIV_SECCOMP_EXEC))
 		bad |= REFUSE(clone3, ENOSYS);
-	/* One process by its number, or one's own group; never another group, never all. */
-	bad |= ALLOW(kill, 1, SCMP_A0(SCMP_CMP_LE, INT32_MAX));
 	bad |= ALLOW(setpgid, 2, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, 0));
 	bad |= ALLOW(pidfd_open, 1, SCMP_A1(SCMP_CMP_EQ, 0));
 	bad |= ALLOW(prctl, 2, SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG),
 		     SCMP_A1(SCMP_CMP_EQ, SIGKILL));
+	bad |= ALLOW(prctl, 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+	return bad;
+}
+
+static int seccomp_add_kill(scmp_filter_ctx ctx, unsigned sets)
+{
+	/* What abort() and raise() send to oneself; a child that means itself dies as well. */
+	int bad = sets & PRIV_SECCOMP_EXEC
+			  ? seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 0)
+			  : ALLOW(tgkill, 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
+
+	/* One process by its number, or one's own group; never another group, never all. */
+	if (sets & PRIV_SECCOMP_KILL)
+		bad |= ALLOW(kill, 1, SCMP_A0(SCMP_CMP_LE, INT32_MAX));
 	return bad;
 }
 
@@ -282,7 +303,14 @@ static int seccomp_add_checked(scmp_filter_ctx ctx, unsigned sets)
 	/* Reading a limit is harmless; setting one is refused, not fatal. */
 	bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 1,
 				SCMP_A2(SCMP_CMP_EQ, 0));
-	bad |= seccomp_add_fork(ctx, sets) | seccomp_add_exec(ctx, sets);
+	bad |= seccomp_add_fork(ctx, sets) | seccomp_add_kill(ctx, sets) |
+	       seccomp_add_exec(ctx, sets);
+	if (sets & PRIV_SECCOMP_TERMINAL)
+		bad |= ALLOW(ioctl, 1, SCMP_A1(SCMP_CMP_EQ, TIOCGWINSZ));
+	if (sets & PRIV_SECCOMP_MAKE)
+		bad |= ALLOW(fcntl, 1, SCMP_A1(SCMP_CMP_EQ, F_ADD_SEALS));
+	if (sets & PRIV_SECCOMP_DIAL_LOCAL)
+		bad |= ALLOW(socket, 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
 	if (sets & PRIV_SECCOMP_PASS_FD)
 		bad |= seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
 					SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
@@ -303,14 +331,20 @@ static int seccomp_add_checked(scmp_filter_ctx ctx, unsigned sets)
 
 int priv_seccomp(unsigned sets, struct err *e)
 {
+	sets |= PRIV_SECCOMP_BASE;
+	if (sets & PRIV_SECCOMP_EXEC)
+		sets |= PRIV_SECCOMP_FORK | PRIV_SECCOMP_KILL;
+	return priv_seccomp_exactly(sets, e);
+}
+
+int priv_seccomp_exactly(unsigned sets, struct err *e)
+{
 	scmp_filter_ctx ctx;
 	int bad = 0, ret;
 
 	if (priv_is_instrumented())
 		return 0;
-	sets |= PRIV_SECCOMP_BASE;
-	if (sets & PRIV_SECCOMP_EXEC)
-		sets |= PRIV_SECCOMP_FORK;
+	sets |= PRIV_SECCOMP_BYTES;
 	ctx = seccomp_init(sets & PRIV_SECCOMP_EXEC ? SCMP_ACT_ERRNO(ENOSYS)
 						    : SCMP_ACT_KILL_PROCESS);
 	if (!ctx)

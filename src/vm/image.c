@@ -1,7 +1,8 @@
 /*
  * An image is a tar, and of that a disk. Both are files of the store, under the key of what goes
- * in; one builder at a time works on a file with a name of its own (VM_MAKING), which becomes
- * the image when it is whole. What a broken build leaves there, the next one writes over.
+ * in; one builder at a time works on a file without a name, which becomes the image when it is
+ * whole: what is broken off leaves nothing. Where a file system knows no such file it has the name
+ * VM_MAKING meanwhile, and what a broken build leaves there the next one takes away.
  */
 #include "vm/image_int.h"
 
@@ -14,13 +15,17 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #define IMAGE_FORMAT  "claude-bottle machine image 1"
 #define IMAGE_WAIT_MS (60 * 60 * 1000)
-#define GROUP_TAR     "tar"    /* of archives that people name */
-#define GROUP_ENGINE  "engine" /* of an engine's images */
+#define STORE_FULL    (64u << 10) /* a disk with less left was written full */
+#define GROUP_TAR     "tar"	  /* of archives that people name */
+#define GROUP_ENGINE  "engine"	  /* of an engine's images */
 #define TAR_MAGIC     "ustar"
 #define TAR_MAGIC_AT  257
+#define TAR_BLOCK     512
+#define TAR_END	      (2 * TAR_BLOCK) /* of zeros */
 
 /* --- what an image is called --- */
 
@@ -43,6 +48,22 @@ static int set_named(struct vm_source *s, const char *kind, const char *key, str
 	return 0;
 }
 
+/* tar2sqfs takes an archive that is cut off between two files for a whole one. */
+static int check_end(int fd, const char *path, const struct stat *st, struct err *e)
+{
+	char end[TAR_END];
+	bool is_whole = st->st_size % TAR_BLOCK == 0 && st->st_size >= TAR_END &&
+			pread(fd, end, sizeof(end), st->st_size - TAR_END) == TAR_END;
+
+	for (size_t i = 0; is_whole && i < sizeof(end); i++)
+		is_whole = end[i] == '\0';
+	return is_whole ? 0
+			: err_set(e, -EINVAL,
+				  "the image \"%s\" is cut off: a tar archive ends with %d zero "
+				  "bytes (write it again)",
+				  path, TAR_END);
+}
+
 static int check_tar(const char *path, struct stat *st, struct err *e)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -57,7 +78,7 @@ static int check_tar(const char *path, struct stat *st, struct err *e)
 			"the image \"%s\" is no tar archive: what is asked for is a root file "
 			"system's, not compressed (\"docker export\" writes one)",
 			path);
-	return 0;
+	return check_end(fd, path, st, e);
 }
 
 /* By what the kernel says of the file: it may be large, and each start asks. */
@@ -227,7 +248,9 @@ static int making_open(const struct vm_source *s, struct err *e)
 	int fd;
 
 	(void)unlinkat(s->folder, VM_MAKING, 0);
-	fd = openat(s->folder, VM_MAKING, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	fd = openat(s->folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		fd = openat(s->folder, VM_MAKING, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	return fd < 0 ? err_errno(e, "make a file in the cache") : fd;
 }
 
@@ -240,13 +263,19 @@ static int keep_name(const struct vm_source *s, struct err *e)
 	return s->named ? io_write_file_atomic(s->folder, name, str_of(s->named), 0600, e) : 0;
 }
 
-static int making_keep(const struct vm_source *s, const char *suffix, struct err *e)
+static int making_keep(const struct vm_source *s, int fd, const char *suffix, struct err *e)
 {
 	_cleanup_free_ char *name = file_name(s, suffix);
 	int ret = keep_name(s, e);
+	char path[40];
+	struct stat st;
 
 	if (ret < 0)
 		return ret;
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (fstat(fd, &st) < 0 || (st.st_nlink == 0 && linkat(AT_FDCWD, path, s->folder, VM_MAKING,
+							      AT_SYMLINK_FOLLOW) < 0))
+		return err_errno(e, "name \"" VM_MAKING "\"");
 	if (renameat(s->folder, VM_MAKING, s->folder, name) < 0)
 		return err_errno(e, "name \"%s\"", name);
 	vm_store_prune(s->folder, s->group, suffix, name);
@@ -256,16 +285,32 @@ static int making_keep(const struct vm_source *s, const char *suffix, struct err
 static int squash(const struct vm_source *s, int fd, struct err *e)
 {
 	_cleanup_close_ int in = open(s->tar, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int ret;
 
 	if (in < 0)
 		return err_errno(e, "open \"%s\"", s->tar);
 	progress_tell(s->progress, VM_IMAGE_STEP, "a disk, with tar2sqfs", 0, 0);
-	return vm_squash(in, fd, e);
+	ret = vm_squash(in, fd, e);
+	if (ret < 0)
+		(void)err_prefix(e, "make a disk of \"%s\"", s->tar);
+	return ret;
+}
+
+/* As long as what was written is there: of the tools, not all say why they cannot write. */
+static bool is_full(int fd, uint64_t *left)
+{
+	struct statvfs vfs;
+
+	if (fstatvfs(fd, &vfs) < 0)
+		return false;
+	*left = (uint64_t)vfs.f_bavail * vfs.f_frsize;
+	return *left < STORE_FULL;
 }
 
 static int make_form(const struct vm_source *s, const char *suffix, vm_make_fn make, struct err *e)
 {
 	_cleanup_close_ int fd = making_open(s, e);
+	uint64_t left;
 	int ret;
 
 	if (fd < 0)
@@ -276,7 +321,13 @@ static int make_form(const struct vm_source *s, const char *suffix, vm_make_fn m
 	if (ret == 0 && fsync(fd) < 0)
 		ret = err_errno(e, "write a file of the cache");
 	if (ret == 0)
-		ret = making_keep(s, suffix, e);
+		ret = making_keep(s, fd, suffix, e);
+	if (ret < 0 && is_full(fd, &left))
+		ret = err_set(
+			e, -ENOSPC,
+			"the disk of the cache folder is full, with %" PRIu64
+			" KiB left (make room, or set XDG_CACHE_HOME): the image of \"%.200s\"",
+			left >> 10, s->named ? s->named : s->provider);
 	if (ret < 0)
 		(void)unlinkat(s->folder, VM_MAKING, 0);
 	return ret;
@@ -317,6 +368,11 @@ static int make_tar(struct vm_source *s, struct err *e)
 	ret = make_here(s, &own);
 	if ((ret == -ENOENT || ret == -EPERM) && vm_image_of_engine(s, true, NULL) == 0)
 		return make_form(s, VM_TAR_SUFFIX, vm_image_export, e);
+	if (ret == -EPERM)
+		return err_set(e, ret,
+			       "%.600s; or name a root file system's tar archive as the bottle's "
+			       "image",
+			       own.text);
 	if (ret < 0 && e)
 		*e = own;
 	return ret;
@@ -363,8 +419,10 @@ int vm_image_ensure(const char *provider, const char *named, unsigned forms,
 		return ret;
 	lock = cache_lock(folder, VM_IMAGE_LOCK, IMAGE_WAIT_MS,
 			  "another machine image is being made", progress);
+	if (lock < 0 && errno != EWOULDBLOCK)
+		return err_errno(e, "open the cache's \"vm/" VM_IMAGE_LOCK "\"");
 	if (lock < 0)
-		return err_set(e, -EBUSY, "another machine image is being made");
+		return err_set(e, -EBUSY, "another machine image is being made, for an hour now");
 	ret = make(&s, forms, out, e);
 	if (ret < 0)
 		return ret;

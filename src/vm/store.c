@@ -4,28 +4,35 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 int vm_store_open(struct err *e)
 {
-	_cleanup_close_ int cache = cache_open(), fd = -1;
-	struct stat st;
+	_cleanup_close_ int cache = cache_need(e), fd = -1;
+	char link[48], path[PATH_MAX];
+	ssize_t n;
 
 	if (cache < 0)
-		return err_set(e, -ENOENT,
-			       "there is no cache to keep a disk in: set HOME or XDG_CACHE_HOME to "
-			       "a folder of your own");
+		return cache;
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", cache);
+	n = readlink(link, path, sizeof(path) - 1);
+	path[n > 0 ? n : 0] = '\0';
 	if (mkdirat(cache, VM_STORE_FOLDER, 0700) < 0 && errno != EEXIST)
-		return err_errno(e, "make the cache's folder \"" VM_STORE_FOLDER "\"");
+		return err_errno(e, "make the cache folder \"%.512s/" VM_STORE_FOLDER "\"", path);
 	fd = openat(cache, VM_STORE_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(e, "open the cache's folder \"" VM_STORE_FOLDER "\"");
-	if (st.st_uid != geteuid() || (st.st_mode & 0022))
+	if (fd < 0)
+		return err_errno(e,
+				 "open the cache folder \"%.512s/" VM_STORE_FOLDER
+				 "\", which is to be a folder and no link to one",
+				 path);
+	if (!cache_is_own(fd))
 		return err_set(e, -EPERM,
-			       "the cache's folder \"" VM_STORE_FOLDER
-			       "\" can be written by somebody else");
+			       "the cache folder \"%.512s/" VM_STORE_FOLDER
+			       "\" is not yours alone: remove it",
+			       path);
 	return take_fd(&fd);
 }
 

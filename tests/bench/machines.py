@@ -131,7 +131,7 @@ def measure_memory(machine, native):
     note("vm: memory of one idle bottle")
     roles = machine.running.roles()
     parts = {"monitor": roles.get("monitor", []), "cell": roles.get("cell", []) + roles.get("bwrap", []),
-             "bundle": machine.pids(), "keeper": roles.get("keeper", [])}
+             "bundle": machine.pids(), "keeper": [p for role in ("keeper", "wire", "relay") for p in roles.get(role, [])]}
     kib = {part: settled_kib(pids) for part, pids in parts.items()}
     whole = settled_kib([p for pids in native.running.roles().values() for p in pids])
     for part, value in kib.items():

@@ -267,8 +267,9 @@ class Running:
         return self.statuses([url])[0]
 
     def roles(self):
-        """{role: [pid, …]}: keeper, init, record, keyd, egress, pipelock, gitgate, gitssh, supervise, bwrap or
-        guest, agent; of a machine's cell its process 1, "cell", and the "monitor"."""
+        """{role: [pid, …]}: keeper, and its children that go on in its program: wire, relay, bridge; init, record,
+        keyd, egress, pipelock, gitgate, gitssh, supervise, bwrap or guest, agent; of a machine's cell its process 1,
+        "cell", and the "monitor"."""
         out = {}
         for top in (self.state().get("pid", 0), *self.containers()):
             for pid in descendants(top):
@@ -319,6 +320,17 @@ def descendants(pid):
     return out
 
 
+FORKS = {"cb-wire": "wire", "cb-relay": "relay", "smol-bridge": "bridge"}  # names of the keeper's forks
+
+
+def comm_of(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as f:
+            return f.read().strip()
+    except OSError:
+        return ""
+
+
 def role_of(pid):
     argv = cmdline(pid)
     if not argv:
@@ -339,8 +351,18 @@ def role_of(pid):
     if name == "bwrap":
         return "bwrap"
     if name == "claude-bottle":
-        return "keeper"
+        return FORKS.get(comm_of(pid), "keeper")
     return "agent"
+
+
+def powers(pid):
+    """(seccomp's mode, no new privileges, effective capabilities)"""
+    with open(f"/proc/{pid}/status") as f:
+        said = dict(line.split(":\t", 1) for line in f.read().splitlines() if ":\t" in line)
+    return int(said["Seccomp"]), int(said["NoNewPrivs"]), int(said["CapEff"], 16)
+
+
+SEALED = (2, 1, 0)
 
 
 def is_alive(pid):

@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 
@@ -86,6 +87,8 @@ def test_beside_the_agent(home, terminal):
         data = os.urandom(1 << 20)
         assert running.exec("cat", input=data, text=False).stdout == data
         assert running.exec("nosuch").returncode == 127
+        roles = running.roles()
+        assert [bottle.powers(p) for p in roles["wire"] + roles["relay"]] == [bottle.SEALED] * 2
         assert running.exec("sh", "-c", "kill -9 $$").returncode == 137
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
             got = list(pool.map(lambda n: running.exec("sh", "-c", f"sleep 1; echo {n}").stdout, range(12)))
@@ -161,6 +164,13 @@ def test_a_greedy_agent_and_its_sibling(home):
         home.run("stop", running.slug, "--now", timeout=30)
         running.wait()
         assert bottle.wait_until(lambda: not bottle.is_alive(monitor), 10)
+        # As its filter would, if it did what it never does: nobody speaks for the machine then.
+        pids = [p for ps in sibling.roles().values() for p in ps]
+        bottle.kill_quietly(sibling.roles()["wire"][0], signal.SIGSYS)
+        sibling.wait()
+        reason = sibling.state()["reason"]
+        assert "speaks with the virtual machine was killed: it asked the kernel" in reason, reason
+        assert bottle.wait_until(lambda: not any(map(bottle.is_alive, pids)), 10), left_over(pids, sibling.slug)
 
 
 def prlimit(pid, *words):

@@ -90,7 +90,12 @@ def test_no_secret_lies_with_the_tool(box):
     found = readable(f"{box.folder}/smol")
     assert "claude-bottle/agent@sha256:" in found and f"{smol_world.PINNED}/32" in found
     assert "PROXY" not in found and "DEPLOY_TOKEN" not in found
-    assert set(os.listdir(f"{box.folder}/smol-in")) - {"kvm"} == {"Smolfile"}
+    assert set(os.listdir(f"{box.folder}/smol-in")) - {"kvm"} == {"Smolfile", "order.json"}
+    assert os.stat(f"{box.folder}/smol-in/order.json").st_size == 0
+
+
+def test_who_hears_the_tool_has_no_powers(box):
+    assert [bottle.powers(p) for p in box.roles()["bridge"]] == [bottle.SEALED]
 
 
 def test_its_folder_is_watched(box):

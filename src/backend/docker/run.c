@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "guest/guest.h"
+#include "priv/priv.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -184,7 +185,11 @@ const char *docker_reason(struct bottle *b, int status)
 		(void)str_cut(str_slice(line, (size_t)n), '\n', &text, &found);
 		set_reason(b, text);
 	} else if (WIFSIGNALED(status)) {
-		set_reason(b, STR_LIT("the process that stands for the agent was killed"));
+		(void)snprintf(line, sizeof(line),
+			       "the process that stands for the agent was "
+			       "killed%s",
+			       priv_seal_why(status));
+		set_reason(b, str_of(line));
 	}
 	return b->reason[0] ? b->reason : NULL;
 }

@@ -33,7 +33,10 @@ int qemu_program_id(char *out, size_t size, struct err *e)
 	struct stat st;
 
 	if (stat(QEMU_PROGRAM, &st) < 0)
-		return err_errno(e, QEMU_PROGRAM " (package qemu-system-x86)");
+		return errno == ENOENT ? err_set(e, -ENOENT,
+						 QEMU_PROGRAM " is not installed (package "
+							      "qemu-system-x86)")
+				       : err_errno(e, "find " QEMU_PROGRAM);
 	(void)snprintf(out, size, "%llu %lld.%09ld", (unsigned long long)st.st_size,
 		       (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
 	return 0;
@@ -58,7 +61,8 @@ static void device_why(char why[QEMU_WHY_MAX])
 
 	why[0] = '\0';
 	if (fd < 0)
-		(void)snprintf(why, QEMU_WHY_MAX, "/dev/kvm: %s", strerror(errno));
+		(void)snprintf(why, QEMU_WHY_MAX, "/dev/kvm: %s%s", strerror(errno),
+			       errno == EACCES ? " (as root: usermod -aG kvm USER)" : "");
 }
 
 bool qemu_accel_known(bool *is_kvm, char why[QEMU_WHY_MAX])

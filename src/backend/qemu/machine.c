@@ -2,7 +2,6 @@
 #include "backend/qemu/qemu_int.h"
 
 #include "base/clean.h"
-#include "base/io.h"
 #include "base/timeutil.h"
 
 #include <errno.h>
@@ -113,12 +112,17 @@ int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s, struc
 	return ret;
 }
 
-bool qemu_machine_wait(struct qemu_machine *m, int timeout_ms)
+void qemu_machine_wait(const struct qemu_machine *m, pid_t child, int timeout_ms)
 {
-	_cleanup_close_ int pidfd = m->pid > 0 ? (int)syscall(SYS_pidfd_open, m->pid, 0) : -1;
+	_cleanup_close_ int qemu = m->pid > 0 ? (int)syscall(SYS_pidfd_open, m->pid, 0) : -1;
+	_cleanup_close_ int other = child > 0 ? (int)syscall(SYS_pidfd_open, child, 0) : -1;
+	struct pollfd ends[] = {{.fd = qemu, .events = POLLIN}, {.fd = other, .events = POLLIN}};
+	uint64_t until = time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS, now;
+	int n = qemu >= 0 && other >= 0 ? 0 : 1;
 
-	/* Not reaped here: the wire may be about to kill it. */
-	return m->pid <= 0 || (pidfd >= 0 && io_wait(pidfd, POLLIN, timeout_ms) == 1);
+	/* When QEMU closes its ports, which is the wire's end, it has closed its disks. */
+	while (n <= 0 && (now = time_monotonic_ns()) < until)
+		n = poll(ends, ARRAY_LEN(ends), (int)((until - now) / TIME_NS_PER_MS) + 1);
 }
 
 void qemu_machine_kill(struct qemu_machine *m)

@@ -7,6 +7,7 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "base/tool.h"
+#include "image/bootstrap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,6 +39,16 @@ static void ask_version(char *out, size_t size)
 	(void)close(ends[1]);
 	(void)str_cut(str_slice(said, got > 0 ? (size_t)got : 0), '\n', &line, &found);
 	text_visible_cstr(out, size, line);
+}
+
+int qemu_host_check(struct err *e)
+{
+	char id[128];
+	int ret = qemu_program_id(id, sizeof(id), e);
+
+	if (ret == 0 && !vm_tool_find("mkfs.ext4"))
+		ret = err_set(e, -ENOENT, "mkfs.ext4 is not installed (package e2fsprogs)");
+	return ret;
 }
 
 static bool add_program(struct backend_check *checks, size_t *n)
@@ -74,6 +85,7 @@ static bool add_tools(struct backend_check *checks, size_t *n)
 	} tools[] = {{"tar2sqfs", "squashfs-tools-ng", true},
 		     {"mkfs.ext4", "e2fsprogs", true},
 		     {"mmdebstrap", "mmdebstrap", false}};
+	struct err e = ERR_INIT;
 	bool is_all = true;
 
 	for (size_t i = 0; i < ARRAY_LEN(tools); i++) {
@@ -88,6 +100,9 @@ static bool add_tools(struct backend_check *checks, size_t *n)
 				  text);
 		is_all = is_all && (path || !tools[i].is_required);
 	}
+	/* An engine's image, or a file's, needs none of it. */
+	if (bootstrap_check(&e) < 0)
+		backend_check_add(checks, n, "image making", false, false, e.text);
 	return is_all;
 }
 

@@ -17,6 +17,7 @@
 #include "base/ports.h"
 #include "base/text.h"
 #include "guest/guest_host.h"
+#include "priv/priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +36,9 @@
 #define QEMU_WIRE_MS  500	 /* of the wire, after QEMU */
 #define QEMU_DNS      "10.0.2.3" /* of QEMU's user networking */
 
+#define QEMU_WIRE_DOES	"speaks with the virtual machine"
+#define QEMU_RELAY_DOES "stands for the agent"
+
 struct bottle {
 	const struct plan *plan;
 	struct walled walled;
@@ -45,9 +49,9 @@ struct bottle {
 	char **env;
 	char pinned[46];
 	pid_t wire_pid, relay_pid; /* children; relay: stands for the agent */
-	int conn_fd;	 /* to the wire, as if to guest init; its close asks for the end */
-	int use_fd;	 /* what the machine was started from is in use */
-	int fail_fds[2]; /* where the wire writes what broke; ours, its */
+	int conn_fd; /* to the wire, as if to guest init; its close asks for the end */
+	int use_fd;  /* what the machine was started from is in use */
+	int fail_fd; /* where the wire writes what broke, as a pipe that it ends with itself */
 	bool has_tty, is_restored, has_ended;
 	struct guest_execs execs;
 	char note[256], reason[GUEST_TEXT_MAX + 32];
@@ -57,12 +61,15 @@ struct bottle {
 
 static int check_plan(const struct plan *p, struct err *e)
 {
+	int ret;
+
 	if (p->workspace == PLAN_WORKSPACE_MOUNT)
 		return err_set(e, -EINVAL,
 			       "workspace: mount cannot be had in a virtual machine: a folder "
 			       "that both sides see would be a way through the wall; use "
 			       "workspace: clone");
-	return agent_expose_check(p, e);
+	ret = qemu_shape_check(p, e);
+	return ret == 0 ? agent_expose_check(p, e) : ret;
 }
 
 static int qemu_offer(char why[BACKEND_WHY_MAX], struct err *e)
@@ -84,6 +91,10 @@ static int qemu_ensure(const struct plan *p, const struct progress *progress, st
 	qemu_shape_plan(&shape, p);
 	/* Before anything is made that takes minutes. */
 	ret = check_plan(p, e);
+	if (ret == 0)
+		ret = qemu_host_check(e);
+	if (ret == 0)
+		qemu_shape_tell(p, &shape, progress);
 	if (ret == 0)
 		ret = qemu_parts_open(&parts, p, true, progress, e);
 	if (ret == 0)
@@ -128,15 +139,19 @@ static int start_wire(struct bottle *b, int state_fd, struct err *e)
 				     .has_tty = b->has_tty,
 				     .tmp_bytes = b->shape.memory_bytes / 2};
 	_cleanup_json_ json_t *order = NULL;
-	int ret = qemu_order_make(&o, &order, e);
+	int ret = qemu_order_make(&o, &order, e), fail_fds[2];
 
+	if (ret == 0 && pipe2(fail_fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		ret = err_errno(e, "pipe");
 	if (ret == 0) {
 		const struct qemu_wire w = {.machine = &b->machine,
 					    .state_fd = state_fd,
 					    .order = order,
 					    .boot_ms = QEMU_BOOT_MS};
 
-		ret = qemu_wire_start(&w, b->fail_fds[1], &b->conn_fd, &b->wire_pid, e);
+		ret = qemu_wire_start(&w, fail_fds[1], &b->conn_fd, &b->wire_pid, e);
+		b->fail_fd = fail_fds[0];
+		close_fd(&fail_fds[1]);
 	}
 	/* Nobody here speaks on these. */
 	close_fd(&b->machine.monitor_fd);
@@ -174,7 +189,7 @@ static int qemu_prepare(struct bottle **out, const struct plan *p, const char *s
 	*out = b;
 	b->plan = p;
 	b->has_tty = has_tty;
-	b->conn_fd = b->use_fd = b->fail_fds[0] = b->fail_fds[1] = -1;
+	b->conn_fd = b->use_fd = b->fail_fd = -1;
 	walled_init(&b->walled, p, state_dir);
 	qemu_parts_init(&b->parts);
 	qemu_machine_init(&b->machine);
@@ -191,8 +206,6 @@ static int qemu_prepare(struct bottle **out, const struct plan *p, const char *s
 	b->ports = qemu_ports_make(e);
 	if (!b->ports)
 		return e->code;
-	if (pipe2(b->fail_fds, O_CLOEXEC | O_NONBLOCK) < 0)
-		return err_errno(e, "pipe");
 	ret = qemu_parts_open(&b->parts, p, false, NULL, e);
 	if (ret == 0)
 		ret = open_disks(b, e);
@@ -213,35 +226,58 @@ static void qemu_reap_bundle(struct bottle *b, bool must_die, char *how, size_t 
 	walled_reap_bundle(&b->walled, must_die, how, how_size);
 }
 
-/* After what it has said: it ends at once, or does not listen. */
-static bool is_mute(struct bottle *b)
+/* Its status as of waitpid(), reaped. -1: it does not end. */
+static int wire_ended(struct bottle *b)
 {
-	_cleanup_close_ int pidfd = (int)syscall(SYS_pidfd_open, b->wire_pid, 0);
+	_cleanup_close_ int pidfd =
+		b->wire_pid > 0 ? (int)syscall(SYS_pidfd_open, b->wire_pid, 0) : -1;
 	int status = 0;
 
 	if (pidfd < 0 || io_wait(pidfd, POLLIN, QEMU_WIRE_MS) != 1)
-		return true;
+		return -1;
 	while (waitpid(b->wire_pid, &status, 0) < 0 && errno == EINTR)
 		;
 	b->wire_pid = 0;
-	return WIFEXITED(status) && WEXITSTATUS(status) == QEMU_WIRE_MUTE;
+	return status;
+}
+
+/* What a child has not said itself. */
+static const char *killed_child(const char *what, int status, char *out, size_t size)
+{
+	(void)snprintf(out, size, "the process that %s was killed%s", what, priv_seal_why(status));
+	return out;
+}
+
+/* e: what its end looks like on the connection. */
+static void explain_wire(struct bottle *b, struct err *e)
+{
+	int status = wire_ended(b);
+	char text[GUEST_TEXT_MAX];
+
+	if (status >= 0 && WIFSIGNALED(status))
+		(void)err_set(e, e->code, "%s",
+			      killed_child(QEMU_WIRE_DOES, status, text, sizeof(text)));
+	/* After what it has said it ends at once, or does not listen. */
+	if (!b->is_restored ||
+	    (status >= 0 && (!WIFEXITED(status) || WEXITSTATUS(status) != QEMU_WIRE_MUTE)))
+		return;
+	qemu_template_forget(&b->parts, &b->shape);
+	(void)err_prefix(e, "restored from a snapshot, which is put aside for a day (start again, "
+			    "and the machine boots)");
 }
 
 static int qemu_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct err *e)
 {
 	int ret = guest_greet(b->conn_fd, QEMU_GREET_MS, -1, e);
 
-	if (ret < 0 && b->is_restored && is_mute(b)) {
-		qemu_template_forget(&b->parts, &b->shape);
-		(void)err_prefix(e, "restored from a snapshot, which is put aside for a day (start "
-				    "again, and the machine boots)");
-	}
+	if (ret < 0)
+		explain_wire(b, e);
 	/* QEMU has them, and goes on with them. */
 	b->use_fd = take_fd(&b->parts.use_fd);
 	qemu_parts_free(&b->parts);
 	if (ret == 0)
-		ret = qemu_session_start(b->ports, 0, b->machine.session_fds[0], NULL, io,
-					 &b->relay_pid, e);
+		ret = qemu_session_start(b->ports, 0, b->machine.session_fds[0], b->fail_fd, NULL,
+					 io, &b->relay_pid, e);
 	if (ret < 0)
 		return ret;
 	*pid = b->relay_pid;
@@ -291,7 +327,8 @@ static int qemu_exec(struct bottle *b, char *const *argv, struct backend_stdio *
 		return err_set(e, -EILSEQ, "the command is not UTF-8");
 	if (at == MACHINE_SESSIONS)
 		return err_set(e, -EBUSY, "no more commands can run in the machine at once");
-	ret = qemu_session_start(b->ports, at, b->machine.session_fds[at], order, io, pid, e);
+	ret = qemu_session_start(b->ports, at, b->machine.session_fds[at], b->fail_fd, order, io,
+				 pid, e);
 	if (ret == 0)
 		guest_execs_add(&b->execs, *pid);
 	return ret;
@@ -320,7 +357,8 @@ static void qemu_kill(struct bottle *b)
 
 	close_fd(&b->conn_fd);
 	if (may_end)
-		(void)qemu_machine_wait(&b->machine, b->has_ended ? QEMU_END_MS : QEMU_QUIT_MS);
+		qemu_machine_wait(&b->machine, b->wire_pid,
+				  b->has_ended ? QEMU_END_MS : QEMU_QUIT_MS);
 	end_wire(b);
 	qemu_machine_kill(&b->machine);
 }
@@ -334,23 +372,28 @@ static const char *qemu_note(const struct bottle *b)
 static const char *qemu_reason(struct bottle *b, int status)
 {
 	char line[GUEST_TEXT_MAX];
+	const char *why = "the agent's session with its virtual machine broke";
 	ssize_t n = 0;
+	int wire;
 
 	b->has_ended = WIFEXITED(status) && b->ports->state[0] == QEMU_PORT_FREE;
 	if (b->reason[0])
 		return b->reason;
+	if (b->has_ended)
+		return NULL;
 	/* It writes when QEMU's end has told it everything, and may be at it. */
-	if (!b->has_ended && io_wait(b->fail_fds[0], POLLIN, QEMU_WIRE_MS) == 1)
-		n = read(b->fail_fds[0], line, sizeof(line));
-	if (n > 0)
-		(void)snprintf(b->reason, sizeof(b->reason), "the bottle was stopped: %.*s",
-			       (int)str_chr(str_slice(line, (size_t)n), '\n'), line);
-	else if (!b->has_ended)
-		(void)snprintf(b->reason, sizeof(b->reason), "the bottle was stopped: %s",
-			       WIFSIGNALED(status)
-				       ? "the process that stands for the agent was killed"
-				       : "the agent's session with its virtual machine broke");
-	return b->reason[0] ? b->reason : NULL;
+	if (io_wait(b->fail_fd, POLLIN, QEMU_WIRE_MS) == 1)
+		n = read(b->fail_fd, line, sizeof(line));
+	if (n > 0) {
+		line[str_chr(str_slice(line, (size_t)n - 1), '\n')] = '\0';
+		why = line;
+	} else if (WIFSIGNALED(status)) {
+		why = killed_child(QEMU_RELAY_DOES, status, line, sizeof(line));
+	} else if ((wire = wire_ended(b)) >= 0 && WIFSIGNALED(wire)) {
+		why = killed_child(QEMU_WIRE_DOES, wire, line, sizeof(line));
+	}
+	(void)snprintf(b->reason, sizeof(b->reason), "the bottle was stopped: %s", why);
+	return b->reason;
 }
 
 static bool qemu_release(struct bottle *b)
@@ -364,8 +407,7 @@ static bool qemu_release(struct bottle *b)
 	qemu_parts_free(&b->parts);
 	qemu_ports_free(b->ports);
 	close_fd(&b->use_fd);
-	close_fd(&b->fail_fds[0]);
-	close_fd(&b->fail_fds[1]);
+	close_fd(&b->fail_fd);
 	agent_env_free(b->env);
 	is_all = walled_release(&b->walled);
 	free(b);

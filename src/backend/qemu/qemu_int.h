@@ -66,6 +66,11 @@ void qemu_args_free(char **argv);
 
 /* --- shape.c --- */
 
+/* -EINVAL: the plan's limits leave too little for a machine. */
+int qemu_shape_check(const struct plan *p, struct err *e) _fallible_;
+/* Says so, where the plan's limits are more than this host has. */
+void qemu_shape_tell(const struct plan *p, const struct qemu_shape *s,
+		     const struct progress *progress);
 /* As the plan's limits and this host have it; is_kvm: not looked at. */
 void qemu_shape_plan(struct qemu_shape *out, const struct plan *p);
 /* Of all that is in the cell, so that the machine fits. */
@@ -130,25 +135,31 @@ struct qemu_start {
 void qemu_machine_init(struct qemu_machine *m);
 int qemu_machine_start(struct qemu_machine *m, const struct qemu_start *s,
 		       struct err *e) _fallible_;
-/* Waits at most timeout_ms for QEMU's own end; its pid stays taken. */
-bool qemu_machine_wait(struct qemu_machine *m, int timeout_ms);
+/* Waits at most timeout_ms for QEMU's own end, or that of this child; both pids stay taken. */
+void qemu_machine_wait(const struct qemu_machine *m, pid_t child, int timeout_ms);
 /* Ends what still lives; the descriptors stay. Nobody else may know the pid any more. */
 void qemu_machine_kill(struct qemu_machine *m);
 void qemu_machine_free(struct qemu_machine *m);
 
 /* --- words.c: what a machine has said, for the reason of a failure --- */
 
-#define QEMU_WORDS_MAX 4096
+#define QEMU_WORDS_MAX 300
 
+/* The line of a text that tells most, kept as the text goes by: what follows it may be long. */
+struct qemu_heard {
+	char line[QEMU_WORDS_MAX]; /* the unfinished one, or its beginning */
+	char best[QEMU_WORDS_MAX];
+	size_t n, best_n;
+	unsigned worth; /* of best */
+};
 struct qemu_words {
-	struct buf console, said; /* the last of each */
+	struct qemu_heard console, said; /* said: QEMU's standard error */
 };
 void qemu_words_init(struct qemu_words *w);
-void qemu_words_free(struct qemu_words *w);
 /* Reads what there is, of either. False at the end of file. */
-bool qemu_words_read(struct buf *b, int fd);
-/* The last line that says something, QEMU's before the console's, fit to show; may be empty. */
-void qemu_words_last(const struct qemu_words *w, char *out, size_t size);
+bool qemu_words_read(struct qemu_heard *h, int fd);
+/* Of both, the line that tells most, fit to show; empty: nothing was said. */
+void qemu_words_best(const struct qemu_words *w, char *out, size_t size);
 
 /* --- files.c: what the machine is told --- */
 
@@ -178,8 +189,9 @@ struct qemu_wire {
 	int boot_ms;
 };
 /* Forks the wire. *conn_fd: what guest_host.h's functions take, beginning with guest_greet(). What
- * breaks, it writes to fail_fd as one line, and kills QEMU. Closing conn_fd asks the machine for a
- * clean end. It exits with QEMU_WIRE_MUTE when it broke before the machine had said anything. */
+ * breaks, it writes to fail_fd as one line, and ends; the caller has QEMU to kill then, and keeps
+ * no copy of fail_fd, whose end tells the relays. Closing conn_fd asks the machine for a clean end.
+ * It exits with QEMU_WIRE_MUTE when it broke before the machine had said anything. */
 #define QEMU_WIRE_MUTE 2
 int qemu_wire_start(const struct qemu_wire *w, int fail_fd, int *conn_fd, pid_t *pid,
 		    struct err *e) _fallible_;
@@ -196,10 +208,12 @@ struct qemu_ports {
 struct qemu_ports *qemu_ports_make(struct err *e);
 void qemu_ports_free(struct qemu_ports *p);
 
-/* Forks the relay of port number at (from 0), a child whose exit status is the process's. order:
- * 'S', or NULL for the agent's own. As engine_relay_start() for the rest. */
-int qemu_session_start(struct qemu_ports *ports, size_t at, int port_fd, const char *order,
-		       struct backend_stdio *io, pid_t *pid, struct err *e) _fallible_;
+/* Forks the relay of port number at (from 0), a child whose exit status is the process's. wire_fd:
+ * hangs up when the wire has ended, and the session with it. order: 'S', or NULL for the agent's
+ * own. As engine_relay_start() for the rest. */
+int qemu_session_start(struct qemu_ports *ports, size_t at, int port_fd, int wire_fd,
+		       const char *order, struct backend_stdio *io, pid_t *pid,
+		       struct err *e) _fallible_;
 
 /* --- template.c --- */
 
@@ -230,5 +244,7 @@ int qemu_program_id(char *out, size_t size, struct err *e) _fallible_;
 
 /* --- probe.c --- */
 
+/* -ENOENT: what every start needs and is not installed, and its package. */
+int qemu_host_check(struct err *e) _fallible_;
 int qemu_probe(struct backend_check checks[BACKEND_CHECKS_MAX], size_t *n,
 	       struct err *e) _fallible_;

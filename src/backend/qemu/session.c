@@ -5,6 +5,9 @@
  * frame at a time; the next is read when its output has been taken, so that a slow reader holds up
  * the process and nothing else. A port that says what makes no sense is left as it is: the relay
  * exits with QEMU_SESSION_LOST, and the port, still marked busy, is never used again.
+ *
+ * Without the wire nobody speaks for the machine: its end is the port's, after what has come. Like
+ * the wire, the relay has sealed itself (priv_seal()) before it hears anything.
  */
 #include "backend/qemu/qemu_int.h"
 
@@ -12,6 +15,7 @@
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/timeutil.h"
+#include "priv/priv.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,10 +34,10 @@
 #define SESSION_UP_BYTES    (3 * SESSION_UP_FULL) /* an order, input, sizes */
 #define SESSION_FLUSH_MS    1000		  /* after the end, for a frame that is half sent */
 
-enum { AT_PORT, AT_IN, AT_OUT, AT_SIGNAL, AT_COUNT };
+enum { AT_PORT, AT_IN, AT_OUT, AT_SIGNAL, AT_WIRE, AT_COUNT };
 
 struct session {
-	int port_fd, tty_fd, in_fd, out_fd, err_fd, signal_fd;
+	int port_fd, wire_fd, tty_fd, in_fd, out_fd, err_fd, signal_fd;
 	struct frames frames;
 	struct buf in, up;  /* from the port; to it */
 	struct str pending; /* output that is not taken yet, of the frame that frames holds */
@@ -216,6 +220,13 @@ static int read_port(struct session *s)
 	return 0;
 }
 
+/* Nothing more comes in, or goes out; what lies there is read. */
+static void end_port(struct session *s)
+{
+	(void)shutdown(s->port_fd, SHUT_RDWR);
+	s->wire_fd = -1;
+}
+
 /* --- the loop --- */
 
 static int turn(struct session *s)
@@ -229,7 +240,8 @@ static int turn(struct session *s)
 										     : s->in_fd,
 			   .events = POLLIN},
 		[AT_OUT] = {.fd = s->is_blocked ? s->pending_fd : -1, .events = POLLOUT},
-		[AT_SIGNAL] = {.fd = s->signal_fd, .events = POLLIN}};
+		[AT_SIGNAL] = {.fd = s->signal_fd, .events = POLLIN},
+		[AT_WIRE] = {.fd = s->wire_fd}}; /* its words are the keeper's */
 	int ret = 0;
 
 	/* A hang-up is told unasked, and again and again: it waits for what came before it. */
@@ -237,6 +249,8 @@ static int turn(struct session *s)
 		p[AT_PORT].fd = -1;
 	if (poll(p, AT_COUNT, -1) < 0)
 		return errno == EINTR ? 0 : -errno;
+	if (p[AT_WIRE].revents)
+		end_port(s);
 	if (p[AT_PORT].revents & ~POLLOUT && buf_len(&s->in) == 0)
 		ret = read_port(s);
 	if (ret == 0 && p[AT_SIGNAL].revents)
@@ -277,6 +291,7 @@ static void open_terminal(struct session *s)
 
 static _Noreturn void run(struct session *s, const char *order, volatile unsigned char *state)
 {
+	static const struct priv_seal seal = {.sets = PRIV_SECCOMP_TERMINAL};
 	int ret = frames_init(&s->frames, MACHINE_SESSION_MAX, NULL);
 
 	buf_init(&s->in, SESSION_READ_BYTES);
@@ -286,6 +301,8 @@ static _Noreturn void run(struct session *s, const char *order, volatile unsigne
 	s->is_in_done = s->tty_fd < 0 && s->in_fd < 0;
 	if (s->tty_fd >= 0)
 		open_terminal(s);
+	if (ret == 0)
+		ret = priv_seal(&seal, NULL);
 	if (ret == 0 && order)
 		ret = put_frame(s, 'S', order, strlen(order));
 	/* The agent's is begun by somebody who does not know its terminal's size. */
@@ -302,11 +319,12 @@ static _Noreturn void run(struct session *s, const char *order, volatile unsigne
 	_exit(s->status);
 }
 
-int qemu_session_start(struct qemu_ports *ports, size_t at, int port_fd, const char *order,
-		       struct backend_stdio *io, pid_t *pid, struct err *e)
+int qemu_session_start(struct qemu_ports *ports, size_t at, int port_fd, int wire_fd,
+		       const char *order, struct backend_stdio *io, pid_t *pid, struct err *e)
 {
 	_cleanup_close_ int master = -1, slave = -1;
 	struct session s = {.port_fd = port_fd,
+			    .wire_fd = wire_fd,
 			    .tty_fd = -1,
 			    .in_fd = io->has_tty ? -1 : io->in_fd,
 			    .out_fd = io->has_tty ? -1 : io->out_fd,
@@ -322,7 +340,7 @@ int qemu_session_start(struct qemu_ports *ports, size_t at, int port_fd, const c
 		ret = child_open_pty(io->rows, io->columns, &master, &slave, e);
 	s.tty_fd = slave;
 	if (ret == 0) {
-		const int keep[] = {s.port_fd, s.tty_fd, s.in_fd, s.out_fd, s.err_fd};
+		const int keep[] = {s.port_fd, s.wire_fd, s.tty_fd, s.in_fd, s.out_fd, s.err_fd};
 
 		ports->state[at] = QEMU_PORT_BUSY;
 		ret = child_fork("cb-relay", QEMU_SESSION_LOST, keep, ARRAY_LEN(keep), pid, e);

@@ -1,5 +1,7 @@
 #include "backend/qemu/qemu_int.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define SHAPE_MEMORY_DEFAULT (2048 * QEMU_MIB)
@@ -54,6 +56,40 @@ static unsigned plan_cpus(const struct plan *p)
 	if (n > host_cpus())
 		n = host_cpus();
 	return n > SHAPE_CPUS_MAX ? SHAPE_CPUS_MAX : (unsigned)n;
+}
+
+int qemu_shape_check(const struct plan *p, struct err *e)
+{
+	uint64_t bytes = p->limits.memory_bytes;
+
+	return bytes == 0 || bytes >= SHAPE_MEMORY_MIN
+		       ? 0
+		       : err_set(e, -EINVAL,
+				 "limits: memory: %llu MiB is too little for a virtual machine, "
+				 "which has a kernel of its own: at least %llu MiB",
+				 (unsigned long long)(bytes / QEMU_MIB),
+				 (unsigned long long)(SHAPE_MEMORY_MIN / QEMU_MIB));
+}
+
+static void tell_less(const struct progress *progress, const char *what, const char *unit,
+		      uint64_t has, uint64_t asks)
+{
+	char text[160];
+
+	if (asks <= has)
+		return;
+	(void)snprintf(text, sizeof(text),
+		       "limits: %s: %llu%s cannot be had on this host: the machine has %llu%s",
+		       what, (unsigned long long)asks, unit, (unsigned long long)has, unit);
+	progress_tell(progress, "machine", text, 0, 0);
+}
+
+void qemu_shape_tell(const struct plan *p, const struct qemu_shape *s,
+		     const struct progress *progress)
+{
+	tell_less(progress, "memory", " MiB", s->memory_bytes / QEMU_MIB,
+		  p->limits.memory_bytes / QEMU_MIB);
+	tell_less(progress, "cpu", "", s->cpus, (p->limits.cpu_milli + 999) / 1000);
 }
 
 void qemu_shape_plan(struct qemu_shape *out, const struct plan *p)

@@ -246,8 +246,7 @@ static int await_boot(const struct qemu_machine *m, int boot_ms, struct err *e)
 		if (p[0].revents)
 			got = recv(m->control_fd, byte, sizeof(byte), MSG_DONTWAIT);
 	}
-	qemu_words_last(&words, last, sizeof(last));
-	qemu_words_free(&words);
+	qemu_words_best(&words, last, sizeof(last));
 	if (got == MACHINE_HEAD && memcmp(byte, "H\0\0\0", MACHINE_HEAD) == 0)
 		return 0;
 	if (got > 0)

@@ -7,11 +7,15 @@
  * machine.h allows in the phase that it is in; anything else is the machine's end.
  *
  * The monitor is closed before the order is sent, so that no agent ever speaks on it. Console and
- * QEMU's standard error are read all the time, a bounded end of each is kept, and shown only when
+ * QEMU's standard error are read all the time, one line of each is kept, and shown only when
  * the machine ends on its own.
  *
  * When the keeper closes its end, the machine is asked for a clean end ('q'), and the wire waits
  * for QEMU's. When the keeper is killed, the wire is killed with it, and the cell ends by itself.
+ *
+ * It has sealed itself (priv_seal()) before it hears anything, of QEMU's monitor too: what is left
+ * are its descriptors. So it ends a machine by its own end alone, however that comes: the relays
+ * see it (session.c), and with the agent's gone the keeper kills QEMU.
  */
 #include "backend/qemu/qemu_int.h"
 
@@ -20,10 +24,10 @@
 #include "base/io.h"
 #include "base/text.h"
 #include "base/timeutil.h"
+#include "priv/priv.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -332,7 +336,7 @@ static void fail(struct wire *w, const struct err *why)
 	int n;
 
 	hear_last_words(w);
-	qemu_words_last(&w->words, last, sizeof(last));
+	qemu_words_best(&w->words, last, sizeof(last));
 	n = snprintf(line, sizeof(line), "n%.300s%s%s\n", why->text, last[0] ? ": " : "", last);
 	if (n < 0 || (size_t)n >= sizeof(line))
 		n = sizeof(line) - 1;
@@ -348,16 +352,17 @@ static _Noreturn void run(const struct qemu_wire *job, int conn_fd, int fail_fd)
 			 .fail_fd = fail_fd,
 			 .console_fd = job->machine->console_fd,
 			 .said_fd = job->machine->said_fd,
-			 .phase = WIRE_BOOTS,
-			 .is_mute = true};
+			 .phase = WIRE_BOOTS};
+	/* The snapshot is passed to QEMU, the keeper's orders to this. */
+	const struct priv_seal seal = {.sets = PRIV_SECCOMP_PASS_FD};
 	struct err e = ERR_INIT;
-	int ret;
+	int ret = priv_seal(&seal, &e);
 
 	buf_init(&w.out, WIRE_OUT_BYTES);
 	qemu_words_init(&w.words);
-	ret = serve(&w, &e);
-	/* It is the keeper's child, which nobody reaps before this process has ended. */
-	(void)kill(job->machine->pid, SIGKILL);
+	w.is_mute = ret == 0;
+	if (ret == 0)
+		ret = serve(&w, &e);
 	if (ret != WIRE_SHUT)
 		fail(&w, &e);
 	_exit(ret == WIRE_SHUT ? 0 : w.is_mute ? QEMU_WIRE_MUTE : 1);

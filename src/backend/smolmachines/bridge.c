@@ -3,6 +3,12 @@
  * letters and their order. A child of the keeper's does with the tool what is said there: it copies
  * the order into the guest, has it told to guest hold (guest tell) and says what comes back. So the
  * keeper never waits for a tool that hangs, but where it would wait for a guest.
+ *
+ * It has sealed itself before it hears anything. It cannot be left with its descriptors alone, as
+ * qemu's wire is: each call of the tool is an order to the cell, with pipes that are made for it,
+ * and a child that stands for it (cell_run()). So it keeps forking, without programs and without
+ * signals; pipes and memory files; /dev/null, of all paths; and what it was given: its
+ * conversation, the cell, one file for orders.
  */
 #include "backend/smolmachines/smol_int.h"
 
@@ -13,6 +19,7 @@
 #include "base/text.h"
 #include "base/timeutil.h"
 #include "guest/guest.h"
+#include "priv/priv.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,6 +34,7 @@
 #include <unistd.h>
 
 #define BRIDGE_ORDER	  "order.json"
+#define BRIDGE_ORDER_MS	  30000
 #define BRIDGE_TELL_MS	  25000
 #define BRIDGE_GREET_MS	  20000
 #define BRIDGE_PAUSE_MS	  50
@@ -38,6 +46,7 @@
 struct bridge {
 	const struct smol_cli *cli;
 	int conn;
+	int order_fd; /* of the file of that name, which the cell reads */
 };
 
 static void bridge_say(const struct bridge *b, char letter, struct str text)
@@ -91,6 +100,14 @@ static bool bridge_greet(const struct bridge *b)
 	}
 }
 
+static int bridge_write(const struct bridge *b, struct str text, struct err *e)
+{
+	if (ftruncate(b->order_fd, 0) < 0 || lseek(b->order_fd, 0, SEEK_SET) < 0 ||
+	    io_write_all(b->order_fd, text.p, text.n) < 0)
+		return err_errno(e, "write an order");
+	return 0;
+}
+
 /* 'c', 'g': file is the order. */
 static int bridge_order(const struct bridge *b, char order, int file, char *letter,
 			struct str *said, struct err *e)
@@ -104,8 +121,11 @@ static int bridge_order(const struct bridge *b, char order, int file, char *lett
 
 	if (ret < 0)
 		return ret;
-	ret = smol_put(b->cli, text, path, e);
+	ret = bridge_write(b, text, e);
 	free((void *)(uintptr_t)text.p);
+	if (ret == 0)
+		ret = smol_copy_in(b->cli, BRIDGE_ORDER, path, BRIDGE_ORDER_MS, e);
+	(void)bridge_write(b, STR_NULL, NULL);
 	return ret < 0 ? ret : bridge_tell(b, words, letter, said, e);
 }
 
@@ -198,29 +218,46 @@ static bool bridge_hear(const struct bridge *b)
 	return true;
 }
 
+static _Noreturn void bridge_run(const struct bridge *b)
+{
+	static const struct priv_path null = {"/dev/null", PRIV_READ | PRIV_WRITE};
+	static const struct priv_seal seal = {.sets = PRIV_SECCOMP_BASE | PRIV_SECCOMP_PASS_FD |
+						      PRIV_SECCOMP_OPEN | PRIV_SECCOMP_FILE |
+						      PRIV_SECCOMP_FORK | PRIV_SECCOMP_MAKE,
+					      .paths = &null,
+					      .n_paths = 1};
+	struct err e = ERR_INIT;
+	bool goes_on = priv_seal(&seal, &e) == 0;
+
+	if (goes_on)
+		goes_on = bridge_greet(b);
+	else
+		bridge_say(b, 'n', str_of(e.text));
+	while (goes_on)
+		goes_on = bridge_hear(b);
+	_exit(0);
+}
+
 int bridge_start(struct bottle *b, struct err *e)
 {
-	_cleanup_close_ int ours = -1, theirs = -1;
-	struct bridge bridge = {.cli = &b->cli};
+	_cleanup_close_ int ours = -1, theirs = -1, order = smol_open(&b->cli, BRIDGE_ORDER, e);
+	struct bridge bridge = {.cli = &b->cli, .order_fd = order};
 	int pair[2], ret;
 
+	if (order < 0)
+		return order;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(e, "socketpair");
 	ours = pair[0];
 	bridge.conn = theirs = pair[1];
 	ret = child_fork("smol-bridge", GUEST_NOT_RUN,
-			 (const int[]){theirs, b->cli.in_fd, b->cell.conn_fd}, 3, &b->bridge, e);
+			 (const int[]){theirs, order, b->cell.conn_fd}, 3, &b->bridge, e);
 	if (ret < 0) {
 		b->bridge = 0;
 		return ret;
 	}
-	if (b->bridge == 0) {
-		bool goes_on = bridge_greet(&bridge);
-
-		while (goes_on)
-			goes_on = bridge_hear(&bridge);
-		_exit(0);
-	}
+	if (b->bridge == 0)
+		bridge_run(&bridge);
 	b->guest_fd = take_fd(&ours);
 	return 0;
 }

@@ -203,6 +203,16 @@ int smol_write(const struct smol_cli *c, const char *name, struct str text, stru
 	return ret;
 }
 
+int smol_open(const struct smol_cli *c, const char *name, struct err *e)
+{
+	_cleanup_close_ int fd =
+		openat(c->in_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0400);
+
+	if (fd < 0 || (geteuid() == 0 && fchown(fd, c->uid, c->gid) < 0))
+		return err_errno(e, "make \"%s\" for the cell", name);
+	return take_fd(&fd);
+}
+
 int smol_copy_in(const struct smol_cli *c, const char *name, const char *path, int timeout_ms,
 		 struct err *e)
 {

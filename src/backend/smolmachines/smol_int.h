@@ -76,6 +76,8 @@ int smol_exec(const struct smol_cli *c, const char *const *argv, int timeout_ms,
 /* A file that the cell finds as SMOL_IN/name. */
 int smol_write(const struct smol_cli *c, const char *name, struct str text,
 	       struct err *e) _fallible_;
+/* Such a file, new and empty, to be written to. */
+int smol_open(const struct smol_cli *c, const char *name, struct err *e) _fallible_;
 /* The text as a file of the guest's, by way of such a one. */
 int smol_put(const struct smol_cli *c, struct str text, const char *path, struct err *e) _fallible_;
 /* What lies in SMOL_IN as a file of the guest's; and a file of the guest's below SMOL_HOME. */

@@ -24,6 +24,7 @@ struct fixture {
 	struct qemu_ports *ports;
 	struct backend_stdio io;
 	int in, out, err; /* our ends of the three pipes */
+	int wire;	  /* its end is the wire's */
 	pid_t pid;
 };
 
@@ -39,6 +40,7 @@ static void make_pipe(int *ours, int *theirs, bool is_input)
 static void begin(struct fixture *f, bool has_tty, const char *order)
 {
 	struct err e = ERR_INIT;
+	int wire_fd;
 
 	*f = (struct fixture){.in = -1, .out = -1, .err = -1};
 	f->io = (struct backend_stdio){.has_tty = has_tty,
@@ -56,8 +58,11 @@ static void begin(struct fixture *f, bool has_tty, const char *order)
 		make_pipe(&f->out, &f->io.out_fd, false);
 		make_pipe(&f->err, &f->io.err_fd, false);
 	}
-	assert_int_equal(
-		qemu_session_start(f->ports, 3, f->port.theirs, order, &f->io, &f->pid, &e), 0);
+	make_pipe(&wire_fd, &f->wire, false);
+	assert_int_equal(qemu_session_start(f->ports, 3, f->port.theirs, wire_fd, order, &f->io,
+					    &f->pid, &e),
+			 0);
+	close_fd(&wire_fd);
 	assert_int_equal(f->ports->state[3], QEMU_PORT_BUSY);
 	close_fd(&f->port.theirs);
 	close_fd(&f->io.in_fd);
@@ -75,6 +80,7 @@ static int end(struct fixture *f, bool *is_clean)
 	close_fd(&f->out);
 	close_fd(&f->err);
 	close_fd(&f->io.master_fd);
+	close_fd(&f->wire);
 	port_close(&f->port);
 	qemu_ports_free(f->ports);
 	return status;
@@ -122,6 +128,30 @@ static void test_moves_bytes_and_tells_the_status(void **state)
 	expect_text(f.err, "complaint");
 	assert_int_equal(end(&f, &is_clean), 7);
 	assert_true(is_clean);
+}
+
+/* What the wire says meanwhile is not for this one. */
+static void test_ends_with_the_wire(void **state)
+{
+	static const struct {
+		struct str last;
+		int status;
+	} cases[] = {{STR_NULL, QEMU_SESSION_LOST}, {{"x\0\0\4\0\0\0\7", 8}, 7}};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct fixture f;
+		bool is_clean;
+
+		begin(&f, false, NULL);
+		assert_int_equal(io_write_all(f.wire, "it broke\n", 9), 0);
+		port_say(&f.port, 'o', STR_LIT("answer"));
+		expect_text(f.out, "answer");
+		port_send(&f.port, cases[i].last.p, cases[i].last.n);
+		close_fd(&f.wire);
+		assert_int_equal(end(&f, &is_clean), cases[i].status);
+		assert_int_equal(is_clean, cases[i].status == 7);
+	}
 }
 
 static void test_tells_the_terminals_size(void **state)
@@ -245,6 +275,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_moves_bytes_and_tells_the_status),
+		cmocka_unit_test(test_ends_with_the_wire),
 		cmocka_unit_test(test_tells_the_terminals_size),
 		cmocka_unit_test(test_ends_at_nonsense),
 		cmocka_unit_test(test_holds_up_a_flood),

@@ -16,7 +16,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,20 +26,6 @@ struct fixture {
 	int said, fail_fds[2], conn;
 	pid_t pid;
 };
-
-static pid_t stand_in(void)
-{
-	pid_t pid = fork();
-
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-		(void)close_range(3, ~0u, 0); /* it is no end of anything */
-		for (;;)
-			(void)pause();
-	}
-	return pid;
-}
 
 static void begin(struct fixture *f, int boot_ms)
 {
@@ -60,7 +45,6 @@ static void begin(struct fixture *f, int boot_ms)
 	f->machine.monitor_fd = f->monitor.theirs;
 	f->machine.console_fd = f->console.theirs;
 	f->machine.said_fd = said[0];
-	f->machine.pid = stand_in();
 	w.order = f->order;
 	assert_int_equal(qemu_wire_start(&w, f->fail_fds[1], &f->conn, &f->pid, &e), 0);
 	close_fd(&f->control.theirs);
@@ -78,7 +62,6 @@ static void end(struct fixture *f, char line[512], int *status)
 	port_close(&f->console);
 	close_fd(&f->fail_fds[1]);
 	*status = wait_status(f->pid);
-	assert_int_equal(wait_status(f->machine.pid), 128 + SIGKILL);
 	n = read(f->fail_fds[0], line, 511);
 	line[n > 0 ? n : 0] = '\0';
 	close_fd(&f->fail_fds[0]);
@@ -147,7 +130,7 @@ static void test_speaks_for_a_machine(void **state)
 	assert_string_equal(line, "");
 }
 
-static void test_is_killed_when_nobody_wants_it_any_more(void **state)
+static void test_ends_when_nobody_wants_it_any_more(void **state)
 {
 	struct fixture f;
 	char line[512];
@@ -250,7 +233,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_speaks_for_a_machine),
-		cmocka_unit_test(test_is_killed_when_nobody_wants_it_any_more),
+		cmocka_unit_test(test_ends_when_nobody_wants_it_any_more),
 		cmocka_unit_test(test_waits_no_longer_than_it_is_told),
 		cmocka_unit_test(test_ends_a_machine_that_makes_no_sense),
 		cmocka_unit_test(test_ends_a_machine_that_floods_the_keeper),

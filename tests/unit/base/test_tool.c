@@ -12,8 +12,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 static int run(const char *script, int in_fd, int out_fd, int file_fd, int timeout_ms,
 	       struct err *e)
@@ -135,6 +137,103 @@ static void test_time_is_limited(void **state)
 	assert_true(kill(pid, 0) < 0 && errno == ESRCH);
 }
 
+/* What was written to a pipe until nobody has its other end any more. */
+static void assert_ends_with(int fd, const char *expected)
+{
+	char text[64] = "";
+	size_t n = 0;
+	ssize_t got;
+
+	do {
+		assert_int_equal(io_wait(fd, POLLIN, 5000), 1);
+		got = read(fd, text + n, sizeof(text) - 1 - n);
+		n += got > 0 ? (size_t)got : 0;
+	} while (got > 0);
+	assert_string_equal(text, expected);
+}
+
+/* A shell's child is not told of the shell's end by anybody else. */
+static void test_nobody_outlives_the_caller(void **state)
+{
+	static const struct {
+		const char *script, *says;
+	} tools[] = {
+		{"sleep 1000; true", ""},
+		{"trap '' HUP; sleep 1000 & wait", ""},
+		/* It waits for another one, who tidies up. */
+		{"trap : TERM; sh -c 'trap \"echo tidy; exit\" TERM; while :; do sleep 0.02; done'",
+		 "tidy\n"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(tools); i++) {
+		const char *const argv[] = {"/bin/sh", "-c", tools[i].script, NULL};
+		struct tool_run r;
+		int ends[2];
+		pid_t caller;
+
+		assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+		caller = fork();
+		if (caller == 0) {
+			int ret = tool_start(&r,
+					     &(struct tool){.argv = argv,
+							    .package = "dash",
+							    .in_fd = -1,
+							    .out_fd = ends[1],
+							    .file_fd = -1},
+					     NULL);
+
+			close_fd(&ends[1]);
+			if (ret == 0 && io_wait(ends[0], POLLIN, 100) == 0)
+				(void)kill(getpid(), SIGKILL);
+			_exit(1);
+		}
+		close_fd(&ends[1]);
+		assert_int_equal(waitpid(caller, NULL, 0), caller);
+		assert_ends_with(ends[0], tools[i].says);
+		close_fd(&ends[0]);
+	}
+}
+
+/* However it ends. */
+static void test_its_folder_goes(void **state)
+{
+	static const char *const scripts[] = {"mkdir -p a/b; echo >a/b/c", "echo >a; kill -9 $$"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
+		const char *const argv[] = {"/bin/sh", "-c", scripts[i], NULL};
+		char scratch[] = "/tmp/cb-tool-XXXXXX";
+		struct err e = ERR_INIT;
+
+		assert_non_null(mkdtemp(scratch));
+		(void)!tool_do(&(struct tool){.argv = argv,
+					      .package = "dash",
+					      .folder = scratch,
+					      .scratch = scratch,
+					      .in_fd = -1,
+					      .out_fd = -1,
+					      .file_fd = -1},
+			       10000, &e);
+		assert_true(access(scratch, F_OK) < 0);
+	}
+}
+
+/* And nobody outlives the tool. */
+static void test_no_child_is_left(void **state)
+{
+	_cleanup_close_ int ours = -1;
+	struct err e;
+	int ends[2];
+
+	(void)state;
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	ours = ends[0];
+	assert_int_equal(run("sleep 1000 & true", -1, ends[1], -1, 10000, &e), 0);
+	close_fd(&ends[1]);
+	assert_ends_with(ours, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -142,6 +241,9 @@ int main(void)
 		cmocka_unit_test(test_failures),
 		cmocka_unit_test(test_not_there),
 		cmocka_unit_test(test_time_is_limited),
+		cmocka_unit_test(test_nobody_outlives_the_caller),
+		cmocka_unit_test(test_its_folder_goes),
+		cmocka_unit_test(test_no_child_is_left),
 	};
 
 	return cmocka_run_group_tests_name("tool", tests, NULL, NULL);

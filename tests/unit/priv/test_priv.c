@@ -1,9 +1,5 @@
 /* Each power that a role gives away is gone: tried in a child, with a control that it was there. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "priv_fixture.h"
 
 #include "priv/priv.h"
 
@@ -26,24 +22,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-
-#define skip_because(why)                                                                          \
-	do {                                                                                       \
-		print_message("skipped: %s\n", (why));                                             \
-		skip();                                                                            \
-	} while (0)
-
-/* Runs fn in a child; its status as of waitpid. */
-static int in_child(int (*fn)(void))
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0)
-		_exit(fn());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
 
 static int seal(unsigned sets)
 {
@@ -132,7 +110,7 @@ static int child_forks_with_set(void)
 	int status = -1;
 	pid_t pid;
 
-	if (seal(PRIV_SECCOMP_FORK))
+	if (seal(PRIV_SECCOMP_FORK | PRIV_SECCOMP_KILL))
 		return 2;
 	pid = fork();
 	if (pid == 0)
@@ -158,9 +136,17 @@ static int child_forks_and_execs(void)
 
 static int child_forks_and_kills_all(void)
 {
-	if (seal(PRIV_SECCOMP_FORK))
+	if (seal(PRIV_SECCOMP_FORK | PRIV_SECCOMP_KILL))
 		return 2;
 	(void)kill(-1, 0);
+	return 3;
+}
+
+static int child_forks_and_kills(void)
+{
+	if (seal(PRIV_SECCOMP_FORK))
+		return 2;
+	(void)kill(getppid(), 0);
 	return 3;
 }
 
@@ -298,8 +284,7 @@ static int child_landlock_connects(void)
 
 static void assert_killed_by_filter(int status)
 {
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGSYS);
+	assert_true(is_killed_by_filter(status));
 }
 
 static void test_base_works(void **state)
@@ -320,7 +305,7 @@ static void test_filter_kills(void **state)
 {
 	(void)state;
 	if (priv_is_instrumented())
-		skip_because("the sanitizers' runtime needs calls that the filters refuse");
+		skip_because(NO_FILTERS);
 	assert_killed_by_filter(in_child(child_dials));
 	assert_killed_by_filter(in_child(child_forks));
 	assert_killed_by_filter(in_child(child_execs));
@@ -334,10 +319,11 @@ static void test_fork_set(void **state)
 {
 	(void)state;
 	if (priv_is_instrumented())
-		skip_because("the sanitizers' runtime needs calls that the filters refuse");
+		skip_because(NO_FILTERS);
 	assert_int_equal(in_child(child_forks_with_set), 0);
 	assert_killed_by_filter(in_child(child_forks_and_execs));
 	assert_killed_by_filter(in_child(child_forks_and_kills_all));
+	assert_killed_by_filter(in_child(child_forks_and_kills));
 	assert_killed_by_filter(in_child(child_forks_into_namespace));
 }
 
@@ -345,7 +331,7 @@ static void test_exec_set(void **state)
 {
 	(void)state;
 	if (priv_is_instrumented())
-		skip_because("the sanitizers' runtime needs calls that the filters refuse");
+		skip_because(NO_FILTERS);
 	assert_int_equal(in_child(child_programs_are_refused), 0);
 	assert_int_equal(in_child(child_runs_programs), 0);
 	assert_int_equal(in_child(child_runs_git), 0);

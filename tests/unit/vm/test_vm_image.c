@@ -3,7 +3,12 @@
 
 #include "image/tar.h"
 
-#define BOTH (VM_IMAGE_TAR | VM_IMAGE_DISK)
+#include <sched.h>
+#include <sys/mount.h>
+
+#define TAR_BLOCK 512
+#define TAR_END	  (2 * TAR_BLOCK)
+#define BOTH	  (VM_IMAGE_TAR | VM_IMAGE_DISK)
 
 /* An archive of one file. */
 static void write_tar(const char *name, const char *text)
@@ -92,6 +97,45 @@ static void refuse(const char *name, int code, const char *why)
 	assert_true(access(in_world("claude-bottle/vm/making"), F_OK) < 0);
 }
 
+/* Between two files, which the tools do not notice. */
+static void test_cut_off(void **state)
+{
+	static const off_t less[] = {1, TAR_BLOCK, TAR_END, TAR_END + 1};
+	struct stat st;
+
+	(void)state;
+	write_tar("root.tar", "hello\n");
+	assert_int_equal(stat(in_world("root.tar"), &st), 0);
+	for (size_t i = 0; i < ARRAY_LEN(less); i++) {
+		assert_int_equal(truncate(in_world("root.tar"), st.st_size - less[i]), 0);
+		refuse(in_world("root.tar"), -EINVAL, "root.tar\" is cut off");
+	}
+}
+
+/* The tools say of it what is no help. */
+static void test_no_room(void **state)
+{
+	struct err e = ERR_INIT;
+	struct vm_image image;
+	int ret;
+
+	(void)state;
+	NEED_TOOL("tar2sqfs");
+	write_tar("root.tar", "hello\n");
+	if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+		print_message("no mount namespace for this user\n");
+		skip();
+	}
+	folder_in_world("claude-bottle/vm");
+	assert_int_equal(
+		mount("full", in_world("claude-bottle/vm"), "tmpfs", 0, "size=4k,mode=700"), 0);
+	write_in_world("claude-bottle/vm/other", "x", 0600);
+	ret = vm_image_ensure("shell", in_world("root.tar"), VM_IMAGE_DISK, NULL, &image, &e);
+	assert_int_equal(umount(in_world("claude-bottle/vm")), 0);
+	assert_int_equal(ret, -ENOSPC);
+	assert_has(e.text, "is full");
+}
+
 static void test_no_image(void **state)
 {
 	struct err e = ERR_INIT;
@@ -109,7 +153,10 @@ static void test_no_image(void **state)
 	/* The head of one, and nothing behind it. */
 	fd = open(in_world("cut.tar"), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 	assert_int_equal(tar_file_head(fd, "a", 0644, 100000, NULL), 0);
-	refuse(in_world("cut.tar"), -EIO, "tar2sqfs: ");
+	refuse(in_world("cut.tar"), -EINVAL, "is cut off");
+	/* And an end that looks like one. */
+	assert_int_equal(tar_end(fd, NULL), 0);
+	refuse(in_world("cut.tar"), -EIO, "cut.tar\": tar2sqfs: ");
 	assert_int_equal(count_disks(), 0);
 }
 
@@ -119,6 +166,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_named, world_make, world_remove),
 		cmocka_unit_test_setup_teardown(test_named_anew, world_make, world_remove),
 		cmocka_unit_test_setup_teardown(test_no_image, world_make, world_remove),
+		cmocka_unit_test_setup_teardown(test_cut_off, world_make, world_remove),
+		/* Last: it leaves for another mount namespace. */
+		cmocka_unit_test_setup_teardown(test_no_room, world_make, world_remove),
 	};
 
 	return cmocka_run_group_tests_name("vm-image", tests, NULL, NULL);
