@@ -101,7 +101,7 @@ def test_who_hears_the_tool_has_no_powers(box):
 def test_its_folder_is_watched(box):
     """How the watch ends a bottle is told by the unit tests: nobody here writes 48 GiB."""
     below = bottle.descendants(box.state()["pid"])
-    assert [p for p in below if text_of(p, "comm") == "smol-space\n"]
+    assert [p for p in below if text_of(p, "comm") == "smol-watch\n"]
     monitor, = [p for p in below if b"\0machine\0start\0" in raw_cmdline(p)]
     limit, = [x for x in text_of(monitor, "limits").splitlines() if x.startswith("Max file size")]
     assert limit.split()[3:5] == [str(48 << 30)] * 2
@@ -227,6 +227,14 @@ def test_a_guest_that_dies_is_no_status_of_its_agent(home):
         os.kill(monitor, signal.SIGKILL)
         assert b.wait() != 0
         assert "the bottle was stopped: smolvm machine cp: Error: machine " in b.state()["reason"], b.state()
+
+
+def test_no_bottle_goes_on_without_its_bridge(home):
+    with home.background() as b:
+        bridge, = b.roles()["bridge"]
+        os.kill(bridge, signal.SIGSYS)
+        assert b.wait() != 0
+        assert "the process that speaks with smolvm was killed: it asked the kernel" in b.state()["reason"], b.state()
 
 
 def text_of(pid, name):

@@ -273,6 +273,15 @@ void bridge_end(struct bottle *b)
 	b->bridge = 0;
 }
 
+const char *bridge_why(const struct bottle *b)
+{
+	siginfo_t how = {.si_pid = 0};
+
+	if (b->bridge <= 0 || waitid(P_PID, (id_t)b->bridge, &how, WEXITED | WNOHANG | WNOWAIT) < 0)
+		return "";
+	return how.si_code == CLD_KILLED ? priv_seal_why(how.si_status) : "";
+}
+
 int bridge_resize(int guest_fd, unsigned exec, unsigned rows, unsigned columns)
 {
 	unsigned char message[BRIDGE_SIZE_BYTES] = {'w'};

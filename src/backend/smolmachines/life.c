@@ -33,6 +33,7 @@
 #define LIFE_STATUS	"status"
 #define LIFE_STATUS_MAX 16
 #define LIFE_HEAD	12 /* words before those of a command beside the agent */
+#define LIFE_DEAF	"the process that speaks with smolvm was killed"
 #define LIFE_FULL	"smolvm has written more into its folder than a machine can need"
 
 /* --- processes --- */
@@ -99,6 +100,8 @@ static int life_await_held(struct bottle *b, struct err *e)
 	if (ended < 0)
 		return err_errno(e, "pidfd_open");
 	ret = bridge_start(b, e);
+	if (ret == 0)
+		ret = smol_watch_start(b, SMOL_SPACE_BYTES, e);
 	return ret < 0 ? ret : guest_greet(b->guest_fd, LIFE_GREET_MS, ended, e);
 }
 
@@ -114,8 +117,6 @@ int smol_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct e
 		ret = smol_load_home(b, e);
 	if (ret == 0)
 		ret = life_hold(b, io, e);
-	if (ret == 0)
-		ret = smol_space_watch(b, SMOL_SPACE_BYTES, e);
 	if (ret == 0)
 		ret = life_await_held(b, e);
 	*pid = b->hold;
@@ -235,9 +236,9 @@ static void life_remove(struct bottle *b)
 
 void smol_kill(struct bottle *b)
 {
-	bool is_full = smol_space_was_full(b);
+	bool is_full = smol_watch_said(b) == SMOL_WATCH_FULL;
 
-	smol_space_end(b);
+	smol_watch_end(b);
 	bridge_end(b);
 	smol_end_registry(b);
 	/* No tool that works comes to that, so it is given no time to write more. */
@@ -287,11 +288,16 @@ static int life_noted_status(struct bottle *b, struct err *e)
  * what it ends with must be what the guest has noted. */
 const char *smol_reason(struct bottle *b, int status)
 {
+	enum smol_watch watch = smol_watch_said(b);
 	struct err e = ERR_INIT;
+	char text[256];
 	int noted;
 
-	if (smol_space_was_full(b)) {
+	if (watch == SMOL_WATCH_FULL) {
 		life_reason(b, LIFE_FULL);
+	} else if (watch == SMOL_WATCH_DEAF) {
+		(void)snprintf(text, sizeof(text), LIFE_DEAF "%s", bridge_why(b));
+		life_reason(b, text);
 	} else if (WIFSIGNALED(status)) {
 		life_reason(b, "the process that stands for the agent was killed");
 	} else if (b->is_created) {

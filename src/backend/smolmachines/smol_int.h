@@ -93,6 +93,12 @@ bool smol_denies(struct str json, const char *key, const char *value);
 
 /* --- a bottle --- */
 
+enum smol_watch {
+	SMOL_WATCH_QUIET,
+	SMOL_WATCH_FULL, /* the home is past its bound */
+	SMOL_WATCH_DEAF, /* the bridge has ended */
+};
+
 struct bottle {
 	const struct plan *plan;
 	struct walled walled;
@@ -106,8 +112,9 @@ struct bottle {
 	unsigned registry_uid; /* next to the roles' own; 0: it keeps ours */
 	int guest_fd;	       /* as guest_host.h has it, to the bridge */
 	pid_t bridge, hold;
-	pid_t space; /* who watches how large the home grows; 0: nobody */
-	int full_fd; /* readable once it has grown too large */
+	pid_t watch;  /* 0: none */
+	int watch_fd; /* what it has to say */
+	enum smol_watch watch_said;
 	bool has_tty, is_created, has_begun;
 	struct guest_execs execs;
 	char note[160], reason[512];
@@ -139,17 +146,24 @@ int smol_save_home(const struct bottle *b, struct err *e) _fallible_;
  * hold is there. Ends when guest_fd is closed. */
 int bridge_start(struct bottle *b, struct err *e) _fallible_;
 void bridge_end(struct bottle *b);
+/* What a line ends with that says that it has ended by itself. */
+const char *bridge_why(const struct bottle *b);
 /* Not of guest.h: 'w', exec, rows and columns. */
 int bridge_resize(int guest_fd, unsigned exec, unsigned rows, unsigned columns);
 
-/* --- space.c: how large the tool's home grows --- */
+/* --- space.c: how large the tool's home is --- */
 
 /* More bytes on disk than that, or more files, deeper folders, or some that cannot be looked at. */
 bool smol_space_is_past(const char *folder, uint64_t max_bytes);
-/* A child that looks at b->home every few seconds and kills b->hold when that is past. */
-int smol_space_watch(struct bottle *b, uint64_t max_bytes, struct err *e) _fallible_;
-bool smol_space_was_full(const struct bottle *b);
-void smol_space_end(struct bottle *b);
+
+/* --- watch.c: what ends a bottle that would go on --- */
+
+/* A child that kills b->hold when b->bridge has ended, or when b->home is past max_bytes, which it
+ * looks at every few seconds. */
+int smol_watch_start(struct bottle *b, uint64_t max_bytes, struct err *e) _fallible_;
+/* What it has killed it for. */
+enum smol_watch smol_watch_said(struct bottle *b);
+void smol_watch_end(struct bottle *b);
 
 /* --- life.c: a guest's life --- */
 

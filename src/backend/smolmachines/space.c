@@ -1,28 +1,19 @@
 /*
  * What the tool's home takes on this host's disk. Whoever is in the cell writes there what they
- * like, and a limit of a process counts no files; so a child of the keeper's adds up what lies
- * there, again and again, and when that is more than it may be, ends the process that stands for
- * the agent, and with it the bottle. Between two looks it may grow; and what has no name any more,
- * but is open, is not seen.
+ * like, and a limit of a process counts no files. What has no name any more, but is open, is not
+ * seen.
  */
 #include "backend/smolmachines/smol_int.h"
 
-#include "base/child.h"
 #include "base/clean.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define SPACE_PAUSE_MS	  5000
 #define SPACE_DEPTH_MAX	  64
 #define SPACE_ENTRIES_MAX (1u << 20)
 #define SPACE_BLOCK	  512 /* of st_blocks */
@@ -85,53 +76,4 @@ bool smol_space_is_past(const char *folder, uint64_t max_bytes)
 
 	add_folder(&s, AT_FDCWD, folder, 0);
 	return is_full(&s);
-}
-
-/* --- the watch --- */
-
-static _Noreturn void watch(const struct bottle *b, uint64_t max_bytes, int hold_fd)
-{
-	static const uint64_t one = 1;
-
-	while (!smol_space_is_past(b->home, max_bytes))
-		(void)poll(NULL, 0, SPACE_PAUSE_MS);
-	/* First, so that whoever asks for the reason of that end finds it. */
-	(void)!write(b->full_fd, &one, sizeof(one));
-	(void)syscall(SYS_pidfd_send_signal, hold_fd, SIGKILL, NULL, 0);
-	_exit(0);
-}
-
-int smol_space_watch(struct bottle *b, uint64_t max_bytes, struct err *e)
-{
-	_cleanup_close_ int hold = (int)syscall(SYS_pidfd_open, b->hold, 0);
-	int ret;
-
-	b->full_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (hold < 0 || b->full_fd < 0)
-		return err_errno(e, "watch what smolvm writes");
-	ret = child_fork("smol-space", 1, (const int[]){hold, b->full_fd}, 2, &b->space, e);
-	if (ret < 0) {
-		b->space = 0;
-		return ret;
-	}
-	if (b->space == 0)
-		watch(b, max_bytes, hold);
-	return 0;
-}
-
-bool smol_space_was_full(const struct bottle *b)
-{
-	struct pollfd p = {.fd = b->full_fd, .events = POLLIN};
-
-	return poll(&p, 1, 0) == 1;
-}
-
-void smol_space_end(struct bottle *b)
-{
-	if (b->space <= 0)
-		return;
-	(void)kill(b->space, SIGKILL);
-	while (waitpid(b->space, NULL, 0) < 0 && errno == EINTR)
-		;
-	b->space = 0;
 }

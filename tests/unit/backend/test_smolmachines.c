@@ -379,39 +379,56 @@ static void test_what_counts(void **state)
 	assert_int_equal(io_remove_tree(AT_FDCWD, top, NULL), 0);
 }
 
-static void test_a_home_that_grows(void **state)
+static pid_t child_that_waits(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)pause();
+		_exit(1);
+	}
+	return pid;
+}
+
+/* What is said of a bottle whose home takes SPACE_MAX and may take max_bytes. */
+static void watch_a_bottle(const char *home, uint64_t max_bytes, bool has_bridge,
+			   const char *reason)
+{
+	struct bottle b = {.home = (char *)(uintptr_t)home,
+			   .cell = CELL_INIT,
+			   .watch_fd = -1,
+			   .guest_fd = -1,
+			   .hold = child_that_waits(),
+			   .bridge = child_that_waits()};
+	int status = 0;
+
+	b.walled.wall.registry_fd = -1;
+	assert_int_equal(smol_watch_start(&b, max_bytes, NULL), 0);
+	if (max_bytes > SPACE_MAX) {
+		(void)usleep(100000);
+		assert_int_equal(waitpid(b.hold, &status, WNOHANG), 0);
+		(void)kill(has_bridge ? b.hold : b.bridge, SIGKILL);
+	}
+	assert_int_equal(waitpid(b.hold, &status, 0), b.hold);
+	assert_string_equal(smol_reason(&b, status), reason);
+	smol_kill(&b);
+	(void)close(b.watch_fd);
+}
+
+static void test_the_watch(void **state)
 {
 	char top[] = "/tmp/cb-smol-space-XXXXXX";
 
 	(void)state;
 	assert_non_null(mkdtemp(top));
 	fill_folder(top, "one", SPACE_MAX);
-	for (int is_past = 0; is_past <= 1; is_past++) {
-		struct bottle b = {.home = top, .cell = CELL_INIT, .full_fd = -1, .guest_fd = -1};
-		int status = 0;
-
-		b.walled.wall.registry_fd = -1;
-		b.hold = fork();
-		if (b.hold == 0) {
-			(void)pause();
-			_exit(1);
-		}
-		assert_int_equal(smol_space_watch(&b, SPACE_MAX * (is_past ? 1 : 4), NULL), 0);
-		if (!is_past) {
-			(void)usleep(100000);
-			assert_int_equal(waitpid(b.hold, &status, WNOHANG), 0);
-			(void)kill(b.hold, SIGKILL);
-		}
-		assert_int_equal(waitpid(b.hold, &status, 0), b.hold);
-		assert_string_equal(
-			smol_reason(&b, status),
-			is_past ? "the bottle was stopped: smolvm has written more into its folder "
-				  "than a machine can need"
-				: "the bottle was stopped: the process that stands for the agent "
-				  "was killed");
-		smol_kill(&b);
-		(void)close(b.full_fd);
-	}
+	watch_a_bottle(top, SPACE_MAX, true,
+		       "the bottle was stopped: smolvm has written more into its folder than a "
+		       "machine can need");
+	watch_a_bottle(top, 4 * SPACE_MAX, false,
+		       "the bottle was stopped: the process that speaks with smolvm was killed");
+	watch_a_bottle(top, 4 * SPACE_MAX, true,
+		       "the bottle was stopped: the process that stands for the agent was killed");
 	assert_int_equal(io_remove_tree(AT_FDCWD, top, NULL), 0);
 }
 
@@ -445,7 +462,7 @@ int main(void)
 		cmocka_unit_test(test_a_folder_of_its_own),
 		cmocka_unit_test(test_only_a_file_is_kept),
 		cmocka_unit_test(test_what_counts),
-		cmocka_unit_test(test_a_home_that_grows),
+		cmocka_unit_test(test_the_watch),
 		cmocka_unit_test(test_what_it_says),
 	};
 
