@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <termios.h>
 
 /* kept: sorted, each once. */
@@ -86,6 +87,17 @@ int child_fork(const char *name, int lost, const int *keep, size_t n, pid_t *pid
 	}
 	(void)sigprocmask(SIG_SETMASK, &before, NULL);
 	return *pid < 0 ? err_errno(e, "fork") : 0;
+}
+
+void child_end(pid_t *pid)
+{
+	if (*pid > 0) {
+		(void)kill(-*pid, SIGKILL);
+		(void)kill(*pid, SIGKILL);
+	}
+	while (*pid > 0 && waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	*pid = 0;
 }
 
 int child_open_pty(unsigned short rows, unsigned short columns, int *master, int *slave,

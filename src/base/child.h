@@ -17,6 +17,10 @@
 int child_fork(const char *name, int lost, const int *keep, size_t n, pid_t *pid,
 	       struct err *e) _fallible_;
 
+/* Kills it, and what it has forked if it leads a group, and waits for its end; *pid is 0 then, as
+ * where there is none (0, -1). */
+void child_end(pid_t *pid);
+
 /* A pseudo-terminal that changes nothing of what passes: the process that it stands for has a real
  * one, which does the echo and turns ^C into a signal. The slave does not block. Both close-on-exec
  * and the caller's; nothing is left open after a failure. */

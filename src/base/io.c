@@ -332,6 +332,16 @@ int io_set_cloexec(int fd, bool on)
 	return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0) < 0 ? -errno : 0;
 }
 
+DIR *io_walk(int folder)
+{
+	_cleanup_close_ int own = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = own >= 0 ? fdopendir(own) : NULL;
+
+	if (d)
+		(void)take_fd(&own);
+	return d;
+}
+
 int io_wait(int fd, short events, int timeout_ms)
 {
 	uint64_t deadline_ns = time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS;

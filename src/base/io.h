@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 
+#include <dirent.h>
 #include <sys/types.h>
 
 /* Reads until end of file, at most max bytes (-EFBIG past it). *out is NUL-terminated one past
@@ -31,5 +32,8 @@ ssize_t io_recv_fds(int sock, void *data, size_t n, int *fds, size_t *n_fds, int
 
 int io_set_nonblock(int fd, bool on);
 int io_set_cloexec(int fd, bool on);
+/* What lies in an open folder, from its beginning and with a descriptor of its own; for
+ * _cleanup_closedir_. NULL: errno. */
+DIR *io_walk(int folder);
 /* poll() for one event with a monotonic deadline. 1 ready, 0 timed out, -errno. */
 int io_wait(int fd, short events, int timeout_ms);

@@ -28,6 +28,7 @@ struct cgroup;
 #define CELL_FOLDER	 "/cell" /* read-only; the bundle's executable lies in it */
 #define CELL_START_MS	 10000
 #define CELL_STACK_BYTES (8u << 20)
+#define CELL_FILES_MAX	 1024
 
 struct cell_bind {
 	const char *from; /* on the host, absolute; may lie where the cell's uid cannot walk */
@@ -67,8 +68,12 @@ struct cell_run {
 	const int *fds;	   /* CELL_FIRST_FD, …; never a folder (-EISDIR) */
 	size_t n_fds;
 	/* RLIMIT_AS, in which no thread's stack counts for more than CELL_STACK_BYTES, whatever
-	 * this user's limit is. 0: none. */
+	 * this user's limit is; and no more than CELL_FILES_MAX descriptors, because what lies in a
+	 * socket is memory too. 0: none. */
 	uint64_t address_space_bytes;
+	/* A pipe's reading end, or a socket, which stays the caller's: when it hangs up, the
+	 * command ends as if what stands for it were killed. NULL: none. */
+	const int *until_fd;
 };
 
 /* Starts it. *pid is a child of the caller that stands for it: it ends with its status (128 +

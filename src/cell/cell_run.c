@@ -28,7 +28,31 @@ static_assert(CELL_ORDER_FDS_MAX <= IO_FDS_MAX, "an order's descriptors fit into
 
 /* --- the stand-in --- */
 
-static _Noreturn void stand_in(int status_fd, pid_t parent)
+/* A copy of the cell's connection would keep the cell alive after the keeper; one of a pipe,
+ * whoever reads it. b may be -1. */
+static int keep_two(int a, int b)
+{
+	unsigned low = (unsigned)(b < 0 || a < b ? a : b), high = (unsigned)(b < a ? a : b);
+
+	if (low > 0 && close_range(0, low - 1, 0) < 0)
+		return -errno;
+	if (high > low + 1 && close_range(low + 1, high - 1, 0) < 0)
+		return -errno;
+	return close_range(high + 1, ~0u, 0) < 0 ? -errno : 0;
+}
+
+static bool is_answered(int status_fd, int until_fd)
+{
+	struct pollfd p[] = {{.fd = status_fd, .events = POLLIN}, {.fd = until_fd}};
+
+	while (poll(p, ARRAY_LEN(p), -1) < 0) {
+		if (errno != EINTR)
+			return false;
+	}
+	return p[0].revents != 0;
+}
+
+static _Noreturn void stand_in(int status_fd, int until_fd, pid_t parent)
 {
 	struct cell_status answer;
 
@@ -36,10 +60,7 @@ static _Noreturn void stand_in(int status_fd, pid_t parent)
 	signals_reset();
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 		_exit(CELL_NOT_RUN);
-	/* A copy of the cell's connection would keep the cell alive after the keeper; one of a
-	 * pipe, whoever reads it. */
-	if ((status_fd > 0 && close_range(0, (unsigned)status_fd - 1, 0) < 0) ||
-	    close_range((unsigned)status_fd + 1, ~0u, 0) < 0)
+	if (keep_two(status_fd, until_fd) < 0 || !is_answered(status_fd, until_fd))
 		_exit(CELL_NOT_RUN);
 	if (io_recv_fds(status_fd, &answer, sizeof(answer), NULL, NULL, 0) !=
 	    (ssize_t)sizeof(answer))
@@ -154,7 +175,7 @@ static int run(const struct cell *c, const struct cell_run *r, pid_t *pid, int *
 	/* Where it fails, the socket's end kills what has just been started. */
 	*pid = fork();
 	if (*pid == 0)
-		stand_in(ours, parent);
+		stand_in(ours, r->until_fd ? *r->until_fd : -1, parent);
 	if (*pid < 0) {
 		*pid = 0;
 		return err_errno(e, "fork");

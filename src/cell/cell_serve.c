@@ -117,7 +117,8 @@ static int serve_landlock(char *const *args, struct err *e)
 	}
 	ret = priv_landlock(paths, n, true, e);
 	return ret > 0 ? err_set(e, -ENOSYS,
-				 "this kernel has no Landlock: boot with lsm=landlock,…")
+				 "Landlock is missing: it takes Linux 5.19 or newer, "
+				 "booted with lsm=landlock,…")
 		       : ret;
 }
 
@@ -266,6 +267,8 @@ static int run_limit(const struct cell_order *head, struct err *e)
 	if (head->address_space_bytes == 0)
 		return 0;
 	ret = limits_lower(RLIMIT_STACK, CELL_STACK_BYTES, e);
+	if (ret == 0)
+		ret = limits_lower(RLIMIT_NOFILE, CELL_FILES_MAX, e);
 	return ret < 0 ? ret : limits_lower(RLIMIT_AS, head->address_space_bytes, e);
 }
 

@@ -170,6 +170,7 @@ struct removal {
 	const struct images_removal *what;
 	bool has_found[CLI_POSITIONALS_MAX]; /* of what->names */
 	bool is_first;
+	bool is_partial; /* a store could not be asked, and that was said */
 	int status;
 	struct buf out;
 };
@@ -252,7 +253,8 @@ static int remove_from(struct removal *rm, const struct backend_images *store)
 	int r = 0;
 
 	lock = lock_store(store, &e);
-	(void)ask(store, &list, &n, &rm->status);
+	if (ask(store, &list, &n, &rm->status) < 0)
+		rm->is_partial = true;
 	/* Newest first: what stands on others goes before them. */
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		if (!is_meant(rm, &list[i]))
@@ -273,9 +275,10 @@ static void complain(struct removal *rm)
 		if (rm->has_found[i])
 			continue;
 		(void)err_set(&e, -ENOENT,
-			      "no image is called \"%.200s\"; \"claude-bottle image list\" "
+			      "no image is called \"%.200s\"%s; \"claude-bottle image list\" "
 			      "shows what is there",
-			      rm->what->names[i]);
+			      rm->what->names[i],
+			      rm->is_partial ? " where it could be looked for" : "");
 		rm->status = cli_fail(&e);
 	}
 }

@@ -69,13 +69,14 @@ enum priv_seccomp_set {
 	 * here, for this process too, and not its end; sockets are EACCES. */
 	PRIV_SECCOMP_EXEC = 128,
 	PRIV_SECCOMP_SENDFILE = 256, /* from a file that is open to a socket */
-	PRIV_SECCOMP_KILL = 512,     /* of one process by its number, or of the own group */
+	PRIV_SECCOMP_KILL = 512,     /* of one process by its number, or of a group of its own */
 	/* Memory, time, poll, read and write, send and receive on descriptors that are open,
 	 * signals to itself, exit: in every filter. */
 	PRIV_SECCOMP_BYTES = 1024,
 	PRIV_SECCOMP_TERMINAL = 2048,	/* the size of one that is open */
 	PRIV_SECCOMP_DIAL_LOCAL = 4096, /* socket(AF_UNIX), connect */
-	PRIV_SECCOMP_MAKE = 8192	/* pipes and memory files */
+	PRIV_SECCOMP_MAKE = 8192,	/* pipes and memory files */
+	PRIV_SECCOMP_LIST = 16384	/* the names in a folder that is open */
 };
 /* With BASE. */
 int priv_seccomp(unsigned sets, struct err *e) _fallible_;

@@ -5,14 +5,16 @@
 
 /* Of descriptors that could be made, which the filter refuses besides; the kernel holds against it
  * how many poll() looks at. Whoever passes some is refused when there are more of them under way
- * than this, of all processes of its uid. */
-#define SEAL_FILES_MAX	      32
-#define SEAL_FILES_PASSED_MAX 1024
+ * than the second, of all processes of its uid; whoever walks folders has one open for each level.
+ */
+#define SEAL_FILES_MAX	    32
+#define SEAL_FILES_MANY_MAX 1024
 
 int priv_seal(const struct priv_seal *s, struct err *e)
 {
 	const struct priv_limits limits = {
-		.files = s->sets & PRIV_SECCOMP_PASS_FD ? SEAL_FILES_PASSED_MAX : SEAL_FILES_MAX,
+		.files = s->sets & (PRIV_SECCOMP_PASS_FD | PRIV_SECCOMP_LIST) ? SEAL_FILES_MANY_MAX
+									      : SEAL_FILES_MAX,
 		/* Its output may be a file of the user's, as large as that may be. */
 		.file_size_bytes = SIZE_MAX,
 		/* Of all that this uid has: a fork would fail at once. */

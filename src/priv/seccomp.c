@@ -84,6 +84,7 @@ static const int set_fork[] = {SYSCALL(wait4), SYSCALL(waitid), SYSCALL(set_robu
 static const int set_kill[] = {SYSCALL(pidfd_send_signal)};
 static const int set_dial_local[] = {SYSCALL(connect)};
 static const int set_make[] = {SYSCALL(pipe2), SYSCALL(memfd_create), SYSCALL(lseek)};
+static const int set_list[] = {SYSCALL(getdents64)};
 static const int set_sendfile[] = {SYSCALL(sendfile)};
 /* What git of Debian 12 and 13 does when it serves, fetches, indexes and pushes (strace -f), and
  * the same calls under the other names that other C libraries use for them. */
@@ -195,6 +196,7 @@ static const struct {
 	{PRIV_SECCOMP_KILL, set_kill, ARRAY_LEN(set_kill)},
 	{PRIV_SECCOMP_DIAL_LOCAL, set_dial_local, ARRAY_LEN(set_dial_local)},
 	{PRIV_SECCOMP_MAKE, set_make, ARRAY_LEN(set_make)},
+	{PRIV_SECCOMP_LIST, set_list, ARRAY_LEN(set_list)},
 	{PRIV_SECCOMP_EXEC, set_exec, ARRAY_LEN(set_exec)},
 	{PRIV_SECCOMP_SENDFILE, set_sendfile, ARRAY_LEN(set_sendfile)},
 };
@@ -224,8 +226,9 @@ static int seccomp_add_memory(scmp_filter_ctx ctx, unsigned sets)
 
 static int seccomp_add_fork(scmp_filter_ctx ctx, unsigned sets)
 {
-	const scmp_datum_t never =
-		sets & PRIV_SECCOMP_EXEC ? CLONE_NEW_ANY : CLONE_NEW_ANY | CLONE_VM | CLONE_THREAD;
+	/* A child that is the parent's, or that nobody traces, is none that is waited for. */
+	const scmp_datum_t ever = CLONE_NEW_ANY | CLONE_PARENT | CLONE_PTRACE | CLONE_UNTRACED;
+	const scmp_datum_t never = sets & PRIV_SECCOMP_EXEC ? ever : ever | CLONE_VM | CLONE_THREAD;
 	int bad = 0;
 
 	if (!(sets & PRIV_SECCOMP_FORK))
@@ -238,7 +241,6 @@ static int seccomp_add_fork(scmp_filter_ctx ctx, unsigned sets)
 	 * EXEC that is the answer to everything, which libseccomp does not let be said twice. */
 	if (!(sets & PRIV_SECCOMP_EXEC))
 		bad |= REFUSE(clone3, ENOSYS);
-	bad |= ALLOW(setpgid, 2, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, 0));
 	bad |= ALLOW(pidfd_open, 1, SCMP_A1(SCMP_CMP_EQ, 0));
 	bad |= ALLOW(prctl, 2, SCMP_A0(SCMP_CMP_EQ, PR_SET_PDEATHSIG),
 		     SCMP_A1(SCMP_CMP_EQ, SIGKILL));
@@ -253,9 +255,12 @@ static int seccomp_add_kill(scmp_filter_ctx ctx, unsigned sets)
 			  ? seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 0)
 			  : ALLOW(tgkill, 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 
-	/* One process by its number, or one's own group; never another group, never all. */
-	if (sets & PRIV_SECCOMP_KILL)
+	/* One process by its number, or one's own group; never another group, never all. Who may
+	 * not stays in the group in which its parent ends it. */
+	if (sets & PRIV_SECCOMP_KILL) {
 		bad |= ALLOW(kill, 1, SCMP_A0(SCMP_CMP_LE, INT32_MAX));
+		bad |= ALLOW(setpgid, 2, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A1(SCMP_CMP_EQ, 0));
+	}
 	return bad;
 }
 

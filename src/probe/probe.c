@@ -186,55 +186,55 @@ bool probe_become_root(int flags)
 
 /* --- the command --- */
 
+static const struct {
+	const char *key;
+	enum { PROBE_TEXT, PROBE_PORT, PROBE_LARGE } kind; /* const char *, uint16_t, unsigned */
+	size_t at;
+} probe_keys[] = {
+	{"nonce", PROBE_TEXT, offsetof(struct probe_env, nonce)},
+	{"uid", PROBE_TEXT, offsetof(struct probe_env, uid)},
+	{"only", PROBE_TEXT, offsetof(struct probe_env, only)},
+	{"proxy_host", PROBE_TEXT, offsetof(struct probe_env, proxy_host)},
+	{"proxy", PROBE_PORT, offsetof(struct probe_env, proxy)},
+	{"ca", PROBE_TEXT, offsetof(struct probe_env, ca)},
+	{"tls", PROBE_PORT, offsetof(struct probe_env, tls)},
+	{"plain", PROBE_PORT, offsetof(struct probe_env, plain)},
+	{"any", PROBE_PORT, offsetof(struct probe_env, any)},
+	{"loop", PROBE_PORT, offsetof(struct probe_env, loop)},
+	{"dns", PROBE_PORT, offsetof(struct probe_env, dns)},
+	{"vsock", PROBE_LARGE, offsetof(struct probe_env, vsock)},
+	{"host", PROBE_TEXT, offsetof(struct probe_env, host)},
+	{"hosts", PROBE_TEXT, offsetof(struct probe_env, hosts)},
+	{"sibling", PROBE_TEXT, offsetof(struct probe_env, sibling)},
+	{"sibling_agent", PROBE_TEXT, offsetof(struct probe_env, sibling_agent)},
+	{"sibling_name", PROBE_TEXT, offsetof(struct probe_env, sibling_name)},
+	{"sibling_net", PROBE_TEXT, offsetof(struct probe_env, sibling_net)},
+	{"sibling_ca", PROBE_TEXT, offsetof(struct probe_env, sibling_ca)},
+	{"sibling_port", PROBE_PORT, offsetof(struct probe_env, sibling_port)},
+	{"namespaces", PROBE_TEXT, offsetof(struct probe_env, namespaces)},
+	{"role", PROBE_TEXT, offsetof(struct probe_env, role)},
+	{"as", PROBE_TEXT, offsetof(struct probe_env, as)},
+	{"rounds", PROBE_PORT, offsetof(struct probe_env, rounds)},
+	{"ask", PROBE_PORT, offsetof(struct probe_env, ask)},
+	{"git", PROBE_PORT, offsetof(struct probe_env, git)},
+	{"mount", PROBE_PORT, offsetof(struct probe_env, mount)},
+	{"supervise", PROBE_PORT, offsetof(struct probe_env, supervise)},
+	{"mcp", PROBE_PORT, offsetof(struct probe_env, mcp)},
+	{"face", PROBE_PORT, offsetof(struct probe_env, face)},
+	{"face_host", PROBE_TEXT, offsetof(struct probe_env, face_host)},
+	{"state", PROBE_TEXT, offsetof(struct probe_env, state)},
+	{"outside", PROBE_TEXT, offsetof(struct probe_env, outside)},
+	{"workspace", PROBE_TEXT, offsetof(struct probe_env, workspace)},
+	{"pinned", PROBE_TEXT, offsetof(struct probe_env, pinned)},
+	{"abstract", PROBE_TEXT, offsetof(struct probe_env, abstract)},
+	{"path", PROBE_TEXT, offsetof(struct probe_env, path)},
+	{"secret_mask", PROBE_TEXT, offsetof(struct probe_env, secret_mask)},
+	{"placeholder", PROBE_TEXT, offsetof(struct probe_env, placeholder)},
+	{"canary_secret", PROBE_TEXT, offsetof(struct probe_env, canary_secret)},
+};
+
 static void probe_take_argument(struct probe_env *env, const char *argument)
 {
-	const struct {
-		const char *key;
-		const char **text;
-		uint16_t *number;
-		unsigned *large;
-	} keys[] = {
-		{"nonce", &env->nonce, NULL},
-		{"uid", &env->uid, NULL},
-		{"only", &env->only, NULL},
-		{"proxy_host", &env->proxy_host, NULL},
-		{"proxy", NULL, &env->proxy},
-		{"ca", &env->ca, NULL},
-		{"tls", NULL, &env->tls},
-		{"plain", NULL, &env->plain},
-		{"any", NULL, &env->any},
-		{"loop", NULL, &env->loop},
-		{"dns", NULL, &env->dns},
-		{"vsock", NULL, NULL, &env->vsock},
-		{"host", &env->host, NULL},
-		{"hosts", &env->hosts, NULL},
-		{"sibling", &env->sibling, NULL},
-		{"sibling_agent", &env->sibling_agent, NULL},
-		{"sibling_name", &env->sibling_name, NULL},
-		{"sibling_net", &env->sibling_net, NULL},
-		{"sibling_ca", &env->sibling_ca, NULL},
-		{"sibling_port", NULL, &env->sibling_port},
-		{"namespaces", &env->namespaces, NULL},
-		{"role", &env->role, NULL},
-		{"as", &env->as, NULL},
-		{"rounds", NULL, &env->rounds},
-		{"ask", NULL, &env->ask},
-		{"git", NULL, &env->git},
-		{"mount", NULL, &env->mount},
-		{"supervise", NULL, &env->supervise},
-		{"mcp", NULL, &env->mcp},
-		{"face", NULL, &env->face},
-		{"face_host", &env->face_host, NULL},
-		{"state", &env->state, NULL},
-		{"outside", &env->outside, NULL},
-		{"workspace", &env->workspace, NULL},
-		{"pinned", &env->pinned, NULL},
-		{"abstract", &env->abstract, NULL},
-		{"path", &env->path, NULL},
-		{"secret_mask", &env->secret_mask, NULL},
-		{"placeholder", &env->placeholder, NULL},
-		{"canary_secret", &env->canary_secret, NULL},
-	};
 	struct str key, value;
 	bool found;
 
@@ -243,17 +243,19 @@ static void probe_take_argument(struct probe_env *env, const char *argument)
 		env->is_control = str_eq(value, STR_LIT("control"));
 		return;
 	}
-	for (size_t i = 0; found && i < ARRAY_LEN(keys); i++) {
+	for (size_t i = 0; found && i < ARRAY_LEN(probe_keys); i++) {
+		void *field = (char *)env + probe_keys[i].at;
 		uint64_t number;
 
-		if (!str_eq(key, str_of(keys[i].key)))
+		if (!str_eq(key, str_of(probe_keys[i].key)))
 			continue;
-		if (keys[i].text)
-			*keys[i].text = value.p;
-		else if (keys[i].large && str_to_u64(value, UINT32_MAX, &number) == 0)
-			*keys[i].large = (unsigned)number;
-		else if (keys[i].number && str_to_u64(value, 65535, &number) == 0)
-			*keys[i].number = (uint16_t)number;
+		if (probe_keys[i].kind == PROBE_TEXT)
+			*(const char **)field = value.p;
+		else if (probe_keys[i].kind == PROBE_LARGE &&
+			 str_to_u64(value, UINT32_MAX, &number) == 0)
+			*(unsigned *)field = (unsigned)number;
+		else if (probe_keys[i].kind == PROBE_PORT && str_to_u64(value, 65535, &number) == 0)
+			*(uint16_t *)field = (uint16_t)number;
 		return;
 	}
 	die("probe: unknown argument \"%s\"", argument);

@@ -14,13 +14,13 @@
 #include <sys/stat.h>
 
 #define PROGRAM_PREFIX	 VM_PROGRAM_GROUP "-"
-#define PROGRAM_SUFFIX	 ".sqfs"
 #define PROGRAM_FORMAT	 "claude-bottle program disk 1"
 #define PROGRAM_DISK_MAX (512u << 20)
 
 static int program_make(const struct image_program *program, struct err *e)
 {
-	_cleanup_close_ int tar = -1, disk = memfd_create("program", MFD_CLOEXEC);
+	_cleanup_close_ int tar = -1,
+			    disk = memfd_create("program", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int ret;
 
 	tar = memfd_create("program.tar", MFD_CLOEXEC);
@@ -50,7 +50,7 @@ static int program_keep(int folder, const char *name, int disk, struct err *e)
 	fd = ret == 0 ? vm_store_file(folder, name) : -1;
 	if (fd < 0)
 		return vm_reopen(disk, e);
-	vm_store_prune(folder, PROGRAM_PREFIX, PROGRAM_SUFFIX, name);
+	vm_store_prune(folder, PROGRAM_PREFIX, VM_DISK_SUFFIX, name);
 	return fd;
 }
 
@@ -83,7 +83,7 @@ int vm_disk_program(int *fd, char key[VM_KEY_SIZE], struct err *e)
 	*fd = -1;
 	if (ret < 0)
 		return ret;
-	name = mem_printf(PROGRAM_PREFIX "%s" PROGRAM_SUFFIX, key);
+	name = mem_printf(PROGRAM_PREFIX "%s" VM_DISK_SUFFIX, key);
 	*fd = folder >= 0 ? vm_store_file(folder, name) : -1;
 	if (*fd >= 0)
 		return 0;

@@ -10,7 +10,6 @@
 #define VM_MAKING      "making"	    /* its file */
 #define VM_FETCHING    "fetching"   /* its folder */
 #define VM_TAR_SUFFIX  ".tar"
-#define VM_DISK_SUFFIX ".sqfs"
 #define VM_NAME_SUFFIX ".name" /* what people called it */
 
 struct vm_source {

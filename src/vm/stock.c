@@ -7,8 +7,12 @@
  *     SHORT.REST.state                a machine's snapshot; SHORT: how its image's KEY begins
  *     making, fetching/               what is being made, by who has the lock (image.c)
  *     ANY.PID.tmp                     what is being written (io_write_file_atomic)
+ *     image.lock, template.lock       who makes an image, a snapshot (image.c, qemu/template.c)
+ *     use.lock                        who uses what (use.c)
+ *     accel                           whether KVM boots (qemu/accel.c)
  *
- * What has no such name, is no file or is not this user's is neither shown nor touched.
+ * What is none of the first six, is no file (but fetching/) or is not this user's is neither shown
+ * nor touched.
  */
 #include "vm/image_int.h"
 
@@ -119,20 +123,10 @@ static bool is_ours(int folder, const char *name, struct stat *st)
 	       st->st_uid == geteuid();
 }
 
-static DIR *walk_open(int folder)
-{
-	int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
-
-	if (!d)
-		close_fd(&copy);
-	return d;
-}
-
 void vm_stock_touch(int folder, struct str key)
 {
 	const struct timespec now[] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
-	_cleanup_closedir_ DIR *d = walk_open(folder);
+	_cleanup_closedir_ DIR *d = io_walk(folder);
 	const struct dirent *entry;
 	struct stock_name name;
 
@@ -227,7 +221,7 @@ int vm_stock_list(struct vm_stock **list, size_t *n, struct err *e)
 		return 0;
 	if (folder < 0)
 		return folder;
-	d = walk_open(folder);
+	d = io_walk(folder);
 	if (!d)
 		return err_errno(e, "read the cache's folder \"" VM_STORE_FOLDER "\"");
 	all = mem_zalloc_array(VM_STOCK_MAX, sizeof(*all));
@@ -258,6 +252,8 @@ int vm_stock_lock(int *fd, struct err *e)
 		return folder == -ENOENT ? 0 : folder;
 	*fd = cache_lock(folder, VM_IMAGE_LOCK, STOCK_MAKING_MS, "a machine image is being made",
 			 NULL);
+	if (*fd < 0 && errno != EWOULDBLOCK)
+		return err_errno(e, "lock \"" VM_IMAGE_LOCK "\" of the cache");
 	return *fd < 0 ? err_set(e, -EBUSY,
 				 "the images of machines: one is being made just now; try again "
 				 "when it is there")
@@ -274,7 +270,7 @@ static int drop(int folder, const char *file, struct err *e)
 /* Snapshots that nobody could restore without the disk. */
 static int drop_snapshots(int folder, struct str key, struct err *e)
 {
-	_cleanup_closedir_ DIR *d = walk_open(folder);
+	_cleanup_closedir_ DIR *d = io_walk(folder);
 	const struct dirent *entry;
 	struct stock_name name;
 	struct stat st;
@@ -291,7 +287,7 @@ static int drop_snapshots(int folder, struct str key, struct err *e)
 /* Is there an image of this group? Where that cannot be told, yes. */
 static bool has_group(int folder, struct str group)
 {
-	_cleanup_closedir_ DIR *d = walk_open(folder);
+	_cleanup_closedir_ DIR *d = io_walk(folder);
 	const struct dirent *entry;
 	struct stock_name name;
 
@@ -396,7 +392,7 @@ int vm_stock_sweep(bool is_dry, size_t *n, struct err *e)
 		return folder == -ENOENT || folder == -ENODEV ? 0 : folder;
 	/* Without it, somebody is at work, and what lies there is theirs. */
 	lock = cache_lock(folder, VM_IMAGE_LOCK, STOCK_MAKING_MS, "", NULL);
-	d = walk_open(folder);
+	d = io_walk(folder);
 	if (!d)
 		return err_errno(e, "read the cache's folder \"" VM_STORE_FOLDER "\"");
 	while (ret == 0 && (entry = readdir(d)) != NULL) {

@@ -1,6 +1,7 @@
 #include "vm/vm_int.h"
 
 #include "base/cache.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,10 +55,21 @@ int vm_scratch(const char *what, struct err *e)
 	if (folder >= 0)
 		fd = openat(folder, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd < 0)
-		fd = memfd_create(what, MFD_CLOEXEC);
+		fd = memfd_create(what, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (fd < 0)
 		return err_errno(e, "make a file for %s", what);
 	return take_fd(&fd);
+}
+
+/* Attack: Landlock has no say over memory files, so that whoever is lent one to read would open it
+ * anew, and write into it what no limit of its own memory counts. */
+static int reopen_seal(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals < 0 || (seals & F_SEAL_SEAL))
+		return 0; /* a file of some file system */
+	return fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 }
 
 int vm_reopen(int fd, struct err *e)
@@ -65,6 +77,8 @@ int vm_reopen(int fd, struct err *e)
 	char path[48];
 	int again;
 
+	if (reopen_seal(fd) < 0)
+		return err_errno(e, "seal a memory file");
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	again = open(path, O_RDONLY | O_CLOEXEC);
 	return again < 0 ? err_errno(e, "open a file anew") : again;
@@ -73,15 +87,10 @@ int vm_reopen(int fd, struct err *e)
 /* Who has one open keeps it. */
 void vm_store_prune(int folder, const char *prefix, const char *suffix, const char *keep)
 {
-	int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_closedir_ DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
+	_cleanup_closedir_ DIR *d = io_walk(folder);
 	const struct dirent *entry;
 
-	if (!d) {
-		close_fd(&fd);
-		return;
-	}
-	while ((entry = readdir(d)) != NULL) {
+	while (d && (entry = readdir(d)) != NULL) {
 		struct str name = str_of(entry->d_name);
 
 		if (str_starts(name, str_of(prefix)) && str_ends(name, str_of(suffix)) &&

@@ -17,6 +17,13 @@
 #define USE_FILE   "use.lock"
 #define USE_DIGITS 14 /* of a key: what an offset has room for */
 
+/* A cache that cannot be written to, or knows no locks: nobody removes anything there either, since
+ * that takes a lock (vm_use_none()). */
+static bool is_without_locks(int code)
+{
+	return code == -EROFS || code == -ENOLCK || code == -EOPNOTSUPP || code == -ENOSYS;
+}
+
 /* Two keys that begin alike would only be taken for in use together. */
 static bool use_byte(struct str key, short type, struct flock *out)
 {
@@ -69,12 +76,14 @@ int vm_use(const char key[VM_KEY_SIZE], int *fd, struct err *e)
 	if (*fd < 0)
 		own = use_open(folder, O_CREAT, e);
 	if (*fd < 0 && own < 0)
-		return own;
+		return is_without_locks(own) ? 0 : own;
 	ret = use_take(*fd < 0 ? own : *fd, str_of(key), F_RDLCK, &why);
 	if (ret == -EBUSY)
 		return err_set(e, -EBUSY,
 			       "what the machine is started from is being removed just now "
 			       "(claude-bottle image remove): start it again");
+	if (is_without_locks(ret))
+		return 0;
 	if (ret < 0) {
 		if (e)
 			*e = why;

@@ -19,14 +19,14 @@
 #define VM_DISK_BYTES                                                                              \
 	(UINT64_C(16) << 30)		  /* how large a disk whose content varies says that       \
 					      it is: a hole behind what is in it */
-#define VM_HOME_BYTES (UINT64_C(8) << 30) /* of the agent's home, unless the plan says less */
+#define VM_HOME_BYTES (UINT64_C(8) << 30) /* of the agent's home */
 
 /* --- store.c --- */
 
 /* The cache's folder "vm", which nobody else may write to. -ENOENT: there is no cache. */
 int vm_store_open(struct err *e) _fallible_;
 /* The same file for reading alone, from its beginning: a monitor takes no other for a disk that is
- * not to be written. */
+ * not to be written. A memory file must allow seals, and nobody writes to it any more. */
 int vm_reopen(int fd, struct err *e) _fallible_;
 
 /* --- kernel.c --- */
@@ -57,6 +57,7 @@ enum { VM_IMAGE_TAR = 1, VM_IMAGE_DISK = 2 }; /* forms */
  * a-z, 0-9 and ".", and this. It is of no use without the image's disk. */
 #define VM_SNAPSHOT_KEY	   32
 #define VM_SNAPSHOT_SUFFIX ".state"
+#define VM_DISK_SUFFIX	   ".sqfs"
 
 /* named: the manifest's `image`, which for these backends is the absolute path of a root file
  * system's tar archive, or with an engine at hand a reference; NULL: the provider's template, from

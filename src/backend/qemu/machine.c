@@ -65,7 +65,8 @@ static int run(struct qemu_machine *m, const struct qemu_start *s, const int *fd
 				   .err_fd = said_fd,
 				   .fds = fds,
 				   .n_fds = QEMU_FD_COUNT,
-				   .address_space_bytes = qemu_shape_address_space(s->shape)};
+				   .address_space_bytes = qemu_shape_address_space(s->shape),
+				   .until_fd = s->until_fd};
 	int ret = cell_run(&m->cell, &r, &m->pid, e);
 
 	qemu_args_free(argv);

@@ -82,7 +82,7 @@ int qemu_parts_open(struct qemu_parts *parts, const struct plan *p, bool may_mak
 /* A hole, in memory. */
 static int open_blank(uint64_t bytes, bool is_writable, int *out, struct err *e)
 {
-	_cleanup_close_ int disk = memfd_create("blank", MFD_CLOEXEC);
+	_cleanup_close_ int disk = memfd_create("blank", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (disk < 0 || ftruncate(disk, (off_t)bytes) < 0)
 		return err_errno(e, "make an empty disk");

@@ -10,6 +10,7 @@
 #include "backend/images.h"
 #include "backend/guest_execs.h"
 #include "backend/walled/walled.h"
+#include "base/child.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -131,7 +132,7 @@ static int open_disks(struct bottle *b, struct err *e)
 	return ret == 0 ? qemu_parts_expose(&b->parts, p, e) : ret;
 }
 
-static int start_wire(struct bottle *b, int state_fd, struct err *e)
+static int start_wire(struct bottle *b, int state_fd, int fail_fd, struct err *e)
 {
 	const struct qemu_order o = {.plan = b->plan,
 				     .pinned = b->pinned,
@@ -139,19 +140,15 @@ static int start_wire(struct bottle *b, int state_fd, struct err *e)
 				     .has_tty = b->has_tty,
 				     .tmp_bytes = b->shape.memory_bytes / 2};
 	_cleanup_json_ json_t *order = NULL;
-	int ret = qemu_order_make(&o, &order, e), fail_fds[2];
+	int ret = qemu_order_make(&o, &order, e);
 
-	if (ret == 0 && pipe2(fail_fds, O_CLOEXEC | O_NONBLOCK) < 0)
-		ret = err_errno(e, "pipe");
 	if (ret == 0) {
 		const struct qemu_wire w = {.machine = &b->machine,
 					    .state_fd = state_fd,
 					    .order = order,
 					    .boot_ms = QEMU_BOOT_MS};
 
-		ret = qemu_wire_start(&w, fail_fds[1], &b->conn_fd, &b->wire_pid, e);
-		b->fail_fd = fail_fds[0];
-		close_fd(&fail_fds[1]);
+		ret = qemu_wire_start(&w, fail_fd, &b->conn_fd, &b->wire_pid, e);
 	}
 	/* Nobody here speaks on these. */
 	close_fd(&b->machine.monitor_fd);
@@ -164,18 +161,23 @@ static int start_wire(struct bottle *b, int state_fd, struct err *e)
 /* Both go on while the bundle starts. */
 static int start_machine(struct bottle *b, struct err *e)
 {
-	_cleanup_close_ int state = -1;
+	_cleanup_close_ int state = -1, fail = -1;
 	struct qemu_start s = {.wall = &b->walled.wall,
 			       .cgroup = &b->walled.cgroup,
 			       .slug = b->plan->slug,
 			       .parts = &b->parts,
-			       .shape = &b->shape};
-	int ret;
+			       .shape = &b->shape,
+			       .until_fd = &b->fail_fd};
+	int fds[2], ret;
 
+	if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+		return err_errno(e, "pipe");
+	b->fail_fd = fds[0];
+	fail = fds[1];
 	if (qemu_template_find(&b->parts, &b->shape, &state, NULL) == 0)
 		b->is_restored = s.is_paused = true;
 	ret = qemu_machine_start(&b->machine, &s, e);
-	return ret == 0 ? start_wire(b, state, e) : ret;
+	return ret == 0 ? start_wire(b, state, fail, e) : ret;
 }
 
 static int qemu_prepare(struct bottle **out, const struct plan *p, const char *state_dir,
@@ -341,16 +343,6 @@ static int qemu_signal(struct bottle *b, pid_t pid, int signo)
 
 /* --- the end --- */
 
-static void end_wire(struct bottle *b)
-{
-	if (b->wire_pid <= 0)
-		return;
-	(void)kill(b->wire_pid, SIGKILL);
-	while (waitpid(b->wire_pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	b->wire_pid = 0;
-}
-
 static void qemu_kill(struct bottle *b)
 {
 	bool may_end = b->conn_fd >= 0 && b->wire_pid > 0;
@@ -359,7 +351,7 @@ static void qemu_kill(struct bottle *b)
 	if (may_end)
 		qemu_machine_wait(&b->machine, b->wire_pid,
 				  b->has_ended ? QEMU_END_MS : QEMU_QUIT_MS);
-	end_wire(b);
+	child_end(&b->wire_pid);
 	qemu_machine_kill(&b->machine);
 }
 

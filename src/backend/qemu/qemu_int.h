@@ -130,6 +130,7 @@ struct qemu_start {
 	const struct qemu_shape *shape;
 	bool is_paused;
 	bool is_saved; /* it will be: QEMU may write a file as large as the machine's memory */
+	const int *until_fd; /* QEMU ends when it hangs up; NULL: none */
 };
 
 void qemu_machine_init(struct qemu_machine *m);
@@ -189,9 +190,10 @@ struct qemu_wire {
 	int boot_ms;
 };
 /* Forks the wire. *conn_fd: what guest_host.h's functions take, beginning with guest_greet(). What
- * breaks, it writes to fail_fd as one line, and ends; the caller has QEMU to kill then, and keeps
- * no copy of fail_fd, whose end tells the relays. Closing conn_fd asks the machine for a clean end.
- * It exits with QEMU_WIRE_MUTE when it broke before the machine had said anything. */
+ * breaks, it writes to fail_fd as one line, and ends; QEMU ends with it (qemu_start's until_fd),
+ * and the caller keeps no copy of fail_fd, whose end tells the relays. Closing conn_fd asks the
+ * machine for a clean end. It exits with QEMU_WIRE_MUTE when it broke before the machine had said
+ * anything. */
 #define QEMU_WIRE_MUTE 2
 int qemu_wire_start(const struct qemu_wire *w, int fail_fd, int *conn_fd, pid_t *pid,
 		    struct err *e) _fallible_;

@@ -1,6 +1,6 @@
 /*
- * A template is the state of a machine that has booted and waits for its order, in a file of the
- * user's cache below "vm/":
+ * A template (for people: a snapshot) is the state of a machine that has booted and waits for its
+ * order, in a file of the user's cache below "vm/":
  *
  *     IMAGE.BASE.MEMORYm.CPUSc.ACCEL.state
  *
@@ -178,15 +178,14 @@ static bool is_settled(int dir, const char *name)
 /* Whether the disk of a template's image is still there (vm.h: its name ends in the key). */
 static bool has_image(int dir, struct str name)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_closedir_ DIR *list = copy < 0 ? NULL : fdopendir(copy);
+	_cleanup_closedir_ DIR *list = io_walk(dir);
 	struct str key = str_sub(name, 0, TEMPLATE_KEY_SHOWN);
 	const struct dirent *d;
 
 	while (list && (d = readdir(list))) {
 		struct str disk = str_of(d->d_name);
 
-		if (str_ends(disk, STR_LIT(".sqfs")) && str_find(disk, key) < disk.n)
+		if (str_ends(disk, STR_LIT(VM_DISK_SUFFIX)) && str_find(disk, key) < disk.n)
 			return true;
 	}
 	return !list;
@@ -210,8 +209,7 @@ static bool is_stale(int dir, const char *other, const char *name)
 
 static void remove_stale(int dir, const char *name)
 {
-	int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_closedir_ DIR *list = copy < 0 ? NULL : fdopendir(copy);
+	_cleanup_closedir_ DIR *list = io_walk(dir);
 	const struct dirent *d;
 
 	while (list && (d = readdir(list))) {
@@ -336,6 +334,8 @@ int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape
 		return 0;
 	lock = cache_lock(dir, TEMPLATE_LOCK, TEMPLATE_WAIT_MS,
 			  "another virtual machine to start from is being made", progress);
+	if (lock < 0 && errno != EWOULDBLOCK)
+		return err_errno(e, "lock \"" TEMPLATE_LOCK "\" of the cache");
 	if (lock < 0)
 		return err_set(e, -EBUSY, "another virtual machine to start from is being made");
 	if (is_settled(dir, name))

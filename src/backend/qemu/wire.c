@@ -14,8 +14,8 @@
  * for QEMU's. When the keeper is killed, the wire is killed with it, and the cell ends by itself.
  *
  * It has sealed itself (priv_seal()) before it hears anything, of QEMU's monitor too: what is left
- * are its descriptors. So it ends a machine by its own end alone, however that comes: the relays
- * see it (session.c), and with the agent's gone the keeper kills QEMU.
+ * are its descriptors. So it ends a machine by its own end alone, however that comes: what stands
+ * for QEMU sees it and ends QEMU, and the relays see it (session.c).
  */
 #include "backend/qemu/qemu_int.h"
 

@@ -265,12 +265,7 @@ int bridge_start(struct bottle *b, struct err *e)
 void bridge_end(struct bottle *b)
 {
 	close_fd(&b->guest_fd);
-	if (b->bridge <= 0)
-		return;
-	(void)kill(b->bridge, SIGKILL);
-	while (waitpid(b->bridge, NULL, 0) < 0 && errno == EINTR)
-		;
-	b->bridge = 0;
+	child_end(&b->bridge);
 }
 
 const char *bridge_why(const struct bottle *b)

@@ -34,13 +34,14 @@
 #define LIFE_STATUS_MAX 16
 #define LIFE_HEAD	12 /* words before those of a command beside the agent */
 #define LIFE_DEAF	"the process that speaks with smolvm was killed"
+#define LIFE_GONE	"the process that watches over smolvm was killed"
 #define LIFE_FULL	"smolvm has written more into its folder than a machine can need"
 
 /* --- processes --- */
 
 /* argv in the guest, as its root, with the streams of io; *pid stands for it. */
-static int life_run(struct bottle *b, char *const *command, struct backend_stdio *io, pid_t *pid,
-		    struct err *e)
+static int life_run(struct bottle *b, char *const *command, struct backend_stdio *io,
+		    const int *until_fd, pid_t *pid, struct err *e)
 {
 	const struct dialect_args a = {
 		.name = b->cli.name, .has_input = true, .has_tty = io->has_tty, .command = command};
@@ -50,7 +51,8 @@ static int life_run(struct bottle *b, char *const *command, struct backend_stdio
 			       .in_fd = io->in_fd,
 			       .out_fd = io->out_fd,
 			       .err_fd = io->err_fd,
-			       .has_terminal = io->has_tty};
+			       .has_terminal = io->has_tty,
+			       .until_fd = until_fd};
 	int ret = 0;
 
 	if (io->has_tty) {
@@ -89,7 +91,7 @@ static int life_hold(struct bottle *b, struct backend_stdio *io, struct err *e)
 		       (unsigned long long)b->plan->limits.processes);
 	(void)snprintf(rows, sizeof(rows), "rows=%u", io->has_tty ? io->rows : 0);
 	(void)snprintf(columns, sizeof(columns), "columns=%u", io->has_tty ? io->columns : 0);
-	return life_run(b, command, io, &b->hold, e);
+	return life_run(b, command, io, &b->watch_fd, &b->hold, e);
 }
 
 static int life_await_held(struct bottle *b, struct err *e)
@@ -115,6 +117,8 @@ int smol_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct e
 		ret = smol_expose(b, e);
 	if (ret == 0)
 		ret = smol_load_home(b, e);
+	if (ret == 0)
+		ret = smol_watch_prepare(b, e);
 	if (ret == 0)
 		ret = life_hold(b, io, e);
 	if (ret == 0)
@@ -170,7 +174,7 @@ int smol_exec_beside(struct bottle *b, char *const *argv, struct backend_stdio *
 	command = mem_zalloc_array(LIFE_HEAD + n + 1, sizeof(*command));
 	memcpy(command, head, sizeof(head));
 	memcpy(command + ARRAY_LEN(head), own, n * sizeof(*own));
-	ret = life_run(b, (char *const *)(uintptr_t)command, io, pid, e);
+	ret = life_run(b, (char *const *)(uintptr_t)command, io, NULL, pid, e);
 	agent_command_free(waiting);
 	if (ret == 0)
 		guest_execs_add(&b->execs, *pid);
@@ -298,6 +302,8 @@ const char *smol_reason(struct bottle *b, int status)
 	} else if (watch == SMOL_WATCH_DEAF) {
 		(void)snprintf(text, sizeof(text), LIFE_DEAF "%s", bridge_why(b));
 		life_reason(b, text);
+	} else if (watch == SMOL_WATCH_GONE) {
+		life_reason(b, LIFE_GONE);
 	} else if (WIFSIGNALED(status)) {
 		life_reason(b, "the process that stands for the agent was killed");
 	} else if (b->is_created) {

@@ -8,6 +8,7 @@
 #include "backend/agent_env.h"
 #include "backend/agent_home.h"
 #include "backend/smolmachines/smolfile.h"
+#include "base/child.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/json.h"
@@ -148,12 +149,7 @@ static int make_registry(struct bottle *b, const struct vm_oci *o, struct err *e
 void smol_end_registry(struct bottle *b)
 {
 	close_fd(&b->walled.wall.registry_fd);
-	if (b->registry <= 0)
-		return;
-	(void)kill(b->registry, SIGKILL);
-	while (waitpid(b->registry, NULL, 0) < 0 && errno == EINTR)
-		;
-	b->registry = 0;
+	child_end(&b->registry);
 }
 
 /* --- the Smolfile --- */

@@ -97,6 +97,7 @@ enum smol_watch {
 	SMOL_WATCH_QUIET,
 	SMOL_WATCH_FULL, /* the home is past its bound */
 	SMOL_WATCH_DEAF, /* the bridge has ended */
+	SMOL_WATCH_GONE, /* it has ended without a word */
 };
 
 struct bottle {
@@ -112,8 +113,10 @@ struct bottle {
 	unsigned registry_uid; /* next to the roles' own; 0: it keeps ours */
 	int guest_fd;	       /* as guest_host.h has it, to the bridge */
 	pid_t bridge, hold;
-	pid_t watch;  /* 0: none */
-	int watch_fd; /* what it has to say */
+	pid_t watch; /* 0: none */
+	/* A pipe: who reads it sees the watch's end, and b->hold's is that; the other end is the
+	 * watch's. */
+	int watch_fd, watch_end_fd;
 	enum smol_watch watch_said;
 	bool has_tty, is_created, has_begun;
 	struct guest_execs execs;
@@ -158,10 +161,12 @@ bool smol_space_is_past(const char *folder, uint64_t max_bytes);
 
 /* --- watch.c: what ends a bottle that would go on --- */
 
-/* A child that kills b->hold when b->bridge has ended, or when b->home is past max_bytes, which it
- * looks at every few seconds. */
+/* Its pipe, for a b->hold that ends with it. */
+int smol_watch_prepare(struct bottle *b, struct err *e) _fallible_;
+/* A child that ends when b->bridge has ended, or when b->home is past max_bytes, which it looks at
+ * every few seconds. */
 int smol_watch_start(struct bottle *b, uint64_t max_bytes, struct err *e) _fallible_;
-/* What it has killed it for. */
+/* What it has ended for. */
 enum smol_watch smol_watch_said(struct bottle *b);
 void smol_watch_end(struct bottle *b);
 

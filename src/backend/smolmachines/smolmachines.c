@@ -94,7 +94,7 @@ static int smol_prepare(struct bottle **out, const struct plan *p, const char *s
 	b->plan = p;
 	b->has_tty = has_tty;
 	b->cell = CELL_INIT;
-	b->cli.in_fd = b->guest_fd = b->watch_fd = b->use_fd = -1;
+	b->cli.in_fd = b->guest_fd = b->watch_fd = b->watch_end_fd = b->use_fd = -1;
 	b->home = mem_printf("%s/" SMOL_HOME_FOLDER, state_dir);
 	b->in = mem_printf("%s/" SMOL_IN_FOLDER, state_dir);
 	walled_init(&b->walled, p, state_dir);
@@ -160,6 +160,7 @@ static bool smol_release(struct bottle *b)
 	is_all = walled_release(&b->walled) && is_all;
 	close_fd(&b->cli.in_fd);
 	close_fd(&b->watch_fd);
+	close_fd(&b->watch_end_fd);
 	close_fd(&b->use_fd);
 	agent_env_free(b->env);
 	free(b->home);

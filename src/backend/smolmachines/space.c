@@ -40,9 +40,12 @@ static void add_entry(struct space *s, int folder, const char *name, unsigned de
 {
 	struct stat st;
 
-	/* It may have gone by now. */
-	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+		/* It may have gone by now. */
+		if (errno != ENOENT)
+			fill(s);
 		return;
+	}
 	s->used += (uint64_t)st.st_blocks * SPACE_BLOCK;
 	if (++s->n_entries > SPACE_ENTRIES_MAX)
 		fill(s);

@@ -108,7 +108,7 @@ static const char inside_script[] =
 	"unshare -Ur true 2>/dev/null; echo userns=$?\n"
 	"touch ~/kept /tmp/t /var/tmp/t && echo private=ok; echo core=$(ulimit -Hc) files=$(ulimit "
 	"-Hn)\n"
-	"ls /root /home /work /etc/shadow /var/run/docker.sock 2>/dev/null | tr '\\n' ' '; echo\n"
+	"ls /root /home /srv /etc/shadow /var/run/docker.sock 2>/dev/null | tr '\\n' ' '; echo\n"
 	"timeout 2 bash -c ': </dev/tcp/1.1.1.1/80' 2>&1 | grep -o unreachable\n"
 	"timeout 2 bash -c ': </dev/tcp/10.209.0.2/9099' 2>&1 | grep -o refused\n"
 	"timeout 2 bash -c ': </dev/tcp/10.209.0.2/8888' && echo reaches-pipelock\n";

@@ -360,8 +360,9 @@ static void test_what_counts(void **state)
 	fill_folder(top, "two", 1);
 	assert_false(smol_space_is_past(top, SPACE_MAX));
 	assert_false(smol_space_is_past("/tmp/nonexistent", SPACE_MAX));
-	if (geteuid() != 0) {
-		assert_int_equal(chmod(shut, 0), 0);
+	/* Root sees all; nobody else what may not be opened, or only be listed. */
+	for (mode_t mode = 0; geteuid() != 0 && mode <= 0400; mode += 0400) {
+		assert_int_equal(chmod(shut, mode), 0);
 		assert_true(smol_space_is_past(top, SPACE_MAX));
 	}
 	/* Deeper than any tool goes. */
@@ -390,24 +391,40 @@ static pid_t child_that_waits(void)
 	return pid;
 }
 
-/* What is said of a bottle whose home takes SPACE_MAX and may take max_bytes. */
-static void watch_a_bottle(const char *home, uint64_t max_bytes, bool has_bridge,
-			   const char *reason)
+/* As what stands for a command in a cell: it ends with the watch. */
+static pid_t child_that_holds(const struct bottle *b)
 {
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)close(b->watch_end_fd);
+		_exit(io_wait(b->watch_fd, 0, 20000) != 1);
+	}
+	return pid;
+}
+
+enum victim { NOBODY, BRIDGE, WATCH, HOLD };
+
+/* What is said of a bottle that ends because its home takes SPACE_MAX, or because one is killed. */
+static void watch_a_bottle(const char *home, enum victim victim, const char *reason)
+{
+	uint64_t max_bytes = victim == NOBODY ? SPACE_MAX : 4 * SPACE_MAX;
 	struct bottle b = {.home = (char *)(uintptr_t)home,
 			   .cell = CELL_INIT,
-			   .watch_fd = -1,
 			   .guest_fd = -1,
-			   .hold = child_that_waits(),
 			   .bridge = child_that_waits()};
 	int status = 0;
 
 	b.walled.wall.registry_fd = -1;
+	assert_int_equal(smol_watch_prepare(&b, NULL), 0);
+	b.hold = child_that_holds(&b);
 	assert_int_equal(smol_watch_start(&b, max_bytes, NULL), 0);
-	if (max_bytes > SPACE_MAX) {
+	if (victim != NOBODY) {
+		const pid_t pids[] = {[BRIDGE] = b.bridge, [WATCH] = b.watch, [HOLD] = b.hold};
+
 		(void)usleep(100000);
 		assert_int_equal(waitpid(b.hold, &status, WNOHANG), 0);
-		(void)kill(has_bridge ? b.hold : b.bridge, SIGKILL);
+		(void)kill(pids[victim], SIGKILL);
 	}
 	assert_int_equal(waitpid(b.hold, &status, 0), b.hold);
 	assert_string_equal(smol_reason(&b, status), reason);
@@ -422,12 +439,14 @@ static void test_the_watch(void **state)
 	(void)state;
 	assert_non_null(mkdtemp(top));
 	fill_folder(top, "one", SPACE_MAX);
-	watch_a_bottle(top, SPACE_MAX, true,
+	watch_a_bottle(top, NOBODY,
 		       "the bottle was stopped: smolvm has written more into its folder than a "
 		       "machine can need");
-	watch_a_bottle(top, 4 * SPACE_MAX, false,
+	watch_a_bottle(top, BRIDGE,
 		       "the bottle was stopped: the process that speaks with smolvm was killed");
-	watch_a_bottle(top, 4 * SPACE_MAX, true,
+	watch_a_bottle(top, WATCH,
+		       "the bottle was stopped: the process that watches over smolvm was killed");
+	watch_a_bottle(top, HOLD,
 		       "the bottle was stopped: the process that stands for the agent was killed");
 	assert_int_equal(io_remove_tree(AT_FDCWD, top, NULL), 0);
 }

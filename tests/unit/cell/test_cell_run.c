@@ -217,6 +217,32 @@ static void test_statuses(void **state)
 	fixture_free(&f);
 }
 
+static void test_until_a_pipe_hangs_up(void **state)
+{
+	static const char *const argv[] = {"/bin/sleep", "60", NULL};
+	int until[2];
+	struct cell_run r = {.argv = (char *const *)(uintptr_t)argv,
+			     .in_fd = -1,
+			     .out_fd = -1,
+			     .err_fd = -1,
+			     .until_fd = &until[0]};
+	struct cell_fixture f;
+	pid_t pid;
+
+	(void)state;
+	fixture_make(&f);
+	open_pipe(&until[0], &until[1]);
+	assert_int_equal(cell_run(&f.cell, &r, &pid, NULL), 0);
+	/* A word is no end. */
+	assert_int_equal(write(until[1], "x", 1), 1);
+	(void)usleep(100000);
+	assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+	(void)close(until[1]);
+	assert_int_equal(fixture_wait(pid), 125);
+	(void)close(until[0]);
+	fixture_free(&f);
+}
+
 /* Nothing of it is asked for. */
 static void test_refuses(void **state)
 {
@@ -483,13 +509,13 @@ static void test_keeper_dies(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_descriptors),	cmocka_unit_test(test_reopen),
-		cmocka_unit_test(test_environment),	cmocka_unit_test(test_statuses),
-		cmocka_unit_test(test_terminal),	cmocka_unit_test(test_refuses),
-		cmocka_unit_test(test_call_bounds),	cmocka_unit_test(test_address_space),
-		cmocka_unit_test(test_stand_in_killed), cmocka_unit_test(test_many),
-		cmocka_unit_test(test_background),	cmocka_unit_test(test_hang_up),
-		cmocka_unit_test(test_keeper_dies),
+		cmocka_unit_test(test_descriptors),   cmocka_unit_test(test_reopen),
+		cmocka_unit_test(test_environment),   cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_terminal),      cmocka_unit_test(test_until_a_pipe_hangs_up),
+		cmocka_unit_test(test_refuses),	      cmocka_unit_test(test_call_bounds),
+		cmocka_unit_test(test_address_space), cmocka_unit_test(test_stand_in_killed),
+		cmocka_unit_test(test_many),	      cmocka_unit_test(test_background),
+		cmocka_unit_test(test_hang_up),	      cmocka_unit_test(test_keeper_dies),
 	};
 
 	fixture_begin(argc, argv);
