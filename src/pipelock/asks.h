@@ -22,9 +22,10 @@ void asks_offer(struct pipelock *p, struct relay_exchange *x, const struct gate_
 bool asks_destination(struct pipelock *p, struct relay_exchange *x, struct ask *a);
 #define ASKS_CANARY_MS	     1000
 #define ASKS_CANARY_RETRY_MS 50
-/* Of refusals that can be asked for: the channel has room for more, and the keeper reads faster. */
-#define ASKS_SEEN_BURST	     16
-#define ASKS_SEEN_PER_SECOND 100
+/* Of refusals that can be asked for. An unread message takes 8 KiB of the channel's 208: a keeper
+ * that has read nothing for half a second leaves room for what waits for an answer. */
+#define ASKS_SEEN_BURST	     8
+#define ASKS_SEEN_PER_SECOND 20
 
 void asks_start(struct pipelock *p);
 void asks_stop(struct pipelock *p);
