@@ -408,7 +408,7 @@ enum victim { NOBODY, BRIDGE, WATCH, HOLD };
 /* What is said of a bottle that ends because its home takes SPACE_MAX, or because one is killed. */
 static void watch_a_bottle(const char *home, enum victim victim, const char *reason)
 {
-	uint64_t max_bytes = victim == NOBODY ? SPACE_MAX : 4 * SPACE_MAX;
+	uint64_t max_bytes = victim == NOBODY ? SPACE_MAX / 2 : 4 * SPACE_MAX;
 	struct bottle b = {.home = (char *)(uintptr_t)home,
 			   .cell = CELL_INIT,
 			   .guest_fd = -1,
