@@ -7,6 +7,7 @@
 
 #include "backend/agent_clone.h"
 #include "backend/agent_go.h"
+#include "base/child.h"
 #include "base/clean.h"
 #include "base/io.h"
 #include "base/mem.h"
@@ -48,16 +49,6 @@ static int open_relay(struct bottle *b, const char *exec, struct backend_stdio *
 	return engine_relay_start(&r, pid, &io->master_fd, e);
 }
 
-static void end_relay(struct bottle *b)
-{
-	if (b->relay_pid <= 0)
-		return;
-	(void)kill(b->relay_pid, SIGKILL);
-	while (waitpid(b->relay_pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	b->relay_pid = 0;
-}
-
 /* Process 1 says nothing before it is told to go, so that attaching late loses nothing. */
 int docker_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct err *e)
 {
@@ -66,7 +57,7 @@ int docker_launch(struct bottle *b, struct backend_stdio *io, pid_t *pid, struct
 	if (ret == 0)
 		ret = open_relay(b, NULL, io, &b->relay_pid, e);
 	if (ret < 0) {
-		end_relay(b);
+		child_end(&b->relay_pid);
 		close_fd(&io->master_fd);
 		return ret;
 	}
