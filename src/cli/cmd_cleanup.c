@@ -92,55 +92,62 @@ static int clean_bottles(int bottles, const struct bottles_entry *list, size_t n
 	return r;
 }
 
+/* What was removed that is no bottle's. */
+struct swept {
+	const char *json_key, *name;	 /* the name, and what it is the name of */
+	const char *before, *of, *after; /* in the line: around "object of", and behind the name */
+	size_t n;
+	bool is_broken_off;
+};
+
+static int report_swept(const struct swept *s, struct report *rp)
+{
+	int r;
+
+	if (s->n == 0)
+		return 0;
+	if (rp->is_json)
+		r = buf_printf(&rp->out,
+			       "%s{\"slug\":null,\"%s\":\"%s\",\"objects\":%zu,"
+			       "\"removed\":%s}",
+			       rp->is_first ? "\n" : ",\n", s->json_key, s->name, s->n,
+			       rp->is_dry || s->is_broken_off ? "false" : "true");
+	else
+		r = buf_printf(&rp->out, "%s %zu %sobject%s of %s%s%s\n",
+			       rp->is_dry ? "would remove" : "removed", s->n, s->before,
+			       s->n == 1 ? "" : "s", s->of, s->name, s->after);
+	rp->is_first = false;
+	return r;
+}
+
 /* What is left of bottles whose folders are gone: somebody removed those by hand, or the backend
  * could not be asked then. */
 static int sweep_backend(const struct backend *b, struct report *rp)
 {
+	struct swept s = {.json_key = "backend", .name = b->name, .before = "", .of = ""};
 	struct err e = ERR_INIT;
-	size_t n = 0;
-	int r;
 
-	if (leftovers_sweep(b, rp->is_dry, &n, &e) < 0)
+	s.is_broken_off = leftovers_sweep(b, rp->is_dry, &s.n, &e) < 0;
+	if (s.is_broken_off)
 		rp->status = cli_fail(&e);
-	if (n == 0)
-		return 0;
-	if (rp->is_json)
-		r = buf_printf(
-			&rp->out,
-			"%s{\"slug\":null,\"backend\":\"%s\",\"objects\":%zu,\"removed\":%s}",
-			rp->is_first ? "\n" : ",\n", b->name, n,
-			rp->is_dry || e.code ? "false" : "true");
-	else
-		r = buf_printf(&rp->out, "%s %zu object%s of %s that belong%s to no bottle\n",
-			       rp->is_dry ? "would remove" : "removed", n, n == 1 ? "" : "s",
-			       b->name, n == 1 ? "s" : "");
-	rp->is_first = false;
-	return r;
+	s.after = s.n == 1 ? " that belongs to no bottle" : " that belong to no bottle";
+	return report_swept(&s, rp);
 }
 
 /* What makings of images have left that were broken off. */
 static int sweep_images(const struct backend_images *store, struct report *rp)
 {
+	struct swept s = {.json_key = "images",
+			  .name = store->name,
+			  .before = "half-made ",
+			  .of = "the images of ",
+			  .after = ""};
 	struct err e = ERR_INIT;
-	size_t n = 0;
-	int r;
 
-	if (store->sweep && store->sweep(rp->is_dry, &n, &e) < 0)
+	s.is_broken_off = store->sweep && store->sweep(rp->is_dry, &s.n, &e) < 0;
+	if (s.is_broken_off)
 		rp->status = cli_fail(&e);
-	if (n == 0)
-		return 0;
-	if (rp->is_json)
-		r = buf_printf(&rp->out,
-			       "%s{\"slug\":null,\"images\":\"%s\",\"objects\":%zu,"
-			       "\"removed\":%s}",
-			       rp->is_first ? "\n" : ",\n", store->name, n,
-			       rp->is_dry || e.code ? "false" : "true");
-	else
-		r = buf_printf(&rp->out, "%s %zu half-made object%s of the images of %s\n",
-			       rp->is_dry ? "would remove" : "removed", n, n == 1 ? "" : "s",
-			       store->name);
-	rp->is_first = false;
-	return r;
+	return report_swept(&s, rp);
 }
 
 static int clean_stores(struct report *rp)
