@@ -57,17 +57,19 @@ int cache_open(void)
 }
 
 int cache_lock(int folder, const char *name, int timeout_ms, const char *what,
-	       const struct progress *p)
+	       const struct progress *p, struct err *e)
 {
 	uint64_t end_ns = time_monotonic_ns() + (uint64_t)timeout_ms * TIME_NS_PER_MS;
 	_cleanup_close_ int fd = -1;
 
 	fd = openat(folder, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return -1;
+		return err_errno(e, "lock \"%s\" of the cache", name);
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (errno != EWOULDBLOCK || time_monotonic_ns() > end_ns)
-			return -1;
+		if (errno != EWOULDBLOCK)
+			return err_errno(e, "lock \"%s\" of the cache", name);
+		if (time_monotonic_ns() > end_ns)
+			return err_set(e, -EBUSY, "%s", what);
 		progress_tell(p, "wait", what, 0, 0);
 		(void)usleep(CACHE_LOCK_STEP);
 	}

@@ -12,7 +12,7 @@ int cache_need(struct err *e) _fallible_;
 /* Whether an open folder or file is this user's, and nobody else may write to it. */
 bool cache_is_own(int fd);
 /* Takes the lock of this name in a folder of the cache's, waiting for who has it, which what names
- * for people. To be closed; -1: with errno EWOULDBLOCK not within timeout_ms, else there is no lock
- * to be had. */
+ * for people. To be closed. -EBUSY: not within timeout_ms, and what is the reason; else there is no
+ * lock to be had, and why. */
 int cache_lock(int folder, const char *name, int timeout_ms, const char *what,
-	       const struct progress *p);
+	       const struct progress *p, struct err *e) _fallible_;

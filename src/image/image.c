@@ -71,11 +71,12 @@ static int find_kind(const struct engine *en, enum image_kind kind, struct image
 
 int image_lock(const struct progress *p)
 {
-	_cleanup_close_ int folder = cache_open();
+	_cleanup_close_ int folder = cache_open(), lock = -1;
 
-	return folder < 0 ? -1
-			  : cache_lock(folder, "image.lock", IMAGE_LOCK_MS,
-				       "another build of images goes on", p);
+	if (folder >= 0)
+		lock = cache_lock(folder, "image.lock", IMAGE_LOCK_MS,
+				  "another build of images goes on", p, NULL);
+	return lock < 0 ? -1 : take_fd(&lock);
 }
 
 /* Away with what a rebuild has taken the name from. While a container uses it, it keeps a name of

@@ -418,11 +418,11 @@ int vm_image_ensure(const char *provider, const char *named, unsigned forms,
 	if (ret < 0 || has_forms(&s, forms, out))
 		return ret;
 	lock = cache_lock(folder, VM_IMAGE_LOCK, IMAGE_WAIT_MS,
-			  "another machine image is being made", progress);
-	if (lock < 0 && errno != EWOULDBLOCK)
-		return err_errno(e, "open the cache's \"vm/" VM_IMAGE_LOCK "\"");
-	if (lock < 0)
+			  "another machine image is being made", progress, e);
+	if (lock == -EBUSY)
 		return err_set(e, -EBUSY, "another machine image is being made, for an hour now");
+	if (lock < 0)
+		return lock;
 	ret = make(&s, forms, out, e);
 	if (ret < 0)
 		return ret;

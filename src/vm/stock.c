@@ -245,19 +245,19 @@ int vm_stock_list(struct vm_stock **list, size_t *n, struct err *e)
 
 int vm_stock_lock(int *fd, struct err *e)
 {
-	_cleanup_close_ int folder = stock_open(e);
+	_cleanup_close_ int folder = stock_open(e), lock = -1;
 
 	*fd = -1;
 	if (folder < 0)
 		return folder == -ENOENT ? 0 : folder;
-	*fd = cache_lock(folder, VM_IMAGE_LOCK, STOCK_MAKING_MS, "a machine image is being made",
-			 NULL);
-	if (*fd < 0 && errno != EWOULDBLOCK)
-		return err_errno(e, "lock \"" VM_IMAGE_LOCK "\" of the cache");
-	return *fd < 0 ? err_set(e, -EBUSY,
-				 "the images of machines: one is being made just now; try again "
-				 "when it is there")
-		       : 0;
+	lock = cache_lock(folder, VM_IMAGE_LOCK, STOCK_MAKING_MS,
+			  "the images of machines: one is being made just now; try again when it "
+			  "is there",
+			  NULL, e);
+	if (lock < 0)
+		return lock;
+	*fd = take_fd(&lock);
+	return 0;
 }
 
 static int drop(int folder, const char *file, struct err *e)
@@ -391,7 +391,7 @@ int vm_stock_sweep(bool is_dry, size_t *n, struct err *e)
 	if (folder < 0)
 		return folder == -ENOENT || folder == -ENODEV ? 0 : folder;
 	/* Without it, somebody is at work, and what lies there is theirs. */
-	lock = cache_lock(folder, VM_IMAGE_LOCK, STOCK_MAKING_MS, "", NULL);
+	lock = cache_lock(folder, VM_IMAGE_LOCK, STOCK_MAKING_MS, "", NULL, NULL);
 	d = io_walk(folder);
 	if (!d)
 		return err_errno(e, "read the cache's folder \"" VM_STORE_FOLDER "\"");

@@ -333,11 +333,9 @@ int qemu_template_ensure(const struct qemu_parts *parts, const struct qemu_shape
 	if (is_settled(dir, name))
 		return 0;
 	lock = cache_lock(dir, TEMPLATE_LOCK, TEMPLATE_WAIT_MS,
-			  "another virtual machine to start from is being made", progress);
-	if (lock < 0 && errno != EWOULDBLOCK)
-		return err_errno(e, "lock \"" TEMPLATE_LOCK "\" of the cache");
+			  "another virtual machine to start from is being made", progress, e);
 	if (lock < 0)
-		return err_set(e, -EBUSY, "another virtual machine to start from is being made");
+		return lock;
 	if (is_settled(dir, name))
 		return 0;
 	progress_tell(progress, "template", "booting a virtual machine to start others from", 0, 0);

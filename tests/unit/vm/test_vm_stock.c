@@ -279,7 +279,7 @@ static void test_sweeps(void **state)
 	age(alive, 1000000000);
 	age(young, time(NULL) - 10);
 	/* While an image is made, these are its maker's. */
-	lock = cache_lock(folder, "image.lock", 0, "", NULL);
+	lock = cache_lock(folder, "image.lock", 0, "", NULL, NULL);
 	assert_true(lock >= 0);
 	assert_int_equal(vm_stock_sweep(true, &n, NULL), 0);
 	assert_int_equal(n, 1);
